@@ -1,0 +1,341 @@
+"""The typed schema: what decides a trial, what frames a study, and what is accepted for each key.
+
+Plain dataclasses: nothing here knows Hydra. `parse_trial` and `parse_study` check a composed configuration
+(nested mappings) and say in one line what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from stability.errors import UserError, nearest, unknown
+
+DEFAULT_BATCH_SIZE = 64
+Config = TypeVar("Config")
+
+
+def key(
+    default: Any = MISSING,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[str, ...] = (),
+    identity: bool = True,
+) -> Any:
+    """Declare a key: its default, its bounds or choices, and whether it decides a trial's result."""
+    metadata = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "identity": identity}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and evaluated on."""
+
+    source: str = key("digits", choices=("digits", "hf", "imagefolder"))
+    # The data set's name: on the hub (hf), or what the figures call it.
+    name: str | None = key("digits")
+    # Local files or folder; for hf the hub is asked where it is null. A path is provenance, not identity.
+    path: str | None = key(None, identity=False)
+    # hf: the hub's configuration of the set; names of splits and columns (columns null: found by type).
+    subset: str | None = key(None)
+    train_split: str = key("train")
+    eval_split: str | None = key(None)
+    image_column: str | None = key(None)
+    label_column: str | None = key(None)
+    image_size: int = key(16, ge=1)
+    channels: int = key(3, ge=1, le=4)
+    # Whether a mirrored image is still of its class (not so for digits): recipes flip only where it is.
+    mirror: bool = key(False)
+    # Per-channel statistics of the images in 0-1 that normalise them; null: ImageNet's.
+    mean: tuple[float, ...] | None = key(None)
+    std: tuple[float, ...] | None = key(None)
+    # A stratified subset of so many images, drawn with data.seed; null: all of them.
+    train_size: int | None = key(None, ge=1)
+    eval_size: int | None = key(None, ge=1)
+    # Part of the training images held out and evaluated instead of the test set; 0: the test set is evaluated.
+    # null: 0 where the data has an evaluation split, 0.2 where it has none.
+    val_fraction: float | None = key(None, ge=0, lt=1)
+    # Orders, augments, splits and subsamples the data: one per study.
+    seed: int = key(0, ge=0)
+    # Decoding processes of a set too large for memory; null: one per core that the trial may use.
+    workers: int | None = key(None, ge=0, identity=False)
+    # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
+    memory_gib: float = key(4.0, ge=0, identity=False)
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How training images are augmented, mixed and labelled, and which weights are evaluated."""
+
+    name: str = key("light", identity=False)
+    # shift: by up to an eighth of the side, zero-padded; random_resized: area 0.08-1, ratio 3/4-4/3.
+    crop: str = key("shift", choices=("none", "shift", "random_resized"))
+    flip: bool = key(True)
+    augment: str = key("none", choices=("none", "auto", "rand"))
+    mixup: float = key(0.0, ge=0)
+    cutmix: float = key(0.0, ge=0)
+    label_smoothing: float = key(0.0, ge=0, lt=1)
+    erasing: float = key(0.0, ge=0, le=1)
+    stochastic_depth: float = key(0.0, ge=0, lt=1)
+    # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
+    repeats: int = key(1, ge=1)
+    ema: bool = key(False)
+    # Evaluation: the centre crop's side over the resized short side.
+    eval_crop: float = key(1.0, gt=0, le=1)
+    # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
+    lr_batch: int = key(DEFAULT_BATCH_SIZE, ge=1, identity=False)
+    warmup_epochs: float | None = key(None, ge=0, identity=False)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then half a period of cosine, per optimizer step."""
+
+    name: str = key("cosine", choices=("cosine",))
+    # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
+    warmup_epochs: float | None = key(None, ge=0)
+    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
+    lr_batch: int | None = key(None, ge=1)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a trial survives; none of it decides a result."""
+
+    checkpoint_seconds: float = key(60.0, ge=0, identity=False)
+    keep_checkpoints: bool = key(False, identity=False)
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that one training run needs."""
+
+    # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
+    model: dict[str, Any] = key({})
+    # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
+    optimizer: dict[str, Any] = key({})
+    lr: float = key(1e-3, gt=0)
+    wd: float = key(0.05, ge=0)
+    seed: int = key(0, ge=0)
+    epochs: int = key(8, ge=1)
+    batch_size: int = key(DEFAULT_BATCH_SIZE, ge=1)
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    precision: str = key("float32", choices=("float32", "bf16"))
+    device: str = key("auto", choices=("auto", "cpu", "cuda"), identity=False)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def lr_batch(self) -> int:
+        """Batch size that lr is given for."""
+        return self.schedule.lr_batch or self.recipe.lr_batch
+
+    @property
+    def scaled_lr(self) -> float:
+        """Peak lr of the optimizer: lr scaled linearly from lr_batch to batch_size."""
+        return self.lr * self.batch_size / self.lr_batch
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Length of the warm-up: as given, else the recipe's cut to a tenth of the schedule."""
+        if self.schedule.warmup_epochs is not None:
+            return self.schedule.warmup_epochs
+        tenth = self.epochs / 10
+        return tenth if self.recipe.warmup_epochs is None else min(self.recipe.warmup_epochs, tenth)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How points are drawn."""
+
+    seed: int = key(0, ge=0)
+    sampler: str = key("random", choices=("random", "sobol", "tpe"))
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """How many trials train on one stream of batches."""
+
+    size: int = key(1, ge=1)
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """The local pool of worker processes; null: one process per core (or GPU), one thread each on a CPU."""
+
+    size: int | None = key(None, ge=1)
+    threads: int | None = key(None, ge=1)
+
+
+@dataclass(frozen=True)
+class OptunaConfig:
+    """The mirror that optuna-dashboard opens; never read back."""
+
+    # null: a journal file in the study's folder; else an RDB URL; `none`: no mirror.
+    storage: str | None = key(None)
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where a trial's metrics go besides its record."""
+
+    name: str = key("none", choices=("none", "wandb", "wandb_offline"))
+    project: str = key("stability")
+    entity: str | None = key(None)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What frames a study and decides no trial's result."""
+
+    samples: int | None = key(None, ge=1)
+    study: str | None = key(None)
+    runs: str = key("runs")
+    plan: bool | str = key(False)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    pack: PackConfig = field(default_factory=PackConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    optuna: OptunaConfig = field(default_factory=OptunaConfig)
+
+
+def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
+    """Check the keys of a composed configuration that decide a trial. Keys of StudyConfig are passed over.
+
+    Raises UserError on an unknown key, a wrong type or a value out of bounds.
+    """
+    config = _build(TrialConfig, _without(values, StudyConfig, TrialConfig), "")
+    explicit = config.schedule.warmup_epochs
+    if explicit is not None and explicit >= config.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={explicit:g} leaves nothing of epochs={config.epochs}; give fewer, or null for the default"
+        )
+    for part in ("model", "optimizer"):
+        target = getattr(config, part).get("_target_")
+        if not isinstance(target, str) or target == "???":
+            raise UserError(f"{part}._target_={target!r}; accepted: the dotted path of a class or function, as my_package.MyModel")
+    return config
+
+
+def parse_study(values: Mapping[str, Any]) -> StudyConfig:
+    """Check the keys of a composed configuration that frame a study. Keys of TrialConfig are passed over."""
+    config = _build(StudyConfig, _without(values, TrialConfig, StudyConfig), "")
+    if config.plan not in (True, False, "measure"):
+        raise UserError(f"plan={config.plan!r}{nearest(str(config.plan), ['measure'])}; accepted: true, false, measure")
+    return config
+
+
+def to_dict(config: TrialConfig | StudyConfig) -> dict[str, Any]:
+    """Return a configuration as nested plain dictionaries; `parse_trial(to_dict(c)) == c`."""
+    return dataclasses.asdict(config)
+
+
+def identity(config: TrialConfig) -> dict[str, Any]:
+    """Return what decides a trial's result, canonically: of each value one spelling, defaults of null keys resolved.
+
+    Paths, devices, workers and the like are left out; `family` and `search` choose points and are left out too.
+    """
+    values = _identity_of(config)
+    for part in ("model", "optimizer"):
+        values[part] = {name: value for name, value in values[part].items() if name not in ("family", "search")}
+    values["schedule"] |= {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    return values
+
+
+def _identity_of(config: Any) -> dict[str, Any]:
+    values = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            values[item.name] = _identity_of(value)
+        elif item.metadata.get("identity", True):
+            values[item.name] = value
+    return values
+
+
+def _without(values: Mapping[str, Any], passed_over: type, kept: type) -> dict[str, Any]:
+    others = {item.name for item in fields(passed_over)} - {item.name for item in fields(kept)}
+    return {name: value for name, value in values.items() if name not in others}
+
+
+def _build(schema: type[Config], values: Mapping[str, Any], prefix: str) -> Config:
+    """Make a `schema` from `values`, checking names, types and bounds on the way."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{prefix.rstrip('.')}={values!r}; accepted: a group of keys ({_names(schema)})")
+    known = {item.name: item for item in fields(schema)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise unknown("key", f"{prefix}{name}", [f"{prefix}{other}" for other in known])
+    hints = typing.get_type_hints(schema)
+    checked = {name: _check(value, known[name], hints[name], f"{prefix}{name}") for name, value in values.items()}
+    return schema(**checked)
+
+
+def _check(value: Any, item: Field[Any], hint: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, f"{path}.")
+    value = _convert(value, hint, path)
+    if value is None:
+        return None
+    choices = item.metadata.get("choices")
+    if choices and value not in choices:
+        raise UserError(f"{path}={value!r}{nearest(value, choices)}; accepted: {', '.join(choices)}")
+    for bound, holds, words in _BOUNDS:
+        limit = item.metadata.get(bound)
+        if limit is not None and not holds(value, limit):
+            raise UserError(f"{path}={value!r}; accepted: a number {words} {limit:g}")
+    return value
+
+
+_BOUNDS = (
+    ("ge", lambda value, limit: value >= limit, "of at least"),
+    ("gt", lambda value, limit: value > limit, "above"),
+    ("le", lambda value, limit: value <= limit, "of at most"),
+    ("lt", lambda value, limit: value < limit, "below"),
+)
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """Return `value` as the hinted type: an int serves as a float, nothing else is converted."""
+    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    accepted = tuple(typing.get_origin(one) or one for one in accepted)
+    if value is None and type(None) in accepted:
+        return None
+    if isinstance(value, bool):
+        if bool in accepted:
+            return value
+    elif isinstance(value, int) and int not in accepted and float in accepted:
+        return float(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}={value!r}; accepted: a finite number")
+    elif tuple in accepted and isinstance(value, (list, tuple)):
+        return tuple(_convert(one, float, f"{path}[{index}]") for index, one in enumerate(value))
+    elif isinstance(value, accepted):
+        return dict(value) if isinstance(value, Mapping) else value
+    raise UserError(f"{path}={value!r}; accepted: {' or '.join(_TYPE_WORDS[one] for one in accepted)}")
+
+
+_TYPE_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    dict: "a group of keys",
+    tuple: "a list of numbers",
+    type(None): "null",
+}
+
+
+def _names(schema: type) -> str:
+    return ", ".join(item.name for item in fields(schema))

@@ -1,0 +1,22 @@
+"""What is said to a user, and how a near miss is named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A user's mistake, told in one line: what was given, what is accepted, the nearest match. Exit code 2."""
+
+
+def nearest(given: str, accepted: Iterable[str]) -> str:
+    """Return ` (did you mean X?)`, or an empty string where nothing accepted is close to what was given."""
+    matches = difflib.get_close_matches(str(given), [str(name) for name in accepted], n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def unknown(what: str, given: str, accepted: Iterable[str]) -> UserError:
+    """Build the error for a name that is not one of those accepted."""
+    names = sorted(str(name) for name in accepted)
+    return UserError(f"unknown {what} {given!r}{nearest(given, names)}; accepted: {', '.join(names)}")

@@ -1,0 +1,260 @@
+"""Records and manifests: the only truth of a study. Written whole, read by everything that comes after training."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from stability.config import TrialConfig, identity
+from stability.errors import UserError
+from stability.files import write_text
+
+if TYPE_CHECKING:
+    import pandas
+
+# Raised by hand when our numerics change, so that old records are not taken for new ones.
+RESULTS_VERSION = 1
+# Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
+INTRODUCED: dict[str, Any] = {}
+ENDED = ("completed", "diverged")
+STATUSES = (*ENDED, "failed")
+HEARTBEAT_SECONDS = 30.0
+STALE_SECONDS = 120.0
+
+MANIFEST = "study.yaml"
+RECORD = "record.json"
+
+
+def trial_id(config: TrialConfig) -> str:
+    """Return 12 hex digits: the hash of what decides this trial's result."""
+    values = _drop_introduced(identity(config), "")
+    text = json.dumps({"version": RESULTS_VERSION, **values}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _drop_introduced(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            kept[name] = _drop_introduced(value, f"{path}.")
+        elif path not in INTRODUCED or INTRODUCED[path] != value:
+            kept[name] = value
+    return kept
+
+
+def to_json(value: Any) -> str:
+    """Return strict JSON: what is not finite becomes null, and nothing else is lost."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def trial_directory(study_directory: Path, identifier: str) -> Path:
+    """Return the folder of one trial."""
+    return study_directory / "trials" / identifier
+
+
+def write_record(directory: Path, record: Mapping[str, Any]) -> None:
+    """Write `record` as `directory`/record.json, whole or not at all."""
+    assert record["status"] in STATUSES, record["status"]
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / RECORD, to_json(record) + "\n")
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """Return the record of the trial in `directory`, or None where it has not ended.
+
+    Raises UserError where the file is there and is no record.
+    """
+    path = directory / RECORD
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is no record: {error}; move it away and the trial runs again") from error
+    if not isinstance(record, dict) or record.get("status") not in STATUSES:
+        raise UserError(f"{path} is no record: no status of {', '.join(STATUSES)}; move it away and the trial runs again")
+    return record
+
+
+def read_records(study_directory: Path) -> dict[str, dict[str, Any]]:
+    """Return every record of a study by trial id, read from the files."""
+    records = {}
+    for path in sorted((study_directory / "trials").glob(f"*/{RECORD}")):
+        record = read_record(path.parent)
+        if record is not None:
+            records[path.parent.name] = record
+    return records
+
+
+def write_manifest(study_directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the study's manifest (what was planned), whole or not at all."""
+    import yaml
+
+    study_directory.mkdir(parents=True, exist_ok=True)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(_finite(manifest), Dumper=dumper, sort_keys=False, width=120)
+    write_text(study_directory / MANIFEST, text)
+
+
+def read_manifest(study_directory: Path) -> dict[str, Any] | None:
+    """Return the study's manifest, or None where there is none. Raises UserError where it cannot be read."""
+    import yaml
+
+    path = study_directory / MANIFEST
+    try:
+        manifest = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        return None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(manifest, dict) or "trials" not in manifest:
+        raise UserError(f"{path} is no manifest of a study: it has no list of trials")
+    return manifest
+
+
+def studies(runs: Path) -> Iterator[Path]:
+    """Yield the study folders that `runs` names: itself, or those directly in it."""
+    if (runs / MANIFEST).exists():
+        yield runs
+        return
+    yield from sorted(path.parent for path in runs.glob(f"*/{MANIFEST}"))
+
+
+def load(*runs: str | Path) -> pandas.DataFrame:
+    """Return one row per planned trial of the studies under `runs`: study, id, number, cell factors, lr, wd, seed,
+    status (planned where it has not ended), the fields of `result` as columns, and provenance as `provenance.KEY`.
+
+    Errors are in percent; a diverged trial's are NaN. Raises UserError where a path holds no study.
+    """
+    import pandas
+
+    rows = []
+    for path in map(Path, runs):
+        found = list(studies(path))
+        if not found:
+            raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
+        for directory in found:
+            rows += _rows(directory)
+    return pandas.DataFrame(rows)
+
+
+def _rows(directory: Path) -> list[dict[str, Any]]:
+    manifest = read_manifest(directory)
+    assert manifest is not None
+    records = read_records(directory)
+    rows = []
+    for trial in manifest["trials"]:
+        record = records.get(trial["id"])
+        row = {"study": manifest["study"], "id": trial["id"], "number": trial["number"]}
+        row |= manifest["cells"][trial["cell"]]["factors"]
+        row |= {name: trial[name] for name in ("lr", "wd", "seed")}
+        row["status"] = record["status"] if record else "planned"
+        if record:
+            row |= record["result"]
+            row |= {f"provenance.{name}": value for name, value in record["provenance"].items()}
+        rows.append(row)
+    return rows
+
+
+class Claim:
+    """The right to run one trial: an flock on its lock file, void the moment this process dies.
+
+    Where hosts share a file system without sharing locks, the lock's age decides: its owner touches it every
+    HEARTBEAT_SECONDS, and one of another host untouched for STALE_SECONDS is void.
+    """
+
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self._file, self._path = file, path
+        self._released = threading.Event()
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        file.flush()
+        self._heart = threading.Thread(target=self._beat, daemon=True, name=f"claim-{path.parent.name}")
+        self._heart.start()
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self._path)
+            except OSError:
+                pass
+
+    def release(self) -> None:
+        """Give the trial up for others; harmless when said twice."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def claim(directory: Path) -> Claim | None:
+    """Claim the trial in `directory` (made if need be); None where somebody else is running it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "lock"
+    file = open(path, "a+")  # noqa: SIM115 - the claim owns and closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    if _held_elsewhere(file, path):
+        file.close()
+        return None
+    return Claim(file, path)
+
+
+def is_claimed(directory: Path) -> bool:
+    """Tell whether somebody is running the trial in `directory`; takes no claim and makes nothing."""
+    path = directory / "lock"
+    try:
+        file = open(path)  # noqa: SIM115
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return _held_elsewhere(file, path)
+
+
+def _held_elsewhere(file: IO[str], path: Path) -> bool:
+    """Tell whether a live claim of another host is written in a lock file that could be locked here."""
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+    except ValueError:
+        return False
+    young = time.time() - path.stat().st_mtime < STALE_SECONDS
+    return bool(young and owner.get("host") != socket.gethostname())
