@@ -1,0 +1,1 @@
+"""Speed, measured by hand; results with machine and date in docs/benchmarks.md."""
