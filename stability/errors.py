@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A user's mistake, told in one line: what was given, what is accepted, the nearest match. Exit code 2."""
 
 
+class StudyError(RuntimeError):
+    """Trouble that ends a study and is nobody's mistake (a full disk, workers that cannot start). Exit code 1."""
+
+
 def nearest(given: str, accepted: Iterable[str]) -> str:
     """Return ` (did you mean X?)`, or an empty string where nothing accepted is close to what was given."""
     matches = difflib.get_close_matches(str(given), [str(name) for name in accepted], n=1, cutoff=0.5)

@@ -1,7 +1,8 @@
-"""Records and manifests: the only truth of a study. Written whole, read by everything that comes after training."""
+"""Records, manifests and claims: the only truth of a study. Written whole, read by everything that follows training."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -32,6 +33,7 @@ STALE_SECONDS = 120.0
 
 MANIFEST = "study.yaml"
 RECORD = "record.json"
+LOCK = "lock"
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -62,9 +64,12 @@ def _finite(value: Any) -> Any:
         return {str(name): _finite(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
+    # Scalars of numpy and torch, so that a whole training run is not lost to the type of one number.
+    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return os.fspath(value) if isinstance(value, Path) else value
 
 
 def trial_directory(study_directory: Path, identifier: str) -> Path:
@@ -92,7 +97,8 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is no record: {error}; move it away and the trial runs again") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
-        raise UserError(f"{path} is no record: no status of {', '.join(STATUSES)}; move it away and the trial runs again")
+        words = f"no status of {', '.join(STATUSES)}"
+        raise UserError(f"{path} is no record: {words}; move it away and the trial runs again")
     return record
 
 
@@ -180,81 +186,131 @@ class Claim:
     """The right to run one trial: an flock on its lock file, void the moment this process dies.
 
     Where hosts share a file system without sharing locks, the lock's age decides: its owner touches it every
-    HEARTBEAT_SECONDS, and one of another host untouched for STALE_SECONDS is void.
+    HEARTBEAT_SECONDS, and one of another host untouched for STALE_SECONDS is void. `attempt` is the number of
+    this attempt at the trial: one more than that of an owner who died.
     """
 
-    def __init__(self, file: IO[str], path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: IO[str], path: Path, attempt: int) -> None:
+        self._file, self._path, self.attempt = file, path, attempt
         self._released = threading.Event()
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
+        self._write({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt})
         self._heart = threading.Thread(target=self._beat, daemon=True, name=f"claim-{path.parent.name}")
         self._heart.start()
 
+    def _write(self, owner: Mapping[str, Any]) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(json.dumps(owner))
+        self._file.flush()
+
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
-            try:
+            with contextlib.suppress(OSError):
                 os.utime(self._path)
-            except OSError:
-                pass
 
-    def release(self) -> None:
-        """Give the trial up for others; harmless when said twice."""
+    def release(self, *, ended: bool = True) -> None:
+        """Give the trial up for others; harmless when said twice. `ended`: nobody needs to count this attempt."""
         if self._released.is_set():
             return
         self._released.set()
         try:
-            self._file.seek(0)
-            self._file.truncate()
+            # Unlinked while it is locked: whoever opened it before looks again (see claim).
+            if ended:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._write({"attempt": self.attempt})
         finally:
+            # Said in so many words, because forked children hold the file open too.
+            _flock(self._file, fcntl.LOCK_UN)
             self._file.close()
 
     def __enter__(self) -> Claim:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.release(ended=kind is None)
 
 
-def claim(directory: Path) -> Claim | None:
-    """Claim the trial in `directory` (made if need be); None where somebody else is running it."""
+def claim(directory: Path, attempt: int = 1) -> Claim | None:
+    """Claim the trial in `directory` (made if need be); None where somebody else is running it.
+
+    `attempt` is the number of this attempt, as far as records tell; owners who died are counted besides.
+    Raises OSError where the folder cannot be written.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "lock"
-    file = open(path, "a+")  # noqa: SIM115 - the claim owns and closes it
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    if _held_elsewhere(file, path):
-        file.close()
-        return None
-    return Claim(file, path)
+    path = directory / LOCK
+    while True:
+        file = open(path, "a+")  # noqa: SIM115 - the claim owns and closes it
+        locked = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its owner may have ended and removed it between our two calls: then the lock is on a file that is gone.
+        if locked and not _is_at(file, path):
+            file.close()
+            continue
+        owner = _owner(file)
+        if locked is False or _is_alive(owner, path, locked is not None):
+            file.close()
+            return None
+        return Claim(file, path, max(attempt, owner.get("attempt", 0) + 1))
 
 
 def is_claimed(directory: Path) -> bool:
     """Tell whether somebody is running the trial in `directory`; takes no claim and makes nothing."""
-    path = directory / "lock"
+    path = directory / LOCK
     try:
         file = open(path)  # noqa: SIM115
     except OSError:
         return False
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return _held_elsewhere(file, path)
+        locked = _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return locked is False or _is_alive(_owner(file), path, locked is not None)
 
 
-def _held_elsewhere(file: IO[str], path: Path) -> bool:
-    """Tell whether a live claim of another host is written in a lock file that could be locked here."""
+def _flock(file: IO[str], how: int) -> bool | None:
+    """Lock a file: True, False where somebody else holds it, None where its file system has no locks."""
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _owner(file: IO[str]) -> dict[str, Any]:
+    """Return what the last owner wrote into a lock file and did not take back; empty where nothing can be read."""
     file.seek(0)
     try:
         owner = json.loads(file.read())
     except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _is_alive(owner: Mapping[str, Any], path: Path, has_locks: bool) -> bool:
+    """Tell whether the owner written in a lock file may still be at work, given that we could lock it ourselves."""
+    if "host" not in owner:
         return False
-    young = time.time() - path.stat().st_mtime < STALE_SECONDS
-    return bool(young and owner.get("host") != socket.gethostname())
+    # Containers of one machine have different names but one kernel, whose locks are to be believed.
+    boot = _boot()
+    is_here = owner["host"] == socket.gethostname() or bool(boot and owner.get("boot") == boot)
+    if is_here and has_locks:
+        return False
+    try:
+        return time.time() - path.stat().st_mtime < STALE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _boot() -> str:
+    """Return what names this machine's running kernel (Linux), or an empty string."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
