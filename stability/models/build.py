@@ -1,0 +1,113 @@
+"""Build a model from its configuration: locate `_target_`, give it what it accepts, check what comes back."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Keys of a model's configuration that are not its target's arguments.
+OWN_KEYS = ("name", "family", "_target_", "search")
+
+
+def build_model(
+    model: Mapping[str, Any], *, image_size: int, channels: int, num_classes: int, stochastic_depth: float = 0.0
+) -> nn.Module:
+    """Build the model that a configuration names, its weights drawn from torch's global generator.
+
+    model: `_target_` (the dotted path of a class or function that returns an nn.Module) and its own arguments.
+    Those of image_size, channels and num_classes that the target accepts are added.
+    stochastic_depth: rate of the last residual branch. A model with `num_residuals` is given its masks at each forward;
+    any other must accept `drop_path_rate`. Raises UserError where the target cannot be found or does not fit.
+    """
+    from torch import nn
+
+    target = locate(model.get("_target_"))
+    arguments = {name: value for name, value in model.items() if name not in OWN_KEYS}
+    task = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+    if stochastic_depth > 0:
+        task["drop_path_rate"] = stochastic_depth
+    given = _fit(target, arguments, task, str(model["_target_"]))
+
+    built = target(**given)
+    if not isinstance(built, nn.Module):
+        raise UserError(
+            f"model._target_={model['_target_']!r} returned a {type(built).__name__}; accepted: an nn.Module"
+        )
+    if stochastic_depth > 0 and "drop_path_rate" not in given and not hasattr(built, "num_residuals"):
+        raise UserError(
+            f"stochastic depth of {stochastic_depth:g} with model._target_={model['_target_']!r}, which takes no "
+            "drop_path_rate; accepted: recipe.stochastic_depth=0, or a model that takes drop_path_rate"
+        )
+    return built
+
+
+def locate(path: Any) -> Callable[..., Any]:
+    """Return the class or function at a dotted path. Raises UserError that names the part that is missing."""
+    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+        raise UserError(
+            f"model._target_={path!r}; accepted: the dotted path of a class or function, as my_package.MyModel"
+        )
+    module, attributes = _import_longest(path)
+    found: Any = module
+    for attribute in attributes:
+        if not hasattr(found, attribute):
+            close = nearest(attribute, [name for name in dir(found) if not name.startswith("_")])
+            where = getattr(found, "__name__", type(found).__name__)
+            raise UserError(f"model._target_={path!r}: {where} has no {attribute!r}{close}")
+        found = getattr(found, attribute)
+    if not callable(found):
+        raise UserError(f"model._target_={path!r} is a {type(found).__name__}; accepted: a class or function")
+    return found
+
+
+def _import_longest(path: str) -> tuple[Any, list[str]]:
+    """Import the longest prefix of a dotted path that is a module; return it and the names that are left."""
+    parts = path.split(".")
+    module: Any = None
+    for index in range(len(parts)):
+        name = ".".join(parts[: index + 1])
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+                raise UserError(f"model._target_={path!r}: importing {name} failed: {error}") from error
+            if module is None or (index < len(parts) - 1 and not hasattr(module, parts[index])):
+                raise UserError(
+                    f"model._target_={path!r}: no module {name!r}{_nearest_module(module, parts[index])}"
+                ) from None
+            return module, parts[index:]
+        except Exception as error:
+            raise UserError(
+                f"model._target_={path!r}: importing {name} failed: {type(error).__name__}: {error}"
+            ) from error
+    return module, []
+
+
+def _nearest_module(parent: Any, given: str) -> str:
+    paths = None if parent is None else getattr(parent, "__path__", [])
+    return nearest(given, [found.name for found in pkgutil.iter_modules(paths)])
+
+
+def _fit(target: Callable[..., Any], arguments: dict[str, Any], task: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return the arguments to call `target` with: its own, and those of `task` that it accepts."""
+    parameters = inspect.signature(target).parameters
+    variadic = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    named = {name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    for name in arguments:
+        if name in task:
+            raise UserError(f"model.{name} is set by the data and the recipe, not by the model; leave it out")
+        if name not in named and not variadic:
+            raise unknown(f"argument of {path}", name, named - set(task))
+    given = {name: value for name, value in task.items() if name in named or variadic} | arguments
+    missing = [name for name in named if parameters[name].default is inspect.Parameter.empty and name not in given]
+    if missing:
+        raise UserError(f"{path} needs {', '.join(f'model.{name}' for name in sorted(missing))}; give it a value")
+    return given
