@@ -1,0 +1,152 @@
+"""The batches of a study: one DataModule per (data, recipe, batch size, device), one decoded set behind all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pytorch_lightning
+import torch
+from torch import Tensor
+
+from stability.config import DataConfig, RecipeConfig
+from stability.data import sources
+from stability.data.feed import Feed, eval_feed, train_feed
+from stability.data.recipe import Batch, BatchStage
+from stability.data.sources import Source
+from stability.errors import UserError
+
+__all__ = ["Batch", "DataInfo", "DataModule", "get_data"]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is trained on and evaluated on, as the record says it."""
+
+    num_classes: int
+    channels: int
+    image_size: int
+    train_images: int
+    eval_images: int
+    # test, validation, holdout (part of the training images) or train (the training images themselves).
+    eval_split: str
+    fingerprint: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An epoch of training batches from batch `start` on, drawn anew each time it is iterated."""
+
+    data: DataModule
+    epoch: int
+    start: int
+
+    def __len__(self) -> int:
+        return self.data.steps_per_epoch - self.start
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.data._train(self.epoch, self.start)
+
+
+class DataModule(pytorch_lightning.LightningDataModule):
+    """Batches of one set under one recipe; every draw follows from (data.seed, epoch, position) alone."""
+
+    def __init__(self, data: DataConfig, recipe: RecipeConfig, batch_size: int, device: str = "cpu") -> None:
+        """Find and, where it fits in memory, decode the set. Raises UserError on what is wrong with the data."""
+        super().__init__()
+        source = sources.load(data)
+        _check_batch(source, batch_size)
+        self.batch_size = batch_size
+        self.info = DataInfo(
+            num_classes=len(source.classes),
+            channels=data.channels,
+            image_size=data.image_size,
+            train_images=len(source.train),
+            eval_images=len(source.evaluation),
+            eval_split=source.eval_split,
+            fingerprint=source.fingerprint,
+            classes=source.classes,
+        )
+        self._device = torch.device(device)
+        self._stage = BatchStage(recipe, data, len(source.classes), self._device)
+        self._train_feed: Feed = train_feed(data, recipe, device)
+        self._eval_feed: Feed = eval_feed(data, recipe, device)
+        self._train_labels = torch.from_numpy(source.train.labels).to(self._device)
+        self._eval_labels = torch.from_numpy(source.evaluation.labels).to(self._device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of whole training batches; an incomplete last one is dropped."""
+        return self.info.train_images // self.batch_size
+
+    def train_batches(self, epoch: int, start: int = 0) -> Stream:
+        """Return the batches of `epoch` (from 0) from batch `start` on: the same as an uninterrupted stream gives."""
+        assert epoch >= 0, epoch
+        assert 0 <= start <= self.steps_per_epoch, start
+        return Stream(self, epoch, start)
+
+    def eval_batches(self) -> Iterable[Batch]:
+        """Yield the evaluation images in their order; the last batch may be smaller."""
+        order = torch.arange(self.info.eval_images, device=self._device)
+        batches = list(order.split(self.batch_size))
+        for chosen, pixels in zip(batches, self._eval_feed.batches(batches), strict=True):
+            yield self._stage.evaluate(pixels, self._eval_labels[chosen])
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Return what Lightning iterates over once per epoch: the batches of the trainer's current epoch."""
+        return _EveryEpoch(self)
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Return what Lightning evaluates on."""
+        return _Evaluation(self)
+
+    def _train(self, number: int, start: int) -> Iterator[Batch]:
+        epoch = self._stage.epoch(number, self.info.train_images)
+        steps = range(start, self.steps_per_epoch)
+        size = self.batch_size
+        batches = [epoch.order[index * size : (index + 1) * size] for index in steps]
+        fed = self._train_feed.batches(batches, number, start * size)
+        for index, chosen, pixels in zip(steps, batches, fed, strict=True):
+            yield self._stage.train(pixels, self._train_labels[chosen], epoch, index)
+
+
+@dataclass(frozen=True)
+class _EveryEpoch:
+    data: DataModule
+
+    def __len__(self) -> int:
+        return self.data.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        trainer = self.data.trainer
+        return iter(self.data.train_batches(trainer.current_epoch if trainer is not None else 0))
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    data: DataModule
+
+    def __len__(self) -> int:
+        return -(-self.data.info.eval_images // self.data.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.data.eval_batches())
+
+
+def _check_batch(source: Source, batch_size: int) -> None:
+    if batch_size > len(source.train):
+        raise UserError(
+            f"batch_size={batch_size} is more than the {len(source.train)} training images; "
+            f"accepted: 1 to {len(source.train)}"
+        )
+
+
+@lru_cache(maxsize=16)
+def get_data(data: DataConfig, recipe: RecipeConfig, batch_size: int, device: str = "cpu") -> DataModule:
+    """Return the DataModule of these settings, made once per process; the decoded set is shared by all of them.
+
+    Raises UserError that says in a line what is wrong with the data.
+    """
+    return DataModule(data, recipe, batch_size, device)

@@ -1,0 +1,218 @@
+"""What a recipe does to training images: image by image (crop, policy), then batch by batch (the rest, vectorised).
+
+The image stage is what cannot be vectorised: it runs on the CPU, in worker processes where there are any. The batch
+stage shifts, mirrors, normalises, erases and mixes on whatever device the images lie. Mirroring and shifting after a
+policy gives what mirroring before it gives: policies draw the sign of every geometric step symmetrically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stability.config import DataConfig, RecipeConfig
+from stability.data.chance import Purpose, generator
+from stability.data.images import fit, random_resized_crop
+from stability.errors import UserError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The same in grey: Rec. 601 luma of the means; the three deviations are nearly equal, so their mean.
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+
+class Batch(NamedTuple):
+    """Images float32 (B, C, H, W), normalised; targets int64 (B,), or float32 (B, classes) where images are mixed."""
+
+    images: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class ImageStage:
+    """Makes of an image of any stored size one of (channels, side, side), uint8, from a generator of its own."""
+
+    side: int
+    crop: str
+    augment: str
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether an image always becomes the same one, so that it need be made only once."""
+        return self.augment == "none" and self.crop != "random_resized"
+
+    def __call__(self, image: Tensor, chance: numpy.random.Generator) -> Tensor:
+        """Crop and apply the policy to an image, uint8 (C, H, W)."""
+        image = (
+            random_resized_crop(image, self.side, chance) if self.crop == "random_resized" else fit(image, self.side)
+        )
+        if self.augment == "none":
+            return image
+        return with_torch_seed(int(chance.integers(2**63)), policy(self.augment), image)
+
+
+def policy(augment: str) -> Callable[[Tensor], Tensor]:
+    """Return AutoAugment (its ImageNet policy) or RandAugment (2 steps of magnitude 9, as DeiT) of one image.
+
+    Raises UserError where torchvision is missing.
+    """
+    try:
+        from torchvision.transforms import v2
+    except ImportError as error:
+        raise UserError(
+            f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
+        ) from error
+    return v2.AutoAugment() if augment == "auto" else v2.RandAugment(num_ops=2, magnitude=9)
+
+
+def with_torch_seed(seed: int, function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """Return `function(image)` as the global torch generator seeded with `seed` has it, and leave that as it was."""
+    before = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        return function(image)
+    finally:
+        torch.default_generator.set_state(before)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The draws of one epoch by position; tensors (N,) on the device of the images."""
+
+    number: int
+    order: Tensor
+    # Rows and columns of the shift, 0 to twice the margin.
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+    # Uniform numbers (N, 5) that place the erased boxes; on the host.
+    boxes: numpy.ndarray
+
+
+class BatchStage:
+    """The vectorised part of a recipe: from uint8 images (B, C, S, S) to a Batch, on the device of the images."""
+
+    def __init__(self, recipe: RecipeConfig, data: DataConfig, num_classes: int, device: torch.device) -> None:
+        self.recipe, self.num_classes, self.device = recipe, num_classes, device
+        self.seed, self.side = data.seed, data.image_size
+        self.margin = data.image_size // 8 if recipe.crop == "shift" else 0
+        self.mirrors = recipe.flip and data.mirror
+        mean, std = statistics(data)
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
+        self.offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
+        self.columns = torch.arange(self.side, device=device)
+
+    def epoch(self, number: int, num_images: int) -> Epoch:
+        """Draw the order and the places of epoch `number` for a set of `num_images`.
+
+        With repeats r an r-th of the images is seen, each r times in a row, and the epoch keeps its length (DeiT).
+        """
+        order = generator(self.seed, Purpose.ORDER, number).permutation(num_images)
+        repeats = self.recipe.repeats
+        order = order[: math.ceil(num_images / repeats)].repeat(repeats)[:num_images]
+        draws = generator(self.seed, Purpose.PLACE, number).random((num_images, 8))
+        shifts = (draws[:, :2] * (2 * self.margin + 1)).astype(numpy.int64)
+        return Epoch(
+            number,
+            torch.from_numpy(order).to(self.device),
+            torch.from_numpy(shifts[:, 0].copy()).to(self.device),
+            torch.from_numpy(shifts[:, 1].copy()).to(self.device),
+            torch.from_numpy((draws[:, 2] < 0.5) & self.mirrors).to(self.device),
+            draws[:, 3:],
+        )
+
+    def train(self, pixels: Tensor, labels: Tensor, epoch: Epoch, index: int) -> Batch:
+        """Augment batch `index` of `epoch`: uint8 images (B, C, S, S) and labels (B,) of its positions, in order."""
+        positions = slice(index * len(pixels), (index + 1) * len(pixels))
+        if self.margin or self.mirrors:
+            pixels = self._move(pixels, epoch.top[positions], epoch.left[positions], epoch.mirrored[positions])
+        images = self._normalise(pixels)
+        if self.recipe.erasing:
+            noise = generator(self.seed, Purpose.NOISE, epoch.number, index)
+            images = erase(images, epoch.boxes[positions], self.recipe.erasing, noise)
+        if self.recipe.mixup or self.recipe.cutmix:
+            return self._mix(images, labels, generator(self.seed, Purpose.MIX, epoch.number, index))
+        return Batch(images, labels)
+
+    def evaluate(self, pixels: Tensor, labels: Tensor) -> Batch:
+        """Normalise uint8 images (B, C, S, S)."""
+        return Batch(self._normalise(pixels), labels)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        return pixels.float().mul_(self.scale).add_(self.offset)
+
+    def _move(self, pixels: Tensor, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+        """Shift each image over a black border and mirror some: one gather for both."""
+        batch, channels, side, _ = pixels.shape
+        padded = functional.pad(pixels, (self.margin,) * 4).flatten(2)
+        columns = torch.where(mirrored[:, None], side - 1 - self.columns, self.columns) + left[:, None]
+        rows = (self.columns + top[:, None]) * (side + 2 * self.margin)
+        where = (rows[:, :, None] + columns[:, None, :]).view(batch, 1, -1).expand(-1, channels, -1)
+        return padded.gather(2, where).view_as(pixels)
+
+    def _mix(self, images: Tensor, labels: Tensor, chance: numpy.random.Generator) -> Batch:
+        """Mix each image with the one that stands as far from the batch's other end: mixup or CutMix, evenly chosen.
+
+        The neighbour would not do: with repeated augmentation it is often the same image.
+        """
+        cut = chance.random() < 0.5 if self.recipe.mixup and self.recipe.cutmix else bool(self.recipe.cutmix)
+        alpha = self.recipe.cutmix if cut else self.recipe.mixup
+        share = float(chance.beta(alpha, alpha))
+        if cut:
+            top, bottom, left, right = cut_box(share, self.side, chance)
+            images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+            share = 1 - (bottom - top) * (right - left) / self.side**2
+        else:
+            images = torch.lerp(images.flip(0), images, share)
+        one_hot = functional.one_hot(labels, self.num_classes).float()
+        return Batch(images, torch.lerp(one_hot.flip(0), one_hot, share))
+
+
+def statistics(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation of each channel that normalise images in 0-1. Raises UserError on a misfit."""
+    grey = data.channels == 1
+    mean = data.mean or (GREY_MEAN if grey else IMAGENET_MEAN)
+    std = data.std or (GREY_STD if grey else IMAGENET_STD)
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != data.channels:
+            raise UserError(
+                f"data.{key} has {len(values)} numbers; accepted: one for each of data.channels={data.channels}"
+            )
+    if min(std) <= 0:
+        raise UserError(f"data.std={list(std)}; accepted: numbers above 0")
+    return mean, std
+
+
+def cut_box(share: float, side: int, chance: numpy.random.Generator) -> tuple[int, int, int, int]:
+    """Return CutMix's box (top, bottom, left, right): 1 - share of the area before it is cut at the border."""
+    length = round(side * math.sqrt(1 - share))
+    top, left = (int(chance.integers(side)) - length // 2 for _ in range(2))
+    return max(0, top), min(side, top + length), max(0, left), min(side, left + length)
+
+
+def erase(images: Tensor, draws: numpy.ndarray, probability: float, chance: numpy.random.Generator) -> Tensor:
+    """Fill a box of some images with normal noise, in place: 2-33 % of the area at a ratio of 0.3-3.3 (DeiT).
+
+    `draws`: uniform (B, 5): whether, area, ratio, row, column. A box longer than the side is cut to it.
+    """
+    chosen = numpy.flatnonzero(draws[:, 0] < probability)
+    if not len(chosen):
+        return images
+    side = images.shape[-1]
+    area = side**2 * (0.02 + (1 / 3 - 0.02) * draws[chosen, 1])
+    ratio = numpy.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * draws[chosen, 2])
+    height = numpy.clip(numpy.rint(numpy.sqrt(area * ratio)), 1, side).astype(int)
+    width = numpy.clip(numpy.rint(numpy.sqrt(area / ratio)), 1, side).astype(int)
+    top = (draws[chosen, 3] * (side - height + 1)).astype(int)
+    left = (draws[chosen, 4] * (side - width + 1)).astype(int)
+    for image, row, column, rows, columns in zip(chosen, top, left, height, width, strict=True):
+        box = images[image, :, row : row + rows, column : column + columns]
+        box.copy_(torch.from_numpy(chance.standard_normal(tuple(box.shape), dtype=numpy.float32)))
+    return images

@@ -1,0 +1,121 @@
+"""From a DataConfig to the images that are trained on and evaluated on, checked; nothing is decoded yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy
+
+from stability.config import DataConfig
+from stability.data.chance import Purpose, generator
+from stability.data.images import Images
+from stability.data.splits import draw, hold_out
+from stability.errors import UserError
+
+DEFAULT_VAL_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds: its training images, its evaluation images if it has any, and what they are."""
+
+    train: Images
+    evaluation: Images | None
+    # test or validation; None where there are no evaluation images.
+    eval_split: str | None
+    classes: tuple[str, ...]
+    # Identifies the content, wherever it lies.
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a study: what is trained on and what is evaluated."""
+
+    train: Images
+    evaluation: Images
+    # test, validation, holdout (part of the training images) or train (the training images themselves).
+    eval_split: str
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+@lru_cache(maxsize=4)
+def load(data: DataConfig) -> Source:
+    """Return the images that `data` names, split and subsampled; once per process.
+
+    Raises UserError that says in a line what is wrong with the data.
+    """
+    if data.channels not in (1, 3):
+        raise UserError(f"data.channels={data.channels}; accepted: 1 (grey), 3 (RGB)")
+    found = FINDERS[data.source](data)
+    for name, images in (("training", found.train), ("evaluation", found.evaluation)):
+        if images is not None:
+            _check_labels(name, images, found.classes, data)
+    train, evaluation, eval_split = _split(found, data)
+    train = _subset(train, data.train_size, "train_size", Purpose.TRAIN_SUBSET, data)
+    if evaluation is None:
+        evaluation = train
+    evaluation = _subset(evaluation, data.eval_size, "eval_size", Purpose.EVAL_SUBSET, data)
+    return Source(train, evaluation, eval_split, found.classes, found.fingerprint)
+
+
+def fingerprint(data: DataConfig) -> str:
+    """Return a hash of the content of the set, the same wherever it lies; no image is decoded.
+
+    Raises UserError that says in a line what is wrong with the data.
+    """
+    return load(data).fingerprint
+
+
+def _digits(data: DataConfig) -> Found:
+    from stability.data import digits
+
+    train, test, content = digits.find(data)
+    return Found(train, test, "test", tuple(map(str, range(10))), content)
+
+
+FINDERS: dict[str, Callable[[DataConfig], Found]] = {"digits": _digits}
+
+
+def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: DataConfig) -> None:
+    where = data.path or data.name or data.source
+    if not len(images):
+        raise UserError(f"{where} has no {name} images")
+    if len(classes) < 2:
+        raise UserError(f"{where} has a single class ({', '.join(classes)}); a classification set has at least two")
+    wrong = (images.labels < 0) | (images.labels >= len(classes))
+    if wrong.any():
+        row = int(numpy.argmax(wrong))
+        raise UserError(
+            f"{where}: label {images.labels[row]} of {name} image {row} is out of range; "
+            f"accepted: 0 to {len(classes) - 1}, one for each class"
+        )
+
+
+def _split(found: Found, data: DataConfig) -> tuple[Images, Images | None, str]:
+    """Return training images, evaluation images (None: the training images themselves), and what the latter are."""
+    fraction = data.val_fraction
+    if fraction is None:
+        fraction = DEFAULT_VAL_FRACTION if found.evaluation is None else 0.0
+    if fraction > 0:
+        chance = generator(data.seed, Purpose.HOLDOUT)
+        kept, held = hold_out(found.train.labels, fraction, found.classes, chance)
+        return found.train.select(kept), found.train.select(held), "holdout"
+    if found.evaluation is None:
+        return found.train, None, "train"
+    assert found.eval_split is not None
+    return found.train, found.evaluation, found.eval_split
+
+
+def _subset(images: Images, count: int | None, key: str, purpose: Purpose, data: DataConfig) -> Images:
+    if count is None or count == len(images):
+        return images
+    fewest = len(numpy.unique(images.labels))
+    if not fewest <= count <= len(images):
+        raise UserError(
+            f"data.{key}={count}; accepted: {fewest} (one image of each class) to {len(images)} (all there are)"
+        )
+    return images.select(draw(images.labels, count, generator(data.seed, purpose)))
