@@ -1,0 +1,88 @@
+"""What a mapping given to `stability.train` leaves out: the same defaults as on the command line, without Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from stability.config import RecipeConfig, ScheduleConfig, TrialConfig, parse_trial
+from stability.errors import UserError, unknown
+
+# Groups that are chosen by name (conf/GROUP/NAME.yaml), and the choice where none is made.
+GROUPS: dict[str, str] = {
+    "model": "vitp_tiny",
+    "optimizer": "adamw",
+    "data": "digits",
+    "recipe": "light",
+    "schedule": "cosine",
+}
+
+
+def complete(config: TrialConfig | Mapping[str, Any]) -> TrialConfig:
+    """Return a checked configuration. Of a mapping, each group may be
+
+    - left out: the command line's default (vitp_tiny, adamw, digits, light, cosine);
+    - a name: conf/GROUP/NAME.yaml, as `{"model": "vitc_tiny"}`;
+    - a mapping with a `name` of conf/GROUP: that choice with the given keys changed;
+    - a mapping with a `_target_` (model, optimizer) or a `source` (data): taken as it stands.
+    """
+    if isinstance(config, TrialConfig):
+        return config
+    if not isinstance(config, Mapping):
+        raise UserError(f"a trial's configuration is {type(config).__name__}; accepted: TrialConfig or a mapping")
+    values = dict(config)
+    for group, default in GROUPS.items():
+        values[group] = _complete_group(group, values.get(group, default), default)
+    return parse_trial(values)
+
+
+def _complete_group(group: str, given: Any, default: str) -> dict[str, Any]:
+    if isinstance(given, str):
+        return _read(group, given)
+    if not isinstance(given, Mapping):
+        raise UserError(f"{group}={given!r}; accepted: a name ({', '.join(_choices(group))}) or a mapping")
+    if any(set(keys) <= set(given) for keys in COMPLETE[group]):
+        return {"name": given.get("_target_", given.get("path")), **given}
+    return _read(group, given.get("name", default)) | dict(given)
+
+
+def _names(schema: type) -> tuple[str, ...]:
+    return tuple(item.name for item in dataclasses.fields(schema))
+
+
+# A mapping with these keys needs no file to complete it.
+COMPLETE: dict[str, list[tuple[str, ...]]] = {
+    "model": [("_target_",)],
+    "optimizer": [("_target_",)],
+    "data": [("source",)],
+    "recipe": [_names(RecipeConfig)],
+    "schedule": [_names(ScheduleConfig)],
+}
+
+
+def _read(group: str, name: str) -> dict[str, Any]:
+    """Return the content of conf/GROUP/NAME.yaml, numbers read as the command line reads them (1e-3 is one)."""
+    import yaml
+
+    choices = _choices(group)
+    if name not in choices:
+        raise unknown(group, name, choices)
+
+    class Loader(yaml.SafeLoader):
+        """Plain YAML 1.1 takes 1e-3, without a dot, for a word."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+    values: dict[str, Any] = yaml.load(choices[name].read_text(), Loader=Loader)
+    return values
+
+
+def _choices(group: str) -> dict[str, Traversable]:
+    """Return the YAML files of a group, by choice."""
+    entries = sorted((files("conf") / group).iterdir(), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".yaml"): entry for entry in entries if entry.name.endswith(".yaml")}

@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM while a trial trains: held back until the step is done and a checkpoint is written."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Holds signals back between `deliver` calls, then gives them to the caller's own handlers.
+
+    A second signal passes at once. Where the caller has no handler for SIGTERM, it ends in SystemExit(143). What the
+    caller ignores stays ignored, and outside the main thread, where Python delivers no signals, nothing is touched.
+    """
+
+    def __init__(self) -> None:
+        self._callers: dict[int, Any] = {}
+        self._pending: int | None = None
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in HELD}
+            self._callers = {one: handler for one, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+            self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._callers.items():
+            signal.signal(number, handler)
+        self.deliver()
+
+    def install(self) -> None:
+        """Take the signals; said again after something else has taken them (Lightning does when it starts)."""
+        for number in self._callers:
+            signal.signal(number, self._hold)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a signal waits to be delivered."""
+        return self._pending is not None
+
+    def deliver(self) -> None:
+        """Give a signal that came in to the caller's handler, which most often raises; does nothing if none came in."""
+        if self._pending is not None:
+            number, self._pending = self._pending, None
+            self._pass_on(number, None)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        if self._pending is None:
+            self._pending = number
+        else:
+            self._pass_on(number, frame)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        handler: Callable[[int, FrameType | None], Any] | int = self._callers[number]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            raise SystemExit(128 + number)

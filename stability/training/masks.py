@@ -1,0 +1,25 @@
+"""What is drawn while a trial trains, from (seed, step) alone: no resumption and no neighbour changes it."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+
+def draw_seed(purpose: str, seed: int, step: int) -> int:
+    """Return a 63-bit seed for one purpose at one step of the trial that has `seed`."""
+    digest = blake2b(f"{purpose}/{seed}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def keep_masks(seed: int, step: int, num_residuals: int, batch_size: int, rate: float) -> Tensor:
+    """Return stochastic depth's masks (num_residuals, batch_size): 0 where a branch is dropped, else 1 / (1 - rate).
+
+    The rate grows linearly over the blocks, from 0 to `rate`; both branches of a block share it, each draws its own.
+    """
+    generator = torch.Generator().manual_seed(draw_seed("depth", seed, step))
+    draws = torch.rand(num_residuals, batch_size, generator=generator)
+    rates = torch.linspace(0, rate, num_residuals // 2).repeat_interleave(2)[:, None]
+    return (draws >= rates) / (1 - rates)

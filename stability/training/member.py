@@ -1,0 +1,190 @@
+"""One trial inside a stack: its optimizer, schedule and average, what it has measured so far, and how it ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stability.config import TrialConfig
+from stability.records import trial_id
+from stability.training.checkpoint import read_checkpoint, write_checkpoint
+from stability.training.ema import Ema
+from stability.training.evaluation import Score
+from stability.training.optim import decayed_parameters, make_optimizer
+from stability.training.schedule import make_schedule
+from stability.training.stack import ModelStack
+
+
+@dataclass
+class Sums:
+    """What the current epoch has added up so far."""
+
+    steps: int = 0
+    loss: float = 0.0
+    gradient_norm: float = 0.0
+    lr: float = 0.0
+
+
+@dataclass
+class Progress:
+    """What a checkpoint keeps of a trial besides tensors."""
+
+    step: int = 0
+    diverged_step: int | None = None
+    sums: Sums = field(default_factory=Sums)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    # Over all attempts: how many, since when (UTC), and the time spent training up to the last checkpoint.
+    attempts: int = 0
+    start: str = ""
+    seconds: float = 0.0
+
+
+class Member:
+    """One trial of a stack. It owns no weights: `attach` ties it to its place in a stack on the training device."""
+
+    def __init__(self, config: TrialConfig, steps_per_epoch: int, directory: Path | None = None) -> None:
+        self.config = config
+        self.id = trial_id(config)
+        self.directory = directory
+        self.steps_per_epoch = steps_per_epoch
+        self.schedule = make_schedule(config, steps_per_epoch)
+        self.progress = Progress(start=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self.ema: Ema | None = None
+
+    def attach(self, stack: ModelStack, index: int) -> None:
+        """Build the optimizer and the average over the member's weights. Raises UserError on what does not fit."""
+        self._stack, self.index = stack, index
+        tensors = stack.member_tensors(index)
+        decayed = decayed_parameters(stack.architecture)
+        self.optimizer = make_optimizer(self.config, tensors, decayed)
+        self.trainable = [tensors[name] for name in decayed]
+        if self.config.recipe.ema:
+            self.ema = Ema(tensors, self.schedule)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the trial has steps ahead of it."""
+        return self.progress.diverged_step is None and self.progress.step < self.schedule.total_steps
+
+    @property
+    def awaits_evaluation(self) -> bool:
+        """Whether the last step ended an epoch that has no row in the curve yet."""
+        done, rest = divmod(self.progress.step, self.steps_per_epoch)
+        return self.progress.diverged_step is None and not rest and len(self.progress.curve) < done
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do: diverged, or trained and evaluated to its last epoch."""
+        return not self.is_training and not self.awaits_evaluation
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the training loss of logits (B, classes) against labels (B,) or label shares (B, classes)."""
+        return F.cross_entropy(logits.float(), targets, label_smoothing=self.config.recipe.label_smoothing)
+
+    def zero_grad(self) -> None:
+        """Forget the last step's gradients."""
+        for parameter in self.trainable:
+            parameter.grad = None
+
+    def gradient_norm(self) -> Tensor:
+        """Return the L2 norm over all of the member's gradients, as a scalar on the device."""
+        gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+    def accept(self, loss: float, gradient_norm: float) -> bool:
+        """Take in what a step would be based on; returns False, and the trial has diverged, where it is not finite."""
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            self.progress.diverged_step = self.progress.step
+            return False
+        sums = self.progress.sums
+        sums.steps += 1
+        sums.loss += loss
+        sums.gradient_norm += gradient_norm
+        return True
+
+    def update(self) -> None:
+        """Step the optimizer at the schedule's lr, then the average."""
+        lr = self.progress.sums.lr = self.schedule.lr(self.progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.progress.step += 1
+        if self.ema is not None and self.ema.is_due(self.progress.step):
+            self.ema.update(self._stack.member_tensors(self.index), self.progress.step)
+
+    def close_epoch(self, raw: Score, average: Score | None) -> dict[str, Any]:
+        """Add the epoch that has just been evaluated to the curve, and return its row."""
+        sums, progress = self.progress.sums, self.progress
+        row: dict[str, Any] = {"epoch": len(progress.curve) + 1, "train_loss": sums.loss / sums.steps}
+        row |= {"loss": raw.loss, "top1_error": raw.top1_error, "top5_error": raw.top5_error}
+        ema = (None, None, None) if average is None else (average.loss, average.top1_error, average.top5_error)
+        row |= dict(zip(("ema_loss", "ema_top1_error", "ema_top5_error"), ema, strict=True))
+        # The mean over the epoch's steps; the lr of its last step.
+        row |= {"gradient_norm": sums.gradient_norm / sums.steps, "lr": sums.lr}
+        progress.curve.append(row)
+        progress.sums = Sums()
+        return row
+
+    def result(self) -> dict[str, Any]:
+        """Return the fields of the record's `result`: errors in percent, of the weights that the recipe evaluates."""
+        progress = self.progress
+        prefix = "ema_" if self.config.recipe.ema else ""
+        errors = [row[f"{prefix}top1_error"] for row in progress.curve]
+        best = min(errors, default=None)
+        completed = progress.diverged_step is None
+        last = progress.curve[-1] if completed and progress.curve else {}
+        return {
+            "top1_error": last.get(f"{prefix}top1_error"),
+            "top5_error": last.get(f"{prefix}top5_error"),
+            "best_top1_error": best,
+            "best_epoch": None if best is None else errors.index(best) + 1,
+            "diverged_step": progress.diverged_step,
+            "exception": None,
+            "epochs_done": len(progress.curve),
+            "curve": progress.curve,
+        }
+
+    def resume(self) -> bool:
+        """Begin an attempt: continue from the checkpoint in the trial's folder; returns whether there was one."""
+        state = None if self.directory is None else read_checkpoint(self.directory, self.id)
+        if state is not None:
+            self._load(state)
+        self.progress.attempts += 1
+        self._clock = time.monotonic()
+        return state is not None
+
+    def write(self) -> None:
+        """Write everything that a resumption needs into the trial's folder, if it has one and steps are left."""
+        if self.directory is None or self.has_ended:
+            return
+        self.count_seconds()
+        state = {
+            "progress": self.progress,
+            "model": self._stack.member_state(self.index),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state,
+        }
+        write_checkpoint(self.directory, self.id, state)
+
+    def count_seconds(self) -> None:
+        """Add the time since this was last said to the seconds spent."""
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.progress = state["progress"]
+        self._stack.load_member_state(self.index, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            for name, tensor in self.ema.state.items():
+                tensor.copy_(state["ema"][name])

@@ -1,0 +1,142 @@
+"""A trial's optimizer: which parameters are decayed, and any optimizer by its dotted path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stability.config import TrialConfig
+from stability.errors import UserError, nearest, unknown
+
+# Keys of an optimizer's configuration that are not its target's arguments.
+OWN_KEYS = ("name", "search", "_target_")
+# Where lr and wd are given instead.
+INSTEAD = {"lr": "lr", "weight_decay": "wd", "params": None}
+# Ways of computing the same update: a user who names one has chosen.
+IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
+
+
+def decayed_parameters(model: nn.Module) -> dict[str, bool]:
+    """Tell of every trainable parameter, by name, whether weight decay applies to it.
+
+    Not to the parameters of a norm, to biases, nor to other vectors (a layer scale is a gain); to everything else, a
+    class token and a position embedding of any shape included (paper, section 4).
+    Raises UserError where a parameter that two layers share is decayed in one and not in the other, where one is not
+    initialised yet, and where nothing is trainable.
+    """
+    roles: dict[str, bool] = {}
+    names: dict[int, str] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if not parameter.requires_grad:
+                continue
+            path = f"{prefix}.{leaf}" if prefix else leaf
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise UserError(
+                    f"parameter {path} has no shape before the first batch; accepted: layers of known sizes"
+                )
+            decayed = _is_decayed(module, leaf, parameter)
+            # A shared parameter has the name that named_parameters() gives it: the first.
+            first = names.setdefault(id(parameter), path)
+            if roles.setdefault(first, decayed) != decayed:
+                raise UserError(
+                    f"parameter {first} is also {path}: weight decay applies to one and not to the other; "
+                    "accepted: a parameter that is a weight, or one that is a norm's or a bias"
+                )
+    if not roles:
+        raise UserError("the model has no trainable parameter; accepted: a model with at least one")
+    return roles
+
+
+def _is_decayed(module: nn.Module, leaf: str, parameter: Tensor) -> bool:
+    if _is_norm(module) or leaf == "bias" or leaf.endswith("_bias") or leaf.startswith("bias_"):
+        return False
+    return parameter.ndim > 1 or "token" in leaf or "pos" in leaf or "embed" in leaf
+
+
+def _is_norm(module: nn.Module) -> bool:
+    kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    return isinstance(module, kinds) or "Norm" in type(module).__name__
+
+
+def make_optimizer(config: TrialConfig, parameters: Mapping[str, Tensor], decayed: Mapping[str, bool]) -> Any:
+    """Build a trial's optimizer over its trainable parameters, in two groups: decayed, and not.
+
+    parameters: by name; `decayed`: of each trainable one, from decayed_parameters. The lr is set at every step.
+    Raises UserError on an argument that the optimizer does not take, naming the nearest that it does.
+    """
+    missing = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in decayed]
+    assert not missing, f"in no group: {missing}"
+    path = config.optimizer["_target_"]
+    target = _locate(path)
+    arguments = _arguments(config, target, path)
+    takes_decay = "weight_decay" in _accepted(target)
+    if not takes_decay and config.wd:
+        raise UserError(f"{path} takes no weight decay, wd={config.wd:g}; accepted: wd=0")
+
+    groups: list[dict[str, Any]] = []
+    for applies, wd in ((True, config.wd), (False, 0.0)):
+        members = [parameters[name] for name, one in decayed.items() if one is applies]
+        if members:
+            groups.append({"params": members} | ({"weight_decay": wd} if takes_decay else {}))
+    try:
+        return target(groups, lr=config.scaled_lr, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} refuses its arguments: {str(error).splitlines()[0]}") from error
+
+
+def _arguments(config: TrialConfig, target: Callable[..., Any], path: str) -> dict[str, Any]:
+    """Return the optimizer's own arguments, checked against its signature."""
+    accepted = _accepted(target)
+    given = {name: value for name, value in config.optimizer.items() if name not in OWN_KEYS}
+    for name in given:
+        if name in INSTEAD:
+            instead = f"; accepted: {INSTEAD[name]}=..., a coordinate of the point" if INSTEAD[name] else ""
+            raise UserError(f"optimizer.{name} is not given with the optimizer{instead}")
+        if name not in accepted and "**" not in accepted:
+            raise unknown(f"argument of {path}", name, set(accepted) - set(INSTEAD) - {"**"})
+    # Measured on the tiny models: fused takes a quarter of the default's time on a CPU (0.4 against 1.5 ms for AdamW).
+    ours = target.__module__.partition(".")[0] == "torch" and "fused" in accepted
+    if ours and not any(name in given for name in IMPLEMENTATIONS):
+        given["fused"] = True
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _accepted(target: Callable[..., Any]) -> list[str]:
+    """Return the names of what `target` takes; `**` where it takes any."""
+    parameters = inspect.signature(target).parameters.values()
+    return ["**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters]
+
+
+def _locate(path: str) -> Callable[..., Any]:
+    """Return the class or function at the dotted path `optimizer._target_`."""
+    module_path, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_path)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"optimizer._target_={path!r} cannot be imported: {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UserError(
+            f"optimizer._target_={path!r}: {module_path} has no optimizer {name!r}{nearest(name, dir(module))}"
+        )
+    return found
+
+
+class MemberOptimizers(torch.optim.Optimizer):
+    """All members' optimizers as the one that Lightning sees: one step a batch, whatever the number of members."""
+
+    def __init__(self, parameters: list[Tensor], step: Callable[[], None]) -> None:
+        super().__init__(parameters, {})
+        self._step_members = step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Let every member that still trains take its step."""
+        result = closure() if closure is not None else None
+        self._step_members()
+        return result

@@ -1,0 +1,211 @@
+"""Train one trial from its configuration to its record; try its first batch; time its steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+from torch import nn
+
+from stability.config import TrialConfig
+from stability.data import DataModule, get_data
+from stability.errors import UserError
+from stability.models import build_model
+from stability.training.defaults import complete
+from stability.training.interruption import Interruption
+from stability.training.member import Member
+from stability.training.module import BatchStream, OnEvent, StackModule
+from stability.training.provenance import provenance
+from stability.training.stack import ModelStack
+
+
+def train(
+    config: TrialConfig | Mapping[str, Any],
+    *,
+    directory: Path | str | None = None,
+    on_event: OnEvent | None = None,
+    study: str | None = None,
+    cell: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train one trial and return its record: id, study, cell, lr, wd, seed, status, result and provenance.
+
+    config: a TrialConfig, or a mapping whose gaps are filled as on the command line (see `complete`):
+    `train({"model": "vitc_tiny", "lr": 3e-3})`, `train({"model": {"_target_": "my_package.MyModel"}})`.
+    directory: where checkpoints go and are looked for, by training.checkpoint_seconds; None: no checkpoints. They are
+    left there (`remove_checkpoints`).
+    on_event: told ("epoch", curve row with id and epochs), ("progress", id, step, steps) about once a second, and
+    ("resumed", id, epoch, step).
+    Errors are in percent. Exceptions of the trial propagate, UserError for a mistake in the configuration; Ctrl-C and
+    SIGTERM reach the caller's handlers after the step in hand and a checkpoint.
+    """
+    config = complete(config)
+    device = pick_device(config.device)
+    data = get_data(config.data, config.recipe, config.batch_size, device.type)
+    member = Member(config, data.steps_per_epoch, None if directory is None else Path(directory))
+    stack = ModelStack([build(config, data)])
+    with Interruption() as interruption:
+        module = StackModule(stack, [member], data, on_event=on_event, interruption=interruption)
+        fit(module, device)
+    name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
+    return {
+        "id": member.id,
+        "study": study,
+        "cell": dict(cell or {"model": name, "optimizer": optimizer, "epochs": config.epochs}),
+        "lr": config.lr,
+        "wd": config.wd,
+        "seed": config.seed,
+        "status": "completed" if member.progress.diverged_step is None else "diverged",
+        "result": member.result(),
+        "provenance": provenance(member, data.info, device),
+    }
+
+
+def fit(module: StackModule, device: torch.device) -> None:
+    """Drive a stack's training by a Lightning Trainer that does nothing else.
+
+    Raises KeyboardInterrupt for Ctrl-C, which the Trainer would turn into SystemExit(1).
+    """
+    with quiet_lightning(), own_chance(device), exact_arithmetic(device):
+        trainer = pl.Trainer(
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
+            max_epochs=max(member.config.epochs for member in module.members),
+            barebones=True,
+            # Named, so that Slurm, MPI or torchrun around this process is not taken for a multi-process training.
+            plugins=[LightningEnvironment()],
+        )
+        try:
+            trainer.fit(module, train_dataloaders=BatchStream(module))
+        except (SystemExit, ValueError) as stop:
+            # ValueError: out of the main thread the Trainer stumbles over its own signal handling.
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            for member in module.members:
+                member.count_seconds()
+
+
+def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
+    """Take one training batch forward and backward and one evaluation batch forward, updating nothing.
+
+    Raises what is wrong with the trial: data, shapes, optimizer, memory.
+    """
+    config = complete(config)
+    device = pick_device(config.device)
+    data = get_data(config.data, config.recipe, config.batch_size, device.type)
+    module = _module_alone(config, data, device)
+    with own_chance(device):
+        module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device))
+        module.stack.eval()
+        with torch.no_grad():
+            module.stack(_batch(module, next(iter(data.eval_batches())), device).images)
+
+
+def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
+    """Return the seconds that one optimizer step takes, batch included: the mean over `steps` after two to warm up."""
+    config = complete(config)
+    device = pick_device(config.device)
+    data = get_data(config.data, config.recipe, config.batch_size, device.type)
+    module = _module_alone(config, data, device)
+    with own_chance(device):
+        batches = _endless(data)
+        start = 0.0
+        for step in range(steps + 2):
+            if step == 2:
+                start = _now(device)
+            # A step that is not finite costs the same.
+            module.compute_gradients(_batch(module, next(batches), device))
+            module.members[0].optimizer.step()
+        return (_now(device) - start) / steps
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for. Raises UserError where there is no GPU."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device=cuda, but torch sees no GPU here; accepted: device=auto or device=cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if available and name != "cpu" else torch.device("cpu")
+
+
+def build(config: TrialConfig, data: DataModule) -> nn.Module:
+    """Build a trial's model, its weights drawn from `seed`; torch's generator is left as it was."""
+    info = data.info
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        return build_model(
+            config.model,
+            image_size=info.image_size,
+            channels=info.channels,
+            num_classes=info.num_classes,
+            stochastic_depth=config.recipe.stochastic_depth,
+        )
+
+
+def _module_alone(config: TrialConfig, data: DataModule, device: torch.device) -> StackModule:
+    """Return a trial's module ready to step without a Trainer."""
+    stack = ModelStack([build(config, data)])
+    module = StackModule(stack, [Member(config, data.steps_per_epoch)], data).to(device)
+    module.configure_optimizers()
+    return module.train()
+
+
+def _batch(module: StackModule, batch: Any, device: torch.device) -> Any:
+    return module.transfer_batch_to_device(batch, device, 0)
+
+
+def _endless(data: DataModule) -> Iterator[Any]:
+    epoch = 0
+    while True:
+        yield from data.train_batches(epoch)
+        epoch += 1
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def own_chance(device: torch.device) -> Iterator[None]:
+    """Leave torch's global generators as they were: models with dropout are seeded at every step."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Let float32 mean float32 on a GPU (no TF32), and convolutions repeat themselves."""
+    if device.type != "cuda":
+        yield
+        return
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says of devices, loggers and loaders: a study would print it thousands of times."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\b")
+            yield
+    finally:
+        logger.setLevel(level)
