@@ -31,7 +31,7 @@ def build_model(
 
     target = locate(model.get("_target_"))
     arguments = {name: value for name, value in model.items() if name not in OWN_KEYS}
-    task = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+    task: dict[str, Any] = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
     if stochastic_depth > 0:
         task["drop_path_rate"] = stochastic_depth
     given = _fit(target, arguments, task, str(model["_target_"]))

@@ -98,8 +98,9 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.attention = Attention(hidden_size, heads)
         self.mlp_norm = nn.LayerNorm(hidden_size)
-        self.mlp = nn.Sequential(nn.Linear(hidden_size, mlp_size), nn.GELU(), nn.Linear(mlp_size, hidden_size))
-        for layer in (self.mlp[0], self.mlp[2]):
+        widen, narrow = nn.Linear(hidden_size, mlp_size), nn.Linear(mlp_size, hidden_size)
+        self.mlp = nn.Sequential(widen, nn.GELU(), narrow)
+        for layer in (widen, narrow):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
 

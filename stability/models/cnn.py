@@ -1,0 +1,92 @@
+"""Convolutional references, built by timm: any of its models by name, and small RegNets for small images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def timm_model(
+    *,
+    architecture: str,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    drop_path_rate: float = 0.0,
+    **arguments: Any,
+) -> nn.Module:
+    """Build timm's model `architecture` with random weights.
+
+    arguments: keyword arguments of that model. Raises UserError where timm has no such model or the model does not
+    take an argument.
+    """
+    timm = _import_timm()
+    if not timm.is_model(architecture):
+        close = nearest(architecture, timm.list_models())
+        raise UserError(
+            f"timm has no architecture {architecture!r}{close}; accepted: a name that timm.list_models() gives"
+        )
+    # Models with position embeddings are made for one image size; convolutional ones take any and no such argument.
+    pretrained = timm.get_pretrained_cfg(architecture)
+    if pretrained is not None and pretrained.fixed_input_size:
+        arguments.setdefault("img_size", image_size)
+    if drop_path_rate > 0:
+        arguments["drop_path_rate"] = drop_path_rate
+    try:
+        return timm.create_model(
+            architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **arguments
+        )
+    except TypeError as error:
+        raise UserError(f"timm's {architecture}: {error}") from error
+
+
+def regnet(
+    *,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    depth: int,
+    w0: int,
+    wa: float,
+    wm: float,
+    group_size: int,
+    se_ratio: float,
+    stem_width: int,
+    stem_stride: int,
+    drop_path_rate: float = 0.0,
+) -> nn.Module:
+    """Build a RegNet from its parameters, with a stem of any stride (1 for small images).
+
+    Source: Radosavovic et al., CVPR 2020, section 3.3: block widths start at w0, rise by wa a block and are quantised
+    to powers of wm. se_ratio above 0 makes it a RegNetY. Raises UserError where the parameters do not give 4 stages.
+    """
+    _import_timm()
+    from timm.models.regnet import RegNet, RegNetCfg, generate_regnet
+
+    given = f"depth={depth}, w0={w0}, wa={wa}, wm={wm}"
+    try:
+        stages = generate_regnet(wa, w0, wm, depth, group_size)[1]
+    except (AssertionError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"{given} make no RegNet; accepted: depth and w0 above 0, wa of at least 0, wm above 1"
+        ) from error
+    if stages != 4:
+        raise UserError(f"{given} give a RegNet of {stages} stages; accepted: parameters that give 4")
+    config = RegNetCfg(depth, w0, wa, wm, group_size, se_ratio=se_ratio, stem_width=stem_width)
+    model = RegNet(config, in_chans=channels, num_classes=num_classes, drop_path_rate=drop_path_rate)
+    model.stem.conv.stride = (stem_stride, stem_stride)
+    return model
+
+
+def _import_timm() -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            f"this model is built by timm, which cannot be imported ({error}): pip install 'stability[cnn]'"
+        ) from error
+    return timm

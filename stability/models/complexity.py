@@ -1,0 +1,116 @@
+"""Count a model's parameters, multiply-adds and activations, on the meta device: nothing is allocated.
+
+What is counted follows the authors' released code: convolutions, linear layers with their biases, and the products of
+attention; activations are the elements that each of those puts out, attention maps included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stability.errors import UserError
+from stability.models.build import build_model
+from stability.models.table import Complexity
+
+aten: Any = torch.ops.aten
+
+
+def count(model: Mapping[str, Any], *, image_size: int, channels: int, num_classes: int) -> Complexity:
+    """Return the complexity of the model that a configuration names, for one image, its weights not allocated.
+
+    A model that cannot be built on the meta device is built on the CPU. Raises UserError as `build_model` does.
+    """
+    sizes = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+    try:
+        return _count_on("meta", model, sizes)
+    except UserError:
+        raise
+    except Exception:
+        # A model that reads a value while it is built or called cannot do so on the meta device.
+        with torch.random.fork_rng():
+            return _count_on("cpu", model, sizes)
+
+
+def _count_on(device: str, model: Mapping[str, Any], sizes: dict[str, int]) -> Complexity:
+    with torch.device(device):
+        built = build_model(model, **sizes)
+        return count_module(built, torch.zeros(1, sizes["channels"], sizes["image_size"], sizes["image_size"]))
+
+
+def count_module(module: nn.Module, images: Tensor) -> Complexity:
+    """Return the complexity of `module` for `images` (1, channels, height, width), on their device."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad(), _Counter() as counter:
+            module(images)
+    finally:
+        module.train(training)
+    params = sum(parameter.numel() for parameter in module.parameters())
+    return Complexity(params, counter.multiply_adds, counter.activations, _count_blocks(module))
+
+
+def _count_blocks(module: nn.Module) -> int:
+    """Count residual blocks: a model's own `blocks` of transformer blocks, else timm's (they hold a drop_path)."""
+    blocks = getattr(module, "blocks", None)
+    if isinstance(blocks, nn.ModuleList):
+        return len(blocks)
+    return sum(hasattr(one, "drop_path") or hasattr(one, "drop_path1") for one in module.modules())
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the operators of PRODUCTS that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.multiply_adds = 0
+        self.activations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        cost = PRODUCTS.get(func.overloadpacket)
+        if cost is not None:
+            multiply_adds, activations = cost(out[0] if isinstance(out, tuple) else out, *args)
+            self.multiply_adds += multiply_adds
+            self.activations += activations
+        return out
+
+
+def _convolution(out: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None = None, *__: Any) -> tuple[int, int]:
+    per_output = weight[0].numel() + (bias is not None)
+    return out.numel() * per_output, out.numel()
+
+
+def _mm(out: Tensor, left: Tensor, _: Tensor, *__: Any) -> tuple[int, int]:
+    return out.numel() * left.shape[-1], out.numel()
+
+
+def _addmm(out: Tensor, _: Tensor, left: Tensor, *__: Any) -> tuple[int, int]:
+    return out.numel() * (left.shape[-1] + 1), out.numel()
+
+
+def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any) -> tuple[int, int]:
+    scores = query.shape[:-1].numel() * key.shape[-2]
+    return scores * (query.shape[-1] + value.shape[-1]), scores + out.numel()
+
+
+# Operator -> (multiply-adds, activations) of its output and arguments.
+PRODUCTS: dict[Any, Callable[..., tuple[int, int]]] = {
+    aten.convolution: _convolution,
+    aten.mm: _mm,
+    aten.bmm: _mm,
+    aten.addmm: _addmm,
+    aten.baddbmm: _addmm,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_cudnn_attention: _attention,
+    aten._scaled_dot_product_fused_attention_overrideable: _attention,
+}
