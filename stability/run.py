@@ -1,0 +1,207 @@
+"""The command line: `python -m stability.run`. Takes what Hydra takes, and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+from stability.errors import StudyError, UserError, nearest
+
+# What a command may ask for instead of training; Hydra answers these without the sweeper.
+_QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
+# Keys of Hydra's that a study decides itself, and what to say instead.
+_SETTLED = {
+    "hydra.sweep.dir": "runs=FOLDER study=NAME",
+    "hydra.sweep.subdir": "trials/ID, which is fixed",
+    "hydra.run.dir": "runs=FOLDER study=NAME",
+    "hydra.mode": "nothing: every command goes through one sweeper",
+    "hydra/sweeper": "stability",
+    "hydra.sweeper._target_": "nothing: every command goes through one sweeper",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 (trials failed), 2 (a mistake), 130 or 143 (signals)."""
+    try:
+        with _signals():
+            _run(list(sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except _Signalled as error:
+        return 128 + error.number
+    return 0
+
+
+class _Signalled(BaseException):
+    """A signal asked the command to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into an orderly end, whatever exception a library makes of them on the way."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if received or isinstance(error, KeyboardInterrupt):
+            raise _Signalled(received[0] if received else signal.SIGINT) from error
+        if error.code not in (None, 0):
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(arguments: list[str]) -> None:
+    """Check a command line, hand it to Hydra, and put Hydra's complaints in words."""
+    from stability.sweep.compose import explain, register_resolvers
+
+    register_resolvers()
+    if "--version" in arguments:
+        _print_version()
+        return
+    options = _parse(arguments)
+    try:
+        _check(options)
+        with _raising():
+            _hand_over(options)
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        explained = explain(error, lambda without: _known_keys(options, without))
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse what Hydra parses, flags and overrides in any order."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    known = [name for action in parser._actions for name in action.option_strings]
+
+    def refuse(message: str) -> None:
+        given = message.rpartition(": ")[2].split()[0] if message else ""
+        raise UserError(f"{message}{nearest(given, known)}; accepted: key=value overrides and {' '.join(known)}")
+
+    parser.error = refuse  # type: ignore[assignment,method-assign]
+    return parser.parse_intermixed_args(arguments)
+
+
+def _print_version() -> None:
+    from importlib.metadata import version
+
+    print(f"stability {version('stability')} (Hydra {version('hydra-core')})")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what no study can mean, and complete what the user need not say."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from stability.sweep.overrides import is_varied
+
+    overrides = OverridesParser.create().parse_overrides(options.overrides)
+    keys = {override.get_key_element().lstrip("+~"): override for override in overrides}
+    for key, instead in _SETTLED.items():
+        if key in keys and not (key == "hydra/sweeper" and keys[key].value() == "stability"):
+            raise UserError(f"{keys[key].input_line!r} is not for a command to say; accepted: {instead}")
+    if options.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
+    if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & keys.keys():
+        raise UserError(
+            "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
+        )
+    if "model._target_" in keys and "model" not in keys:
+        options.overrides.insert(0, "model=custom")
+
+
+def _hand_over(options: argparse.Namespace) -> None:
+    """Let Hydra run the command, with flags first and its own spelling of what is asked."""
+    import hydra
+
+    from stability.sweep.compose import CONF
+    from stability.sweep.task import train_one
+
+    flags = []
+    for name, value in vars(options).items():
+        flag = f"--{name.replace('_', '-').replace('shell-completion', 'shell_completion')}"
+        if name in ("overrides", "run", "multirun", "experimental_rerun") or value in (None, False):
+            continue
+        flags += [flag] if value is True else [flag, str(value)]
+    if not any(getattr(options, name) for name in _QUESTIONS):
+        flags.append("--multirun")
+    entry = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(train_one)
+    with _argv([*flags, *options.overrides]):
+        entry()
+
+
+@contextlib.contextmanager
+def _argv(arguments: list[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0] if before else "stability.run", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextlib.contextmanager
+def _raising() -> Iterator[None]:
+    """Have Hydra raise what it would print: HYDRA_FULL_ERROR is its switch for that."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
+    """Return the keys of the configuration that is composed without the override of one key."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from stability.sweep.compose import CONF, flatten
+
+    def keys(overrides: Sequence[str]) -> list[str]:
+        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            config = compose(options.config_name or "config", overrides=list(overrides), return_hydra_config=True)
+        values: Any = OmegaConf.to_container(config, resolve=False)
+        return [*flatten(values), "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]
+
+    # Groups as chosen, so that a model's own keys are named; the defaults where that cannot be composed either.
+    chosen = [one for one in options.overrides if "," not in one and one.partition("=")[0].lstrip("+~") != without]
+    for overrides in (chosen, []):
+        with contextlib.suppress(Exception):
+            return keys(overrides)
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Composing configurations, and saying in one line why one could not be composed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from omegaconf import DictConfig
+
+# The folder that holds conf/ and sweeps/: of the checkout, or where the wheel was installed.
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+def register_resolvers() -> None:
+    """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("root", _root, replace=True)
+    OmegaConf.register_new_resolver("choices", _choices, replace=True)
+
+
+def _root() -> str:
+    return str(ROOT)
+
+
+def _choices(group: str) -> str:
+    folder = ROOT / group if group == "sweeps" else CONF / group
+    return ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One composed configuration: plain values with interpolations resolved, as written, and the groups' choices."""
+
+    values: dict[str, Any]
+    written: dict[str, Any]
+    choices: dict[str, Any]
+
+
+class Composer:
+    """Composes a study's cells the way Hydra composes its jobs."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+
+    def compose(self, overrides: Sequence[str]) -> Composition:
+        """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
+        from omegaconf import OmegaConf, open_dict
+
+        config = self._loader.load_sweep_config(self._master, list(overrides))
+        choices = dict(config.hydra.runtime.choices)
+        with open_dict(config):
+            del config["hydra"]
+        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        written: Any = OmegaConf.to_container(config, resolve=False)
+        for container in (values, written):
+            container.pop("sweeps", None)
+        return Composition(values, written, choices)
+
+    def choices_of(self, group: str) -> list[str]:
+        """Return the choices of a config group, on the whole search path."""
+        from hydra.core.object_type import ObjectType
+
+        return self._loader.get_group_options(
+            group,
+            results_filter=ObjectType.CONFIG,
+            config_name=self._master.hydra.job.config_name,
+            overrides=list(self._master.hydra.overrides.hydra),
+        )
+
+
+def explain(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError | None:
+    """Return in one line what Hydra or OmegaConf complains about, or None where the error is none of theirs.
+
+    `known_keys(without)` lists the dotted keys of the configuration that is composed when the override of key
+    `without` is left out.
+    """
+    import yaml
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_raised_by_hydra(error):
+        return _refused(error, known_keys)
+    if isinstance(error, yaml.YAMLError):
+        return UserError(f"a configuration file is no YAML: {_one_line(str(error))}")
+    return None
+
+
+def _unreadable(override: str) -> UserError:
+    accepted = "accepted: key=value, key=a,b for several, key=range(low,high), key=interval(low,high), ~key"
+    if "=" not in override:
+        return UserError(f"cannot read {override!r}: it gives no value; {accepted}")
+    hint = (
+        "; quote what the shell or Hydra takes for its own: key='\"text\"'"
+        if re.search(r"[(){}:,\\]", override)
+        else ""
+    )
+    return UserError(f"cannot read {override!r}{hint}; {accepted}")
+
+
+def _missing(error: Any) -> UserError:
+    """Put in words that a choice or a whole configuration is not there."""
+    path = str(error.missing_cfg_file)
+    group, _, name = path.rpartition("/")
+    if not group:
+        return UserError(
+            f"no configuration {path!r} (--config-name); accepted: config, or one of your own on the search path"
+        )
+    where = re.match(r"In '([^']+)'", str(error))
+    within = f" in {where[1]}.yaml" if where and where[1] not in ("config", "hydra/config") else ""
+    return unknown(f"{group}{within}", name, error.options or [])
+
+
+_REFUSALS: tuple[tuple[str, str], ...] = (
+    (r"Could not append to config\. An item is already at '(?P<key>[^']+)'", "{key} is there already; leave out the +"),
+    (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is no such key"),
+    (r"Could not delete from config\. The value of '(?P<key>[^']+)' is (?P<value>\S+)", "~{key}: its value is {value}"),
+    (r"Could not delete '(?P<key>[^']+)'", "~{key}: no such group is chosen"),
+    (
+        r"Sweeping over Hydra's configuration is not supported : '(?P<key>[^']+)'",
+        "{key!r}: Hydra's own keys take one value",
+    ),
+    (
+        r"Ambiguous value for argument '(?P<key>[^']+)'",
+        "{key!r} gives several values where one configuration is asked for; accepted: one value",
+    ),
+    (
+        r"Sweep parameters '(?P<key>[^']+)' requires --multirun",
+        "{key!r} gives several values where one configuration is asked for; accepted: one value",
+    ),
+    (
+        r"Override (?P<key>\S+) looks like a config group override, but config group '(?P<group>[^']+)' does not",
+        "{key!r}: {group} is no config group",
+    ),
+)
+
+
+def _refused(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError:
+    text = str(error) or str(error.__cause__ or "")
+    found = re.search(r"Could not override '([^']+)'", text)
+    if found:
+        return unknown_key(found[1], known_keys(found[1]))
+    for pattern, words in _REFUSALS:
+        match = re.search(pattern, text)
+        if match:
+            return UserError(words.format_map(_Repr(match.groupdict())))
+    cause = f": {_one_line(str(error.__cause__))}" if error.__cause__ and str(error.__cause__) not in text else ""
+    return UserError(f"{_one_line(text)}{cause}")
+
+
+class _Repr(dict[str, str]):
+    """What a match named, for str.format_map."""
+
+
+def unknown_key(key: str, known: Iterable[str]) -> UserError:
+    """Build the error for a key that the configuration has not: its neighbours are listed, the nearest of all named."""
+    known = sorted(set(known))
+    parent = key.rpartition(".")[0]
+    depth = parent.count(".") + 1 if parent else 0
+    siblings = [name for name in known if name.count(".") == depth and name.rpartition(".")[0] == parent]
+    listed = siblings or [name for name in known if "." not in name]
+    return UserError(
+        f"unknown key {key!r}{nearest(key, siblings) or nearest(key, known)}; accepted: {', '.join(listed)}"
+    )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys of nested mappings, groups included."""
+    names = []
+    for name, value in values.items():
+        names.append(f"{prefix}{name}")
+        if isinstance(value, Mapping):
+            names += flatten(value, f"{prefix}{name}.")
+    return names
+
+
+def _is_raised_by_hydra(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return module.split(".")[0] in ("hydra", "omegaconf")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()

@@ -1,0 +1,189 @@
+"""The study's manifest: what was planned, how it may grow, and what is refused because it would change what stands."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stability.config import TrialConfig, identity, parse_trial, to_dict
+from stability.errors import UserError
+from stability.records import read_manifest, write_manifest
+from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
+
+VERSION = 1
+# Held while the manifest is read, grown and written.
+LOCK = ".study.lock"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that a plan was made from: as typed in a shell, and its overrides."""
+
+    line: str
+    overrides: tuple[str, ...]
+
+
+def study_directory(plan: Plan) -> Path:
+    """Return the folder of a plan's study. Raises UserError where its name, or what lies there, is no folder for it."""
+    name = plan.study
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise UserError(
+            f"study={name!r}; accepted: a folder's name of letters, digits and . _ + -, beginning with a letter or digit"
+        )
+    runs = Path(os.path.expanduser(plan.config.runs))
+    for path in (runs / name, *(runs / name).parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is no folder; accepted: runs=FOLDER study=NAME to write elsewhere")
+    return runs / name
+
+
+def build(plan: Plan, command: Command, fingerprints: Sequence[str]) -> dict[str, Any]:
+    """Return a new study's manifest. `fingerprints` are those of the cells' data."""
+    cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
+    return {
+        **{"version": VERSION, "study": plan.study, "command": command.line, "overrides": list(command.overrides)},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sampler": {"name": plan.sampler, "seed": plan.config.sweep.seed},
+        "samples": plan.config.samples,
+        "fingerprint": fingerprints[0],
+        "data": cells[0]["config"]["data"],
+        "cells": cells,
+        "trials": [asdict(trial) for trial in plan.trials],
+    }
+
+
+def _cell(cell: Cell, fingerprint: str) -> dict[str, Any]:
+    config = to_dict(cell.config)
+    ranges = {name: list(ends) if ends else None for name, ends in cell.ranges.items()}
+    return {
+        "factors": dict(cell.factors),
+        "ranges": ranges,
+        "fingerprint": fingerprint,
+        "choices": dict(cell.choices),
+        "config": config,
+    }
+
+
+def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a study after a command that plans `planned`: `standing` with what is new in it.
+
+    Raises UserError, naming key, old and new, where the command changes what existing cells hold fixed.
+    """
+    if standing is None:
+        return planned
+    _refuse(standing["study"], "sampler", standing["sampler"]["name"], planned["sampler"]["name"])
+    if planned["sampler"]["name"] != GRID:
+        _refuse(standing["study"], "sweep.seed", standing["sampler"]["seed"], planned["sampler"]["seed"])
+    names = _factor_names(standing, planned)
+    cells = [{**cell, "factors": _refactored(cell, names)} for cell in standing["cells"]]
+    places = {describe(cell["factors"]): place for place, cell in enumerate(cells)}
+    moved = {}
+    for index, new in enumerate(planned["cells"]):
+        new = {**new, "factors": _refactored(new, names)}
+        place = places.setdefault(describe(new["factors"]), len(cells))
+        if place == len(cells):
+            cells.append(new)
+        else:
+            _check_same(standing["study"], cells[place], new)
+        moved[index] = place
+    known = {trial["id"] for trial in standing["trials"]}
+    fresh = [{**trial, "cell": moved[trial["cell"]]} for trial in planned["trials"] if trial["id"] not in known]
+    grown = {**standing, "cells": cells, "trials": [*standing["trials"], *fresh]}
+    if (planned["samples"] or 0) > (standing["samples"] or 0):
+        grown["samples"] = planned["samples"]
+    if grown == dict(standing):
+        return grown
+    return {**grown, "command": planned["command"], "overrides": planned["overrides"]}
+
+
+def _factor_names(*manifests: Mapping[str, Any]) -> list[str]:
+    """Return every factor of several manifests: what was not varied before may be now."""
+    names = dict.fromkeys(FACTORS)
+    for manifest in manifests:
+        for cell in manifest["cells"]:
+            names |= dict.fromkeys(cell["factors"])
+    return list(names)
+
+
+def _refactored(cell: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a cell's value of every factor of the study, those included that it was not told apart by so far."""
+    return {name: cell["factors"].get(name, _value(cell, name)) for name in names}
+
+
+def _value(cell: Mapping[str, Any], name: str) -> Any:
+    if name in cell["choices"]:
+        return cell["choices"][name]
+    value: Any = cell["config"]
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _check_same(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse a change of what an existing cell holds fixed: its configuration, its ranges, its data."""
+    words = f"{study!r} in {describe(old['factors'])}"
+    before, after = _fixed(old["config"]), _fixed(new["config"])
+    for key in sorted(before.keys() | after.keys()):
+        _refuse(words, key, before.get(key), after.get(key))
+    for name in old["ranges"]:
+        _refuse(words, f"the range of {name}", _listed(old["ranges"][name]), _listed(new["ranges"].get(name)))
+    _refuse(words, "the data's fingerprint", old["fingerprint"], new["fingerprint"])
+
+
+def _listed(ends: Sequence[float] | None) -> Any:
+    return list(ends) if ends else "one value"
+
+
+def _fixed(config: Mapping[str, Any] | TrialConfig) -> dict[str, Any]:
+    """Return what decides a cell's results by dotted key, but for the coordinates of its points."""
+    parsed = config if isinstance(config, TrialConfig) else parse_trial(config)
+    flat = _flat(identity(parsed), "")
+    return {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _refuse(study: str, key: str, old: Any, new: Any) -> None:
+    if old != new:
+        raise UserError(
+            f"study {study} holds {key} = {old}, and this command says {new}; accepted: {old}, or study=NAME for another study"
+        )
+
+
+def settle(directory: Path, planned: dict[str, Any]) -> dict[str, Any]:
+    """Write what `planned` adds to the study in `directory`, under its lock, and return the manifest that stands then.
+
+    Nothing is written, nor any folder made, where the command is refused.
+    """
+    grow(read_manifest(directory), planned)
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        standing = read_manifest(directory)
+        manifest = grow(standing, planned)
+        if manifest != standing:
+            write_manifest(directory, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    with open(directory / LOCK, "a") as file:
+        # A file system without locks leaves two commands at once to luck; one is as safe as ever.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,233 @@
+"""What a command line asks for: what it holds fixed, what it compares (axes of cells), what it samples or lists (points)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from stability.config import StudyConfig, TrialConfig
+from stability.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import IntervalSweep, Override
+
+COORDINATES = ("lr", "wd", "seed")
+# Keys that frame a study, so that it holds one value of each; `sweep` draws its points and belongs to the plan.
+_FRAME = tuple(item.name for item in fields(StudyConfig))
+# Of those and the rest: what leaves the plan as it is, and so the name of a study that was given none.
+_UNNAMED = {*_FRAME, "device", "training"} - {"sweep"}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key that is compared: one override, as Hydra takes it, for each of its values."""
+
+    key: str
+    overrides: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A coordinate of points that was given several values, or a range to sample from."""
+
+    name: str
+    values: tuple[Any, ...] = ()
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command line, taken apart. `digest` is 6 hex digits of what decides the plan."""
+
+    fixed: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    coordinates: dict[str, Coordinate]
+    digest: str
+
+
+def parse(
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+    loader: ConfigLoader,
+    choices_of: typing.Callable[[str], list[str]],
+) -> Asked:
+    """Take a study's `params` (hydra.sweeper.params) and a command line apart; what the line says wins.
+
+    `choices_of` lists the choices of a config group. Raises UserError on what no study can mean.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    lines = [f"{name}={_as_text(value)}" for name, value in params.items()] + list(arguments)
+    last: dict[str, Override] = {}
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(lines):
+        name = _name(override)
+        last.pop(name, None)
+        last[name] = override
+    fixed, axes, coordinates = [], [], {}
+    for name, override in last.items():
+        if name in COORDINATES and not override.is_delete() and _is_several(override):
+            coordinates[name] = _coordinate(name, override)
+        elif override.is_sweep_override():
+            axes.append(_axis(name, override, choices_of))
+        else:
+            fixed.append(str(override.input_line))
+    return Asked(tuple(fixed), tuple(axes), coordinates, _digest(last))
+
+
+def is_varied(override: Override) -> bool:
+    """Tell whether an override makes cells or points."""
+    return override.is_sweep_override() or (_name(override) in COORDINATES and _is_several(override))
+
+
+def _as_text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _name(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def _is_several(override: Override) -> bool:
+    return override.is_sweep_override() or isinstance(override.value(), list)
+
+
+def _coordinate(name: str, override: Override) -> Coordinate:
+    given = override.input_line
+    if override.is_interval_sweep():
+        if name == "seed":
+            raise UserError(f"{given!r}: seeds are whole numbers; accepted: a list or range(0,16)")
+        interval: Any = override.value()
+        return Coordinate(name, interval=_interval(str(given), interval))
+    return Coordinate(name, values=_listed(name, override))
+
+
+def _interval(given: str, interval: IntervalSweep) -> tuple[float, float]:
+    """Return the ends of an interval, which is sampled on a logarithmic scale (tag(log, ...) says what is done anyway)."""
+    for tag in interval.tags:
+        if tag != "log":
+            raise unknown(f"tag in {given!r}", tag, ["log"])
+    return check_range(given, interval.start, interval.end)
+
+
+def check_range(given: str, low: Any, high: Any) -> tuple[float, float]:
+    """Return both ends of a range of a log-uniform draw. Raises UserError where it is none."""
+    for end in (low, high):
+        if isinstance(end, bool) or not isinstance(end, (int, float)) or not math.isfinite(end):
+            raise UserError(f"{given!r}: {end!r} is no end of a range; accepted: two numbers")
+    if low <= 0:
+        raise UserError(f"{given!r}: draws are uniform on a logarithmic scale, so the lower end must be above 0")
+    if low >= high:
+        turned = f" (did you mean {high:g}, {low:g}?)" if low > high else ""
+        raise UserError(
+            f"{given!r}: the range is {'upside down' if low > high else 'empty'}{turned}; accepted: low, high"
+        )
+    return float(low), float(high)
+
+
+def _axis(key: str, override: Override, choices_of: typing.Callable[[str], list[str]]) -> Axis:
+    """Return the values of a key that is compared. Raises UserError where it cannot be."""
+    given = override.input_line
+    if override.is_interval_sweep():
+        raise UserError(f"{given!r}: interval() samples lr and wd; accepted for {key}: a list or range(low,high)")
+    _refuse_uncomparable(key, str(given))
+    if override.value_type is not None and override.value_type.name == "GLOB_CHOICE_SWEEP":
+        values = _globbed(key, override, choices_of)
+        texts = list(values)
+    else:
+        values = _listed(key, override)
+        texts = list(override.sweep_string_iterator())
+    prefix = override.get_key_element()
+    return Axis(key, tuple(f"{prefix}={text}" for text in texts), tuple(values))
+
+
+def _refuse_uncomparable(key: str, given: str) -> None:
+    if key == "sweeps" or key.split(".")[0] in _FRAME:
+        raise UserError(f"{given!r}: a study has one {key}; accepted: one value, or one command for each")
+    if key == "data.seed":
+        raise UserError(
+            f"{given!r}: a study has one data.seed, which all its trials share; accepted: one command for each"
+        )
+    if not _decides(key):
+        raise UserError(
+            f"{given!r}: {key} decides no trial's result, so there is nothing to compare; accepted: one value"
+        )
+
+
+def _decides(key: str) -> bool:
+    """Tell whether the schema says that `key` decides a trial's result (what the schema does not know might)."""
+    schema: Any = TrialConfig
+    for part in key.split("."):
+        item = {one.name: one for one in fields(schema)}.get(part) if dataclasses.is_dataclass(schema) else None
+        if item is None:
+            return True
+        if not item.metadata.get("identity", True):
+            return False
+        schema = typing.get_type_hints(schema)[part]
+    return True
+
+
+def _globbed(key: str, override: Override, choices_of: typing.Callable[[str], list[str]]) -> tuple[str, ...]:
+    choices = choices_of(key)
+    pattern: Any = override.value()
+    names = tuple(pattern.filter(choices))
+    if not names:
+        accepted = f"its choices are {', '.join(choices)}" if choices else f"{key} is no group of choices"
+        raise UserError(f"{override.input_line!r} matches nothing; {accepted}")
+    return names
+
+
+def _listed(key: str, override: Override) -> tuple[Any, ...]:
+    """Return the values of a list or range, each once. Raises UserError on none, on twins and on an order by chance."""
+    given = override.input_line
+    value: Any = override.value()
+    if getattr(value, "shuffle", False):
+        raise UserError(
+            f"{given!r}: shuffle() orders by chance, and a study's plan is the same whenever it is said; leave it out"
+        )
+    if isinstance(value, list):
+        values = value
+    else:
+        values = [_plain(one) for one in override.sweep_iterator()]
+    if not values:
+        raise UserError(f"{given!r} holds no value; accepted: a list, or range(low,high) with low below high")
+    seen = []
+    for one in values:
+        if one in seen:
+            raise UserError(f"{given!r} holds {one!r} twice; accepted: each value once")
+        seen.append(one)
+    return tuple(values)
+
+
+def _plain(value: Any) -> Any:
+    """Return an element as plain data: quotes are Hydra's way of saying that it is text."""
+    return getattr(value, "text", value)
+
+
+def _digest(overrides: Mapping[str, Override]) -> str:
+    """Return 6 hex digits of the overrides that decide a plan: of any order and spelling of the same."""
+    plan = {}
+    for name, override in overrides.items():
+        if name.split(".")[0].split("/")[0] in _UNNAMED:
+            continue
+        plan[override.get_key_element()] = _canonical(override)
+    text = json.dumps(plan, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def _canonical(override: Override) -> Any:
+    value: Any = override.value()
+    if override.is_interval_sweep():
+        return {"interval": [value.start, value.end]}
+    if override.is_sweep_override() and hasattr(value, "include"):
+        return {"glob": [value.include, value.exclude]}
+    if override.is_sweep_override():
+        return [_plain(one) for one in override.sweep_iterator()]
+    return value

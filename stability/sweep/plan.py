@@ -1,0 +1,290 @@
+"""Cells and points: what a study trains, worked out before anything is trained or written."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stability.config import StudyConfig, TrialConfig, parse_study, parse_trial
+from stability.errors import UserError
+from stability.records import trial_id
+from stability.sweep.compose import Composition
+from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
+from stability.sweep.sampling import independent_points, log_scale, middle
+
+# Coordinates that can be drawn from a range.
+DRAWN = ("lr", "wd")
+# Factors that every cell has, whatever is varied.
+FACTORS = ("model", "optimizer", "epochs")
+# What the sampler of a plain grid is called in the manifest.
+GRID = "grid"
+
+Points = Callable[[int, Sequence[str], int], list[dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the factors compared.
+
+    `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
+    `choices` the config groups' choices and `overrides` the command line that composes it.
+    """
+
+    index: int
+    factors: dict[str, Any]
+    config: TrialConfig
+    ranges: dict[str, tuple[float, float] | None]
+    choices: dict[str, Any]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell at a point. `number` is that of the draw, or of the place in a plain grid."""
+
+    id: str
+    cell: int
+    number: int
+    lr: float
+    wd: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as one command describes it; trials stand in the order of execution, cells interleaved."""
+
+    study: str
+    config: StudyConfig
+    cells: tuple[Cell, ...]
+    trials: tuple[Trial, ...]
+    sampler: str
+
+    def config_of(self, trial: Trial) -> TrialConfig:
+        """Return everything that training `trial` needs."""
+        return replace(self.cells[trial.cell].config, lr=trial.lr, wd=trial.wd, seed=trial.seed)
+
+
+def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:
+    """Compose every cell of what was asked for and place its points.
+
+    `name` is the study's where the configuration gives none. Raises UserError on anything that cannot be trained as
+    asked, and what `compose` raises.
+    """
+    combinations = list(itertools.product(*(range(len(axis.overrides)) for axis in asked.axes)))
+    drafts = [_draft(asked, chosen, compose) for chosen in combinations]
+    study = drafts[0].study
+    for draft in drafts:
+        _check_frame(study, draft.study)
+    cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
+    _check_distinct(cells)
+    points = POINTS[study.sweep.sampler]
+    trials = _place([_points(cell, asked.coordinates, study, points) for cell in cells], cells)
+    sampler = GRID if study.samples is None else study.sweep.sampler
+    return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
+
+
+def _sobol(count: int, names: Sequence[str], seed: int) -> list[dict[str, float]]:
+    from stability.sweep.optuna_bridge import sobol_points
+
+    return sobol_points(count, names, seed)
+
+
+# Samplers whose points are known beforehand: (count, names, seed) -> points of the unit cube, the first of more the same.
+POINTS: dict[str, Points] = {"random": independent_points, "sobol": _sobol}
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A cell between composing and checking."""
+
+    values: dict[str, Any]
+    composition: Composition
+    study: StudyConfig
+    axes: tuple[Axis, ...]
+    chosen: tuple[int, ...]
+    overrides: tuple[str, ...]
+
+
+def _draft(asked: Asked, chosen: tuple[int, ...], compose: Callable[[Sequence[str]], Composition]) -> _Draft:
+    overrides = (*asked.fixed, *(axis.overrides[index] for axis, index in zip(asked.axes, chosen, strict=True)))
+    composition = compose(overrides)
+    return _Draft(composition.values, composition, parse_study(composition.values), asked.axes, chosen, overrides)
+
+
+def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
+    for name, value in vars(first).items():
+        if getattr(other, name) != value:
+            raise UserError(
+                f"cells of one study differ in {name}: {value!r} and {getattr(other, name)!r}; accepted: one {name}"
+            )
+
+
+def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
+    """Check a composed cell and settle what is drawn in it, from where."""
+    values, given = dict(draft.values), asked.coordinates
+    unset = [name for name in DRAWN if name not in given and values.get(name) is None]
+    for name in COORDINATES:
+        if values.get(name) is None:
+            values |= _default(values, name, given.get(name))
+    config = parse_trial(
+        {name: value for name, value in values.items() if value is not None or name not in COORDINATES}
+    )
+    ranges: dict[str, tuple[float, float] | None] = {name: None for name in DRAWN}
+    for name in DRAWN:
+        if name in given and given[name].interval:
+            ranges[name] = given[name].interval
+        elif name in unset and study.samples is not None:
+            ranges[name] = _search_range(values, name) or _no_range(values, name)
+    _check_points(draft, values, given, ranges, study)
+    return Cell(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
+
+
+def _default(values: Mapping[str, Any], name: str, given: Coordinate | None) -> dict[str, Any]:
+    """Return a cell's value of a coordinate that was left null: the first listed, else the middle of its range."""
+    if given and given.values:
+        return {name: given.values[0]}
+    ends = given.interval if given else _search_range(values, name)
+    return {name: middle(*ends)} if ends else {}
+
+
+def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the range that the optimizer's configuration gives for models of this family, or None."""
+    optimizer, model = values.get("optimizer") or {}, values.get("model") or {}
+    found = ((optimizer.get("search") or {}).get(model.get("family")) or {}).get(name)
+    if found is None:
+        return None
+    given = f"optimizer.search.{model.get('family')}.{name}={found}"
+    if not isinstance(found, list) or len(found) != 2:
+        raise UserError(f"{given!r}; accepted: [low, high]")
+    return check_range(given, *found)
+
+
+def _no_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
+    families = ", ".join(sorted(values["optimizer"].get("search") or {})) or "none"
+    raise UserError(
+        f"optimizer {values['optimizer'].get('name')!r} has no range of {name} for models of family "
+        f"{values['model'].get('family')!r} (it has: {families}); accepted: {name}=interval(low,high), or one value"
+    )
+
+
+def _check_points(
+    draft: _Draft,
+    values: Mapping[str, Any],
+    given: Mapping[str, Coordinate],
+    ranges: Mapping[str, tuple[float, float] | None],
+    study: StudyConfig,
+) -> None:
+    """Check listed values, and that sampling is asked for exactly where there is something to sample."""
+    for name, coordinate in given.items():
+        if coordinate.interval and study.samples is None:
+            low, high = coordinate.interval
+            raise UserError(
+                f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; accepted: samples=16, say"
+            )
+        for value in coordinate.values:
+            parse_trial({**values, name: value})
+    if study.samples is not None and not any(ranges.values()):
+        raise UserError(
+            f"samples={study.samples} and nothing to sample: lr and wd are given; "
+            "accepted: leave one out (drawn from the cell's own range) or give it as interval(low,high)"
+        )
+    moving = {name for name in COORDINATES if name in given} | {name for name in DRAWN if ranges[name]}
+    moving |= {"seed"} if study.samples is not None else set()
+    _refuse_references(draft.composition.written, moving)
+
+
+def _refuse_references(written: Mapping[str, Any], moving: set[str], prefix: str = "") -> None:
+    """Refuse keys that refer to a coordinate: cells are composed once, their points are placed afterwards."""
+    for key, value in written.items():
+        if isinstance(value, Mapping):
+            _refuse_references(value, moving, f"{prefix}{key}.")
+        for name in re.findall(r"\$\{(\w+)\}", value) if isinstance(value, str) else ():
+            if name in moving:
+                raise UserError(
+                    f"{prefix}{key}={value}: {name} differs from point to point, and a cell holds one {prefix}{key}"
+                )
+
+
+def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Any]:
+    """Return what tells this cell from others: always model, optimizer and epochs, and every axis."""
+    factors: dict[str, Any] = {}
+    for part in ("model", "optimizer"):
+        factors[part] = getattr(config, part).get("name") or draft.composition.choices.get(part)
+    factors["epochs"] = config.epochs
+    for axis, index in zip(draft.axes, draft.chosen, strict=True):
+        if axis.key in factors or axis.key == "model._target_":
+            continue
+        value = axis.values[index]
+        factors[axis.key] = (
+            value if isinstance(value, (str, int, float, bool)) else axis.overrides[index].partition("=")[2]
+        )
+    return factors
+
+
+def _group_choices(draft: _Draft) -> dict[str, Any]:
+    return {name: choice for name, choice in draft.composition.choices.items() if not name.startswith("hydra/")}
+
+
+def describe(factors: Mapping[str, Any]) -> str:
+    """Return a cell's factors on one line."""
+    return ", ".join(f"{name}={value}" for name, value in factors.items())
+
+
+def _check_distinct(cells: Sequence[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        words = describe(cell.factors)
+        if words in seen:
+            raise UserError(
+                f"two cells are called {words}; accepted: each combination once, models and optimizers by distinct names"
+            )
+        seen[words] = cell
+
+
+def _points(
+    cell: Cell, given: Mapping[str, Coordinate], study: StudyConfig, points: Points
+) -> list[tuple[int, float, float, int]]:
+    """Return (number, lr, wd, seed) of each point of a cell: draws at every listed value, or a plain grid."""
+    listed = {name: given[name].values if name in given else () for name in COORDINATES}
+    fixed = {name: values or (getattr(cell.config, name),) for name, values in listed.items()}
+    if study.samples is None:
+        grid = itertools.product(*(fixed[name] for name in COORDINATES))
+        return [(number, float(lr), float(wd), seed) for number, (lr, wd, seed) in enumerate(grid)]
+    drawn = [name for name in DRAWN if cell.ranges[name]]
+    placed = []
+    for number, unit in enumerate(points(study.samples, DRAWN, study.sweep.seed)):
+        draws = {name: (log_scale(unit[name], *(cell.ranges[name] or ())),) for name in drawn}
+        for lr, wd, seed in itertools.product(*((fixed | draws)[name] for name in COORDINATES)):
+            placed.append((number, float(lr), float(wd), seed + number))
+    return placed
+
+
+def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[Cell]) -> tuple[Trial, ...]:
+    """Return the trials of all cells, interleaved, so that what has ended can be compared. Refuses twins."""
+    trials: dict[str, Trial] = {}
+    for row in _interleave(points):
+        for index, (number, lr, wd, seed) in row:
+            identifier = trial_id(replace(cells[index].config, lr=lr, wd=wd, seed=seed))
+            twin = trials.get(identifier)
+            if twin:
+                _refuse_twin(cells[twin.cell], cells[index], lr, wd, seed)
+            trials[identifier] = Trial(identifier, index, number, lr, wd, seed)
+    return tuple(trials.values())
+
+
+def _interleave(points: Sequence[Sequence[Any]]) -> Iterator[list[tuple[int, Any]]]:
+    for rank in range(max(map(len, points))):
+        yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
+
+
+def _refuse_twin(one: Cell, other: Cell, lr: float, wd: float, seed: int) -> None:
+    point = f"lr={lr:g} wd={wd:g} seed={seed}"
+    if one.index == other.index:
+        raise UserError(f"{point} comes twice in {describe(one.factors)}; accepted: each point once")
+    raise UserError(
+        f"{describe(one.factors)} and {describe(other.factors)} are the same trial at {point}; leave one out"
+    )

@@ -1,0 +1,254 @@
+"""The sweeper: plans a study, writes its manifest, and launches what is missing until nothing is."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stability.config import to_dict
+from stability.errors import StudyError, UserError
+from stability.records import ENDED, is_claimed, read_record, read_records, trial_directory
+from stability.sweep.compose import Composer
+from stability.sweep.manifest import Command, build, settle, study_directory
+from stability.sweep.overrides import parse
+from stability.sweep.plan import Plan, Trial, describe, make_plan
+from stability.sweep.worker import TrialTask
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+# A trial that fails is tried again once; one that had failed before the command, once.
+ATTEMPTS = 2
+# A trial that leaves no record so often (its launcher dies) is given up.
+LAUNCHES = 3
+# How often trials that another command runs are looked at.
+POLL_SECONDS = 1.0
+
+
+class TrialsFailed(StudyError):
+    """Some trials failed for good; the study is as complete as it gets. Exit code 1."""
+
+
+class StudySweeper:
+    """Runs one command: from its overrides to records."""
+
+    def __init__(
+        self, params: Mapping[str, Any], context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self._params, self._context, self._task_function, self._config = params, context, task_function, config
+        self._composer = Composer(context.config_loader, config)
+
+    def sweep(self, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Do what is missing of the study that `arguments` describe; return its records by trial id.
+
+        Raises UserError before anything is written where the command is mistaken, and TrialsFailed at the end.
+        """
+        plan = self.plan(arguments)
+        directory = study_directory(plan)
+        if plan.config.plan:
+            from stability.sweep.cost import show
+
+            show(plan, directory, measured=plan.config.plan == "measure")
+            return {}
+        missing = [trial for trial in plan.trials if _attempts_left(directory, trial.id)]
+        launcher = self._launcher(plan) if missing else None
+        if launcher is not None:
+            self._try_cells(launcher, plan, directory, missing)
+        manifest = settle(directory, build(plan, self._command(arguments, plan), _fingerprints(plan)))
+        if launcher is not None:
+            tasks = self._tasks(plan, directory, manifest)
+            _Run(launcher, directory, tasks).until_nothing_is_missing()
+        return _report(plan, directory)
+
+    def plan(self, arguments: Sequence[str]) -> Plan:
+        """Return the plan that `arguments` describe; composes and checks every cell."""
+        asked = parse(self._params, arguments, self._context.config_loader, self._composer.choices_of)
+        chosen = self._config.hydra.runtime.choices.get("sweeps")
+        return make_plan(asked, self._composer.compose, chosen.replace("/", "-") if chosen else None)
+
+    def _launcher(self, plan: Plan) -> Any:
+        """Make the launcher that the configuration names, for this study's folder."""
+        from hydra.core.plugins import Plugins
+        from omegaconf import open_dict
+
+        with open_dict(self._config):
+            self._config.study = plan.study
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=self._task_function, config=self._config
+        )
+
+    def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
+        """Return the command as it can be said again."""
+        flags = []
+        for source in self._config.hydra.runtime.config_sources:
+            if source.provider == "command-line":
+                flags += ["--config-dir", source.path]
+        if self._config.hydra.job.config_name != "config":
+            flags += ["--config-name", self._config.hydra.job.config_name]
+        several = ["-m"] if len(plan.trials) > 1 else []
+        overrides = (*self._config.hydra.overrides.hydra, *arguments)
+        line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
+        return Command(line, tuple(overrides))
+
+    def _try_cells(self, launcher: Any, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
+        """Try the first batch of every cell none of whose trials has ended, before anything is written."""
+        ended = {trial.cell for trial in plan.trials if _status(directory, trial.id) in ENDED}
+        first = {trial.cell: trial for trial in reversed(missing) if trial.cell not in ended}
+        cells = {index: cell.factors for index, cell in enumerate(plan.cells)}
+        tasks = [self._task(plan, directory, first[index], cells[index]) for index in sorted(first)]
+        if hasattr(launcher, "try_cells"):
+            launcher.try_cells(tasks)
+        else:
+            _try_here(tasks)
+
+    def _tasks(self, plan: Plan, directory: Path, manifest: Mapping[str, Any]) -> list[TrialTask]:
+        factors = {trial["id"]: manifest["cells"][trial["cell"]]["factors"] for trial in manifest["trials"]}
+        return [self._task(plan, directory, trial, factors[trial.id]) for trial in plan.trials]
+
+    def _task(self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any]) -> TrialTask:
+        from omegaconf import OmegaConf
+
+        hydra: Any = None
+        if self._config.hydra.output_subdir is not None:
+            hydra = OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
+        point = (f"lr={trial.lr!r}", f"wd={trial.wd!r}", f"seed={trial.seed}")
+        place = (f"study={plan.study}", f"runs={_quoted(plan.config.runs)}", "samples=null", "plan=false")
+        return TrialTask(
+            id=trial.id,
+            study=plan.study,
+            study_directory=directory,
+            factors=factors,
+            config=to_dict(plan.config_of(trial)),
+            logger=vars(plan.config.logger),
+            threads=plan.config.pool.threads,
+            overrides=(*plan.cells[trial.cell].overrides, *point, *place),
+            hydra=hydra,
+        )
+
+
+def _quoted(text: str) -> str:
+    """Return a text as an override's value that Hydra reads as it is."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _try_here(tasks: Sequence[TrialTask]) -> None:
+    """Try each task's first batch in this process. Raises UserError naming the cell that does not work."""
+    from stability.config import parse_trial
+    from stability.training import try_first_batch
+
+    for task in tasks:
+        try:
+            try_first_batch(parse_trial(task.config))
+        except UserError as error:
+            raise UserError(f"{describe(task.factors)}: {error}") from error
+        except Exception as error:
+            words = " ".join(str(error).split())
+            raise UserError(
+                f"{describe(task.factors)}: the first batch fails: {type(error).__name__}: {words}"
+            ) from error
+
+
+def _fingerprints(plan: Plan) -> list[str]:
+    """Return the fingerprint of each cell's data; one look at each data set."""
+    from stability.data import fingerprint
+
+    known: dict[str, str] = {}
+    for cell in plan.cells:
+        if repr(cell.config.data) not in known:
+            known[repr(cell.config.data)] = fingerprint(cell.config.data)
+    return [known[repr(cell.config.data)] for cell in plan.cells]
+
+
+def _status(directory: Path, identifier: str) -> str | None:
+    record = read_record(trial_directory(directory, identifier))
+    return record["status"] if record else None
+
+
+def _attempts(record: Mapping[str, Any] | None) -> int:
+    return int(record["provenance"].get("attempts", 1)) if record else 0
+
+
+def _attempts_left(directory: Path, identifier: str) -> int:
+    """Return how many attempts at a trial this command has: none where it has ended, one where it had failed."""
+    status = _status(directory, identifier)
+    if status in ENDED:
+        return 0
+    return ATTEMPTS if status is None else 1
+
+
+class _Run:
+    """The loop of one command over its tasks: launch what nobody has claimed while something is missing."""
+
+    def __init__(self, launcher: Any, directory: Path, tasks: Sequence[TrialTask]) -> None:
+        self._launcher, self._directory = launcher, directory
+        self._tasks = {task.id: task for task in tasks}
+        records = read_records(directory)
+        self._limit = {task.id: _attempts(records.get(task.id)) + _attempts_left(directory, task.id) for task in tasks}
+        self._launched: Counter[str] = Counter()
+
+    def until_nothing_is_missing(self) -> None:
+        """Launch until every trial has ended or used up its attempts, by whoever's hand."""
+        while missing := self._missing():
+            free = [task for task in missing if not is_claimed(task.directory)]
+            if free:
+                self._launch(free)
+            else:
+                time.sleep(POLL_SECONDS)
+
+    def _missing(self) -> list[TrialTask]:
+        from dataclasses import replace
+
+        missing = []
+        for task in self._tasks.values():
+            record = read_record(task.directory)
+            attempts = _attempts(record)
+            if record is not None and (record["status"] in ENDED or attempts >= self._limit[task.id]):
+                continue
+            if self._launched[task.id, attempts] < LAUNCHES:
+                missing.append(replace(task, attempt=attempts + 1))
+        return missing
+
+    def _launch(self, tasks: Sequence[TrialTask]) -> None:
+        """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""
+        for task in tasks:
+            self._launched[task.id, task.attempt - 1] += 1
+        if hasattr(self._launcher, "launch_trials"):
+            self._launcher.launch_trials(tasks)
+            return
+        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
+        try:
+            self._launcher.launch(jobs, initial_job_idx=0)
+        except (StudyError, UserError):
+            raise
+        except Exception as error:
+            # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
+            print(
+                f"the launcher broke off ({type(error).__name__}); what is missing is launched again", file=sys.stderr
+            )
+
+
+def _report(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
+    """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
+    records = {trial.id: read_record(trial_directory(directory, trial.id)) for trial in plan.trials}
+    found = {identifier: record for identifier, record in records.items() if record is not None}
+    counts = Counter(record["status"] for record in found.values())
+    counts["failed"] += len(records) - len(found)
+    words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
+    print(f"{len(records)} trial{'s' * (len(records) > 1)} of {plan.study}: {words}")
+    print(f"results: {directory}")
+    failed = [identifier for identifier, record in records.items() if record is None or record["status"] == "failed"]
+    if len(records) == 1 or failed:
+        print(f"next:    python -m analysis.trial {shlex.quote(str(directory))} {(failed or list(records))[0]}")
+    else:
+        print(f"next:    python -m analysis.edf {shlex.quote(str(directory))}")
+    if failed:
+        raise TrialsFailed(
+            f"{len(failed)} of {len(records)} trials failed; say the command again to try each once more"
+        )
+    return found

@@ -1,0 +1,40 @@
+"""What Hydra's own launchers run: one trial from its composed configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def train_one(config: DictConfig) -> dict[str, Any]:
+    """Run the trial that a job's configuration describes, in the output folder that Hydra made; return its record."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from stability.config import parse_study, parse_trial, to_dict
+    from stability.records import read_manifest, read_record, trial_id
+    from stability.sweep.worker import TrialTask, run_trial
+
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    values.pop("sweeps", None)
+    trial, study = parse_trial(values), parse_study(values)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    identifier = trial_id(trial)
+    assert directory.name == identifier, f"planned as {directory.name}, composed as {identifier}"
+    manifest, record = read_manifest(directory.parents[1]), read_record(directory)
+    assert manifest is not None and study.study is not None
+    cells = {one["id"]: one["cell"] for one in manifest["trials"]}
+    task = TrialTask(
+        id=identifier,
+        study=study.study,
+        study_directory=directory.parents[1],
+        factors=manifest["cells"][cells[identifier]]["factors"],
+        config=to_dict(trial),
+        attempt=1 + (record["provenance"].get("attempts", 1) if record else 0),
+        logger=vars(study.logger),
+        threads=study.pool.threads,
+    )
+    return run_trial(task)
