@@ -1,0 +1,253 @@
+"""Studies as the analysis sees them: cells with their planned trials and what became of each, from files alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import UserError
+from stability.records import ENDED, MANIFEST, read_manifest, read_records, studies
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COORDINATES = ("lr", "wd", "seed")
+# What of a cell's configuration does not decide its results: the coordinates themselves, and how a trial is run.
+NOT_DECIDING = {"lr", "wd", "seed", "device", "training"}
+NOT_DECIDING_DATA = {"path", "workers", "memory_gib"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A planned trial, and its record where it has ended."""
+
+    id: str
+    study: str
+    number: int
+    lr: float
+    wd: float
+    seed: int
+    # Equal for the trials of different cells that were drawn as one point.
+    point: tuple[Any, ...]
+    record: Mapping[str, Any] | None
+
+    @property
+    def status(self) -> str:
+        """Return the record's status, or planned."""
+        return self.record["status"] if self.record else "planned"
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether this trial has a result: completed or diverged."""
+        return self.status in ENDED
+
+    @property
+    def error(self) -> float:
+        """Return the final top-1 error in percent: +inf where diverged, nan where unknown."""
+        if self.record is None or not self.finished:
+            return math.nan
+        if self.status == "diverged":
+            return math.inf
+        error = self.record["result"].get("top1_error")
+        if error is None:
+            raise UserError(f"the record of {self.id} (study {self.study}) is completed and has no top1_error")
+        return float(error)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the factors compared, with all trials planned in it.
+
+    plan is the name of the sampler, or `grid`; independent tells whether the points are independent draws of one
+    distribution, which is what a confidence band assumes.
+    """
+
+    factors: Mapping[str, Any]
+    ranges: Mapping[str, Any]
+    config: Mapping[str, Any]
+    plan: str
+    independent: bool
+    trials: tuple[Trial, ...]
+
+    @cached_property
+    def finished(self) -> tuple[Trial, ...]:
+        """Trials that have a result."""
+        return tuple(trial for trial in self.trials if trial.finished)
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """Return the final errors of the finished trials in percent, +inf where diverged."""
+        import numpy as np
+
+        return np.array([trial.error for trial in self.finished], dtype=float)
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The completed trial of lowest error; the first of them where several tie."""
+        completed = [trial for trial in self.finished if math.isfinite(trial.error)]
+        return min(completed, key=lambda trial: trial.error, default=None)
+
+    @property
+    def partial(self) -> bool:
+        """Tell whether some planned trial has no result yet."""
+        return len(self.finished) < len(self.trials)
+
+    def count(self, status: str) -> int:
+        """Return how many trials have this status."""
+        return sum(trial.status == status for trial in self.trials)
+
+    def provenance(self, key: str) -> Any:
+        """Return what the first finished trial that knows `key` has in its provenance; None where none does."""
+        values = (trial.record["provenance"].get(key) for trial in self.finished if trial.record)
+        return next((value for value in values if value is not None), None)
+
+    @property
+    def chance(self) -> float:
+        """Error of guessing, in percent; 100 where the number of classes is not known."""
+        classes = self.provenance("num_classes")
+        return 100 * (1 - 1 / classes) if classes else 100.0
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return str(self.factors.get("model"))
+
+    @property
+    def optimizer(self) -> str:
+        """Name of the optimizer."""
+        return str(self.factors.get("optimizer"))
+
+
+def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[Cell]]:
+    """Return the study folders that `runs` name and the cells of all of them together, in the order planned.
+
+    Cells of different studies are one where nothing but their points differs; where their factors agree and something
+    else does not, the study's name becomes a factor. Raises UserError where a path is no folder or holds no study.
+    """
+    directories = list(dict.fromkeys(folder for path in runs for folder in _study_folders(path)))
+    cells = [cell for folder in directories for cell in _read_study(folder)]
+    return directories, _combine(cells)
+
+
+def _study_folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise UserError(f"no such folder: {path}; accepted: a study's folder, as runs/quick, or a folder of such folders")
+    found = list(studies(path))
+    if not found:
+        raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
+    return found
+
+
+def _read_study(folder: Path) -> list[Cell]:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    records = read_records(folder)
+    sampler = manifest.get("sampler") or {}
+    plan = str(sampler.get("name")) if manifest.get("samples") else "grid"
+    trials: list[list[Trial]] = [[] for _ in manifest["cells"]]
+    for planned in manifest["trials"]:
+        trials[planned["cell"]].append(
+            Trial(
+                **{key: planned[key] for key in ("id", "number", *COORDINATES)},
+                study=str(manifest["study"]),
+                point=(sampler.get("seed"), planned["number"]),
+                record=records.get(planned["id"]),
+            )
+        )
+    return [
+        Cell(
+            factors=cell["factors"],
+            ranges=cell.get("ranges") or {},
+            # What the data really was belongs to what a cell is.
+            config={**_deciding(cell.get("config") or {}), "fingerprint": manifest.get("fingerprint")},
+            plan=plan,
+            independent=plan == "random" and len(own) == manifest["samples"] and any((cell.get("ranges") or {}).values()),
+            trials=tuple(own),
+        )
+        for cell, own in zip(manifest["cells"], trials, strict=True)
+    ]
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in NOT_DECIDING}
+    if isinstance(kept.get("data"), Mapping):
+        kept["data"] = {key: value for key, value in kept["data"].items() if key not in NOT_DECIDING_DATA}
+    return kept
+
+
+def _combine(cells: Sequence[Cell]) -> list[Cell]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
+    merged = [_merge(group) for group in groups.values()]
+    names = Counter(factors_key(cell) for cell in merged)
+    return [_with_study(cell) if names[factors_key(cell)] > 1 else cell for cell in merged]
+
+
+def _merge(cells: Sequence[Cell]) -> Cell:
+    """Return one cell of the trials of several, each trial once: with its result if any study has it."""
+    trials: dict[str, Trial] = {}
+    for cell in cells:
+        for trial in cell.trials:
+            if trial.id not in trials or (trial.finished and not trials[trial.id].finished):
+                trials[trial.id] = trial
+    independent = all(cell.independent for cell in cells)
+    plan = " and ".join(dict.fromkeys(cell.plan for cell in cells))
+    return dataclasses.replace(cells[0], trials=tuple(trials.values()), independent=independent, plan=plan)
+
+
+def _with_study(cell: Cell) -> Cell:
+    return dataclasses.replace(cell, factors={**cell.factors, "study": cell.trials[0].study})
+
+
+def factors_key(cell: Cell) -> tuple[tuple[str, str], ...]:
+    """Return a cell's factors as something that can be compared and hashed."""
+    return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
+
+
+def varied(cells: Iterable[Cell]) -> list[str]:
+    """Return the factors beyond model and optimizer that take more than one value, in the order they first appear."""
+    values: dict[str, set[str]] = {}
+    found = list(cells)
+    for cell in found:
+        for name in cell.factors:
+            values.setdefault(name, set())
+    for name, seen in values.items():
+        seen.update(str(cell.factors.get(name)) for cell in found)
+    return [name for name, seen in values.items() if len(seen) > 1 and name not in ("model", "optimizer")]
+
+
+def describe(cell: Cell, extra: Sequence[str]) -> str:
+    """Return the cell's name in words: model, optimizer, and the factors of `extra`."""
+    parts = [cell.model, cell.optimizer]
+    parts += [f"{name}={cell.factors[name]}" for name in extra if name in cell.factors]
+    return " ".join(parts)
+
+
+def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:
+    """Return the finished trials of two cells that were drawn as the same points, pair by pair."""
+    others = {trial.point: trial for trial in second.finished}
+    pairs = [(trial, others[trial.point]) for trial in first.finished if trial.point in others]
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def mixed_provenance(cells: Sequence[Cell]) -> list[str]:
+    """Return a line for each library version or device that is not the same in all finished trials."""
+    seen: dict[str, Counter[str]] = {}
+    for trial in (trial for cell in cells for trial in cell.finished):
+        assert trial.record is not None
+        provenance = trial.record["provenance"]
+        values = {"device": provenance.get("device"), **(provenance.get("versions") or {})}
+        for name, value in values.items():
+            seen.setdefault(name, Counter())[str(value)] += 1
+    return [
+        f"{name}: {', '.join(f'{value} ({count} trials)' for value, count in sorted(counts.items()))}"
+        for name, counts in seen.items()
+        if len(counts) > 1
+    ]

@@ -1,0 +1,147 @@
+"""Compare cells by the distribution of their errors: figures, CSVs, a table and verdicts, from records alone.
+
+    python -m analysis.edf runs/quick
+    python -m analysis.edf runs/quick --relative best          figure's axis: points above the best seen of each cell
+    python -m analysis.edf runs/fig4 --relative vitc_4gf,adamw=24.0 --relative vitp_4gf,adamw=27.7      ... above tuned optima
+    python -m analysis.edf runs/one runs/another --out both    several studies as one
+
+Written, whole, into the (first) study's analysis/: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
+simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.csv, trials.csv, and edf.txt, which
+is what is printed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.command import Parser, run
+from analysis.cells import Cell, read_cells
+from stability.errors import UserError
+from stability.files import write_atomic
+
+PROGRAM = "analysis.edf"
+
+
+class Options(NamedTuple):
+    """What the command was asked for."""
+
+    runs: list[Path]
+    out: Path | None
+    relative: list[str]
+    confidence: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Raises UserError before anything is written."""
+    options = _parse(arguments)
+    studies, cells = read_cells(options.runs)
+    _check_finished(options.runs, cells)
+    out = options.out or studies[0] / "analysis"
+    files = analyse(cells, [study.name for study in studies], options)
+    _write(out, files)
+    print(files["edf.txt"].decode(), end="")
+    print(f"\nWritten to {out}: {', '.join(files)}")
+    print(_next(studies, cells))
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> Options:
+    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go; default: analysis/ of the first study")
+    parser.add_argument(
+        *("--relative",),
+        action="append",
+        default=[],
+        metavar="best|[CELLS=]ERROR",
+        help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in percent, "
+        "for the cells of these factors (commas between) or for all; may be said several times",
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
+    )
+    options = Options(**vars(parser.parse(arguments)))
+    if not 0 < options.confidence < 1:
+        raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")
+    if options.out and options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out} is a file; accepted: a folder, made if need be")
+    return options
+
+
+def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
+    if any(cell.finished for cell in cells):
+        return
+    failed = sum(cell.count("failed") for cell in cells)
+    planned = sum(len(cell.trials) for cell in cells)
+    names = shlex.join(map(str, runs))
+    raise UserError(
+        f"{names}: nothing to draw yet: of {planned} planned trials none has completed or diverged, {failed} failed; "
+        f"python -m analysis.status {names} shows how they stand"
+    )
+
+
+def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> dict[str, bytes]:
+    """Return every file of the analysis by name, edf.txt (what the command prints) among them."""
+    from analysis.bands import band
+    from analysis.export import edf_csv, trials_csv
+    from analysis.figures import edf_figure, panels, print_style, rendered, scatter_figure
+    from analysis.reference import references
+    from analysis.statistics import error_distribution
+
+    given = references(cells, options.relative)
+    bands = [band(len(cell.trials), options.confidence) if cell.independent else None for cell in cells]
+    curves = [error_distribution(cell.errors, len(cell.trials), edges) for cell, edges in zip(cells, bands, strict=True)]
+    methods = [edges.method if edges else f"none: {cell.plan}" for cell, edges in zip(cells, bands, strict=True)]
+    files = {}
+    with print_style():
+        rows = panels(cells, curves, given)
+        edf = edf_figure(rows, relative=bool(options.relative), confidence=options.confidence)
+        for name, figure in (("edf", edf), ("scatter", scatter_figure(rows))):
+            files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "pdf")}
+    files["edf.csv"] = edf_csv(cells, curves, given, methods).encode()
+    files["trials.csv"] = trials_csv(cells).encode()
+    files["edf.txt"] = report(cells, names, options.confidence).encode()
+    return files
+
+
+def report(cells: Sequence[Cell], names: Sequence[str], confidence: float) -> str:
+    """Return what is printed: what was studied, a line per cell, verdicts, and how far all that can be trusted."""
+    from analysis.tables import caveats, cells_table, evaluation, heading
+    from analysis.verdicts import explanation, sentence, verdicts
+
+    found = verdicts(cells, confidence)
+    parts = [
+        heading(cells, names),
+        *evaluation(cells),
+        "",
+        cells_table(cells, confidence),
+        *(["", *explanation(found), *(f"- {sentence(verdict)}" for verdict in found)] if found else []),
+        "",
+        *caveats(cells, confidence),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomic(out / name, lambda file, content=content: file.write(content))
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}; --out names another folder") from error
+
+
+def _next(studies: Sequence[Path], cells: Sequence[Cell]) -> str:
+    """Return what to type next: what finishes a partial study, else what shows the best trial."""
+    if any(cell.partial for cell in cells):
+        return f"Next: python -m analysis.status {studies[0]}   (what is missing, and the command that goes on with it)"
+    best = min((cell.best for cell in cells if cell.best), key=lambda trial: trial.error, default=cells[0].trials[0])
+    home = next((study for study in studies if (study / "trials" / best.id).is_dir()), studies[0])
+    return f"Next: python -m analysis.trial {home} {best.id}   (the best trial: configuration, curve, the command that reruns it)"
+
+
+if __name__ == "__main__":
+    run(PROGRAM, main)

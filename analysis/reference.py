@@ -1,0 +1,66 @@
+"""The fixed error that deltas are counted from: the best seen in a cell, or the tuned optimum that the user gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from analysis.cells import Cell, describe
+from stability.errors import UserError, nearest
+
+BEST = "best"
+
+
+class Reference(NamedTuple):
+    """An error in percent (None where the cell has no completed trial) and what it is, in words."""
+
+    error: float | None
+    words: str
+
+
+def references(cells: Sequence[Cell], options: Sequence[str]) -> list[Reference]:
+    """Return each cell's reference, from the values of --relative; none of them means the best seen.
+
+    Raises UserError where a value cannot be read, names no cell, or leaves a cell without a reference.
+    """
+    options = options or [BEST]
+    if BEST in options:
+        if len(options) > 1:
+            raise UserError(f"--relative {' '.join(options)}; accepted: best, or optima, not both")
+        return [Reference(cell.best.error if cell.best else None, "best seen") for cell in cells]
+    optima = [_parse(option) for option in options]
+    for (names, _), option in zip(optima, options, strict=True):
+        _check_names(names, option, cells)
+    return [_given(cell, optima) for cell in cells]
+
+
+def _parse(option: str) -> tuple[tuple[str, ...], float]:
+    names, _, number = option.rpartition("=")
+    try:
+        error = float(number)
+    except ValueError:
+        error = math.nan
+    if not 0 <= error <= 100:
+        accepted = "best, an error in percent as 5.2, or one for some cells as vitc_tiny,adamw=5.2"
+        raise UserError(f"--relative {option}{nearest(option, [BEST])}; accepted: {accepted}")
+    return tuple(name for name in names.split(",") if name), error
+
+
+def _check_names(names: Sequence[str], option: str, cells: Sequence[Cell]) -> None:
+    known = {str(value) for cell in cells for value in cell.factors.values()}
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--relative {option}: no cell has {name!r}{nearest(name, known)}; accepted: {', '.join(sorted(known))}"
+            )
+
+
+def _given(cell: Cell, optima: Sequence[tuple[tuple[str, ...], float]]) -> Reference:
+    values = {str(value) for value in cell.factors.values()}
+    errors = {error for names, error in optima if values.issuperset(names)}
+    name = describe(cell, [factor for factor in cell.factors if factor not in ("model", "optimizer")])
+    if len(errors) != 1:
+        found = "several optima" if errors else "no optimum"
+        raise UserError(f"--relative gives {found} for {name}; accepted: one for each cell")
+    return Reference(errors.pop(), "optimum given")

@@ -1,0 +1,150 @@
+"""What `python -m analysis.edf` prints: a table of the cells, and notes on how far its numbers can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis.bands import band
+from analysis.cells import Cell, describe, mixed_provenance, varied
+from analysis.statistics import TOLERANCE, median, sampling_error, share_interval
+
+NEAR = (1.0, 2.0, 4.0)
+SPLITS = {"holdout": "held-out training", "train": "training"}
+
+
+class Column(NamedTuple):
+    """A column of the table: its heading, how a cell fills it, and whether it is of words."""
+
+    heading: str
+    text: Callable[[Cell], str]
+    words: bool = False
+
+
+def cells_table(cells: Sequence[Cell], confidence: float) -> str:
+    """Return one line per cell: what was planned and became of it, its best and median error, the shares near its best.
+
+    Median and shares are of the finished trials, a diverged one counting as worst.
+    """
+    factors = ["model", "optimizer", *varied(cells)]
+    columns = [Column(name, lambda cell, name=name: str(cell.factors.get(name, "")), True) for name in factors]
+    columns += [
+        Column("planned", lambda cell: str(len(cell.trials))),
+        Column("completed", lambda cell: str(cell.count("completed"))),
+        Column(f"diverged ({100 * confidence:g} %)", lambda cell: _diverged(cell, confidence)),
+        Column("failed", lambda cell: str(cell.count("failed"))),
+        Column("best", lambda cell: f"{cell.best.error:.2f}" if cell.best else "-"),
+        Column("median", lambda cell: _error(median(cell.errors))),
+        *(Column(f"within {points:g}", lambda cell, points=points: near_best(cell, points)) for points in NEAR),
+    ]
+    return _aligned(columns, cells)
+
+
+def near_best(cell: Cell, points: float) -> str:
+    """Return how many of a cell's finished trials lie within `points` of the best of them."""
+    if cell.best is None:
+        return "-"
+    return f"{np.count_nonzero(cell.errors <= cell.best.error + points + TOLERANCE)}/{len(cell.errors)}"
+
+
+def _diverged(cell: Cell, confidence: float) -> str:
+    count = cell.count("diverged")
+    if not cell.finished or not cell.independent:
+        return str(count)
+    lower, upper = share_interval(count, len(cell.finished), confidence)
+    return f"{count} ({100 * lower:.0f}-{100 * upper:.0f} %)"
+
+
+def _error(error: float) -> str:
+    if math.isnan(error):
+        return "-"
+    return f"{error:.2f}" if math.isfinite(error) else "diverged"
+
+
+def _aligned(columns: Sequence[Column], rows: Sequence[Any]) -> str:
+    texts = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
+    widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
+    lines = []
+    for row in texts:
+        fields = zip(columns, row, widths, strict=True)
+        lines.append("  ".join(f"{text:<{width}}" if column.words else f"{text:>{width}}" for column, text, width in fields))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def heading(cells: Sequence[Cell], names: Sequence[str]) -> str:
+    """Return what was studied, in a line: the studies, the factors that all cells share, how much is finished."""
+    shared = [
+        f"{name} {value}"
+        for name, value in cells[0].factors.items()
+        if name not in ("model", "optimizer") and name not in varied(cells)
+    ]
+    planned, finished = sum(len(cell.trials) for cell in cells), sum(len(cell.finished) for cell in cells)
+    return f"{', '.join([*names, *shared])}: {finished} of {planned} planned trials finished; top-1 error in percent"
+
+
+def evaluation(cells: Sequence[Cell]) -> list[str]:
+    """Return a line on the images that errors were measured on and the sampling error that comes with their number."""
+    known = {(cell.provenance("eval_images"), cell.provenance("eval_split")) for cell in cells if cell.finished}
+    return [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if images]
+
+
+def _evaluation(images: int, split: str) -> str:
+    errors = [f"±{sampling_error(error, images):.1f} points (1 s.e.) at {error:g} % error" for error in (5, 50)]
+    warning = "; the images it was trained on: no test of generalisation" if split == "train" else ""
+    return f"{images} {SPLITS.get(split, split)} images: {', '.join(errors)}{warning}"
+
+
+def caveats(cells: Sequence[Cell], confidence: float) -> list[str]:
+    """Return a line for each thing that a reader of the numbers must know: PARTIAL, no bands, mixed machines."""
+    return [*_partial(cells), *_without_band(cells), *_limits(cells, confidence), *_mixed(cells)]
+
+
+def _partial(cells: Sequence[Cell]) -> list[str]:
+    names = [
+        f"{describe(cell, varied(cells))} {len(cell.finished)} of {len(cell.trials)}"
+        + (f", {cell.count('failed')} failed" if cell.count("failed") else "")
+        for cell in cells
+        if cell.partial
+    ]
+    if not names:
+        return []
+    return [
+        f"PARTIAL: {'; '.join(names)}. EDF, median and shares are of the finished trials; bands are widened as if the "
+        "unknown ones were all worst (lower edge) or all best (upper edge)."
+    ]
+
+
+def _without_band(cells: Sequence[Cell]) -> list[str]:
+    plans = dict.fromkeys(cell.plan for cell in cells if not cell.independent)
+    return [
+        f"No bands and no intervals on shares for the {plan_words(plan)}: they assume independent random draws, and "
+        "its points are not."
+        for plan in plans
+    ]
+
+
+def plan_words(plan: str) -> str:
+    """Return what a plan without bands is called."""
+    return {"grid": "grid", "random": "listed values", "tpe": "TPE plan", "sobol": "Sobol plan"}.get(plan, f"{plan} plan")
+
+
+def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
+    """Return what so few trials cannot show: the width of the bands, and divergence that was not seen."""
+    drawn = [cell for cell in cells if cell.independent]
+    if not drawn:
+        return []
+    n = min(len(cell.trials) for cell in drawn)
+    edges = band(n, confidence)
+    width = float(np.max(edges.upper - edges.lower))
+    unseen = share_interval(0, n, confidence)[1]
+    return [
+        f"What n = {n} cannot show: a share read off a curve is known to about ±{50 * width:.0f} points of percent; "
+        f"where no trial diverged, up to {100 * unseen:.0f} % may; overlapping bands are no test: see the verdicts."
+    ]
+
+
+def _mixed(cells: Sequence[Cell]) -> list[str]:
+    return [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]
