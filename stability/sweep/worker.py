@@ -43,7 +43,7 @@ class TrialTask:
     factors: Mapping[str, Any]
     # The trial's configuration as stability.config.to_dict gives it, lr, wd and seed set.
     config: Mapping[str, Any]
-    # Which attempt this is by what the records say, 1 first: a failed record of fewer attempts is no obstacle.
+    # One more than the failures on record: a failed record of fewer is no obstacle.
     attempt: int = 1
     # stability.config.LoggerConfig as a mapping; empty: none.
     logger: Mapping[str, Any] = field(default_factory=dict)
@@ -91,15 +91,18 @@ def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_outpu
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
-    """Return the record that makes running the task needless: an ended trial's, or a failure of as many attempts."""
+    """Return the record that makes running the task needless: an ended trial's, or as many failures as were to be."""
     record = read_record(task.directory)
     if record is None or record["status"] in ENDED:
         return record
-    return record if record["provenance"].get("attempts", 1) >= task.attempt else None
+    return record if record["provenance"].get("failures", 1) >= task.attempt else None
 
 
 def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **provenance: Any) -> dict[str, Any]:
-    """Build the record of a trial that an exception, or the death of its process, has ended."""
+    """Build the record of a trial that an exception, or the death of its process, has ended.
+
+    `provenance` holds attempts (every start, those included that were cut off) and failures (those on record).
+    """
     result: dict[str, Any] = dict.fromkeys(RESULT_FIELDS)
     return {
         "id": task.id,
@@ -164,7 +167,8 @@ def _attempt(task: TrialTask, attempt: int, log: TrialLog, on_event: OnEvent | N
             raise
         log.text(traceback.format_exc())
         seconds = time.perf_counter() - clock
-        record = failed_record(task, describe(error), epochs_done, attempts=attempt, seconds=seconds, start=start)
+        times = {"attempts": attempt, "failures": task.attempt, "seconds": seconds, "start": start}
+        record = failed_record(task, describe(error), epochs_done, **times)
     tracker.finish(record["status"], record["result"])
     return record
 
@@ -268,10 +272,17 @@ def write_hydra_files(task: TrialTask) -> None:
     """Write what Hydra keeps of a job: .hydra/ with config.yaml, overrides.yaml and hydra.yaml."""
     import yaml
 
+    assert task.hydra is not None
     folder = task.directory / ".hydra"
     folder.mkdir(exist_ok=True)
+    hydra = {
+        **task.hydra,
+        "job": {**task.hydra["job"], "id": task.id, "num": task.id},
+        "overrides": {**task.hydra["overrides"], "task": list(task.overrides)},
+        "runtime": {**task.hydra["runtime"], "output_dir": os.path.abspath(task.directory)},
+    }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    contents = {"config": task.config, "overrides": task.overrides, "hydra": {"hydra": task.hydra}}
+    contents = {"config": task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
     for name, content in contents.items():
         text = yaml.dump(_plain(content), Dumper=dumper, sort_keys=False)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")

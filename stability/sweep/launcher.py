@@ -1,0 +1,136 @@
+"""Hydra's launcher of the local pool, `hydra/launcher=pool`: whole trials for our sweeper, plain jobs for any other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import UserError
+from stability.records import ENDED, read_records
+from stability.sweep.pool import plan_layout
+from stability.sweep.runner import OnRecord, TrialRunner
+from stability.sweep.worker import TrialTask
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+
+class PoolLauncher:
+    """Runs trials in supervised processes on this machine. The processes stay warm from call to call until `close`."""
+
+    def __init__(self) -> None:
+        self._runner: TrialRunner | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over. Raises UserError where the pool cannot do what the configuration asks."""
+        if config.hydra.job.get("chdir"):
+            raise UserError("hydra.job.chdir=true: a worker trains many trials and stays where it is; accepted: false")
+        self._context, self._task_function, self._config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run jobs as any Hydra launcher does, one after the other in this process: only trials go to the pool."""
+        from hydra.core.utils import configure_log, setup_globals
+
+        setup_globals()
+        results = []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            results.append(self._run_job(list(overrides), number, self._task_function))
+            # The job has put its own logging in place of ours.
+            configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        return results
+
+    def try_cells(self, tasks: Sequence[TrialTask]) -> None:
+        """Try the first batch of each task's cell in the pool; writes nothing.
+
+        Raises UserError naming the cell that cannot be trained, and how many others cannot.
+        """
+        if not tasks:
+            # Whoever asks is about to launch: the imports of a process can begin.
+            self._pool(tasks).pool.warm_up(1)
+            return
+        problems = self._pool(tasks).first_batches(tasks)
+        wrong = [(task, text) for task, text in zip(tasks, problems, strict=True) if text is not None]
+        if wrong:
+            task, text = wrong[0]
+            others = f" (and {len(wrong) - 1} more of {len(tasks)} cells)" if len(wrong) > 1 else ""
+            raise UserError(f"{task.cell_label}: its first batch fails: {' '.join(text.split())}{others}")
+
+    def measure_cells(self, tasks: Sequence[TrialTask]) -> list[float]:
+        """Return the seconds of an optimizer step of each task's cell, measured with all processes at work."""
+        return self._pool(tasks).measure(tasks)
+
+    def launch_trials(
+        self, tasks: Sequence[TrialTask], *, planned: int | None = None, on_record: OnRecord | None = None
+    ) -> list[dict[str, Any]]:
+        """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
+
+        `planned`: how many trials the study has in all, for the display. A trial that failed is not tried again here:
+        hand it over once more, with `attempt` one higher.
+        """
+        if not tasks:
+            return []
+        standing = _standing(tasks)
+        if self._context.callbacks.callbacks:
+            tasks, on_record = self._with_callbacks(tasks, on_record)
+        return self._pool(tasks).run(tasks, planned=planned, standing=standing, on_record=on_record)
+
+    def close(self) -> None:
+        """End the pool's processes. They end with this process in any case."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _pool(self, tasks: Sequence[TrialTask]) -> TrialRunner:
+        from omegaconf import OmegaConf
+
+        if self._runner is None:
+            pool: Mapping[str, Any] = self._config.get("pool") or {}
+            wants_gpu = any(task.config["device"] != "cpu" for task in tasks)
+            layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu)
+            variables: Any = OmegaConf.to_container(self._config.hydra.job.env_set, resolve=True)
+            self._runner = TrialRunner(layout, {name: str(value) for name, value in variables.items()})
+        return self._runner
+
+    def _run_job(self, overrides: list[str], number: int, task_function: TaskFunction) -> JobReturn:
+        from hydra.core.utils import run_job
+        from omegaconf import open_dict
+
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return run_job(
+            hydra_context=self._context,
+            task_function=task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+    def _with_callbacks(
+        self, tasks: Sequence[TrialTask], on_record: OnRecord | None
+    ) -> tuple[list[TrialTask], OnRecord]:
+        """Have each trial that ends replayed as a job that returns its record: Hydra calls its callbacks then."""
+        numbers = {task.id: (number, task) for number, task in enumerate(tasks)}
+
+        def replay(record: dict[str, Any]) -> None:
+            number, task = numbers[record["id"]]
+            subdir = f"hydra.sweep.subdir=trials/{task.id}"
+            self._run_job([*task.overrides, subdir], number, lambda config: record)
+            if on_record is not None:
+                on_record(record)
+
+        # The replay writes .hydra/ besides.
+        return [replace(task, hydra=None) for task in tasks], replay
+
+
+def _standing(tasks: Sequence[TrialTask]) -> Counter[str]:
+    """Count the records of a study by status, but for those of `tasks`."""
+    from pathlib import Path
+
+    ours = {task.id for task in tasks}
+    records = read_records(Path(tasks[0].study_directory))
+    return Counter(one["status"] for name, one in records.items() if name not in ours and one["status"] in ENDED)

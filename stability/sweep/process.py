@@ -1,0 +1,131 @@
+"""The inside of a worker process: take a job, do it, say how it ended; end when the supervisor is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, NoReturn
+
+from stability.sweep.worker import OnEvent, TrialTask, describe, run_trial
+
+# Preferred by the kernel over the supervisor, when memory runs out and it has to end one of us (Linux).
+OOM_SCORE = "500"
+
+
+def serve(connection: Connection) -> NoReturn:
+    """Work off the jobs (kind, task) that come in, until None or the supervisor's end.
+
+    Sends (name, payload): "ready" once; while a job runs what training tells ("epoch", "progress", "resumed");
+    after each job "ended" with {status} and what belongs to it: done, claimed, refused with {text}, seconds,
+    or `stopped` with {text} where the study cannot go on. Records go through their files.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    jobs: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, jobs), daemon=True, name="supervisor").start()
+    with contextlib.suppress(OSError):
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(OOM_SCORE)
+    faulthandler.enable()
+    _warm_up(threads=jobs.get())
+
+    def send(name: str, payload: dict[str, Any]) -> None:
+        try:
+            connection.send((name, payload))
+        except OSError:
+            _end_with_children()
+
+    send("ready", {})
+    while (job := jobs.get()) is not None:
+        kind, task = job
+        send("ended", _do(kind, task, send))
+    # Nothing is left to tidy up, and tearing torch down takes its time.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _listen(connection: Connection, jobs: SimpleQueue[Any]) -> None:
+    """Queue what the supervisor sends; its end of the pipe is closed the moment it dies, however it dies."""
+    while True:
+        try:
+            jobs.put(connection.recv())
+        except (EOFError, OSError):
+            _end_with_children()
+
+
+def _end_with_children() -> NoReturn:
+    """End at once, and with us the processes that load our data: they hold our claim's lock open."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _warm_up(threads: int) -> None:
+    """Import what every trial needs, and keep it out of the garbage collector's rounds."""
+    import torch
+
+    import stability.training.trial  # noqa: F401
+
+    torch.set_num_threads(threads)
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_interop_threads(1)
+    gc.collect()
+    gc.freeze()
+
+
+def _do(kind: str, task: TrialTask, send: OnEvent) -> dict[str, Any]:
+    try:
+        return _KINDS[kind](task, send)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else f"{task.directory}: "
+        return {"status": "stopped", "text": f"{where}{error.strerror or error}"}
+    except Exception as error:
+        return {"status": "stopped", "text": describe(error), "traceback": traceback.format_exc()}
+
+
+def _trial(task: TrialTask, send: OnEvent) -> dict[str, Any]:
+    record = run_trial(task, send, capture_output=True)
+    return {"status": "claimed" if record["status"] == "claimed" else "done"}
+
+
+def _first_batch(task: TrialTask, send: OnEvent) -> dict[str, Any]:
+    from stability.config import parse_trial
+    from stability.training import try_first_batch
+
+    try:
+        try_first_batch(parse_trial(task.config))
+    except Exception as error:
+        traceback.print_exc()
+        return {"status": "refused", "text": describe(error)}
+    return {"status": "done"}
+
+
+def _measure(task: TrialTask, send: OnEvent) -> dict[str, Any]:
+    from stability.config import parse_trial
+    from stability.training import measure
+
+    try:
+        return {"status": "done", "seconds": measure(parse_trial(task.config))}
+    except Exception as error:
+        traceback.print_exc()
+        return {"status": "refused", "text": describe(error)}
+
+
+_KINDS: dict[str, Callable[[TrialTask, OnEvent], dict[str, Any]]] = {
+    "trial": _trial,
+    "first batch": _first_batch,
+    "measure": _measure,
+}

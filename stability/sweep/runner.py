@@ -1,0 +1,217 @@
+"""Run planned trials in a pool until each has a record, whatever happens to the processes meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from stability.errors import StudyError, UserError
+from stability.records import claim, is_claimed, write_record
+from stability.sweep.pool import Job, Layout, Pool, Report
+from stability.sweep.progress import Progress
+from stability.sweep.worker import TrialTask, failed_record, standing_record
+
+# How long to wait for news before the display and the trials of other commands are looked at.
+TICK_SECONDS = 0.25
+
+OnRecord = Callable[[dict[str, Any]], None]
+
+
+class TrialRunner:
+    """Runs trials in a pool of processes that stays warm from call to call; `close` it, or use it in a `with`."""
+
+    def __init__(
+        self, layout: Layout, environment: Mapping[str, str] | None = None, progress: Progress | None = None
+    ) -> None:
+        self.pool = Pool(layout, environment)
+        self.progress = progress or Progress()
+        self._records: dict[str, dict[str, Any]] = {}
+        # Jobs whose trials another command is running.
+        self._parked: list[Job] = []
+        self._on_record: OnRecord | None = None
+
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int | None = None,
+        standing: Mapping[str, int] | None = None,
+        on_record: OnRecord | None = None,
+    ) -> list[dict[str, Any]]:
+        """Run trials until each has a record that holds (see `worker.standing_record`); return these, in order.
+
+        Each is tried once, or twice where its process dies; a trial that another command is running is waited for,
+        and taken over when that command dies. `on_record` is told of each as it ends; `planned` and `standing`
+        (records before, by status) are for the display.
+
+        Raises StudyError where the study cannot go on (a full disk), and passes KeyboardInterrupt and SystemExit on,
+        SIGTERM as SystemExit(143): all after the processes have ended and a line has said how to go on.
+        """
+        assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
+        self._records, self._parked, self._on_record = {}, [], on_record
+        if not tasks:
+            return []
+        with self._in_good_order():
+            slots = self.pool.layout.size
+            self.progress.begin(tasks[0].study, list(tasks), slots, planned=planned, standing=standing or {})
+            for task in tasks:
+                self.pool.submit(Job("trial", task))
+            while len(self._records) < len(tasks):
+                for report in self.pool.step(TICK_SECONDS):
+                    self._HANDLERS[report.name](self, report)
+                self._look_at_parked()
+                self.progress.tick()
+        self.progress.pause()
+        return [self._records[task.id] for task in tasks]
+
+    def first_batches(self, tasks: Sequence[TrialTask]) -> list[str | None]:
+        """Try the first batch of each task's cell, writing nothing; return what is wrong with it in words, or None."""
+        outcomes = self._call("first batch", tasks)
+        return [outcome["text"] if outcome["status"] != "done" else None for outcome in outcomes]
+
+    def measure(self, tasks: Sequence[TrialTask]) -> list[float]:
+        """Return the seconds that an optimizer step of each task's cell takes, with all processes at work.
+
+        Raises UserError where a cell cannot be trained.
+        """
+        outcomes = self._call("measure", tasks)
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            if outcome["status"] != "done":
+                raise UserError(f"{task.cell_label}: {outcome['text']}")
+        return [outcome["seconds"] for outcome in outcomes]
+
+    def close(self, *, is_cut_off: bool = False) -> None:
+        """End the processes and the display. Harmless when said twice."""
+        self.pool.close()
+        self.progress.close(is_cut_off=is_cut_off)
+
+    def __enter__(self) -> TrialRunner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(is_cut_off=kind is not None)
+
+    def _call(self, kind: str, tasks: Sequence[TrialTask]) -> list[dict[str, Any]]:
+        """Do jobs of a kind that writes nothing; return what each ended with, in order."""
+        jobs = [Job(kind, task) for task in tasks]
+        outcomes: dict[int, dict[str, Any]] = {}
+        with self._in_good_order():
+            for job in jobs:
+                self.pool.submit(job)
+            while len(outcomes) < len(jobs):
+                for report in self.pool.step(TICK_SECONDS):
+                    if report.name == "ended":
+                        outcomes[id(report.job)] = report.payload
+                    elif report.name == "lost":
+                        outcomes[id(report.job)] = {"status": "refused", **report.payload}
+        return [outcomes[id(job)] for job in jobs]
+
+    @contextlib.contextmanager
+    def _in_good_order(self) -> Iterator[None]:
+        """Whatever ends this, end the processes first; they write a checkpoint of the trial they are at."""
+        with _sigterm_exits():
+            try:
+                yield
+            except BaseException as error:
+                if isinstance(error, (KeyboardInterrupt, SystemExit)) and self.pool.running:
+                    self.progress.say("stopping: running trials write their checkpoints (Ctrl-C again: at once)")
+                try:
+                    self.pool.kill()
+                finally:
+                    self.progress.close(is_cut_off=True)
+                raise
+
+    def _started(self, report: Report) -> None:
+        self.progress.started(report.job.task)
+
+    def _told(self, report: Report) -> None:
+        self.progress.event(report.job.task, report.name, report.payload)
+
+    def _died(self, report: Report) -> None:
+        self.progress.died(report.job.task, report.payload["text"])
+
+    def _lost(self, report: Report) -> None:
+        """Write that a trial has failed whose processes died; the last of them may have written its record before."""
+        task = report.job.task
+        held = claim(task.directory, task.attempt)
+        if held is None:
+            self._park(report.job)
+            return
+        with held:
+            record = standing_record(task)
+            if record is None:
+                # Each death was a failure; this claim is no attempt.
+                failures = task.attempt - 1 + len(report.job.deaths)
+                record = failed_record(task, report.payload["text"], attempts=held.attempt - 1, failures=failures)
+                try:
+                    write_record(task.directory, record)
+                except OSError as error:
+                    raise StudyError(f"{task.directory}: {error.strerror or error}") from error
+        self._keep(task, record)
+
+    def _ended(self, report: Report) -> None:
+        task, outcome = report.job.task, report.payload
+        if outcome["status"] == "stopped":
+            raise StudyError(outcome["text"])
+        if outcome["status"] == "claimed":
+            self._park(report.job)
+            return
+        record = standing_record(task)
+        if record is None:
+            raise StudyError(f"{task.directory}: its record was written and is gone")
+        self._keep(task, record)
+
+    _HANDLERS: Mapping[str, Callable[[TrialRunner, Report], None]] = {
+        "started": _started,
+        "progress": _told,
+        "epoch": _told,
+        "resumed": _told,
+        "died": _died,
+        "lost": _lost,
+        "ended": _ended,
+    }
+
+    def _keep(self, task: TrialTask, record: dict[str, Any]) -> None:
+        self._records[task.id] = record
+        self.progress.ended(task, record)
+        if self._on_record is not None:
+            self._on_record(record)
+
+    def _park(self, job: Job) -> None:
+        self._parked.append(job)
+        self.progress.elsewhere(job.task)
+
+    def _look_at_parked(self) -> None:
+        """Keep the records that other commands have written; take over what they have left."""
+        still_parked = []
+        for job in self._parked:
+            record = standing_record(job.task)
+            if record is not None:
+                self._keep(job.task, record)
+            elif is_claimed(job.task.directory):
+                still_parked.append(job)
+            else:
+                self.pool.submit(job)
+        self._parked = still_parked
+
+
+@contextlib.contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM end in SystemExit(143) meanwhile, where nobody else takes it."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
