@@ -213,9 +213,11 @@ class StudyConfig:
 def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     """Check the keys of a composed configuration that decide a trial. Keys of StudyConfig are passed over.
 
+    Where lr or wd is null or left out, it is the middle of the optimizer's range for models of this family.
     Raises UserError on an unknown key, a wrong type or a value out of bounds.
     """
-    config = _build(TrialConfig, _without(values, StudyConfig, TrialConfig), "")
+    values = _without(values, StudyConfig, TrialConfig)
+    config = _build(TrialConfig, {**values, **_unset(values, "lr"), **_unset(values, "wd")}, "")
     explicit = config.schedule.warmup_epochs
     if explicit is not None and explicit >= config.epochs:
         raise UserError(
@@ -224,8 +226,33 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     for part in ("model", "optimizer"):
         target = getattr(config, part).get("_target_")
         if not isinstance(target, str) or target == "???":
-            raise UserError(f"{part}._target_={target!r}; accepted: the dotted path of a class or function, as my_package.MyModel")
+            raise UserError(
+                f"{part}._target_={target!r}; accepted: the dotted path of a class or function, as my_package.MyModel"
+            )
     return config
+
+
+def search_range(values: Mapping[str, Any], name: str) -> Any:
+    """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None."""
+    optimizer, model = values.get("optimizer"), values.get("model")
+    search = optimizer.get("search") if isinstance(optimizer, Mapping) else None
+    ranges = search.get(model.get("family")) if isinstance(search, Mapping) and isinstance(model, Mapping) else None
+    return ranges.get(name) if isinstance(ranges, Mapping) else None
+
+
+def middle(low: float, high: float) -> float:
+    """Return the geometric mean of a range to two digits: the value to try where nothing is known."""
+    return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
+
+
+def _unset(values: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return {name: what it is where it is left unset}; empty where it is set."""
+    if values.get(name) is not None:
+        return {}
+    match search_range(values, name):
+        case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
+            return {name: middle(low, high)}
+    return {name: next(item.default for item in fields(TrialConfig) if item.name == name)}
 
 
 def parse_study(values: Mapping[str, Any]) -> StudyConfig:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stability.config import StudyConfig, TrialConfig, parse_study, parse_trial
+from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range
 from stability.errors import UserError
 from stability.records import trial_id
 from stability.sweep.compose import Composition
 from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
-from stability.sweep.sampling import independent_points, log_scale, middle
+from stability.sweep.sampling import independent_points, log_scale
 
 # Coordinates that can be drawn from a range.
 DRAWN = ("lr", "wd")
@@ -93,7 +93,7 @@ def _sobol(count: int, names: Sequence[str], seed: int) -> list[dict[str, float]
     return sobol_points(count, names, seed)
 
 
-# Samplers whose points are known beforehand: (count, names, seed) -> points of the unit cube, the first of more the same.
+# Samplers whose points are known beforehand: (count, names, seed) -> points of the unit cube; of more, the first.
 POINTS: dict[str, Points] = {"random": independent_points, "sobol": _sobol}
 
 
@@ -127,48 +127,33 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
     """Check a composed cell and settle what is drawn in it, from where."""
     values, given = dict(draft.values), asked.coordinates
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
-    for name in COORDINATES:
-        if values.get(name) is None:
-            values |= _default(values, name, given.get(name))
-    config = parse_trial(
-        {name: value for name, value in values.items() if value is not None or name not in COORDINATES}
-    )
-    ranges: dict[str, tuple[float, float] | None] = {name: None for name in DRAWN}
+    for name, coordinate in given.items():
+        values[name] = coordinate.values[0] if coordinate.values else middle(*(coordinate.interval or ()))
+    config = parse_trial(values)
+    ranges: dict[str, tuple[float, float] | None] = dict.fromkeys(DRAWN)
     for name in DRAWN:
         if name in given and given[name].interval:
             ranges[name] = given[name].interval
         elif name in unset and study.samples is not None:
-            ranges[name] = _search_range(values, name) or _no_range(values, name)
+            ranges[name] = _search_range(values, name)
     _check_points(draft, values, given, ranges, study)
     return Cell(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
 
 
-def _default(values: Mapping[str, Any], name: str, given: Coordinate | None) -> dict[str, Any]:
-    """Return a cell's value of a coordinate that was left null: the first listed, else the middle of its range."""
-    if given and given.values:
-        return {name: given.values[0]}
-    ends = given.interval if given else _search_range(values, name)
-    return {name: middle(*ends)} if ends else {}
-
-
-def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """Return the range that the optimizer's configuration gives for models of this family, or None."""
-    optimizer, model = values.get("optimizer") or {}, values.get("model") or {}
-    found = ((optimizer.get("search") or {}).get(model.get("family")) or {}).get(name)
+def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
+    """Return the range that the optimizer's configuration gives for models of this family. Raises UserError."""
+    optimizer, family = values["optimizer"], values["model"].get("family")
+    found = search_range(values, name)
     if found is None:
-        return None
-    given = f"optimizer.search.{model.get('family')}.{name}={found}"
+        known = ", ".join(sorted(optimizer.get("search") or {})) or "none"
+        raise UserError(
+            f"optimizer {optimizer.get('name')!r} has no range of {name} for models of family {family!r} "
+            f"(it has: {known}); accepted: {name}=interval(low,high), or one value"
+        )
+    given = f"optimizer.search.{family}.{name}={found}"
     if not isinstance(found, list) or len(found) != 2:
         raise UserError(f"{given!r}; accepted: [low, high]")
     return check_range(given, *found)
-
-
-def _no_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
-    families = ", ".join(sorted(values["optimizer"].get("search") or {})) or "none"
-    raise UserError(
-        f"optimizer {values['optimizer'].get('name')!r} has no range of {name} for models of family "
-        f"{values['model'].get('family')!r} (it has: {families}); accepted: {name}=interval(low,high), or one value"
-    )
 
 
 def _check_points(
@@ -239,9 +224,7 @@ def _check_distinct(cells: Sequence[Cell]) -> None:
     for cell in cells:
         words = describe(cell.factors)
         if words in seen:
-            raise UserError(
-                f"two cells are called {words}; accepted: each combination once, models and optimizers by distinct names"
-            )
+            raise UserError(f"two cells are called {words}; accepted: each combination once, by distinct names")
         seen[words] = cell
 
 

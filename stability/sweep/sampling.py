@@ -27,11 +27,6 @@ def log_scale(unit: float, low: float, high: float) -> float:
     return min(max(rounded(value, DIGITS), low), high)
 
 
-def middle(low: float, high: float) -> float:
-    """Return the geometric mean of a range to two digits: the value to try where nothing is known."""
-    return min(max(rounded(math.sqrt(low * high), 2), low), high)
-
-
 def rounded(value: float, digits: int) -> float:
     """Return `value` to so many significant digits."""
     return float(f"{value:.{digits}g}")
