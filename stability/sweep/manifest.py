@@ -35,7 +35,7 @@ def study_directory(plan: Plan) -> Path:
     name = plan.study
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise UserError(
-            f"study={name!r}; accepted: a folder's name of letters, digits and . _ + -, beginning with a letter or digit"
+            f"study={name!r}; accepted: a name of letters, digits and . _ + - that begins with a letter or digit"
         )
     runs = Path(os.path.expanduser(plan.config.runs))
     for path in (runs / name, *(runs / name).parents):
@@ -48,7 +48,10 @@ def build(plan: Plan, command: Command, fingerprints: Sequence[str]) -> dict[str
     """Return a new study's manifest. `fingerprints` are those of the cells' data."""
     cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
     return {
-        **{"version": VERSION, "study": plan.study, "command": command.line, "overrides": list(command.overrides)},
+        "version": VERSION,
+        "study": plan.study,
+        "command": command.line,
+        "overrides": list(command.overrides),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampler": {"name": plan.sampler, "seed": plan.config.sweep.seed},
         "samples": plan.config.samples,
@@ -161,7 +164,8 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _refuse(study: str, key: str, old: Any, new: Any) -> None:
     if old != new:
         raise UserError(
-            f"study {study} holds {key} = {old}, and this command says {new}; accepted: {old}, or study=NAME for another study"
+            f"study {study} holds {key} = {old}, and this command says {new}; "
+            f"accepted: {old}, or study=NAME for another study"
         )
 
 

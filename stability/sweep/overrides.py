@@ -1,4 +1,4 @@
-"""What a command line asks for: what it holds fixed, what it compares (axes of cells), what it samples or lists (points)."""
+"""What a command line asks for: what it holds fixed, compares (axes of cells), lists or samples (points)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _coordinate(name: str, override: Override) -> Coordinate:
 
 
 def _interval(given: str, interval: IntervalSweep) -> tuple[float, float]:
-    """Return the ends of an interval, which is sampled on a logarithmic scale (tag(log, ...) says what is done anyway)."""
+    """Return the ends of an interval. It is sampled on a logarithmic scale: tag(log, ...) says what is done anyway."""
     for tag in interval.tags:
         if tag != "log":
             raise unknown(f"tag in {given!r}", tag, ["log"])
@@ -192,10 +192,7 @@ def _listed(key: str, override: Override) -> tuple[Any, ...]:
         raise UserError(
             f"{given!r}: shuffle() orders by chance, and a study's plan is the same whenever it is said; leave it out"
         )
-    if isinstance(value, list):
-        values = value
-    else:
-        values = [_plain(one) for one in override.sweep_iterator()]
+    values = value if isinstance(value, list) else [_plain(one) for one in override.sweep_iterator()]
     if not values:
         raise UserError(f"{given!r} holds no value; accepted: a list, or range(low,high) with low below high")
     seen = []

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +190,7 @@ class _Run:
         self._tasks = {task.id: task for task in tasks}
         records = read_records(directory)
         self._limit = {task.id: _attempts(records.get(task.id)) + _attempts_left(directory, task.id) for task in tasks}
-        self._launched: Counter[str] = Counter()
+        self._launched: Counter[tuple[str, int]] = Counter()
 
     def until_nothing_is_missing(self) -> None:
         """Launch until every trial has ended or used up its attempts, by whoever's hand."""

@@ -25,7 +25,8 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     identifier = trial_id(trial)
     assert directory.name == identifier, f"planned as {directory.name}, composed as {identifier}"
     manifest, record = read_manifest(directory.parents[1]), read_record(directory)
-    assert manifest is not None and study.study is not None
+    assert manifest is not None
+    assert study.study is not None
     cells = {one["id"]: one["cell"] for one in manifest["trials"]}
     task = TrialTask(
         id=identifier,
