@@ -14,6 +14,7 @@ from torch import nn
 from stability.config import TrialConfig, parse_trial
 from stability.data import get_data
 from stability.models import build_model
+from stability.training.defaults import complete
 
 
 def train_bare(config: TrialConfig) -> float:
@@ -21,9 +22,7 @@ def train_bare(config: TrialConfig) -> float:
     data = get_data(config.data, config.recipe, config.batch_size)
     torch.manual_seed(config.seed)
     info = data.info
-    model = build_model(
-        config.model, image_size=info.image_size, channels=info.channels, num_classes=info.num_classes
-    )
+    model = build_model(config.model, image_size=info.image_size, channels=info.channels, num_classes=info.num_classes)
     optimizer = make_optimizer(model, config)
     steps = config.epochs * data.steps_per_epoch
     warmup = config.warmup_epochs * data.steps_per_epoch
@@ -76,14 +75,10 @@ def evaluate(model: nn.Module, data: Any) -> float:
     return 100 * wrong / total
 
 
-def tiny_config(model: str, optimizer: str, lr: float, wd: float, seed: int, **overrides: Any) -> TrialConfig:
-    """Return a trial of sweeps=quick by names, as the command line would compose it."""
-    from stability.sweep.compose import compose_trial
-
-    return compose_trial([
-        f"model={model}", f"optimizer={optimizer}", f"lr={lr}", f"wd={wd}", f"seed={seed}",
-        *(f"{name}={value}" for name, value in overrides.items()),
-    ])  # fmt: skip
+def quick_trial(model: str, optimizer: str, seed: int, **overrides: Any) -> TrialConfig:
+    """Return a trial of the quick study's cell (model, optimizer), at an lr where it trains; deterministic."""
+    lr = {"adamw": 3e-3, "sgd": 3e-2}[optimizer]
+    return complete({"model": model, "optimizer": optimizer, "lr": lr, "seed": seed, "device": "cpu", **overrides})
 
 
 def main() -> None:

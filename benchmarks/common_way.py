@@ -1,4 +1,4 @@
-"""The common way to run a sweep: Hydra's basic launcher, a plain Lightning Trainer with a DataLoader, all cores to one trial.
+"""The common way to sweep: Hydra's basic launcher, a plain Lightning Trainer, a DataLoader, all cores to one trial.
 
     python -m benchmarks.common_way -m trial=0,1,2 trials=/path/to/trials.json
 
@@ -75,7 +75,7 @@ class PlainModule(pl.LightningModule):
 def plain_tensors(config: TrialConfig) -> tuple[Dataset[Any], Dataset[Any], int]:
     """Return the training and evaluation images as plain data sets, and the number of classes."""
     data = get_data(config.data, config.recipe, config.batch_size)
-    evaluation = [batch for batch in data.eval_batches()]
+    evaluation = list(data.eval_batches())
     images = torch.cat([batch.images for batch in evaluation])
     labels = torch.cat([batch.targets for batch in evaluation])
     batches = list(data.train_batches(0))

@@ -1,0 +1,102 @@
+"""Seconds per trial that the harness adds over the bare training loop, by phase, in a warm process on one core.
+
+    python -m benchmarks.overhead [--repeats 5] [--model vitc_tiny]
+
+Bare loop and harness take turns on the same trial; both evaluate after every epoch and see the same batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.bare import quick_trial, train_bare
+from benchmarks.machine import describe, spread
+from stability.config import TrialConfig, to_dict
+from stability.data import DataModule
+from stability.records import trial_id
+from stability.sweep.worker import TrialTask, run_trial
+from stability.training import train
+
+PHASES = ("before the first batch", "steps and evaluations", "after the last evaluation")
+
+
+@contextmanager
+def phase_clock() -> Iterator[list[float]]:
+    """Note when the first training batch is asked for and when the latest evaluation batch has been used up."""
+    moments: list[float] = []
+    train_batches, eval_batches = DataModule.train_batches, DataModule.eval_batches
+
+    def training(self: DataModule, *args: Any, **options: Any) -> Any:
+        if not moments:
+            moments[:] = [time.perf_counter(), 0.0]
+        return train_batches(self, *args, **options)
+
+    def evaluation(self: DataModule) -> Iterator[Any]:
+        yield from eval_batches(self)
+        moments[1] = time.perf_counter()
+
+    DataModule.train_batches, DataModule.eval_batches = training, evaluation  # type: ignore[method-assign]
+    try:
+        yield moments
+    finally:
+        DataModule.train_batches, DataModule.eval_batches = train_batches, eval_batches  # type: ignore[method-assign]
+
+
+def timed(call: Callable[[], object]) -> list[float]:
+    """Return the seconds of the three phases of a trial."""
+    with phase_clock() as moments:
+        start = time.perf_counter()
+        call()
+        end = time.perf_counter()
+    return [moments[0] - start, moments[1] - moments[0], end - moments[1]]
+
+
+def run_whole(config: TrialConfig) -> None:
+    """Run the trial as a worker of the pool does: claim, log, checkpoints by time, record."""
+    with tempfile.TemporaryDirectory() as folder:
+        factors = {"model": config.model["name"], "optimizer": config.optimizer["name"], "epochs": config.epochs}
+        record = run_trial(TrialTask(trial_id(config), "overhead", Path(folder), factors, to_dict(config)))
+    assert record["status"] == "completed", record["result"]["exception"]
+
+
+WAYS: dict[str, Callable[[TrialConfig], object]] = {"bare": train_bare, "train": train, "worker": run_whole}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", default="vitc_tiny")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(describe())
+
+    config = quick_trial(arguments.model, "adamw", seed=0)
+    for way in WAYS.values():
+        way(config)
+    seconds: dict[str, list[list[float]]] = {name: [] for name in WAYS}
+    for _ in range(arguments.repeats):
+        for name, way in WAYS.items():
+            seconds[name].append(timed(lambda way=way: way(config)))
+
+    print(f"{arguments.model}, {config.epochs} epochs, {arguments.repeats} rounds; seconds: median (min to max)")
+    print(f"bare loop: {spread([sum(row) for row in seconds['bare']])}")
+    for name, words in (("train", "stability.train"), ("worker", "the whole trial in a worker")):
+        added = [
+            [a - b for a, b in zip(*pair, strict=True)] for pair in zip(seconds[name], seconds["bare"], strict=True)
+        ]
+        print(f"{words} adds {spread([sum(row) for row in added])}")
+        for index, phase in enumerate(PHASES):
+            print(f"  {phase}: {spread([row[index] for row in added])}")
+
+
+if __name__ == "__main__":
+    main()
