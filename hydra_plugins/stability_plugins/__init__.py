@@ -38,9 +38,9 @@ class PoolLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher proper; what the sweeper finds on it beyond Hydra's own calls is passed through."""
-        from stability.sweep import launcher
+        from stability.sweep.launcher import PoolLauncher as Pool
 
-        self._launcher: Any = launcher.PoolLauncher()
+        self._launcher: Any = Pool()
         self._launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -44,8 +44,9 @@ def study_directory(plan: Plan) -> Path:
     return runs / name
 
 
-def build(plan: Plan, command: Command, fingerprints: Sequence[str]) -> dict[str, Any]:
-    """Return a new study's manifest. `fingerprints` are those of the cells' data."""
+def build(plan: Plan, command: Command, fingerprints: Sequence[str] | None) -> dict[str, Any]:
+    """Return a new study's manifest. `fingerprints` are those of the cells' data; None: it has not been looked at."""
+    fingerprints = fingerprints or [""] * len(plan.cells)
     cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
     return {
         "version": VERSION,
@@ -137,7 +138,8 @@ def _check_same(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
         _refuse(words, key, before.get(key), after.get(key))
     for name in old["ranges"]:
         _refuse(words, f"the range of {name}", _listed(old["ranges"][name]), _listed(new["ranges"].get(name)))
-    _refuse(words, "the data's fingerprint", old["fingerprint"], new["fingerprint"])
+    if new["fingerprint"]:
+        _refuse(words, "the data's fingerprint", old["fingerprint"], new["fingerprint"])
 
 
 def _listed(ends: Sequence[float] | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -10,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stability.config import to_dict
+from stability.config import parse_trial, to_dict
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, is_claimed, read_record, read_records, trial_directory
+from stability.records import ENDED, is_claimed, read_manifest, read_record, read_records, trial_directory
+from stability.sweep import cost
 from stability.sweep.compose import Composer
-from stability.sweep.manifest import Command, build, settle, study_directory
+from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.overrides import parse
 from stability.sweep.plan import Plan, Trial, describe, make_plan
+from stability.sweep.pool import Layout, plan_layout
 from stability.sweep.worker import TrialTask
 
 if TYPE_CHECKING:
@@ -51,20 +54,34 @@ class StudySweeper:
         """
         plan = self.plan(arguments)
         directory = study_directory(plan)
-        if plan.config.plan:
-            from stability.sweep.cost import show
+        command = self._command(arguments, plan)
+        # What can be refused without a look at the data is refused first.
+        grow(read_manifest(directory), build(plan, command, None))
+        with contextlib.ExitStack() as stack:
+            if plan.config.plan:
+                return self._show(plan, directory, stack)
+            missing = [trial for trial in plan.trials if _attempts_left(directory, trial.id)]
+            launcher = self._launcher(plan, stack) if missing else None
+            if launcher is not None:
+                self._try_cells(launcher, plan, directory, missing)
+            manifest = settle(directory, build(plan, command, _fingerprints(plan)))
+            if launcher is not None:
+                tasks = self._tasks(plan, directory, manifest)
+                _Run(launcher, directory, tasks, planned=len(manifest["trials"])).until_nothing_is_missing()
+        records = _records(plan, directory)
+        cost.learn(plan, records, _layout(plan))
+        return _report(plan, directory, records)
 
-            show(plan, directory, measured=plan.config.plan == "measure")
-            return {}
-        missing = [trial for trial in plan.trials if _attempts_left(directory, trial.id)]
-        launcher = self._launcher(plan) if missing else None
-        if launcher is not None:
-            self._try_cells(launcher, plan, directory, missing)
-        manifest = settle(directory, build(plan, self._command(arguments, plan), _fingerprints(plan)))
-        if launcher is not None:
-            tasks = self._tasks(plan, directory, manifest)
-            _Run(launcher, directory, tasks).until_nothing_is_missing()
-        return _report(plan, directory)
+    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, dict[str, Any]]:
+        """Print what would run, timed first where that is asked for; returns no records."""
+        if plan.config.plan == "measure":
+            first = {trial.cell: trial for trial in reversed(plan.trials)}
+            tasks = [self._task(plan, directory, first[cell.index], cell.factors) for cell in plan.cells]
+            launcher = self._launcher(plan, stack)
+            measure = launcher.measure_cells if hasattr(launcher, "measure_cells") else _measure_here
+            cost.keep_measured(plan, measure(tasks), _layout(plan))
+        cost.show(plan, directory, _layout(plan))
+        return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:
         """Return the plan that `arguments` describe; composes and checks every cell."""
@@ -72,16 +89,19 @@ class StudySweeper:
         chosen = self._config.hydra.runtime.choices.get("sweeps")
         return make_plan(asked, self._composer.compose, chosen.replace("/", "-") if chosen else None)
 
-    def _launcher(self, plan: Plan) -> Any:
-        """Make the launcher that the configuration names, for this study's folder."""
+    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> Any:
+        """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
         from hydra.core.plugins import Plugins
         from omegaconf import open_dict
 
         with open_dict(self._config):
             self._config.study = plan.study
-        return Plugins.instance().instantiate_launcher(
+        launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task_function, config=self._config
         )
+        if hasattr(launcher, "close"):
+            stack.callback(launcher.close)
+        return launcher
 
     def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
         """Return the command as it can be said again."""
@@ -139,7 +159,6 @@ def _quoted(text: str) -> str:
 
 def _try_here(tasks: Sequence[TrialTask]) -> None:
     """Try each task's first batch in this process. Raises UserError naming the cell that does not work."""
-    from stability.config import parse_trial
     from stability.training import try_first_batch
 
     for task in tasks:
@@ -152,6 +171,18 @@ def _try_here(tasks: Sequence[TrialTask]) -> None:
             raise UserError(
                 f"{describe(task.factors)}: the first batch fails: {type(error).__name__}: {words}"
             ) from error
+
+
+def _measure_here(tasks: Sequence[TrialTask]) -> list[float]:
+    from stability.training import measure
+
+    return [measure(parse_trial(task.config)) for task in tasks]
+
+
+def _layout(plan: Plan) -> Layout:
+    """Return how the pool divides this machine."""
+    wants_gpu = any(cell.config.device != "cpu" for cell in plan.cells)
+    return plan_layout(plan.config.pool.size, plan.config.pool.threads, wants_gpu=wants_gpu)
 
 
 def _fingerprints(plan: Plan) -> list[str]:
@@ -185,8 +216,8 @@ def _attempts_left(directory: Path, identifier: str) -> int:
 class _Run:
     """The loop of one command over its tasks: launch what nobody has claimed while something is missing."""
 
-    def __init__(self, launcher: Any, directory: Path, tasks: Sequence[TrialTask]) -> None:
-        self._launcher, self._directory = launcher, directory
+    def __init__(self, launcher: Any, directory: Path, tasks: Sequence[TrialTask], *, planned: int) -> None:
+        self._launcher, self._planned = launcher, planned
         self._tasks = {task.id: task for task in tasks}
         records = read_records(directory)
         self._limit = {task.id: _attempts(records.get(task.id)) + _attempts_left(directory, task.id) for task in tasks}
@@ -219,7 +250,7 @@ class _Run:
         for task in tasks:
             self._launched[task.id, task.attempt - 1] += 1
         if hasattr(self._launcher, "launch_trials"):
-            self._launcher.launch_trials(tasks)
+            self._launcher.launch_trials(tasks, planned=self._planned)
             return
         jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
         try:
@@ -233,22 +264,25 @@ class _Run:
             )
 
 
-def _report(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
+def _records(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
+    found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.trials)
+    return {identifier: record for identifier, record in found if record is not None}
+
+
+def _report(plan: Plan, directory: Path, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
-    records = {trial.id: read_record(trial_directory(directory, trial.id)) for trial in plan.trials}
-    found = {identifier: record for identifier, record in records.items() if record is not None}
-    counts = Counter(record["status"] for record in found.values())
-    counts["failed"] += len(records) - len(found)
+    counts = Counter(record["status"] for record in records.values())
+    counts["failed"] += len(plan.trials) - len(records)
     words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
-    print(f"{len(records)} trial{'s' * (len(records) > 1)} of {plan.study}: {words}")
+    total = len(plan.trials)
+    print(f"{total} trial{'s' * (total > 1)} of {plan.study}: {words}")
     print(f"results: {directory}")
-    failed = [identifier for identifier, record in records.items() if record is None or record["status"] == "failed"]
-    if len(records) == 1 or failed:
-        print(f"next:    python -m analysis.trial {shlex.quote(str(directory))} {(failed or list(records))[0]}")
+    failed = [trial.id for trial in plan.trials if records.get(trial.id, {"status": "failed"})["status"] == "failed"]
+    where = shlex.quote(str(directory))
+    if total == 1 or failed:
+        print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")
     else:
-        print(f"next:    python -m analysis.edf {shlex.quote(str(directory))}")
+        print(f"next:    python -m analysis.edf {where}")
     if failed:
-        raise TrialsFailed(
-            f"{len(failed)} of {len(records)} trials failed; say the command again to try each once more"
-        )
-    return found
+        raise TrialsFailed(f"{len(failed)} of {total} trials failed; say the command again to try each once more")
+    return records
