@@ -7,7 +7,7 @@ D hidden size, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -189,21 +189,13 @@ def stem_layers(
     (figure 7). conv (C, and S1-S4 of table 3): convolutions of stem_widths, stem_strides and stem_kernels (3 unless
     given), each followed by stem_norm and ReLU, then a 1x1 convolution with neither.
     """
-    if stem not in STEMS:
-        raise unknown("stem", stem, STEMS)
-    taken, norm = STEMS[stem][0], stem_norm or STEMS[stem][1]
-    if norm not in NORMS:
-        raise unknown("stem_norm", norm, NORMS)
     given = {
         "patch_size": patch_size,
         "stem_widths": stem_widths,
         "stem_strides": stem_strides,
         "stem_kernels": stem_kernels,
     }
-    for name, value in given.items():
-        if value is not None and name not in taken:
-            raise UserError(f"{name}={value!r} is no argument of stem={stem}; accepted: {', '.join(taken)}, stem_norm")
-
+    norm = _check_stem(stem, stem_norm, given)
     if stem == "patchify":
         size = _check_whole("patch_size", patch_size)
         return [StemLayer(hidden_size, size, size, norm)]
@@ -218,6 +210,23 @@ def stem_layers(
         )
     layers = [StemLayer(*layer, norm) for layer in zip(widths, kernels, strides, strict=True)]
     return [*layers, StemLayer(hidden_size, 1, 1, "none")]
+
+
+def _check_stem(stem: str, norm: str | None, given: Mapping[str, Any]) -> str:
+    """Check that a stem has the arguments that it takes and no other; return its norm."""
+    if stem not in STEMS:
+        raise unknown("stem", stem, STEMS)
+    taken, default_norm = STEMS[stem]
+    norm = norm or default_norm
+    if norm not in NORMS:
+        raise unknown("stem_norm", norm, NORMS)
+    for name, value in given.items():
+        if value is not None and name not in taken:
+            raise UserError(f"{name}={value!r} is no argument of stem={stem}; accepted: {', '.join(taken)}, stem_norm")
+    missing = [name for name in taken if given[name] is None and name != "stem_kernels"]
+    if missing:
+        raise UserError(f"stem={stem} needs {', '.join(missing)}")
+    return norm
 
 
 def _build_stem(layers: Sequence[StemLayer], channels: int) -> list[nn.Module]:
@@ -265,7 +274,8 @@ def _grid(image_size: int, layers: Sequence[StemLayer]) -> int:
 def _check_encoder(hidden_size: int, heads: int, mlp_ratio: float) -> None:
     if hidden_size % heads:
         raise UserError(f"hidden_size={hidden_size} is no multiple of heads={heads}")
-    if isinstance(mlp_ratio, bool) or not isinstance(mlp_ratio, (int, float)) or not mlp_ratio * hidden_size >= 1:
+    number = isinstance(mlp_ratio, (int, float)) and not isinstance(mlp_ratio, bool) and math.isfinite(mlp_ratio)
+    if not number or round(mlp_ratio * hidden_size) < 1:
         raise UserError(f"mlp_ratio={mlp_ratio!r}; accepted: a number above 0, the MLP's width over hidden_size")
 
 
