@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy
 import pytorch_lightning
 import torch
-from torch import Tensor
 
 from stability.config import DataConfig, RecipeConfig
 from stability.data import sources
@@ -69,12 +69,9 @@ class DataModule(pytorch_lightning.LightningDataModule):
             fingerprint=source.fingerprint,
             classes=source.classes,
         )
-        self._device = torch.device(device)
-        self._stage = BatchStage(recipe, data, len(source.classes), self._device)
+        self._stage = BatchStage(recipe, data, len(source.classes), torch.device(device))
         self._train_feed: Feed = train_feed(data, recipe, device)
         self._eval_feed: Feed = eval_feed(data, recipe, device)
-        self._train_labels = torch.from_numpy(source.train.labels).to(self._device)
-        self._eval_labels = torch.from_numpy(source.evaluation.labels).to(self._device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,10 +86,8 @@ class DataModule(pytorch_lightning.LightningDataModule):
 
     def eval_batches(self) -> Iterable[Batch]:
         """Yield the evaluation images in their order; the last batch may be smaller."""
-        order = torch.arange(self.info.eval_images, device=self._device)
-        batches = list(order.split(self.batch_size))
-        for chosen, pixels in zip(batches, self._eval_feed.batches(batches), strict=True):
-            yield self._stage.evaluate(pixels, self._eval_labels[chosen])
+        for pixels, labels in self._eval_feed.batches(numpy.arange(self.info.eval_images), self.batch_size):
+            yield self._stage.evaluate(pixels, labels)
 
     def train_dataloader(self) -> Iterable[Batch]:
         """Return what Lightning iterates over once per epoch: the batches of the trainer's current epoch."""
@@ -104,12 +99,10 @@ class DataModule(pytorch_lightning.LightningDataModule):
 
     def _train(self, number: int, start: int) -> Iterator[Batch]:
         epoch = self._stage.epoch(number, self.info.train_images)
-        steps = range(start, self.steps_per_epoch)
-        size = self.batch_size
-        batches = [epoch.order[index * size : (index + 1) * size] for index in steps]
-        fed = self._train_feed.batches(batches, number, start * size)
-        for index, chosen, pixels in zip(steps, batches, fed, strict=True):
-            yield self._stage.train(pixels, self._train_labels[chosen], epoch, index)
+        order = epoch.order[: self.steps_per_epoch * self.batch_size]
+        fed = self._train_feed.batches(order, self.batch_size, number, start)
+        for index, (pixels, labels) in enumerate(fed, start):
+            yield self._stage.train(pixels, labels, epoch, index)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy
 
 from stability.config import DataConfig
-from stability.data.images import ArrayReader, Images
+from stability.data.images import Images, MemoryReader
 from stability.data.splits import draw
 
-STORED_SIDE = 16
 TEST_IMAGES = 360
 
 
@@ -46,8 +45,8 @@ def find(data: DataConfig) -> tuple[Images, Images, str]:
     """Return the 1,437 training images, the 360 test images (the same for every data.seed), and a fingerprint."""
     values = table()
     labels = values[:, 64]
-    pixels = upscale(values[:, :64].reshape(-1, 8, 8))[:, None].repeat(data.channels, axis=1)
-    images = Images(ArrayReader(pixels), numpy.arange(len(labels)), labels)
+    pixels = upscale(values[:, :64].reshape(-1, 8, 8))[..., None].repeat(data.channels, axis=3)
+    images = Images(MemoryReader.of(pixels), numpy.arange(len(labels)), labels)
     test = draw(labels, TEST_IMAGES, numpy.random.default_rng(0))
     train = numpy.setdiff1d(numpy.arange(len(labels)), test)
     return images.select(train), images.select(test), hashlib.sha256(values.tobytes()).hexdigest()[:16]

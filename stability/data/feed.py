@@ -1,50 +1,201 @@
-"""How images reach a batch: from a tensor on the device where the set fits in memory, else through workers."""
+"""How images reach a batch: kept on the training device where they are always the same, else made one by one.
+
+Both ways give the same batches; what fits in memory is read from there in both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from stability.config import DataConfig, RecipeConfig
-from stability.data import sources
-from stability.data.images import fit
+from stability.data.chance import Purpose, generator
+from stability.data.decoded import decoded
+from stability.data.images import Images, MemoryReader, fit
+from stability.data.recipe import ImageStage
+from stability.errors import UserError
+
+# Makes of a stored image one at the model's size, from a generator of its own.
+Stage = Callable[[Tensor, numpy.random.Generator], Tensor]
+Fed = Iterator[tuple[Tensor, Tensor]]
 
 
 class Feed(Protocol):
-    """Batches of uint8 images (B, C, S, S) on the training device."""
+    """The images of a split, uint8 (B, C, S, S), and their labels, int64 (B,), on the training device."""
 
-    def batches(self, batches: Sequence[Tensor], epoch: int = 0, position: int = 0) -> Iterable[Tensor]:
-        """Yield the images of each batch of indices; the first index stands at `position` of `epoch`."""
+    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+        """Yield the images at `order`, `size` at a time, from batch `start` on."""
         ...
+
+
+def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
+    """Return the training images as `recipe` crops them and its policy changes them."""
+    found = decoded(data)
+    stage = ImageStage(data.image_size, recipe.crop, recipe.augment)
+    stage.check()
+    images = found.source.train
+    if not found.fits(stored=stage.cuts):
+        return Made(images, stage, data, device)
+    if stage.cuts:
+        return Made(found.stored(), stage, data, device)
+    pixels = found.fitted(training=True, ratio=1.0)
+    if stage.is_fixed:
+        return Kept.of(pixels, images.labels, device)
+    reader = MemoryReader.of(pixels.permute(0, 2, 3, 1).contiguous().numpy())
+    return Made(Images(reader, numpy.arange(len(images)), images.labels), stage, data, device)
+
+
+def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
+    """Return the evaluation images, cropped as the paper does (section 4)."""
+    found = decoded(data)
+    images = found.source.evaluation
+    if not found.fits(stored=recipe.crop == "random_resized"):
+        return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
+    return Kept.of(found.fitted(training=False, ratio=recipe.eval_crop), images.labels, device)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A set of images that are always the same, kept on the training device: uint8 (N, C, S, S)."""
+    """Images that are always the same, kept on the training device: uint8 (N, C, S, S) and labels (N,)."""
 
     pixels: Tensor
+    labels: Tensor
 
-    def batches(self, batches: Sequence[Tensor], epoch: int = 0, position: int = 0) -> Iterator[Tensor]:
-        """Yield the images of each batch of indices."""
-        for chosen in batches:
-            yield self.pixels[chosen]
+    @classmethod
+    def of(cls, pixels: Tensor, labels: numpy.ndarray, device: str) -> Kept:
+        """Move images and labels to the device."""
+        return cls(pixels.to(device), torch.from_numpy(labels).to(device))
+
+    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+        """Yield the images at `order`, `size` at a time, from batch `start` on."""
+        where = torch.from_numpy(order).to(self.pixels.device)
+        for chosen in where[start * size :].split(size):
+            yield self.pixels[chosen], self.labels[chosen]
 
 
-def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
-    return Kept(_pixels(data, True, 1.0, device))
+@dataclass(frozen=True)
+class FitStage:
+    """Evaluation: the centre crop that is `ratio` of the short side."""
+
+    side: int
+    ratio: float
+
+    def __call__(self, image: Tensor, chance: numpy.random.Generator) -> Tensor:
+        """Crop an image."""
+        return fit(image, self.side, self.ratio)
 
 
-def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
-    return Kept(_pixels(data, False, recipe.eval_crop, device))
+class Job(NamedTuple):
+    """A batch for a worker to make: the first image stands at `position` of `epoch`."""
+
+    epoch: int
+    position: int
+    indices: numpy.ndarray
 
 
-@lru_cache(maxsize=8)
-def _pixels(data: DataConfig, training: bool, ratio: float, device: str) -> Tensor:
-    source = sources.load(data)
-    images = source.train if training else source.evaluation
-    return torch.stack([fit(images.read(i), data.image_size, ratio) for i in range(len(images))]).to(device)
+@dataclass(frozen=True)
+class Maker:
+    """Makes batches of images one by one, each from the generator of its (data.seed, epoch, position)."""
+
+    images: Images
+    stage: Stage
+    seed: int
+
+    def __getitems__(self, job: Job) -> Tensor | UserError:
+        """Return the images of a job, uint8 (B, C, S, S), or what is wrong with one of them.
+
+        The error is returned, not raised: DataLoader wraps what a worker raises into a traceback's text.
+        """
+        try:
+            return torch.stack([self._make(job, place) for place in range(len(job.indices))])
+        except UserError as error:
+            return error
+
+    def _make(self, job: Job, place: int) -> Tensor:
+        chance = generator(self.seed, Purpose.IMAGE, job.epoch, job.position + place)
+        return self.stage(self.images.read(int(job.indices[place])), chance)
+
+
+class Made:
+    """Images that are made one by one, in worker processes where the trial may use more than one core."""
+
+    def __init__(self, images: Images, stage: Stage, data: DataConfig, device: str) -> None:
+        self._maker = Maker(images, stage, data.seed)
+        self._labels = torch.from_numpy(images.labels)
+        self._device = torch.device(device)
+        self._workers = data.workers
+        # Loaders with living workers that nobody iterates over.
+        self._idle: list[DataLoader[Any]] = []
+
+    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+        """Yield the images at `order`, `size` at a time, from batch `start` on. Raises UserError if one is broken."""
+        firsts = range(start * size, len(order), size)
+        jobs = [Job(epoch, first, order[first : first + size]) for first in firsts]
+        for job, pixels in zip(jobs, self._run(jobs), strict=True):
+            if isinstance(pixels, UserError):
+                raise pixels
+            labels = self._labels[job.indices]
+            yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+    def _run(self, jobs: list[Job]) -> Iterator[Tensor | UserError]:
+        workers = _num_workers(self._workers)
+        if not workers:
+            yield from map(self._maker.__getitems__, jobs)
+            return
+        # A stream that is read while another one is open gets workers of its own.
+        loader = self._idle.pop() if self._idle else self._loader(workers)
+        assert isinstance(loader.batch_sampler, Jobs)
+        try:
+            loader.batch_sampler.jobs = jobs
+            yield from loader
+        finally:
+            self._idle.append(loader)
+
+    def _loader(self, workers: int) -> DataLoader[Any]:
+        return DataLoader(
+            self._maker,  # type: ignore[arg-type]
+            batch_sampler=Jobs(),  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_as_made,
+            persistent_workers=True,
+            pin_memory=self._device.type == "cuda",
+            # Of its own, so that starting the workers draws nothing from the global generator.
+            generator=torch.Generator(),
+        )
+
+
+class Jobs:
+    """The batches of an epoch, told to a DataLoader that outlives it."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+def _as_made(batch: Any) -> Any:
+    return batch
+
+
+def _num_workers(asked: int | None) -> int:
+    """Return how many processes make images: as asked, else one per core of the trial; none beside a single core.
+
+    A daemonic process may have no children: there, images are made in line.
+    """
+    if multiprocessing.current_process().daemon:
+        return 0
+    if asked is not None:
+        return asked
+    cores = torch.get_num_threads()
+    return cores if cores > 1 else 0

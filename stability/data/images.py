@@ -1,13 +1,23 @@
-"""Images one by one: reading, decoding, resizing and cropping; uint8 tensors (channels, height, width)."""
+"""Images one by one: reading, decoding, resizing and cropping.
+
+An image is a uint8 tensor (channels, height, width), a view of pixels that lie channels last, as decoders write them.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy
 
+from stability.errors import UserError
+
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
@@ -15,11 +25,11 @@ class Reader(Protocol):
     """Images behind row numbers, wherever they are kept."""
 
     def read(self, row: int) -> Tensor:
-        """Return an image decoded at its stored size, uint8 (C, H, W). Raises UserError naming an unreadable one."""
+        """Return an image decoded at its stored size. Raises UserError naming an unreadable one."""
         ...
 
     def size(self, row: int) -> tuple[int, int]:
-        """Return (height, width) without decoding the image. Raises UserError naming an unreadable one."""
+        """Return (height, width), undecoded. Raises UserError naming an unreadable one."""
         ...
 
 
@@ -42,22 +52,130 @@ class Images:
         """Return the image at `index`, decoded at its stored size."""
         return self.reader.read(int(self.rows[index]))
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of the image at `index`."""
+        return self.reader.size(int(self.rows[index]))
+
 
 @dataclass(frozen=True)
-class ArrayReader:
-    """Images of one size in memory: uint8 (N, C, H, W)."""
+class MemoryReader:
+    """Decoded images in one block of memory: pixels uint8, one image after the other, and each one's (H, W, C)."""
 
     pixels: numpy.ndarray
+    shapes: numpy.ndarray
+    offsets: numpy.ndarray
+
+    @classmethod
+    def of(cls, pixels: numpy.ndarray) -> MemoryReader:
+        """Make a reader of images of one size: uint8 (N, H, W, C)."""
+        shapes = numpy.broadcast_to(pixels.shape[1:], (len(pixels), 3))
+        return cls(pixels.reshape(-1), shapes, numpy.arange(len(pixels)) * pixels[0].size)
 
     def read(self, row: int) -> Tensor:
         """Return an image."""
         import torch
 
-        return torch.from_numpy(self.pixels[row])
+        shape, offset = self.shapes[row], self.offsets[row]
+        return torch.from_numpy(self.pixels[offset : offset + shape.prod()].reshape(shape)).permute(2, 0, 1)
 
     def size(self, row: int) -> tuple[int, int]:
         """Return (height, width)."""
-        return self.pixels.shape[2], self.pixels.shape[3]
+        return int(self.shapes[row][0]), int(self.shapes[row][1])
+
+
+class EncodedReader:
+    """Images that are decoded when they are read. A subclass says where the encoded bytes lie."""
+
+    channels: int
+
+    def open(self, row: int) -> BinaryIO:
+        """Open the encoded image."""
+        raise NotImplementedError
+
+    def name(self, row: int) -> str:
+        """Name the image for a message."""
+        raise NotImplementedError
+
+    def read(self, row: int) -> Tensor:
+        """Return an image decoded at its stored size. Raises UserError naming an unreadable one."""
+        import torch
+
+        pixels = self._decode(row, lambda picture: numpy.array(as_channels(picture, self.channels)))
+        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Return (height, width) from the header. Raises UserError naming an unreadable one."""
+        return self._decode(row, lambda picture: (picture.height, picture.width))
+
+    def _decode(self, row: int, take: Any) -> Any:
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise UserError("image files need Pillow: pip install 'stability[images]'") from error
+        # What Pillow raises on broken bytes, by format; nothing else may hide here.
+        broken = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+        try:
+            with self.open(row) as file, Image.open(file) as picture:
+                return take(picture)
+        except broken as error:
+            raise UserError(f"unreadable image {self.name(row)}: {error}") from error
+
+
+@dataclass(frozen=True)
+class FileReader(EncodedReader):
+    """Image files under a folder; `names` as bytes (numpy.bytes_), which workers share without copying."""
+
+    root: Path
+    names: numpy.ndarray
+    channels: int
+
+    def open(self, row: int) -> BinaryIO:
+        """Open the file."""
+        return open(self.name(row), "rb")
+
+    def name(self, row: int) -> str:
+        """Return the file's path."""
+        return str(self.root / os.fsdecode(self.names[row]))
+
+
+@dataclass(frozen=True)
+class TableReader(EncodedReader):
+    """Encoded images in a column of an Arrow table: binary, or a struct of bytes and path (Hugging Face's Image)."""
+
+    column: Any
+    channels: int
+    # What the table is called in a message.
+    table: str
+
+    def open(self, row: int) -> BinaryIO:
+        """Open the cell's bytes, or the file that it names."""
+        cell = self.column[row].as_py()
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
+        if cell is None:
+            raise ValueError("the cell is empty")
+        return open(cell, "rb") if isinstance(cell, str) else io.BytesIO(cell)
+
+    def name(self, row: int) -> str:
+        """Return the row, with the path that the cell remembers."""
+        cell = self.column[row].as_py()
+        path = cell.get("path") if isinstance(cell, dict) else None
+        return f"in row {row} of {self.table}" + (f" ({path})" if path else "")
+
+
+def as_channels(picture: Image, channels: int) -> Image:
+    """Return a picture of any mode in 8 bits, grey (1 channel) or RGB (3); what is transparent lies on white."""
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels have no range; save it with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        values = numpy.asarray(picture).astype(numpy.int64).clip(0, 2**16 - 1)
+        picture = Image.fromarray((values >> 8).astype(numpy.uint8))
+    elif picture.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return picture.convert("L" if channels == 1 else "RGB")
 
 
 def fit(image: Tensor, side: int, ratio: float = 1.0) -> Tensor:
@@ -87,14 +205,12 @@ def random_resized_crop(image: Tensor, side: int, generator: numpy.random.Genera
     height, width = image.shape[1:]
     areas = height * width * generator.uniform(0.08, 1.0, size=10)
     ratios = numpy.exp(generator.uniform(numpy.log(3 / 4), numpy.log(4 / 3), size=10))
-    where = generator.random(2)
-    for crop_width, crop_height in zip(
-        numpy.rint(numpy.sqrt(areas * ratios)).astype(int),
-        numpy.rint(numpy.sqrt(areas / ratios)).astype(int),
-        strict=True,
-    ):
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            top = int(where[0] * (height - crop_height + 1))
-            left = int(where[1] * (width - crop_width + 1))
-            return resize(image[:, top : top + crop_height, left : left + crop_width], side, side)
-    return fit(image, side)
+    widths = numpy.rint(numpy.sqrt(areas * ratios)).astype(int)
+    heights = numpy.rint(numpy.sqrt(areas / ratios)).astype(int)
+    row, column = generator.random(2)
+    within = numpy.flatnonzero((widths > 0) & (widths <= width) & (heights > 0) & (heights <= height))
+    if not len(within):
+        return fit(image, side)
+    crop_height, crop_width = int(heights[within[0]]), int(widths[within[0]])
+    top, left = int(row * (height - crop_height + 1)), int(column * (width - crop_width + 1))
+    return resize(image[:, top : top + crop_height, left : left + crop_width], side, side)

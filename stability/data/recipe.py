@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy
@@ -43,32 +44,46 @@ class ImageStage:
     augment: str
 
     @property
+    def cuts(self) -> bool:
+        """Whether random parts are cut out of an image at its stored size."""
+        return self.crop == "random_resized"
+
+    @property
     def is_fixed(self) -> bool:
         """Whether an image always becomes the same one, so that it need be made only once."""
-        return self.augment == "none" and self.crop != "random_resized"
+        return self.augment == "none" and not self.cuts
+
+    def check(self) -> None:
+        """Raise UserError where a library that the policy needs is missing."""
+        if self.augment != "none":
+            policy(self.augment)
 
     def __call__(self, image: Tensor, chance: numpy.random.Generator) -> Tensor:
         """Crop and apply the policy to an image, uint8 (C, H, W)."""
-        image = (
-            random_resized_crop(image, self.side, chance) if self.crop == "random_resized" else fit(image, self.side)
-        )
+        image = random_resized_crop(image, self.side, chance) if self.cuts else fit(image, self.side)
+        image = image.contiguous()
         if self.augment == "none":
             return image
         return with_torch_seed(int(chance.integers(2**63)), policy(self.augment), image)
 
 
+@lru_cache(maxsize=2)
 def policy(augment: str) -> Callable[[Tensor], Tensor]:
-    """Return AutoAugment (its ImageNet policy) or RandAugment (2 steps of magnitude 9, as DeiT) of one image.
+    """Return a policy for one image: AutoAugment (its ImageNet policy), or RandAugment with two steps.
 
-    Raises UserError where torchvision is missing.
+    The magnitude is 27 of torchvision's 30, which is 9 of timm's 10, as DeiT has it. Raises UserError where torchvision
+    is missing.
     """
     try:
         from torchvision.transforms import v2
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise UserError(
             f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
         ) from error
-    return v2.AutoAugment() if augment == "auto" else v2.RandAugment(num_ops=2, magnitude=9)
+    smooth = v2.InterpolationMode.BILINEAR
+    if augment == "auto":
+        return v2.AutoAugment(interpolation=smooth)
+    return v2.RandAugment(num_ops=2, magnitude=27, interpolation=smooth)
 
 
 def with_torch_seed(seed: int, function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
@@ -83,15 +98,15 @@ def with_torch_seed(seed: int, function: Callable[[Tensor], Tensor], image: Tens
 
 @dataclass(frozen=True)
 class Epoch:
-    """The draws of one epoch by position; tensors (N,) on the device of the images."""
+    """The draws of one epoch by position (N,); tensors on the device of the images, arrays on the host."""
 
     number: int
-    order: Tensor
+    order: numpy.ndarray
     # Rows and columns of the shift, 0 to twice the margin.
     top: Tensor
     left: Tensor
     mirrored: Tensor
-    # Uniform numbers (N, 5) that place the erased boxes; on the host.
+    # Uniform numbers (N, 5) that place the erased boxes.
     boxes: numpy.ndarray
 
 
@@ -121,7 +136,7 @@ class BatchStage:
         shifts = (draws[:, :2] * (2 * self.margin + 1)).astype(numpy.int64)
         return Epoch(
             number,
-            torch.from_numpy(order).to(self.device),
+            order,
             torch.from_numpy(shifts[:, 0].copy()).to(self.device),
             torch.from_numpy(shifts[:, 1].copy()).to(self.device),
             torch.from_numpy((draws[:, 2] < 0.5) & self.mirrors).to(self.device),
@@ -167,7 +182,7 @@ class BatchStage:
         share = float(chance.beta(alpha, alpha))
         if cut:
             top, bottom, left, right = cut_box(share, self.side, chance)
-            images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+            images[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right].flip(0)
             share = 1 - (bottom - top) * (right - left) / self.side**2
         else:
             images = torch.lerp(images.flip(0), images, share)

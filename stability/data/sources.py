@@ -77,7 +77,34 @@ def _digits(data: DataConfig) -> Found:
     return Found(train, test, "test", tuple(map(str, range(10))), content)
 
 
-FINDERS: dict[str, Callable[[DataConfig], Found]] = {"digits": _digits}
+def _hf(data: DataConfig) -> Found:
+    from stability.data import tables
+
+    return tables.find(data)
+
+
+def _imagefolder(data: DataConfig) -> Found:
+    from stability.data import folder
+
+    return folder.find(data)
+
+
+FINDERS: dict[str, Callable[[DataConfig], Found]] = {"digits": _digits, "hf": _hf, "imagefolder": _imagefolder}
+
+
+def unequal_classes(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> UserError:
+    """Build the error for two splits, each its title and its classes, that do not hold the same classes."""
+    (title, classes), (other_title, other_classes) = one, other
+    only, other_only = sorted(set(classes) - set(other_classes)), sorted(set(other_classes) - set(classes))
+    parts = [f"only {where} has {_some(names)}" for where, names in ((title, only), (other_title, other_only)) if names]
+    return UserError(
+        f"the classes of two splits differ: {'; '.join(parts) or f'their order in {title} and {other_title}'}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(repr(name) for name in names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: DataConfig) -> None:
