@@ -34,12 +34,17 @@ def evaluate(
     sums: Tensor | None = None
     images_seen, classes = 0, 0
     for images, targets in batches:
-        logits = forward(images.to(device, non_blocking=True)).float()
+        logits = at_least_float32(forward(images.to(device, non_blocking=True)))
         batch = _sums(logits, targets.to(device, non_blocking=True))
         sums = batch if sums is None else sums + batch
         images_seen, classes = images_seen + len(targets), logits.shape[-1]
     assert sums is not None, "nothing to evaluate on"
     return [_score(loss, first, five, images_seen, classes) for loss, first, five in sums.tolist()]
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Return logits in a type that a loss can be summed in: bfloat16 is widened, float64 stays."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _sums(logits: Tensor, targets: Tensor) -> Tensor:

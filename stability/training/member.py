@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from stability.config import TrialConfig
 from stability.records import trial_id
-from stability.training.checkpoint import read_checkpoint, write_checkpoint
+from stability.training.checkpoint import log, read_checkpoint, write_checkpoint
 from stability.training.ema import Ema
-from stability.training.evaluation import Score
+from stability.training.evaluation import Score, at_least_float32
 from stability.training.optim import decayed_parameters, make_optimizer
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
@@ -88,7 +88,7 @@ class Member:
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the training loss of logits (B, classes) against labels (B,) or label shares (B, classes)."""
-        return F.cross_entropy(logits.float(), targets, label_smoothing=self.config.recipe.label_smoothing)
+        return F.cross_entropy(at_least_float32(logits), targets, label_smoothing=self.config.recipe.label_smoothing)
 
     def zero_grad(self) -> None:
         """Forget the last step's gradients."""
@@ -156,11 +156,22 @@ class Member:
     def resume(self) -> bool:
         """Begin an attempt: continue from the checkpoint in the trial's folder; returns whether there was one."""
         state = None if self.directory is None else read_checkpoint(self.directory, self.id)
+        if state is not None and not self._fits(state["model"]):
+            log.warning("the checkpoint in %s is of another model: the trial starts afresh", self.directory)
+            state = None
         if state is not None:
             self._load(state)
         self.progress.attempts += 1
         self._clock = time.monotonic()
         return state is not None
+
+    def _fits(self, saved: Mapping[str, Any]) -> bool:
+        """Tell whether saved weights are this model's: the code of a user's own model may have changed meanwhile."""
+
+        def shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: getattr(value, "shape", None) for name, value in state.items()}
+
+        return shapes(saved) == shapes(self._stack.member_state(self.index))
 
     def write(self) -> None:
         """Write everything that a resumption needs into the trial's folder, if it has one and steps are left."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from stability.errors import UserError
 from stability.training.evaluation import evaluate
 from stability.training.interruption import Interruption
-from stability.training.masks import draw_seed, keep_masks
+from stability.training.masks import draw_seed, keep_masks, seed_torch
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.stack import ModelStack
@@ -34,9 +34,6 @@ class StackModule(pl.LightningModule):
     curves and to `on_event`.
     """
 
-    # One read of the device per step; everything else stays there.
-    automatic_optimization = False
-
     def __init__(
         self,
         stack: ModelStack,
@@ -48,6 +45,8 @@ class StackModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         assert stack.size == len(members)
+        # Members may have optimizers of several kinds, and one may stop while the others go on.
+        self.automatic_optimization = False
         self.stack, self.members, self.data = stack, list(members), data
         self.interruption = interruption or Interruption()
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
@@ -61,11 +60,11 @@ class StackModule(pl.LightningModule):
         """Optimizer steps done by the members that still train, which step together."""
         return max(member.progress.step for member in self.members)
 
-    def configure_optimizers(self) -> MemberOptimizers:
+    def configure_optimizers(self) -> MemberOptimizers:  # type: ignore[override]
         """Tie the members to the stack, which is on its device by now, and show Lightning one optimizer for all."""
         for index, member in enumerate(self.members):
             member.attach(self.stack, index)
-        return MemberOptimizers([p for p in self.stack.parameters() if p.requires_grad], self.update_members)
+        return MemberOptimizers(self.stack.parameters(), self.update_members)
 
     def on_fit_start(self) -> None:
         """Continue where the checkpoints stand: Lightning's counters too."""
@@ -121,6 +120,7 @@ class StackModule(pl.LightningModule):
         backward(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         self.stack.share_gradients()
 
+        # One read of the device per step.
         values = torch.stack(
             [loss.detach() for loss in losses] + [member.gradient_norm() for member in training]
         ).tolist()
@@ -133,7 +133,7 @@ class StackModule(pl.LightningModule):
         keep = None
         if not self.num_residuals:
             # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
-            torch.manual_seed(draw_seed("model", self.members[0].config.seed, self.step))
+            seed_torch(draw_seed("model", self.members[0].config.seed, self.step), images.device)
         elif self.depth_rate:
             seeds = [member.config.seed for member in self.members]
             masks = [keep_masks(seed, self.step, self.num_residuals, len(images), self.depth_rate) for seed in seeds]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stability.config import TrialConfig
@@ -128,11 +127,17 @@ def _locate(path: str) -> Callable[..., Any]:
     return found
 
 
-class MemberOptimizers(torch.optim.Optimizer):
-    """All members' optimizers as the one that Lightning sees: one step a batch, whatever the number of members."""
+class MemberOptimizers:
+    """All members' optimizers as the one that Lightning sees: one step a batch, whatever the number of members.
 
-    def __init__(self, parameters: list[Tensor], step: Callable[[], None]) -> None:
-        super().__init__(parameters, {})
+    What Lightning asks of an optimizer, without torch.optim.Optimizer's profiling of every step. Nothing is saved
+    through it: each member's checkpoint holds its own optimizer.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], step: Callable[[], None]) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+        self.defaults: dict[str, Any] = {}
+        self.state: dict[Any, Any] = {}
         self._step_members = step
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -140,3 +145,10 @@ class MemberOptimizers(torch.optim.Optimizer):
         result = closure() if closure is not None else None
         self._step_members()
         return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing to save."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load nothing."""

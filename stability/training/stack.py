@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from stability.errors import UserError
+
 
 class ModelStack(nn.Module):
     """K models of one architecture: images (B, C, H, W) -> logits (K, B, classes).
@@ -44,6 +46,8 @@ class ModelStack(nn.Module):
         """Return logits (K, B, classes); keep: masks (K, num_residuals, B) of the members' residual branches."""
         if self.size == 1:
             logits = self.model(images) if keep is None else self.model(images, keep[0])
+            if not isinstance(logits, Tensor):
+                raise UserError(f"the model returns a {type(logits).__name__}; accepted: one tensor (batch, classes)")
             return logits.unsqueeze(0)
         return self._call_members(self._stacked(), images, keep)
 

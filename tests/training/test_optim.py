@@ -1,0 +1,120 @@
+"""Which parameters are decayed, and what is said of an optimizer that does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stability.errors import UserError
+from stability.models import build_model
+from stability.training.optim import decayed_parameters, make_optimizer
+
+ADAMW = {"name": "adamw", "_target_": "torch.optim.AdamW", "betas": [0.9, 0.95], "search": {"vit": {}}}
+
+
+def vit(trial, model):
+    return build_model(trial(model).model, image_size=16, channels=1, num_classes=10)
+
+
+def built(model, config):
+    return make_optimizer(config, dict(model.named_parameters()), decayed_parameters(model))
+
+
+@pytest.mark.parametrize("model", ["patchify", "conv"])
+def test_gains_and_biases_are_not_decayed_and_all_else_is(trial, model):
+    module = vit(trial, model)
+    decayed = decayed_parameters(module)
+    assert set(decayed) == {name for name, _ in module.named_parameters()}
+    kept = {name for name, applies in decayed.items() if not applies}
+    norms = {name for name, one in module.named_parameters() if "norm" in name}
+    biases = {name for name in decayed if name.endswith("bias")}
+    stem_gains = {"stem.1.weight", "stem.4.weight"} if model == "conv" else set()
+    assert kept == norms | biases | stem_gains
+    assert decayed["class_token"]
+    assert decayed["positions"]
+
+
+def test_every_parameter_is_in_exactly_one_group(trial):
+    module = vit(trial, "conv")
+    optimizer = built(module, trial(wd=0.3, optimizer=ADAMW))
+    grouped = [id(one) for group in optimizer.param_groups for one in group["params"]]
+    assert sorted(grouped) == sorted(id(one) for one in module.parameters())
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+
+
+def test_frozen_parameters_are_left_out(trial):
+    module = vit(trial, "patchify")
+    module.stem.requires_grad_(False)
+    assert not any(name.startswith("stem") for name in decayed_parameters(module))
+    module.requires_grad_(False)
+    with pytest.raises(UserError, match="no trainable parameter"):
+        decayed_parameters(module)
+
+
+class Odd(nn.Module):
+    """Parameters of kinds that no layer of torch's owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer_scale = nn.Parameter(torch.ones(4))
+        self.cls_token = nn.Parameter(torch.zeros(4))
+        self.attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
+        self.norm = nn.LayerNorm([3, 4])
+
+
+def test_odd_kinds(trial):
+    decayed = decayed_parameters(Odd())
+    assert [name for name, applies in decayed.items() if applies] == [
+        "cls_token",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+    ]
+
+
+def test_a_parameter_that_is_both_is_refused():
+    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    module[1].weight = module[0].bias
+    decayed_parameters(module)
+    module[1].bias = module[0].weight
+    with pytest.raises(UserError, match=r"0\.weight is also 1\.bias"):
+        decayed_parameters(module)
+
+
+def test_a_shared_weight_is_in_one_group(trial):
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    module[1].weight = module[0].weight
+    assert decayed_parameters(module) == {"0.weight": True, "0.bias": False, "1.bias": False}
+    assert sum(len(group["params"]) for group in built(module, trial()).param_groups) == 3
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"_target_": "torch.optim.AdamW", "beta": [0.9, 0.99]}, r"unknown argument of torch.optim.AdamW 'beta' \(did"),
+        ({"_target_": "torch.optim.AdamV"}, r"torch.optim has no optimizer 'AdamV' \(did you mean 'Adam"),
+        ({"_target_": "torch.optimum.AdamW"}, "cannot be imported: No module named 'torch.optimum'"),
+        ({"_target_": "torch.optim.SGD", "lr": 0.1}, "optimizer.lr is not given with the optimizer; accepted: lr="),
+        ({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, "accepted: wd=..."),
+        ({"_target_": "torch.optim.AdamW", "betas": [0.9, 1.5]}, "refuses its arguments: Invalid beta"),
+        ({"_target_": "torch.optim.Rprop"}, r"takes no weight decay, wd=0.05; accepted: wd=0"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(trial, optimizer, message):
+    with pytest.raises(UserError, match=message) as caught:
+        built(nn.Linear(2, 2), trial(wd=0.05, optimizer=optimizer))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_implementation_that_is_asked_for_is_used(trial):
+    fused = built(nn.Linear(2, 2), trial())
+    assert fused.param_groups[0]["fused"]
+    chosen = built(nn.Linear(2, 2), trial(optimizer={"_target_": "torch.optim.AdamW", "foreach": False}))
+    assert not chosen.param_groups[0]["fused"]
+
+
+def test_any_optimizer_by_its_path(trial):
+    rmsprop = built(nn.Linear(2, 2), trial(optimizer={"_target_": "torch.optim.RMSprop", "alpha": 0.9}))
+    assert type(rmsprop) is torch.optim.RMSprop
+    assert rmsprop.param_groups[0]["alpha"] == 0.9

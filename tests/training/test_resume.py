@@ -1,0 +1,186 @@
+"""A trial that is cut off, wherever, ends with the result of one that was not, to the bit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stability.training import remove_checkpoints, train
+from stability.training.checkpoint import NAME
+from stability.training.module import Keeper, StackModule
+
+MIXED = {"name": "light", "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1, "ema": True}
+DEEP = {"name": "light", "stochastic_depth": 0.4}
+SGD = {"name": "sgd"}
+
+
+class Cut(Exception):
+    """What ends an attempt."""
+
+
+class Dropping(nn.Module):
+    """A user's model that draws its own dropout masks and keeps running statistics."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(1, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten()]
+        self.layers = nn.Sequential(*layers, nn.Linear(196, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
+
+
+def cutting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Cut the next attempts at their `at`-th moment between two steps or two evaluation batches."""
+    boundary, seen = StackModule.boundary, 0
+
+    def counted(self: StackModule) -> None:
+        nonlocal seen
+        boundary(self)
+        seen += 1
+        if seen == at:
+            raise Cut
+
+    monkeypatch.setattr(StackModule, "boundary", counted)
+
+
+def writing_every(monkeypatch: pytest.MonkeyPatch, moments: int) -> None:
+    """Write checkpoints at every so many moments instead of by time."""
+    seen = 0
+
+    def due(self: Keeper) -> None:
+        nonlocal seen
+        seen += 1
+        if seen % moments == 0:
+            self.write()
+
+    monkeypatch.setattr(Keeper, "write_if_due", due)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "conv adamw mixed ema": {"model": "conv", "recipe": MIXED},
+    "conv sgd mixed ema": {"model": "conv", "recipe": MIXED, "optimizer": SGD, "lr": 0.05},
+    "patchify sgd depth": {"model": "patchify", "recipe": DEEP, "optimizer": SGD, "lr": 0.05},
+    "conv adamw depth bf16": {"model": "conv", "recipe": DEEP, "precision": "bf16"},
+    "own dropout": {"model": {"_target_": f"{__name__}.Dropping"}},
+}
+
+
+# Two epochs of three steps and two evaluation batches each.
+SHORT = {"epochs": 2, "data": {"name": "digits", "train_size": 200, "eval_size": 100}}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_an_uninterrupted_trial_wherever_it_is_cut(trial, tmp_path, case, every):
+    config = trial(**CASES[case], **SHORT)
+    whole = train(config)
+    assert whole["result"]["epochs_done"] == 2
+    for at in range(1, 100, every):
+        with pytest.MonkeyPatch.context() as patch:
+            writing_every(patch, every)
+            with pytest.MonkeyPatch.context() as scissors:
+                cutting(scissors, at)
+                if not ends_in_a_cut(lambda: train(config, directory=tmp_path)):
+                    break
+            resumed = train(config, directory=tmp_path)
+        assert resumed["result"] == whole["result"], f"cut at moment {at}"
+        remove_checkpoints(tmp_path)
+    # Every step, evaluation batch and end of an evaluation was cut.
+    assert at >= 6 + 2 * 3
+
+
+def ends_in_a_cut(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except Cut:
+        return True
+    return False
+
+
+def test_survives_any_number_of_cuts(trial, tmp_path):
+    config = trial("conv", recipe=MIXED, training={"checkpoint_seconds": 0})
+    events: list[tuple[str, dict[str, Any]]] = []
+    attempts = 1
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 4)
+        while ends_in_a_cut(lambda: train(config, directory=tmp_path, on_event=lambda *event: events.append(event))):
+            attempts += 1
+            scissors.undo()
+            cutting(scissors, 4)
+            assert attempts < 30
+    record = train(config, directory=tmp_path)
+    assert record["result"] == train(config)["result"]
+    assert record["provenance"]["attempts"] >= attempts > 4
+    steps = [event["step"] for kind, event in events if kind == "resumed"]
+    assert steps == sorted(steps)
+    # An epoch is told of once, by the attempt that evaluated it.
+    assert [event["epoch"] for kind, event in events if kind == "epoch"] == [1, 2, 3]
+
+
+def test_a_diverged_trial_resumes_to_the_same_end(trial, tmp_path):
+    config = trial("conv", optimizer=SGD, lr=1e20, training={"checkpoint_seconds": 0})
+    whole = train(config)
+    assert whole["status"] == "diverged"
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, whole["result"]["diverged_step"])
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    assert train(config, directory=tmp_path)["result"] == whole["result"]
+
+
+@pytest.fixture
+def cut_trial(trial, tmp_path) -> Iterator[Any]:
+    """A trial cut at its fifth step, its checkpoint in tmp_path."""
+    config = trial("conv", training={"checkpoint_seconds": 0})
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    return config
+
+
+def test_passes_over_a_torn_checkpoint(cut_trial, tmp_path, caplog):
+    content = (tmp_path / NAME).read_bytes()
+    for torn in (content[: len(content) // 2], b"", b"no checkpoint at all"):
+        (tmp_path / NAME).write_bytes(torn)
+        check_starts_afresh(cut_trial, tmp_path, caplog, "cannot be read")
+
+
+def test_passes_over_a_checkpoint_of_another_version(cut_trial, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("stability.training.checkpoint.VERSION", 0)
+    check_starts_afresh(cut_trial, tmp_path, caplog, "the trial starts afresh")
+
+
+def test_passes_over_a_checkpoint_of_another_trial(cut_trial, trial, tmp_path, caplog):
+    check_starts_afresh(trial("conv", seed=5), tmp_path, caplog, "the trial starts afresh")
+
+
+def test_passes_over_a_checkpoint_of_changed_model_code(cut_trial, tmp_path, caplog, monkeypatch):
+    init = nn.LayerNorm.__init__
+    monkeypatch.setattr(nn.LayerNorm, "__init__", lambda self, *a, **k: init(self, *a, **{**k, "bias": False}))
+    check_starts_afresh(cut_trial, tmp_path, caplog, "of another model")
+
+
+def check_starts_afresh(config: Any, directory: Any, caplog: Any, message: str) -> None:
+    events: list[str] = []
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="stability.training"):
+        record = train(config, directory=directory, on_event=lambda kind, _: events.append(kind))
+    assert "resumed" not in events
+    assert [message in line.getMessage() for line in caplog.records] == [True]
+    assert record["result"] == train(config)["result"]
+
+
+def test_continues_where_the_checkpoint_stands_and_removes_it_when_told(cut_trial, tmp_path):
+    events = []
+    train(cut_trial, directory=tmp_path, on_event=lambda *event: events.append(event))
+    kind, values = events[0]
+    assert (kind, values["epoch"], values["step"]) == ("resumed", 1, 6)
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    remove_checkpoints(tmp_path)
