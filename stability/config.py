@@ -225,7 +225,7 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
         )
     for part in ("model", "optimizer"):
         target = getattr(config, part).get("_target_")
-        if not isinstance(target, str) or target == "???":
+        if not isinstance(target, str) or target in ("", "???"):
             raise UserError(
                 f"{part}._target_={target!r}; accepted: the dotted path of a class or function, as my_package.MyModel"
             )
@@ -252,7 +252,7 @@ def _unset(values: Mapping[str, Any], name: str) -> dict[str, float]:
     match search_range(values, name):
         case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
             return {name: middle(low, high)}
-    return {name: next(item.default for item in fields(TrialConfig) if item.name == name)}
+    return {name: getattr(TrialConfig, name)}
 
 
 def parse_study(values: Mapping[str, Any]) -> StudyConfig:

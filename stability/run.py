@@ -9,9 +9,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stability.errors import StudyError, UserError, nearest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # What a command may ask for instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
@@ -24,6 +27,8 @@ _SETTLED = {
     "hydra/sweeper": "stability",
     "hydra.sweeper._target_": "nothing: every command goes through one sweeper",
 }
+# Config groups that every trial has a choice of.
+_NEEDED = ("model", "optimizer", "data", "recipe", "schedule")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except _Signalled as error:
         return 128 + error.number
+    except SystemExit as error:
+        # Hydra has said what is wrong with a question about the configuration.
+        return 2 if error.code == 1 else error.code if isinstance(error.code, int) else 1
     return 0
 
 
@@ -125,17 +133,58 @@ def _check(options: argparse.Namespace) -> None:
 
     overrides = OverridesParser.create().parse_overrides(options.overrides)
     keys = {override.get_key_element().lstrip("+~"): override for override in overrides}
-    for key, instead in _SETTLED.items():
-        if key in keys and not (key == "hydra/sweeper" and keys[key].value() == "stability"):
-            raise UserError(f"{keys[key].input_line!r} is not for a command to say; accepted: {instead}")
+    for key, override in keys.items():
+        _check_key(key, override)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
     if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & keys.keys():
         raise UserError(
             "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
         )
-    if "model._target_" in keys and "model" not in keys:
-        options.overrides.insert(0, "model=custom")
+    own = ["model=custom"] if "model._target_" in keys and "model" not in keys else []
+    options.overrides = own + [line for override in overrides for line in _complete(override)]
+
+
+def _check_key(key: str, override: Override) -> None:
+    """Refuse a key that no command may set."""
+    given = override.input_line
+    if not key:
+        raise UserError(f"cannot read {given!r}: it names no key; accepted: key=value")
+    if key in _SETTLED and not (key == "hydra/sweeper" and override.value() == "stability"):
+        raise UserError(f"{given!r} is not for a command to say; accepted: {_SETTLED[key]}")
+    if override.is_delete() and key in _NEEDED:
+        raise UserError(f"{given!r}: no trial without its {key}; accepted: {key}=NAME")
+    value: Any = override.value()
+    if key in _NEEDED and (value is None or isinstance(value, (list, dict))):
+        raise UserError(
+            f"{given!r}: a trial has one {key}; accepted: {key}=NAME, {key}=A,B to compare, {key}.KEY=VALUE"
+        )
+    if key == "sweep" and not isinstance(value, dict):
+        raise UserError(f"{given!r}: a study is named by sweeps=NAME; accepted for sweep: sweep.seed, sweep.sampler")
+
+
+def _complete(override: Override) -> list[str]:
+    """Return an override as Hydra is to read it: numbers that are names as text, search paths beside our own."""
+    from stability.sweep.compose import ROOT
+
+    line, value = str(override.input_line), override.value()
+    if override.key_or_group in ("logger", "sweeps") and value is None:
+        return [f"{override.key_or_group}=none"] if override.key_or_group == "logger" else []
+    if override.key_or_group in (*_NEEDED, "logger", "sweeps") and isinstance(value, (int, float)):
+        return [f"{override.get_key_element()}='{override.get_value_string()}'"]
+    if override.key_or_group != "hydra.searchpath" or not isinstance(value, list):
+        return [line]
+    for path in value:
+        folder = str(path).removeprefix("file://")
+        if "://" not in folder and not os.path.isdir(folder):
+            raise UserError(f"{line!r}: there is no folder {folder}; accepted: hydra.searchpath=[file:///A/FOLDER]")
+    # Of conf/config.yaml, whose list this one replaces.
+    paths = ",".join(_quoted(str(path)) for path in (*value, "file://.", f"file://{ROOT}"))
+    return [f"{override.get_key_element()}=[{paths}]"]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _hand_over(options: argparse.Namespace) -> None:
@@ -193,7 +242,7 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             config = compose(options.config_name or "config", overrides=list(overrides), return_hydra_config=True)
         values: Any = OmegaConf.to_container(config, resolve=False)
-        return [*flatten(values), "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]
+        return [*flatten(values), "sweeps", "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]
 
     # Groups as chosen, so that a model's own keys are named; the defaults where that cannot be composed either.
     chosen = [one for one in options.overrides if "," not in one and one.partition("=")[0].lstrip("+~") != without]

@@ -122,12 +122,18 @@ def _missing(error: Any) -> UserError:
         )
     where = re.match(r"In '([^']+)'", str(error))
     within = f" in {where[1]}.yaml" if where and where[1] not in ("config", "hydra/config") else ""
-    return unknown(f"{group}{within}", name, error.options or [])
+    what = "sweep" if group == "sweeps" else group
+    return unknown(f"{what}{within}", name, error.options or [])
 
 
 _REFUSALS: tuple[tuple[str, str], ...] = (
+    (r"Missing mandatory value: (?P<key>\S+)", "{key} has no value; accepted: {key}=VALUE"),
+    (
+        r"Interpolation key '(?P<name>[^']+)' not found\s+full_key: (?P<key>\S+)",
+        "{key} refers to ${{{name}}}, and there is no key {name}",
+    ),
     (r"Could not append to config\. An item is already at '(?P<key>[^']+)'", "{key} is there already; leave out the +"),
-    (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is no such key"),
+    (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is nothing to delete"),
     (r"Could not delete from config\. The value of '(?P<key>[^']+)' is (?P<value>\S+)", "~{key}: its value is {value}"),
     (r"Could not delete '(?P<key>[^']+)'", "~{key}: no such group is chosen"),
     (
@@ -157,13 +163,9 @@ def _refused(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> Us
     for pattern, words in _REFUSALS:
         match = re.search(pattern, text)
         if match:
-            return UserError(words.format_map(_Repr(match.groupdict())))
+            return UserError(words.format(**match.groupdict()))
     cause = f": {_one_line(str(error.__cause__))}" if error.__cause__ and str(error.__cause__) not in text else ""
     return UserError(f"{_one_line(text)}{cause}")
-
-
-class _Repr(dict[str, str]):
-    """What a match named, for str.format_map."""
 
 
 def unknown_key(key: str, known: Iterable[str]) -> UserError:
@@ -173,9 +175,13 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
     depth = parent.count(".") + 1 if parent else 0
     siblings = [name for name in known if name.count(".") == depth and name.rpartition(".")[0] == parent]
     listed = siblings or [name for name in known if "." not in name]
-    return UserError(
-        f"unknown key {key!r}{nearest(key, siblings) or nearest(key, known)}; accepted: {', '.join(listed)}"
-    )
+    if not key.startswith("hydra"):
+        listed = [name for name in listed if not name.startswith("hydra")]
+    # A node of the user's own entries takes more of them.
+    if parent in known and (not siblings or parent.split(".")[0] in ("model", "optimizer")):
+        listed = [*siblings, f"+{key}=VALUE to add it"]
+    match = nearest(key, siblings) or nearest(key, known)
+    return UserError(f"unknown key {key!r}{match}; accepted: {', '.join(listed)}")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[str]:

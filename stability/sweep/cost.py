@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.errors import UserError
 from stability.records import ENDED, read_record, trial_directory
 from stability.sweep import timings
-from stability.sweep.plan import DRAWN, GRID, Cell, Plan, Trial
+from stability.sweep.plan import DRAWN, GRID, Cell, Plan, Trial, describe
 
 if TYPE_CHECKING:
     from stability.sweep.pool import Layout
@@ -148,6 +149,8 @@ def _multiply_adds(cell: Cell, classes: int | None) -> int | None:
         counted = count(
             cell.config.model, image_size=data.image_size, channels=data.channels, num_classes=classes or 1000
         )
+    except UserError as error:
+        raise UserError(f"{describe(cell.factors)}: {error}") from error
     except Exception:
         # A model that cannot be counted (its own operations) may train all the same.
         return None

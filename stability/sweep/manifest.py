@@ -38,9 +38,11 @@ def study_directory(plan: Plan) -> Path:
             f"study={name!r}; accepted: a name of letters, digits and . _ + - that begins with a letter or digit"
         )
     runs = Path(os.path.expanduser(plan.config.runs))
-    for path in (runs / name, *(runs / name).parents):
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is no folder; accepted: runs=FOLDER study=NAME to write elsewhere")
+    existing = next(path for path in (runs / name, *(runs / name).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is no folder; accepted: runs=FOLDER study=NAME to write elsewhere")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing} cannot be written to; accepted: runs=FOLDER to write elsewhere")
     return runs / name
 
 
@@ -177,7 +179,12 @@ def settle(directory: Path, planned: dict[str, Any]) -> dict[str, Any]:
     Nothing is written, nor any folder made, where the command is refused.
     """
     grow(read_manifest(directory), planned)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory} cannot be made: {error.strerror}; accepted: runs=FOLDER to write elsewhere"
+        ) from error
     with _locked(directory):
         standing = read_manifest(directory)
         manifest = grow(standing, planned)

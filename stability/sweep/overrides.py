@@ -214,7 +214,7 @@ def _digest(overrides: Mapping[str, Override]) -> str:
     for name, override in overrides.items():
         if name.split(".")[0].split("/")[0] in _UNNAMED:
             continue
-        plan[override.get_key_element()] = _canonical(override)
+        plan[f"~{name}" if override.is_delete() else name] = _canonical(override)
     text = json.dumps(plan, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range
 from stability.errors import UserError
 from stability.records import trial_id
-from stability.sweep.compose import Composition
+from stability.sweep.compose import Composition, unknown_key
 from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
 from stability.sweep.sampling import independent_points, log_scale
 
@@ -112,6 +112,9 @@ class _Draft:
 def _draft(asked: Asked, chosen: tuple[int, ...], compose: Callable[[Sequence[str]], Composition]) -> _Draft:
     overrides = (*asked.fixed, *(axis.overrides[index] for axis, index in zip(asked.axes, chosen, strict=True)))
     composition = compose(overrides)
+    known = {item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)}
+    for name in composition.values.keys() - known:
+        raise unknown_key(name, known)
     return _Draft(composition.values, composition, parse_study(composition.values), asked.axes, chosen, overrides)
 
 
