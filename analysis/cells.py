@@ -17,6 +17,7 @@ from stability.records import ENDED, MANIFEST, read_manifest, read_records, stud
 if TYPE_CHECKING:
     import numpy as np
 
+GRID = "grid"
 COORDINATES = ("lr", "wd", "seed")
 # What of a cell's configuration does not decide its results: the coordinates themselves, and how a trial is run.
 NOT_DECIDING = {"lr", "wd", "seed", "device", "training"}
@@ -137,7 +138,9 @@ def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[Cell]]:
 
 def _study_folders(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise UserError(f"no such folder: {path}; accepted: a study's folder, as runs/quick, or a folder of such folders")
+        raise UserError(
+            f"no such folder: {path}; accepted: a study's folder, as runs/quick, or a folder of such folders"
+        )
     found = list(studies(path))
     if not found:
         raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
@@ -148,29 +151,67 @@ def _read_study(folder: Path) -> list[Cell]:
     manifest = read_manifest(folder)
     assert manifest is not None
     records = read_records(folder)
+    planned: list[list[Mapping[str, Any]]] = [[] for _ in manifest["cells"]]
+    for trial in manifest["trials"]:
+        planned[trial["cell"]].append(trial)
+    return [_read_cell(manifest, cell, own, records) for cell, own in zip(manifest["cells"], planned, strict=True)]
+
+
+def _read_cell(
+    manifest: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    planned: Sequence[Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+) -> Cell:
     sampler = manifest.get("sampler") or {}
-    plan = str(sampler.get("name")) if manifest.get("samples") else "grid"
-    trials: list[list[Trial]] = [[] for _ in manifest["cells"]]
-    for planned in manifest["trials"]:
-        trials[planned["cell"]].append(
-            Trial(
-                **{key: planned[key] for key in ("id", "number", *COORDINATES)},
-                study=str(manifest["study"]),
-                point=(sampler.get("seed"), planned["number"]),
-                record=records.get(planned["id"]),
-            )
+    plan = str(sampler.get("name")) if manifest.get("samples") else GRID
+    ranges = cell.get("ranges") or {}
+    points = _points(planned, ranges, sampler.get("seed") if plan != GRID else None)
+    trials = [
+        Trial(
+            **{key: trial[key] for key in ("id", "number", *COORDINATES)},
+            study=str(manifest["study"]),
+            point=point,
+            record=records.get(trial["id"]),
         )
+        for trial, point in zip(planned, points, strict=True)
+    ]
+    # A draw that was tried at each of several listed values comes several times: such trials are not independent.
+    once = len({trial.number for trial in trials}) == len(trials)
+    return Cell(
+        factors=cell["factors"],
+        ranges=ranges,
+        # What the data really was belongs to what a cell is.
+        config={
+            **_deciding(cell.get("config") or {}),
+            "fingerprint": cell.get("fingerprint", manifest.get("fingerprint")),
+        },
+        plan=plan,
+        independent=plan == "random" and once and any(ranges.values()),
+        trials=tuple(trials),
+    )
+
+
+def _points(
+    planned: Sequence[Mapping[str, Any]], ranges: Mapping[str, Any], sampler_seed: int | None
+) -> list[tuple[Any, ...]]:
+    """Return what makes each trial's point one with those of other cells: its draw, and its values of what was listed.
+
+    A coordinate that has one value in the whole cell does not count: it may be another one in each cell.
+    """
+    drawn = sampler_seed is not None
+    values = [
+        {
+            **{name: trial[name] for name in ("lr", "wd") if not ranges.get(name)},
+            # In a sampled study each draw has a seed of its own, counted up from the one given.
+            "seed": trial["seed"] - (trial["number"] if drawn else 0),
+        }
+        for trial in planned
+    ]
+    listed = [name for name in (values[0] if values else ()) if len({value[name] for value in values}) > 1]
     return [
-        Cell(
-            factors=cell["factors"],
-            ranges=cell.get("ranges") or {},
-            # What the data really was belongs to what a cell is.
-            config={**_deciding(cell.get("config") or {}), "fingerprint": manifest.get("fingerprint")},
-            plan=plan,
-            independent=plan == "random" and len(own) == manifest["samples"] and any((cell.get("ranges") or {}).values()),
-            trials=tuple(own),
-        )
-        for cell, own in zip(manifest["cells"], trials, strict=True)
+        (sampler_seed, trial["number"] if drawn else None, *((name, value[name]) for name in listed))
+        for trial, value in zip(planned, values, strict=True)
     ]
 
 

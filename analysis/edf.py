@@ -1,9 +1,9 @@
 """Compare cells by the distribution of their errors: figures, CSVs, a table and verdicts, from records alone.
 
     python -m analysis.edf runs/quick
-    python -m analysis.edf runs/quick --relative best          figure's axis: points above the best seen of each cell
-    python -m analysis.edf runs/fig4 --relative vitc_4gf,adamw=24.0 --relative vitp_4gf,adamw=27.7      ... above tuned optima
-    python -m analysis.edf runs/one runs/another --out both    several studies as one
+    python -m analysis.edf runs/quick --relative best             drawn as points above the best seen of each cell
+    python -m analysis.edf runs/quick --relative vitp_tiny=21.5 --relative vitc_tiny=1.2      ... above tuned optima
+    python -m analysis.edf runs/one runs/another --out both       several studies as one
 
 Written, whole, into the (first) study's analysis/: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
 simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.csv, trials.csv, and edf.txt, which
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from analysis.cells import Cell, read_cells, varied
 from analysis.command import Parser, run
-from analysis.cells import Cell, read_cells
 from stability.errors import UserError
 from stability.files import write_atomic
 
@@ -53,12 +54,12 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go; default: analysis/ of the first study")
     parser.add_argument(
-        *("--relative",),
+        "--relative",
         action="append",
         default=[],
         metavar="best|[CELLS=]ERROR",
-        help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in percent, "
-        "for the cells of these factors (commas between) or for all; may be said several times",
+        help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in "
+        "percent, for the cells of these factors (commas between) or for all; may be said several times",
     )
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
@@ -93,9 +94,11 @@ def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> di
 
     given = references(cells, options.relative)
     bands = [band(len(cell.trials), options.confidence) if cell.independent else None for cell in cells]
-    curves = [error_distribution(cell.errors, len(cell.trials), edges) for cell, edges in zip(cells, bands, strict=True)]
+    curves = [
+        error_distribution(cell.errors, len(cell.trials), edges) for cell, edges in zip(cells, bands, strict=True)
+    ]
     methods = [edges.method if edges else f"none: {cell.plan}" for cell, edges in zip(cells, bands, strict=True)]
-    files = {}
+    files: dict[str, bytes] = {}
     with print_style():
         rows = panels(cells, curves, given)
         edf = edf_figure(rows, relative=bool(options.relative), confidence=options.confidence)
@@ -110,15 +113,15 @@ def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> di
 def report(cells: Sequence[Cell], names: Sequence[str], confidence: float) -> str:
     """Return what is printed: what was studied, a line per cell, verdicts, and how far all that can be trusted."""
     from analysis.tables import caveats, cells_table, evaluation, heading
-    from analysis.verdicts import explanation, sentence, verdicts
+    from analysis.verdicts import verdict_lines, verdicts
 
-    found = verdicts(cells, confidence)
+    told = verdict_lines(verdicts(cells, confidence), varied(cells))
     parts = [
         heading(cells, names),
         *evaluation(cells),
         "",
         cells_table(cells, confidence),
-        *(["", *explanation(found), *(f"- {sentence(verdict)}" for verdict in found)] if found else []),
+        *(["", *told] if told else []),
         "",
         *caveats(cells, confidence),
     ]
@@ -129,18 +132,22 @@ def _write(out: Path, files: dict[str, bytes]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            write_atomic(out / name, lambda file, content=content: file.write(content))
+            write_atomic(out / name, partial(_fill, content))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; --out names another folder") from error
 
 
+def _fill(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
 def _next(studies: Sequence[Path], cells: Sequence[Cell]) -> str:
-    """Return what to type next: what finishes a partial study, else what shows the best trial."""
+    """Return what to type next: what tells how to finish a partial study, else what shows the best trial."""
     if any(cell.partial for cell in cells):
-        return f"Next: python -m analysis.status {studies[0]}   (what is missing, and the command that goes on with it)"
+        return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"
     best = min((cell.best for cell in cells if cell.best), key=lambda trial: trial.error, default=cells[0].trials[0])
     home = next((study for study in studies if (study / "trials" / best.id).is_dir()), studies[0])
-    return f"Next: python -m analysis.trial {home} {best.id}   (the best trial: configuration, curve, the command that reruns it)"
+    return f"How the best trial went, and its command:\n  python -m analysis.trial {shlex.quote(str(home))} {best.id}"
 
 
 if __name__ == "__main__":

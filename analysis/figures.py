@@ -52,7 +52,10 @@ def panels(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Refer
     optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
     extra = varied(cells)
     # Sizes of a family are told apart by shade only where they share a panel.
-    alike = [[model for model in models if _size_row(model, models) == row] for row in {_size_row(one, models) for one in models}]
+    alike = [
+        [model for model in models if _size_row(model, models) == row]
+        for row in {_size_row(one, models) for one in models}
+    ]
     look = {model: one for group in alike for model, one in looks(group).items()}
     rows: dict[tuple[str, ...], dict[str, list[Shown]]] = {}
     for cell, curve, reference in zip(cells, curves, given, strict=True):
@@ -188,7 +191,9 @@ def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
         return 0.0, 100.0
     low, high = min(0.0, every.min()) if relative else every.min(), every.max()
     margin = max(1.0, 0.05 * (high - low))
-    return (low - margin if relative else max(0.0, low - margin)), (high + margin if relative else min(100.0, high + margin))
+    return (low - margin if relative else max(0.0, low - margin)), (
+        high + margin if relative else min(100.0, high + margin)
+    )
 
 
 def _error_label(relative: bool) -> str:
@@ -225,7 +230,15 @@ def _legend(axes: Axes, labels: Sequence[str], panel: Panel, lines: bool) -> Non
     handles = [
         Line2D([], [], color=one.look.colour, linestyle=one.look.line)
         if lines
-        else Line2D([], [], color=one.look.colour, marker=one.look.marker, linestyle="none", markersize=5, markeredgecolor="black")
+        else Line2D(
+            [],
+            [],
+            color=one.look.colour,
+            marker=one.look.marker,
+            linestyle="none",
+            markersize=5,
+            markeredgecolor="black",
+        )
         for one in panel.shown
     ]
     axes.legend(
@@ -300,7 +313,6 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
     errors = np.concatenate([one.cell.errors[np.isfinite(one.cell.errors)] for one in panel.shown])
     low, high = (float(errors.min()), float(errors.max())) if len(errors) else (0.0, 100.0)
     margin = max(0.5, 0.06 * (high - low))
-    edge = high + 2.5 * margin
     for one in panel.shown:
         trials = [trial for trial in one.cell.finished if math.isfinite(trial.error)]
         axes.plot(
@@ -308,14 +320,15 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
             [trial.error for trial in trials],
             linestyle="none",
             marker=one.look.marker,
-            markersize=3.2,
-            markerfacecolor=(one.look.colour, 0.75),
-            markeredgecolor="white",
-            markeredgewidth=0.3,
+            # Open, so that none hides another model's at the same place.
+            markersize=3.4,
+            markerfacecolor="none",
+            markeredgecolor=one.look.colour,
+            markeredgewidth=0.9,
         )
     for one in panel.shown:
         _mark_best(axes, one, coordinate)
-    _mark_diverged(axes, panel, coordinate, edge, margin)
+    _mark_diverged(axes, panel, coordinate, high, margin)
     axes.set_xlabel(coordinate.label)
     axes.grid(color="#DDDDDD", linewidth=0.4)
     values = [coordinate.value(trial) for one in panel.shown for trial in one.cell.trials]
@@ -338,26 +351,30 @@ def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
         )
 
 
-def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, edge: float, margin: float) -> None:
-    """Draw diverged trials in a strip above all errors, open marks of their model's colour."""
+def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float, margin: float) -> None:
+    """Draw diverged trials in a strip above all errors, a line of it for each model."""
     if not any(one.cell.count("diverged") for one in panel.shown):
         return
-    axes.axhline(edge - 0.9 * margin, color=GREY, linewidth=0.5, linestyle=":")
-    # The strip is no part of the error axis: its name stands in the place of a tick.
-    axes.text(-0.03, edge, "diverged", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=6)
-    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick < edge - 1.5 * margin])
+    floor, step = high + margin, 0.9 * margin
+    top = floor + step * (len(panel.shown) + 0.6)
     for place, one in enumerate(panel.shown):
+        values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
         axes.plot(
-            [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)],
-            [edge + (place - (len(panel.shown) - 1) / 2) * 0.5 * margin] * one.cell.count("diverged"),
+            values,
+            [top - step * (place + 0.8)] * len(values),
             linestyle="none",
             marker=one.look.marker,
-            markersize=3.2,
-            markerfacecolor="white",
+            markersize=3.4,
+            markerfacecolor="none",
             markeredgecolor=one.look.colour,
-            markeredgewidth=0.8,
+            markeredgewidth=0.9,
         )
-    axes.set_ylim(top=edge + 1.1 * margin)
+    axes.axhline(floor, color=GREY, linewidth=0.5, linestyle=":")
+    # The strip is no part of the error axis: its name stands in the place of a tick.
+    middle = (floor + top) / 2
+    axes.text(-0.03, middle, "diverged", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=6)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick < floor - 0.3 * margin])
+    axes.set_ylim(top=top)
 
 
 @contextlib.contextmanager
@@ -366,7 +383,8 @@ def print_style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
-        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, "backend": "agg", **SETTINGS})
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **SETTINGS}
+        matplotlib.rcParams.update(settings)
         yield
 
 

@@ -38,7 +38,8 @@ def error_distribution(errors: np.ndarray, planned: int, band: Band | None) -> C
     While some of the planned trials are unknown, the share counts the finished ones, and the band (that of `planned`
     draws) takes the unknown ones for all worst at its lower edge and for all best at its upper edge.
     """
-    assert len(errors) <= planned and not np.isnan(errors).any()
+    assert len(errors) <= planned
+    assert not np.isnan(errors).any()
     finite = np.sort(errors[np.isfinite(errors)])
     distinct = np.unique(finite)
     count = np.searchsorted(finite, distinct, side="right")
@@ -104,8 +105,9 @@ def paired_difference(
     not refuse: its ends are ranks among the means of all subsets of the differences (Hartigan, JASA 1969), exact
     for differences that spread symmetrically around their centre.
 
-    By `python -m analysis.calibration`, which draws errors like those of the quick study (4000 comparisons each):
-    @@CALIBRATION@@
+    By `python -m analysis.calibration`, which draws errors like those of the quick study, at 95 %: a model against
+    itself is called different in 3.5, 4.7 and 4.8 % of studies of n = 8, 16 and 64; a valley a quarter wider, worth 9
+    points in the mean, is seen in 42, 81 and 100 % of them; the interval holds the true difference in 95 %.
 
     Raises ValueError where there is no pair.
     """

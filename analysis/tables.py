@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,17 +21,17 @@ class Column(NamedTuple):
     """A column of the table: its heading, how a cell fills it, and whether it is of words."""
 
     heading: str
-    text: Callable[[Cell], str]
+    text: Callable[[Any], str]
     words: bool = False
 
 
 def cells_table(cells: Sequence[Cell], confidence: float) -> str:
     """Return one line per cell: what was planned and became of it, its best and median error, the shares near its best.
 
-    Median and shares are of the finished trials, a diverged one counting as worst.
+    Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
     factors = ["model", "optimizer", *varied(cells)]
-    columns = [Column(name, lambda cell, name=name: str(cell.factors.get(name, "")), True) for name in factors]
+    columns = [Column(name, partial(_factor, name=name), True) for name in factors]
     columns += [
         Column("planned", lambda cell: str(len(cell.trials))),
         Column("completed", lambda cell: str(cell.count("completed"))),
@@ -38,9 +39,13 @@ def cells_table(cells: Sequence[Cell], confidence: float) -> str:
         Column("failed", lambda cell: str(cell.count("failed"))),
         Column("best", lambda cell: f"{cell.best.error:.2f}" if cell.best else "-"),
         Column("median", lambda cell: _error(median(cell.errors))),
-        *(Column(f"within {points:g}", lambda cell, points=points: near_best(cell, points)) for points in NEAR),
+        *(Column(f"within {points:g}", partial(near_best, points=points)) for points in NEAR),
     ]
-    return _aligned(columns, cells)
+    return aligned(columns, cells) + "\nwithin d: finished trials at most d points above the best seen of their cell"
+
+
+def _factor(cell: Cell, name: str) -> str:
+    return str(cell.factors.get(name, ""))
 
 
 def near_best(cell: Cell, points: float) -> str:
@@ -64,13 +69,16 @@ def _error(error: float) -> str:
     return f"{error:.2f}" if math.isfinite(error) else "diverged"
 
 
-def _aligned(columns: Sequence[Column], rows: Sequence[Any]) -> str:
+def aligned(columns: Sequence[Column], rows: Sequence[Any]) -> str:
+    """Return rows as lines under a line of headings, words to the left and numbers to the right of their column."""
     texts = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
     widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
     lines = []
     for row in texts:
         fields = zip(columns, row, widths, strict=True)
-        lines.append("  ".join(f"{text:<{width}}" if column.words else f"{text:>{width}}" for column, text, width in fields))
+        lines.append(
+            "  ".join(f"{text:<{width}}" if column.words else f"{text:>{width}}" for column, text, width in fields)
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -112,8 +120,9 @@ def _partial(cells: Sequence[Cell]) -> list[str]:
     if not names:
         return []
     return [
-        f"PARTIAL: {'; '.join(names)}. EDF, median and shares are of the finished trials; bands are widened as if the "
-        "unknown ones were all worst (lower edge) or all best (upper edge)."
+        f"PARTIAL: {'; '.join(names)}.",
+        "  EDF, median and shares are of the finished trials; bands are widened as if the unknown ones were all worst",
+        "  (lower edge) or all best (upper edge). Verdicts looked at again and again err more often than they say.",
     ]
 
 
@@ -128,7 +137,9 @@ def _without_band(cells: Sequence[Cell]) -> list[str]:
 
 def plan_words(plan: str) -> str:
     """Return what a plan without bands is called."""
-    return {"grid": "grid", "random": "listed values", "tpe": "TPE plan", "sobol": "Sobol plan"}.get(plan, f"{plan} plan")
+    return {"grid": "grid", "random": "listed values", "tpe": "TPE plan", "sobol": "Sobol plan"}.get(
+        plan, f"{plan} plan"
+    )
 
 
 def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
@@ -141,8 +152,8 @@ def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
     width = float(np.max(edges.upper - edges.lower))
     unseen = share_interval(0, n, confidence)[1]
     return [
-        f"What n = {n} cannot show: a share read off a curve is known to about ±{50 * width:.0f} points of percent; "
-        f"where no trial diverged, up to {100 * unseen:.0f} % may; overlapping bands are no test: see the verdicts."
+        f"What n = {n} cannot show: a share read off a curve is known to ±{50 * width:.0f} percentage points at worst;",
+        f"  where no trial diverged, up to {100 * unseen:.0f} % may; overlapping bands are no test: the verdicts are.",
     ]
 
 

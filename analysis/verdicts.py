@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from analysis.cells import Cell, shared_points
 from analysis.statistics import Difference, fewest_pairs, paired_difference
+from analysis.tables import Column, aligned
 
 SEED = 0
 
@@ -60,58 +61,62 @@ def _follows_results(*cells: Cell) -> bool:
     return any("tpe" in cell.plan for cell in cells)
 
 
-def explanation(found: Sequence[Verdict]) -> list[str]:
-    """Return what the verdicts rest on, in words, and what their number does to their certainty."""
-    confidence = found[0].confidence
+def verdict_lines(found: Sequence[Verdict], extra: Sequence[str]) -> list[str]:
+    """Return the verdicts in words, a line for each, below what they rest on; `extra` are factors that vary besides."""
+    if not found:
+        return []
+    rows = [_told(verdict, extra) for verdict in found]
+    columns = [Column("", partial(_field, place=place), words=True) for place in range(len(rows[0]))]
+    return [*_explanation(found), *aligned(columns, rows).splitlines()[1:]]
+
+
+def _field(row: Sequence[str], place: int) -> str:
+    return row[place]
+
+
+def _explanation(found: Sequence[Verdict]) -> list[str]:
+    """Return what the verdicts rest on, and what their number does to their certainty."""
+    rate = 100 * (1 - found[0].confidence)
     lines = [
-        "Verdicts compare two cells at the points they share (same draw, same seed) by the mean difference of their errors, "
-        "diverged and worse than guessing counting as guessing;",
-        f"where two do not differ, at most {100 * (1 - confidence):.2g} % of such lines say DIFFERENT (sign-flip test).",
+        "Verdicts: mean difference of two cells' errors over the points they share (same draw of lr, wd and seed); an",
+        "error above guessing, and a diverged trial, count as guessing. Of two cells that do not differ, at most",
+        f"{rate:.2g} % are called DIFFERENT (sign-flip test); no difference shown does not mean that they are equal.",
     ]
+    if any(verdict.first.ranges != verdict.second.ranges for verdict in found):
+        lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
     if len(found) > 1:
-        every = (1 - confidence) / len(found)
-        lines.append(f"To have no false DIFFERENT among these {len(found)} at that rate, look for p of {every:.2g} or less.")
+        strict = f"p of {rate / 100 / len(found):.2g}"
+        lines.append(f"For at most {rate:.2g} % of studies with any of these {len(found)} wrong, ask for {strict}.")
     return lines
 
 
-def sentence(verdict: Verdict) -> str:
-    """Return the verdict in words."""
+def _told(verdict: Verdict, extra: Sequence[str]) -> tuple[str, ...]:
+    """Return a verdict as the fields of its line, told from the side of the lower mean."""
     factor, first, second = verdict.factor, verdict.first, verdict.second
     names = str(first.factors[factor]), str(second.factors[factor])
-    fixed = [f"{name}={value}" for name, value in first.factors.items() if name not in (factor, "epochs")]
-    where = ", ".join(fixed).replace("model=", "").replace("optimizer=", "")
-    difference = verdict.difference
-    if difference is None or difference.pairs < fewest_pairs(verdict.confidence):
-        return f"{where}: {names[0]} and {names[1]}: no verdict, {_why_none(verdict)}."
-    sign = 1 if difference.mean <= 0 else -1
-    lower, upper = sorted((-sign * difference.lower, -sign * difference.upper))
-    leader, other = names if sign == 1 else names[::-1]
-    wins = difference.first_lower if sign == 1 else difference.second_lower
-    points = f"{difference.pairs}" if difference.pairs == verdict.shared else f"{difference.pairs} (of {verdict.shared})"
+    where = [str(first.factors[name]) for name in ("model", "optimizer") if name != factor]
+    where += [f"{name}={first.factors[name]}" for name in extra if name in first.factors]
+    found = verdict.difference
+    if found is None or found.pairs < fewest_pairs(verdict.confidence):
+        return " ".join(where) + ":", f"{names[0]} and {names[1]}", "", "", "", f"no verdict: {_why_none(verdict)}"
+    sides = [(names, found.mean, found.lower, found.upper, found.first_lower, found.second_lower)]
+    sides += [(names[::-1], -found.mean, -found.upper, -found.lower, found.second_lower, found.first_lower)]
+    (lower, higher), mean, low, high, wins, losses = min(sides, key=lambda side: side[1])
+    points = f"{found.pairs}" if found.pairs == verdict.shared else f"{found.pairs} (of {verdict.shared} planned)"
     return (
-        f"{where}: {leader} ends {abs(difference.mean):.1f} points lower than {other} on average "
-        f"({100 * verdict.confidence:g} %: {_signed(lower)} to {_signed(upper)}; p = {_p(difference.p)}; "
-        f"lower at {wins} of {points} points{_ranges(first, second)}): "
-        f"{'DIFFERENT' if difference.different else 'no difference shown'}."
+        " ".join(where) + ":",
+        f"{lower} below {higher}",
+        f"by {abs(mean):.1f} points ({100 * verdict.confidence:g} %: {0.0 - high:.1f} to {0.0 - low:.1f})",
+        f"p {found.p:.2g}" if found.p >= 0.0001 else "p < 0.0001",
+        f"lower at {wins}, higher at {losses} of {points}",
+        "DIFFERENT" if found.different else "no difference shown",
     )
 
 
 def _why_none(verdict: Verdict) -> str:
     if _follows_results(verdict.first, verdict.second):
         return "each chose its points by its own results (TPE)"
-    pairs = verdict.difference.pairs if verdict.difference else 0
     if not verdict.shared:
         return "they share no points"
-    return f"{pairs} shared points are finished and it takes {fewest_pairs(verdict.confidence)}"
-
-
-def _ranges(first: Cell, second: Cell) -> str:
-    return "" if first.ranges == second.ranges else ", each in its own ranges"
-
-
-def _signed(points: float) -> str:
-    return f"{points:.1f}" if math.isfinite(points) else ("-inf" if points < 0 else "inf")
-
-
-def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.0001 else "0.0001 or less"
+    pairs = verdict.difference.pairs if verdict.difference else 0
+    return f"{pairs} shared points are finished, it takes {fewest_pairs(verdict.confidence)}"

@@ -32,7 +32,7 @@ def error_at(model: str, lr: float, noise: float) -> tuple[str, float | None]:
     best_at, width, best = VALLEYS.get(model, (0.5, 0.3, 10.0))
     if lr > best_at + width and noise > 0.3:
         return "diverged", None
-    depth = math.exp(-abs((lr - best_at) / width) ** 3) * (0.95 + 0.05 * noise)
+    depth = math.exp(-(abs((lr - best_at) / width) ** 3)) * (0.95 + 0.05 * noise)
     error = best + (90 - best) * (1 - depth)
     return "completed", round(error / 100 * IMAGES) / IMAGES * 100
 
@@ -56,7 +56,8 @@ def make_study(
             for length in epochs:
                 factors = {"model": model, "optimizer": optimizer, "epochs": length}
                 config = {"model": {"name": model}, "optimizer": {"name": optimizer}, "epochs": length}
-                cells.append({"factors": factors, "ranges": RANGES[optimizer], "config": config})
+                ranges = RANGES.get(optimizer, RANGES["adamw"]) if samples else {"lr": None, "wd": None}
+                cells.append({"factors": factors, "ranges": ranges, "fingerprint": "digits-0", "config": config})
                 for record in _records(folder.name, factors, samples or 6, seed):
                     trials.append(
                         {name: record[name] for name in ("id", "number", "lr", "wd", "seed")} | {"cell": len(cells) - 1}
@@ -68,7 +69,7 @@ def make_study(
         "version": 1,
         "study": folder.name,
         "command": "python -m stability.run -m sweeps=quick",
-        "sampler": {"name": sampler, "seed": seed},
+        "sampler": {"name": sampler if samples else "grid", "seed": seed},
         "samples": samples,
         "fingerprint": "digits-0",
         "cells": cells,
@@ -79,7 +80,7 @@ def make_study(
 
 
 def _records(study: str, factors: dict[str, Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    ranges = RANGES[factors["optimizer"]]
+    ranges = RANGES.get(factors["optimizer"], RANGES["adamw"])
     for number in range(count):
         unit = {name: draw(seed, number, name) for name in ("lr", "wd")}
         point = {name: low * (high / low) ** unit[name] for name, (low, high) in ranges.items()}
@@ -125,7 +126,7 @@ def study(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def generator() -> np.random.Generator:
     """The source of all chance in these tests."""
     return np.random.default_rng(20261101)
