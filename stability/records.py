@@ -72,6 +72,12 @@ def _finite(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, Path) else value
 
 
+def cell_label(factors: Mapping[str, Any]) -> str:
+    """Return a cell in words: model and optimizer by their names alone, other factors as key=value."""
+    named = (str(value) if name in ("model", "optimizer") else f"{name}={value}" for name, value in factors.items())
+    return " ".join(named)
+
+
 def trial_directory(study_directory: Path, identifier: str) -> Path:
     """Return the folder of one trial."""
     return study_directory / "trials" / identifier

@@ -22,7 +22,7 @@ from typing import Any
 
 from stability.config import LoggerConfig, TrialConfig, to_dict
 from stability.errors import UserError
-from stability.records import to_json
+from stability.records import cell_label, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def make_tracker(
             "entity": logger.entity,
             "name": run_name(values, cell, number),
             "group": _short(study, NAME_LENGTH),
-            "job_type": _short(_label(cell), JOB_TYPE_LENGTH),
+            "job_type": _short(cell_label(cell), JOB_TYPE_LENGTH),
             "dir": str(_study_directory(directory)),
             "config": {**values, "study": study, "trial": identifier, "cell": dict(cell)},
             "mode": "offline" if logger.name == "wandb_offline" else os.environ.get("WANDB_MODE", "online"),
@@ -114,14 +114,9 @@ def run_id(study: str, identifier: str) -> str:
 
 def run_name(config: Mapping[str, Any], cell: Mapping[str, Any], number: int | None) -> str:
     """Return a run's name for the eye: `vitp_tiny adamw lr=1.2e-03 wd=0.05 #3`."""
-    factors = _label({name: value for name, value in cell.items() if name != "epochs"})
+    factors = cell_label({name: value for name, value in cell.items() if name != "epochs"})
     last = f"#{number}" if number is not None else f"seed={config['seed']}"
     return _short(f"{factors} lr={config['lr']:.1e} wd={config['wd']:.2g} {last}", NAME_LENGTH)
-
-
-def _label(cell: Mapping[str, Any]) -> str:
-    """Return a cell in words: model and optimizer by their names alone, other factors as key=value."""
-    return " ".join(str(value) if name in ("model", "optimizer") else f"{name}={value}" for name, value in cell.items())
 
 
 def _short(text: str, length: int) -> str:
