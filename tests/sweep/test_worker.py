@@ -1,0 +1,219 @@
+"""One trial from its claim to its record: whatever it does ends in a record, and nobody runs it twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import stability.training
+from stability.records import claim, is_claimed, read_record, write_record
+from stability.sweep.worker import TrialTask, failed_record, run_trial
+
+Make = Callable[..., TrialTask]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def log_of(task: TrialTask) -> str:
+    return (task.directory / "log.txt").read_text()
+
+
+def test_a_trial_leaves_its_record_and_its_log(make_task: Make) -> None:
+    task = make_task()
+    events: list[str] = []
+    record = run_trial(task, lambda kind, payload: events.append(kind))
+    assert record == read_record(task.directory)
+    assert record["id"] == task.id
+    assert record["status"] == "completed"
+    assert record["study"] == "test"
+    assert record["cell"] == task.factors
+    assert record["provenance"]["attempts"] == 1
+    assert events.count("epoch") == len(record["result"]["curve"]) == 3
+    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert "epoch 3/3: training loss" in log_of(task)
+    assert "completed: top-1 error" in log_of(task)
+
+
+def test_an_ended_trial_is_not_run_again(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task()
+    record = run_trial(task)
+    monkeypatch.setattr(stability.training, "train", lambda *_, **__: pytest.fail("trained again"), raising=False)
+    assert run_trial(dataclasses.replace(task, attempt=5)) == record
+
+
+def test_a_trial_that_runs_elsewhere_is_left_alone(make_task: Make) -> None:
+    task = make_task()
+    with claim(task.directory):  # type: ignore[union-attr]
+        assert run_trial(task) == {"id": task.id, "status": "claimed"}
+    assert read_record(task.directory) is None
+    assert run_trial(task)["status"] == "completed"
+
+
+def test_an_exception_ends_a_trial_as_failed_and_its_text_is_kept(make_task: Make, tmp_path: Path) -> None:
+    task = make_task("Misbehaves", what="fail", counter=str(tmp_path / "count"), times=2, at=8)
+    record = run_trial(task, capture_output=True)
+    assert record["status"] == "failed"
+    assert record["result"]["exception"] == "RuntimeError: broken on purpose"
+    assert record["result"]["top1_error"] is None
+    assert record["result"]["epochs_done"] == 1
+    assert record["provenance"]["attempts"] == record["provenance"]["failures"] == 1
+    assert "Traceback" in log_of(task)
+    assert "about to fail" in log_of(task)
+    assert not is_claimed(task.directory)
+
+    # It stands until a further attempt is asked for.
+    assert run_trial(task) == record
+    again = run_trial(dataclasses.replace(task, attempt=2))
+    assert again["status"] == "failed"
+    assert again["provenance"]["failures"] == 2
+    third = run_trial(dataclasses.replace(task, attempt=3))
+    assert third["status"] == "completed"
+    assert third["provenance"]["attempts"] == 3
+
+
+def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
+    task = make_task()
+    failed, ended = failed_record(task, "x"), run_trial(task)
+    assert failed.keys() == ended.keys()
+    assert failed["result"].keys() == ended["result"].keys()
+
+
+def test_divergence_is_a_result(make_task: Make) -> None:
+    record = run_trial(make_task(lr=1e30))
+    assert record["status"] == "diverged"
+    assert record["result"]["diverged_step"] > 0
+
+
+@pytest.mark.parametrize(("what", "raised"), [("exit", SystemExit), ("terminate", SystemExit)])
+def test_interrupts_pass_and_leave_no_record(make_task: Make, tmp_path: Path, what: str, raised: type) -> None:
+    counter = str(tmp_path / "count")
+    task = make_task("Misbehaves", what=what, counter=counter, at=6)
+    with pytest.raises(raised):
+        run_trial(task)
+    assert read_record(task.directory) is None
+    assert not is_claimed(task.directory)
+    record = run_trial(task)
+    assert record["status"] == "completed"
+    assert record["provenance"]["attempts"] == 2
+    # A model built afresh has the same weights whatever it counts: the same trial uninterrupted.
+    (tmp_path / "count").write_text("1")
+    other = dataclasses.replace(task, study_directory=tmp_path / "elsewhere")
+    assert run_trial(other)["result"] == record["result"]
+
+
+def test_a_trial_cut_off_continues_from_its_checkpoint(make_task: Make, tmp_path: Path) -> None:
+    training = {"checkpoint_seconds": 0.0}
+    task = make_task("Misbehaves", what="exit", counter=str(tmp_path / "count"), at=9, training=training)
+    with pytest.raises(SystemExit):
+        run_trial(task)
+    assert (task.directory / "checkpoint.pt").exists()
+    events: list[str] = []
+    record = run_trial(task, lambda kind, payload: events.append(kind))
+    assert events[0] == "resumed"
+    assert "continues from its checkpoint" in log_of(task)
+    assert "cut off: SystemExit: enough" in log_of(task)
+    assert not (task.directory / "checkpoint.pt").exists()
+    assert record["status"] == "completed"
+
+
+def test_checkpoints_stay_where_that_was_asked_for(make_task: Make) -> None:
+    task = make_task(training={"checkpoint_seconds": 0.0, "keep_checkpoints": True})
+    run_trial(task)
+    assert (task.directory / "checkpoint.pt").exists()
+
+
+def test_a_full_disk_is_no_failure_of_the_trial(make_task: Make, tmp_path: Path) -> None:
+    task = make_task("Misbehaves", what="fill", counter=str(tmp_path / "count"))
+    with pytest.raises(OSError, match="No space left"):
+        run_trial(task)
+    assert read_record(task.directory) is None
+    assert not is_claimed(task.directory)
+    assert run_trial(task)["status"] == "completed"
+
+
+def test_a_record_that_cannot_be_written_is_not_passed_over(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    task = make_task()
+    monkeypatch.setattr("stability.sweep.worker.write_record", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_trial(task)
+    assert read_record(task.directory) is None
+
+
+def test_leftovers_of_a_killed_writer_go(make_task: Make) -> None:
+    task = make_task()
+    task.directory.mkdir(parents=True)
+    (task.directory / ".record.json.0123.tmp").write_text("half")
+    run_trial(task)
+    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+
+
+def test_trouble_with_a_tracker_costs_no_trial(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("stability.tracking.make_tracker", broken)
+    task = make_task(logger={"name": "wandb_offline", "project": "stability", "entity": None})
+    assert run_trial(task)["status"] == "completed"
+    assert "no tracker: RuntimeError: no network" in log_of(task)
+
+
+def test_a_tracker_is_told_of_every_epoch_and_the_end(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Tracker:
+        def epoch(self, row: Any) -> None:
+            calls.append(row["epoch"])
+
+        def finish(self, status: str, result: Any) -> None:
+            calls.append(status)
+
+    monkeypatch.setattr("stability.tracking.make_tracker", lambda *_, **__: Tracker())
+    run_trial(make_task(logger={"name": "wandb_offline"}))
+    assert calls == [1, 2, 3, "completed"]
+
+
+def test_hydras_files_say_what_was_run(make_task: Make) -> None:
+    hydra = {"job": {"name": "stability"}, "overrides": {"hydra": []}, "runtime": {"cwd": "/x"}}
+    task = dataclasses.replace(make_task(), hydra=hydra, overrides=("model=plain", "lr=0.01"))
+    run_trial(task)
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / ".hydra").iterdir()}
+    assert files["overrides"] == ["model=plain", "lr=0.01"]
+    assert files["config"] == json.loads(json.dumps(task.config))
+    assert files["hydra"]["hydra"]["runtime"]["output_dir"] == str(task.directory)
+    assert files["hydra"]["hydra"]["job"]["id"] == task.id
+
+
+def test_what_is_no_record_stops_the_trial_with_words(make_task: Make) -> None:
+    task = make_task()
+    task.directory.mkdir(parents=True)
+    (task.directory / "record.json").write_text("{")
+    with pytest.raises(ValueError, match="is no record"):
+        run_trial(task)
+
+
+def test_a_record_written_meanwhile_is_seen_under_the_claim(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command ends the trial between our first look and our claim."""
+    task = make_task()
+    ended = failed_record(task, "elsewhere", attempts=1, failures=1)
+
+    def late(directory: Path, attempt: int) -> Any:
+        write_record(directory, ended)
+        return claim(directory, attempt)
+
+    monkeypatch.setattr("stability.sweep.worker.claim", late)
+    assert run_trial(task)["result"]["exception"] == "elsewhere"
+    assert sorted(os.listdir(task.directory)) == ["record.json"]
