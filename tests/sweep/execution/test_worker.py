@@ -17,6 +17,7 @@ import stability.training
 from stability.records import claim, is_claimed, read_record, write_record
 from stability.sweep.worker import TrialTask, failed_record, run_trial
 
+# Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
 
 
