@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -15,7 +16,7 @@ def test_warms_up_linearly_then_follows_half_a_cosine():
     assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert rates[14] == pytest.approx(1.0)
     assert rates[23] == pytest.approx(1 + math.cos(math.pi * 19 / 20))
-    assert all(late < early for early, late in zip(rates[4:], rates[5:], strict=False))
+    assert all(late < early for early, late in itertools.pairwise(rates[4:]))
 
 
 def test_starts_at_the_peak_without_warm_up():

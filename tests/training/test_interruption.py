@@ -1,0 +1,158 @@
+"""Ctrl-C and SIGTERM end a trial at a step's end, after a checkpoint, in the caller's own way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from stability.training import train
+from stability.training.checkpoint import NAME
+from stability.training.interruption import Interruption
+from stability.training.module import StackModule
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def during_step(monkeypatch) -> Callable[[int, Callable[[], Any]], None]:
+    """Return a function that has something done in the middle of the n-th training step."""
+
+    def at(step: int, do: Callable[[], Any]) -> None:
+        forward, calls = StackModule.forward, 0
+
+        def watched(self: StackModule, images: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                do()
+            return forward(self, images)
+
+        monkeypatch.setattr(StackModule, "forward", watched)
+
+    return at
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def stopped(number: int, frame: Any) -> None:
+    raise SystemExit(143)
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "expected"),
+    [
+        (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+        (signal.SIGTERM, stopped, SystemExit),
+        (signal.SIGTERM, signal.SIG_DFL, SystemExit),
+    ],
+)
+def test_a_checkpoint_first_then_the_callers_handler(trial, tmp_path, during_step, number, handler, expected):
+    whole = train(trial("conv"))
+    signal.signal(number, handler)
+    during_step(6, send(number))
+    with pytest.raises(expected) as caught:
+        train(trial("conv"), directory=tmp_path)
+    if expected is SystemExit:
+        assert caught.value.code == 143
+    assert signal.getsignal(number) is handler
+    events: list[Any] = []
+    resumed = train(trial("conv"), directory=tmp_path, on_event=lambda *event: events.append(event))
+    # The step in hand was finished.
+    assert (events[0][0], events[0][1]["step"]) == ("resumed", 6)
+    assert resumed["result"] == whole["result"]
+
+
+def test_a_handler_that_does_not_raise_lets_the_trial_go_on(trial, tmp_path, during_step):
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    during_step(3, send(signal.SIGTERM))
+    record = train(trial(), directory=tmp_path)
+    assert heard == [signal.SIGTERM]
+    assert record["result"]["epochs_done"] == 3
+
+
+def test_what_the_caller_ignores_stays_ignored(trial, tmp_path, during_step):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    during_step(3, send(signal.SIGINT))
+    assert train(trial(), directory=tmp_path)["status"] == "completed"
+    assert not (tmp_path / NAME).exists()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_second_ctrl_c_does_not_wait(trial, tmp_path, during_step):
+    def twice() -> None:
+        send(signal.SIGINT)()
+        send(signal.SIGINT)()
+        pytest.fail("the second signal was held back")
+
+    during_step(3, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(), directory=tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_during_an_evaluation(trial, tmp_path, monkeypatch):
+    whole = train(trial("conv"))
+    forward = StackModule.precision
+    calls = 0
+
+    def watched(self: StackModule, device: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        # Four steps, then the first evaluation batch.
+        if calls == 5:
+            send(signal.SIGINT)()
+        return forward(self, device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StackModule, "precision", watched)
+        with pytest.raises(KeyboardInterrupt):
+            train(trial("conv"), directory=tmp_path)
+    events: list[Any] = []
+    resumed = train(trial("conv"), directory=tmp_path, on_event=lambda *event: events.append(event))
+    assert events[0][1] == {"id": resumed["id"], "epoch": 0, "step": 4}
+    assert resumed["result"] == whole["result"]
+
+
+def test_an_interrupt_that_a_callback_raises_passes_through(trial):
+    def interrupt(kind: str, values: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(), on_event=interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    outcomes: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            train(trial(), on_event=interrupt)
+        except BaseException as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    assert [type(one) for one in outcomes] == [KeyboardInterrupt]
+
+
+def test_a_signal_after_the_last_step_is_not_lost():
+    interruption = Interruption()
+    with pytest.raises(KeyboardInterrupt), interruption:
+        send(signal.SIGINT)()
+    assert not interruption.is_pending

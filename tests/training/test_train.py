@@ -1,0 +1,351 @@
+"""A trial from its configuration to its record: what it computes, what it reports, what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stability.config import to_dict
+from stability.data import get_data
+from stability.errors import UserError
+from stability.records import to_json, trial_id
+from stability.training import measure, train, try_first_batch
+from stability.training.schedule import Schedule
+from stability.training.trial import build
+
+RESULT = [
+    *("top1_error", "top5_error", "best_top1_error", "best_epoch"),
+    *("diverged_step", "exception", "epochs_done", "curve"),
+]
+ROW = [
+    *("epoch", "train_loss", "loss", "top1_error", "top5_error"),
+    *("ema_loss", "ema_top1_error", "ema_top5_error", "gradient_norm", "lr"),
+]
+
+
+class Own(nn.Module):
+    """A user's model: one layer over the pixels."""
+
+    def __init__(self, image_size: int, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(image_size**2, width), nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.hidden(images.flatten(1)).relu())
+
+
+class Noisy(Own):
+    """Draws from torch's global generator while it trains."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.dropout(images, 0.5, self.training))
+
+
+class Wide(Own):
+    """Gives one logit too many."""
+
+    def __init__(self, image_size: int, num_classes: int) -> None:
+        super().__init__(image_size, num_classes + 1)
+
+
+class Pair(Own):
+    """Gives logits and something else."""
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return super().forward(images), images
+
+
+def own(name: str = "Own", **arguments: Any) -> dict[str, Any]:
+    return {"_target_": f"{__name__}.{name}", **arguments}
+
+
+def test_record_has_every_field(trial):
+    config = trial("conv", lr=3e-3, wd=0.1, seed=4)
+    record = train(config, study="digits")
+    assert list(record) == ["id", "study", "cell", "lr", "wd", "seed", "status", "result", "provenance"]
+    assert record["id"] == trial_id(config)
+    assert (record["study"], record["lr"], record["wd"], record["seed"]) == ("digits", 3e-3, 0.1, 4)
+    assert record["cell"] == {"model": "c", "optimizer": "adamw", "epochs": 3}
+    assert record["status"] == "completed"
+    result = record["result"]
+    assert list(result) == RESULT
+    assert (result["diverged_step"], result["exception"], result["epochs_done"]) == (None, None, 3)
+    assert [row["epoch"] for row in result["curve"]] == [1, 2, 3]
+    for row in result["curve"]:
+        assert list(row) == ROW
+        assert all(row[name] is None for name in ROW if name.startswith("ema_"))
+        assert row["gradient_norm"] > 0
+    errors = [row["top1_error"] for row in result["curve"]]
+    assert result["top1_error"] == errors[-1]
+    assert result["best_top1_error"] == min(errors) == errors[result["best_epoch"] - 1]
+    assert result["top5_error"] == result["curve"][-1]["top5_error"] < errors[-1]
+    assert json.loads(to_json(record))["result"] == result
+
+
+def test_provenance_says_where_and_how(trial):
+    provenance = train(trial(epochs=1))["provenance"]
+    assert provenance["seconds"] > 0
+    assert provenance["images_per_second"] == pytest.approx(4 * 64 / provenance["seconds"])
+    assert (provenance["attempts"], provenance["threads"], provenance["pack_size"]) == (1, 1, 1)
+    assert (provenance["device"], provenance["train_images"], provenance["eval_images"]) == ("cpu", 260, 100)
+    assert provenance["start"] < provenance["end"]
+    assert {"python", "torch", "pytorch-lightning", "stability"} <= set(provenance["versions"])
+
+
+def test_learns_the_digits():
+    record = train({"model": "vitc_tiny", "lr": 3e-3, "epochs": 4})
+    assert record["result"]["top1_error"] < 30
+    assert record["result"]["curve"][-1]["train_loss"] < record["result"]["curve"][0]["train_loss"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_equals_a_loop_written_out(trial, optimizer):
+    config = trial("conv", optimizer={"name": optimizer}, lr=0.01, wd=0.1)
+    data = get_data(config.data, config.recipe, config.batch_size)
+    model = build(config, data)
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    groups: list[dict[str, Any]] = [
+        {"params": others, "weight_decay": 0.1},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    step = torch.optim.SGD(groups, momentum=0.9) if optimizer == "sgd" else torch.optim.AdamW(groups)
+    # Three epochs of four steps; the warm-up of 0.3 epochs is one step.
+    schedule, losses = Schedule("cosine", 0.01, 1, 12), []
+    for number, batch in enumerate(batch for epoch in range(3) for batch in data.train_batches(epoch)):
+        for group in step.param_groups:
+            group["lr"] = schedule.lr(number)
+        step.zero_grad()
+        losses.append(F.cross_entropy(model(batch.images), batch.targets))
+        losses[-1].backward()
+        step.step()
+    model.eval()
+    batches = list(data.eval_batches())
+    wrong = sum((model(images).argmax(1) != targets).sum().item() for images, targets in batches)
+
+    last = train(config)["result"]["curve"][-1]
+    assert last["top1_error"] == wrong
+    # Fused updates may round differently from the default ones.
+    assert last["train_loss"] == pytest.approx(sum(loss.item() for loss in losses[-4:]) / 4, rel=1e-5)
+    assert last["lr"] == schedule.lr(11)
+
+
+def test_the_recipe_says_which_weights_count(trial):
+    averaged = train(trial("conv", recipe={"name": "light", "ema": True}))["result"]
+    last = averaged["curve"][-1]
+    assert averaged["top1_error"] == last["ema_top1_error"]
+    assert averaged["top5_error"] == last["ema_top5_error"]
+    assert averaged["best_top1_error"] == min(row["ema_top1_error"] for row in averaged["curve"])
+    # The average changes what is evaluated and nothing of the training.
+    plain = train(trial("conv"))["result"]
+    assert [row["loss"] for row in plain["curve"]] == [row["loss"] for row in averaged["curve"]]
+
+
+def test_two_runs_agree_and_seeds_differ(trial):
+    first, again, other = (train(trial("conv", seed=seed))["result"] for seed in (0, 0, 1))
+    assert first == again
+    assert first["curve"][0]["train_loss"] != other["curve"][0]["train_loss"]
+
+
+def test_nobody_elses_generators_are_read_or_moved(trial):
+    config = trial(own("Noisy"), epochs=1)
+    states, results = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results.append(train(config)["result"])
+        try_first_batch(config)
+        measure(config, steps=1)
+        states.append(torch.equal(before, torch.get_rng_state()))
+    assert states == [True, True]
+    assert results[0] == results[1]
+
+
+def test_a_users_own_model_trains(trial):
+    record = train(trial(own(width=32), epochs=6))
+    assert record["cell"]["model"] == f"{__name__}.Own"
+    assert record["result"]["top1_error"] < 60
+
+
+def test_a_timm_model_trains(trial):
+    pytest.importorskip("timm")
+    model = {"_target_": "stability.models.cnn.timm_model", "architecture": "resnet10t", "family": "cnn"}
+    deep = trial(model, epochs=1, batch_size=32, recipe={"name": "light", "stochastic_depth": 0.5})
+    record = train(deep)
+    assert record["status"] == "completed"
+    assert record["result"] == train(deep)["result"]
+
+
+def test_bf16_computes_in_bf16_and_keeps_float32_weights(trial, monkeypatch):
+    seen = set()
+    forward = nn.Linear.forward
+
+    def spy(self, input):
+        output = forward(self, input)
+        seen.add((self.weight.dtype, output.dtype))
+        return output
+
+    monkeypatch.setattr(nn.Linear, "forward", spy)
+    record = train(trial("conv", precision="bf16", epochs=1))
+    assert seen == {(torch.float32, torch.bfloat16)}
+    assert record["result"]["curve"] != train(trial("conv", epochs=1))["result"]["curve"]
+
+
+def test_label_smoothing_and_mixing_reach_the_loss(trial):
+    plain, smooth, mixed = (
+        train(trial(epochs=1, recipe={"name": "none", **recipe}))["result"]["curve"][0]["train_loss"]
+        for recipe in ({}, {"label_smoothing": 0.3}, {"mixup": 1.0})
+    )
+    assert len({plain, smooth, mixed}) == 3
+
+
+def test_stochastic_depth_drops_branches_in_training_only(trial, monkeypatch):
+    from stability.models.vit import VisionTransformer
+
+    seen = []
+    forward = VisionTransformer.forward
+    monkeypatch.setattr(
+        VisionTransformer,
+        "forward",
+        lambda self, images, keep=None: (seen.append((self.training, keep)), forward(self, images, keep))[1],
+    )
+    train(trial(epochs=1, recipe={"name": "light", "stochastic_depth": 0.5}))
+    assert [training for training, _ in seen] == [True] * 4 + [False] * 2
+    assert all(keep is None for training, keep in seen if not training)
+    masks = [keep for training, keep in seen if training]
+    assert all(
+        keep.shape == (4, 64) and (keep[:2] == 1).all() and set(keep[2:].unique().tolist()) == {0, 2} for keep in masks
+    )
+    assert not torch.equal(masks[0], masks[1])
+
+
+def test_top5_needs_six_classes():
+    from stability.training.evaluation import evaluate
+
+    targets = torch.tensor([0, 1, 2, 3])
+    for classes, expected in ((5, None), (6, 25.0)):
+        logits = torch.arange(classes, dtype=torch.float32).flip(0).expand(1, 4, classes).clone()
+        # The last image's class is the least likely of six.
+        logits[0, 3, 3] = -1.0
+        (score,) = evaluate(lambda images: logits, [(torch.zeros(4, 1), targets)], torch.device("cpu"))  # noqa: B023
+        assert (score.top1_error, score.top5_error) == (75.0, expected)
+
+
+def test_scores_sum_over_uneven_batches():
+    from stability.training.evaluation import evaluate
+
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(2, 10, 7, generator=generator), torch.randint(7, (10,), generator=generator)
+    batches = [(torch.arange(0, 8), targets[:8]), (torch.arange(8, 10), targets[8:])]
+    scores = evaluate(lambda images: logits[:, images], batches, torch.device("cpu"))
+    for score, one in zip(scores, logits, strict=True):
+        assert score.loss == pytest.approx(F.cross_entropy(one, targets).item())
+        assert score.top1_error == (one.argmax(1) != targets).sum().item() * 10
+        inside = (one.topk(5).indices == targets[:, None]).any(1)
+        assert score.top5_error == (~inside).sum().item() * 10
+
+
+def test_events_tell_epochs_and_progress(trial, monkeypatch):
+    monkeypatch.setattr("stability.training.module.PROGRESS_SECONDS", 0)
+    events = []
+    record = train(trial(epochs=2), on_event=lambda *event: events.append(event))
+    epochs = [values for kind, values in events if kind == "epoch"]
+    assert [(one["id"], one["epoch"], one["epochs"]) for one in epochs] == [(record["id"], 1, 2), (record["id"], 2, 2)]
+    assert epochs[1]["loss"] == record["result"]["curve"][1]["loss"]
+    progress = [(values["step"], values["steps"]) for kind, values in events if kind == "progress"]
+    assert progress == [(step, 8) for step in range(1, 9)]
+
+
+def test_lightning_counts_steps_and_epochs(trial, monkeypatch, tmp_path):
+    seen = []
+    fit = pl.Trainer.fit
+    monkeypatch.setattr(
+        pl.Trainer,
+        "fit",
+        lambda self, *a, **k: (fit(self, *a, **k), seen.append((self.current_epoch, self.global_step)))[0],
+    )
+    train(trial())
+    assert seen == [(3, 12)]
+
+
+def test_trains_outside_the_main_thread(trial):
+    records = []
+    thread = threading.Thread(target=lambda: records.append(train(trial())))
+    thread.start()
+    thread.join()
+    assert records[0]["result"] == train(trial())["result"]
+
+
+def test_writes_nothing_where_no_folder_is_given(trial, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    train(trial(epochs=1, training={"checkpoint_seconds": 0}))
+    assert list(tmp_path.iterdir()) == []
+    # Nor anywhere on the screen.
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": own("Wide")}, r"the model returns \(64, 11\) for a batch; accepted: logits of shape \(64, 10\)"),
+        ({"model": own("Pair")}, "the model returns a tuple; accepted: one tensor"),
+        ({"optimizer": {"_target_": "torch.optim.AdamW", "bettas": [0.9]}}, "did you mean 'betas'"),
+        ({"batch_size": 300}, "batch_size=300"),
+    ],
+)
+def test_the_first_batch_shows_what_is_wrong(trial, values, message):
+    with pytest.raises(UserError, match=message):
+        try_first_batch(trial(**values))
+
+
+def test_the_first_batch_tries_evaluation_too(trial, monkeypatch):
+    def broken(self: Own, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            raise RuntimeError("not in evaluation")
+        return self.head(self.hidden(images.flatten(1)))
+
+    monkeypatch.setattr(Own, "forward", broken)
+    with pytest.raises(RuntimeError, match="not in evaluation"):
+        try_first_batch(trial(own()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(trial):
+    with pytest.raises(UserError, match="device=cuda, but torch sees no GPU here"):
+        train(trial(device="cuda"))
+
+
+def test_measures_a_step(trial):
+    small, large = measure(trial(), steps=3), measure(trial("conv", batch_size=256), steps=3)
+    assert 0 < small < large < 5
+
+
+def test_a_mapping_is_completed_like_a_command_line(trial):
+    import stability
+
+    record = stability.train({"model": own(), "epochs": 1})
+    assert record["cell"] == {"model": f"{__name__}.Own", "optimizer": "adamw", "epochs": 1}
+    assert record["provenance"]["train_images"] == 1437
+    from stability.training.defaults import complete
+
+    named = complete({"model": "vitc_tiny", "optimizer": "sgd", "recipe": {"name": "paper", "ema": False}})
+    assert named.model["stem_widths"] == [28, 56, 56]
+    assert named.optimizer["momentum"] == 0.9
+    assert (named.recipe.mixup, named.recipe.ema) == (0.8, False)
+    assert complete({"model": {"name": "vitc_tiny", "blocks": 1}}).model["blocks"] == 1
+    assert complete(to_dict(named)) == named
+    for mistake, message in (
+        ({"model": "vitc_tinny"}, "unknown model 'vitc_tinny' \\(did you mean 'vitc_tiny'"),
+        ({"recipe": {"name": "ligth", "ema": True}}, "unknown recipe 'ligth' \\(did you mean 'light'"),
+        ({"model": 3}, "model=3; accepted: a name"),
+        ({"epoch": 3}, "unknown key 'epoch' \\(did you mean 'epochs'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            complete(mistake)
