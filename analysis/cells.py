@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError
-from stability.records import ENDED, MANIFEST, read_manifest, read_records, studies
+from stability.records import ENDED, MANIFEST, cell_label, read_manifest, read_records, studies
 
 if TYPE_CHECKING:
     import numpy as np
@@ -266,9 +266,7 @@ def varied(cells: Iterable[Cell]) -> list[str]:
 
 def describe(cell: Cell, extra: Sequence[str]) -> str:
     """Return the cell's name in words: model, optimizer, and the factors of `extra`."""
-    parts = [cell.model, cell.optimizer]
-    parts += [f"{name}={cell.factors[name]}" for name in extra if name in cell.factors]
-    return " ".join(parts)
+    return cell_label({name: cell.factors[name] for name in ("model", "optimizer", *extra) if name in cell.factors})
 
 
 def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.cells import Cell, varied
+from analysis.cells import Cell, Trial, varied
 from analysis.reference import Reference
 from analysis.statistics import Curve
 from analysis.style import COLUMN, GREY, SETTINGS, Look, family, looks, model_name, number, optimizer_name
@@ -296,16 +296,26 @@ def _range(cell: Cell, name: str) -> str:
 
 
 class Coordinate(NamedTuple):
-    """What errors are drawn against."""
+    """What errors are drawn against: the product of one or more coordinates of a point."""
 
     label: str
-    value: Callable[[Any], float]
+    names: tuple[str, ...]
+
+    def value(self, trial: Trial) -> float:
+        """Return where a trial stands."""
+        return math.prod(getattr(trial, name) for name in self.names)
+
+    def limits(self, cell: Cell) -> tuple[float, float]:
+        """Return the ends of what a cell could sample, or of what it did where it does not sample."""
+        values = [[getattr(trial, name) for trial in cell.trials] for name in self.names]
+        ends = [cell.ranges.get(name) or (min(own), max(own)) for name, own in zip(self.names, values, strict=True)]
+        return math.prod(low for low, _ in ends), math.prod(high for _, high in ends)
 
 
 COORDINATES = (
-    Coordinate("learning rate", lambda trial: trial.lr),
-    Coordinate("weight decay", lambda trial: trial.wd),
-    Coordinate("learning rate × weight decay", lambda trial: trial.lr * trial.wd),
+    Coordinate("learning rate", ("lr",)),
+    Coordinate("weight decay", ("wd",)),
+    Coordinate("learning rate × weight decay", ("lr", "wd")),
 )
 
 
@@ -331,9 +341,11 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
     _mark_diverged(axes, panel, coordinate, high, margin)
     axes.set_xlabel(coordinate.label)
     axes.grid(color="#DDDDDD", linewidth=0.4)
-    values = [coordinate.value(trial) for one in panel.shown for trial in one.cell.trials]
-    if min(values) > 0 and max(values) > min(values):
+    left, right = (pick(coordinate.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
+    if 0 < left < right:
         axes.set_xscale("log")
+        margin = (right / left) ** 0.03
+        axes.set_xlim(left / margin, right * margin)
 
 
 def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
