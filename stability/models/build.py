@@ -64,7 +64,7 @@ def locate(path: Any) -> Callable[..., Any]:
             raise UserError(f"model._target_={path!r}: {where} has no {attribute!r}{close}")
         found = getattr(found, attribute)
     if not callable(found):
-        raise UserError(f"model._target_={path!r} is a {type(found).__name__}; accepted: a class or function")
+        raise UserError(f"model._target_={path!r} is of type {type(found).__name__}; accepted: a class or function")
     return found
 
 
@@ -98,7 +98,12 @@ def _nearest_module(parent: Any, given: str) -> str:
 
 def _fit(target: Callable[..., Any], arguments: dict[str, Any], task: dict[str, Any], path: str) -> dict[str, Any]:
     """Return the arguments to call `target` with: its own, and those of `task` that it accepts."""
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:
+        raise UserError(
+            f"model._target_={path!r} has no signature; accepted: a class or function written in Python"
+        ) from None
     variadic = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     named = {name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     for name in arguments:
