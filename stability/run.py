@@ -170,8 +170,11 @@ def _complete(override: Override) -> list[str]:
     line, value = str(override.input_line), override.value()
     if override.key_or_group in ("logger", "sweeps") and value is None:
         return [f"{override.key_or_group}=none"] if override.key_or_group == "logger" else []
-    if override.key_or_group in (*_NEEDED, "logger", "sweeps") and isinstance(value, (int, float)):
-        return [f"{override.get_key_element()}='{override.get_value_string()}'"]
+    if override.key_or_group in (*_NEEDED, "logger", "sweeps") and not override.is_delete():
+        # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
+        line = line.lstrip("+")
+        is_number = isinstance(value, (int, float))
+        return [f"{override.key_or_group}='{override.get_value_string()}'" if is_number else line]
     if override.key_or_group != "hydra.searchpath" or not isinstance(value, list):
         return [line]
     for path in value:

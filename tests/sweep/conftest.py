@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ def say(place: Path) -> Say:
     return saying
 
 
+@functools.cache
 def plan_of(*overrides: str) -> Plan:
     """Return the plan that overrides describe, composed as Hydra does."""
     from hydra import initialize_config_dir
@@ -116,9 +118,16 @@ def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
         return None
     error = None if status == "failed" else 10.0
     record = {
-        **{"id": task.id, "study": task.study, "cell": dict(task.factors), "status": status},
+        "id": task.id,
+        "study": task.study,
+        "cell": dict(task.factors),
+        "status": status,
         **{name: task.config[name] for name in ("lr", "wd", "seed")},
-        "result": {"top1_error": error, "exception": "ValueError: no" if status == "failed" else None, "epochs_done": 8},
+        "result": {
+            "top1_error": error,
+            "exception": "ValueError: no" if status == "failed" else None,
+            "epochs_done": 8,
+        },
         "provenance": {"attempts": task.attempt, "seconds": 11.496, "train_images": 1437, "eval_images": 360}
         | {"num_classes": 10},
     }
