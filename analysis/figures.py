@@ -277,7 +277,7 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
         widened = ", widened for unknown trials" if any(one.cell.partial for one in drawn) else ""
         notes.append(f"{100 * confidence:g} % simultaneous band{widened}")
     if drawn and relative:
-        notes.append("the band is for Δ to that number, not to the unknown optimum")
+        notes.append("it is for Δ to that number, not the unknown optimum")
     return notes
 
 

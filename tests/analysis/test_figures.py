@@ -1,0 +1,166 @@
+"""Figures that can be printed: nothing overlaps, nothing is cut, models are told apart in colour and in grey."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from analysis.bands import band
+from analysis.cells import Cell, read_cells
+from analysis.figures import Panel, edf_figure, panels, print_style, scatter_figure
+from analysis.reference import references
+from analysis.statistics import error_distribution
+from analysis.style import COLUMN, looks, model_name, number
+
+MakeStudy = Callable[..., Path]
+
+
+def layout(cells: list[Cell]) -> list[list[Panel]]:
+    curves = [
+        error_distribution(one.errors, len(one.trials), band(len(one.trials)) if one.independent else None)
+        for one in cells
+    ]
+    return panels(cells, curves, references(cells, []))
+
+
+@pytest.fixture
+def style() -> Iterator[None]:
+    with print_style():
+        yield
+
+
+def cut(record: dict[str, Any]) -> dict[str, Any] | None:
+    return None if record["seed"] % 5 == 0 else record
+
+
+SIZES = tuple(f"{family}_{size}" for size in ("1gf", "4gf", "16gf") for family in ("vitp", "vitc", "regnety"))
+STUDIES = {
+    "quick": {},
+    "partial": {"change": cut},
+    "grid": {"samples": None},
+    "epochs": {"epochs": (2, 8)},
+    "three models": {"models": ("vitp_tiny", "vitc_tiny", "regnety_tiny"), "samples": 24},
+    "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 16},
+    "own model": {"models": ("my_package.models.MyVisionTransformer", "vitc_tiny"), "optimizers": ("lion",)},
+}
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("kind", ["edf", "relative", "scatter"])
+def test_texts_do_not_overlap_and_none_is_cut(study: MakeStudy, name: str, kind: str) -> None:
+    rows = layout(read_cells([study(name.replace(" ", "-"), **STUDIES[name])])[1])
+    figure = (
+        scatter_figure(rows) if kind == "scatter" else edf_figure(rows, relative=kind == "relative", confidence=0.95)
+    )
+    boxes = text_boxes(figure)
+    edges = figure.bbox
+    for words, box in boxes:
+        assert box.x0 >= edges.x0, words
+        assert box.x1 <= edges.x1, words
+        assert box.y0 >= edges.y0, words
+        assert box.y1 <= edges.y1, words
+    for (words, box), (others, other) in itertools.combinations(boxes, 2):
+        # A pixel of contact is no overlap at 300 dpi.
+        shrunk = box.padded(-1)
+        assert not shrunk.overlaps(other), f"{words!r} on {others!r}"
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend:
+            assert legend.get_window_extent().y0 >= axes.get_window_extent().y1 - 1
+
+
+def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
+    """Return each visible text of a figure with its extent in pixels."""
+    figure.set_dpi(300)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    texts = []
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        legend = axes.get_legend()
+        texts += legend.get_texts() if legend else []
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+
+
+@pytest.mark.usefixtures("style")
+def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
+    rows = layout(read_cells([study()])[1])
+    figure = edf_figure(rows, relative=False, confidence=0.95)
+    assert [panel.title for row in rows for panel in row] == ["AdamW", "SGD"]
+    assert len(figure.axes) == 2
+    assert figure.get_size_inches()[0] == pytest.approx(2 * COLUMN)
+    legend = figure.axes[1].get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "ViT$_P$-tiny: n = 16, 6 % diverged"
+
+
+@pytest.mark.usefixtures("style")
+def test_many_models_are_parted_by_size(study: MakeStudy) -> None:
+    rows = layout(read_cells([study(**STUDIES["all sizes"])])[1])
+    assert [[one.cell.model for one in panel.shown] for row in rows for panel in row] == [
+        [f"{family}_{size}" for family in ("vitp", "vitc", "regnety")] for size in ("1gf", "4gf", "16gf")
+    ]
+
+
+@pytest.mark.usefixtures("style")
+def test_a_drawn_curve_is_the_edf(study: MakeStudy) -> None:
+    cells = read_cells([study()])[1]
+    figure = edf_figure(layout(cells), relative=False, confidence=0.95)
+    colour = looks(["vitp_tiny", "vitc_tiny"])["vitp_tiny"].colour
+    line = next(one for one in figure.axes[1].get_lines() if one.get_color() == colour and one.get_linewidth() > 1)
+    errors = next(cell for cell in cells if (cell.model, cell.optimizer) == ("vitp_tiny", "sgd")).errors
+    x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+    for place in np.linspace(1, 93, 200):
+        assert y[np.searchsorted(x, place, side="right") - 1] == pytest.approx(np.mean(errors <= place))
+
+
+@pytest.mark.usefixtures("style")
+def test_every_trial_is_in_the_scatter_and_diverged_ones_above_the_rest(study: MakeStudy) -> None:
+    cells = read_cells([study(samples=64, optimizers=("sgd",))])[1]
+    axes = scatter_figure(layout(cells)).axes[0]
+    points = np.concatenate([np.transpose(line.get_data()) for line in axes.get_lines() if line.get_marker() != "None"])
+    # Each cell's best is drawn once more, larger.
+    assert len(points) == 2 * 64 + 2
+    errors = np.concatenate([cell.errors for cell in cells])
+    assert np.count_nonzero(points[:, 1] > errors[np.isfinite(errors)].max()) == np.count_nonzero(np.isinf(errors)) > 0
+
+
+def test_models_are_told_apart_by_colour_line_and_marker() -> None:
+    found = looks(["vitp_4gf", "vitc_4gf", "regnety_4gf", "resnet50", "mine.Net", "other.Net"])
+    for one, other in itertools.combinations(found.values(), 2):
+        assert one.line != other.line or one.colour != other.colour
+        assert one != other
+    assert found["vitp_4gf"] == looks(["vitc_1gf", "vitp_4gf"])["vitp_4gf"]
+    for field in ("colour", "line", "marker"):
+        assert len({getattr(found[name], field) for name in ("vitp_4gf", "vitc_4gf", "regnety_4gf")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("vitc_4gf", "ViT$_C$-4GF"),
+        ("vitp_tiny", "ViT$_P$-tiny"),
+        ("a.b.My_Net", "My_Net"),
+        ("regnety_16gf", "RegNetY-16GF"),
+    ],
+)
+def test_models_are_named_as_the_field_names_them(given: str, written: str) -> None:
+    assert model_name(given) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(0.03, "0.03"), (3e-4, "3e-4"), (0.0, "0"), (2.54, "2.54"), (1e-5, "1e-5")]
+)
+def test_numbers_are_short(value: float, written: str) -> None:
+    assert number(value) == written
