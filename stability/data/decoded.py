@@ -28,7 +28,7 @@ class Decoded:
 
     def __init__(self, data: DataConfig) -> None:
         self.data, self.source = data, sources.load(data)
-        self._fitted: dict[tuple[bool, float], Tensor] = {}
+        self._fitted: dict[tuple[bool, float, str], Tensor] = {}
         self._stored: Images | None = None
 
     def fits(self, stored: bool) -> bool:
@@ -45,17 +45,22 @@ class Decoded:
         areas = [height * width for height, width in (images.size(int(index)) for index in looked_at)]
         return float(numpy.mean(areas)) * self.data.channels * len(images)
 
-    def fitted(self, training: bool, ratio: float) -> Tensor:
+    def fitted(self, training: bool, ratio: float, device: str = "cpu") -> Tensor:
         """Return the images of a split at the model's size, uint8 (N, C, S, S). Raises UserError if one is broken."""
-        key = (training, ratio)
+        key = (training, ratio, device)
         if key not in self._fitted:
-            images = self.source.train if training else self.source.evaluation
-            side = self.data.image_size
-            pixels = torch.empty(len(images), self.data.channels, side, side, dtype=torch.uint8)
-            for index, image in enumerate(_decode(images, partial(fit, side=side, ratio=ratio))):
-                pixels[index] = image
-            self._fitted[key] = pixels
+            self._fitted[key] = (
+                self._fit(training, ratio) if device == "cpu" else self.fitted(training, ratio).to(device)
+            )
         return self._fitted[key]
+
+    def _fit(self, training: bool, ratio: float) -> Tensor:
+        images = self.source.train if training else self.source.evaluation
+        side = self.data.image_size
+        pixels = torch.empty(len(images), self.data.channels, side, side, dtype=torch.uint8)
+        for index, image in enumerate(_decode(images, partial(fit, side=side, ratio=ratio))):
+            pixels[index] = image
+        return pixels
 
     def stored(self) -> Images:
         """Return the training images at their stored sizes, in memory. Raises UserError on an unreadable one."""

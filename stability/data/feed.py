@@ -45,10 +45,9 @@ def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
         return Made(images, stage, data, device)
     if stage.cuts:
         return Made(found.stored(), stage, data, device)
-    pixels = found.fitted(training=True, ratio=1.0)
     if stage.is_fixed:
-        return Kept.of(pixels, images.labels, device)
-    reader = MemoryReader.of(pixels.permute(0, 2, 3, 1).contiguous().numpy())
+        return Kept.of(found.fitted(True, 1.0, device), images.labels)
+    reader = MemoryReader.of(found.fitted(True, 1.0).permute(0, 2, 3, 1).contiguous().numpy())
     return Made(Images(reader, numpy.arange(len(images)), images.labels), stage, data, device)
 
 
@@ -58,7 +57,7 @@ def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     images = found.source.evaluation
     if not found.fits(stored=recipe.crop == "random_resized"):
         return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
-    return Kept.of(found.fitted(training=False, ratio=recipe.eval_crop), images.labels, device)
+    return Kept.of(found.fitted(False, recipe.eval_crop, device), images.labels)
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,15 @@ class Kept:
     labels: Tensor
 
     @classmethod
-    def of(cls, pixels: Tensor, labels: numpy.ndarray, device: str) -> Kept:
-        """Move images and labels to the device."""
-        return cls(pixels.to(device), torch.from_numpy(labels).to(device))
+    def of(cls, pixels: Tensor, labels: numpy.ndarray) -> Kept:
+        """Put the labels beside the images."""
+        return cls(pixels, torch.from_numpy(labels).to(pixels.device))
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on."""
         where = torch.from_numpy(order).to(self.pixels.device)
-        for chosen in where[start * size :].split(size):
+        for first in range(start * size, len(order), size):
+            chosen = where[first : first + size]
             yield self.pixels[chosen], self.labels[chosen]
 
 

@@ -1,0 +1,218 @@
+"""The stream of batches: the same whatever the workers, the memory and the batch it is started from."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+import pytorch_lightning
+import torch
+
+from stability.config import DataConfig, RecipeConfig
+from stability.data import Batch, DataModule, get_data
+from stability.data.feed import Kept, Made
+from stability.data.recipe import policy
+from stability.errors import UserError
+
+DIGITS = DataConfig(channels=1, mean=(0.3052,), std=(0.3185,), train_size=200, eval_size=50, mirror=True)
+LIGHT = RecipeConfig()
+PAPER = RecipeConfig("paper", "random_resized", augment="auto", mixup=0.8, cutmix=1.0, eval_crop=0.875)
+DEIT = replace(PAPER, name="deit", augment="rand", erasing=0.25, repeats=3)
+POLICY = RecipeConfig("policy", "shift", augment="rand")
+RECIPES = [LIGHT, PAPER, DEIT, POLICY]
+
+
+def same(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
+    """Tell whether two streams are equal to the bit, and not empty."""
+    pairs = list(zip(one, other, strict=True))
+    return bool(pairs) and all(torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in pairs)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_the_stream_is_the_same_whatever_the_workers_and_the_memory(recipe: RecipeConfig) -> None:
+    expected = list(get_data(DIGITS, recipe, 32).train_batches(2))
+    evaluation = list(get_data(DIGITS, recipe, 32).eval_batches())
+    before = torch.get_rng_state()
+    for workers in (0, 1, 2):
+        streamed = get_data(replace(DIGITS, memory_gib=0.0, workers=workers), recipe, 32)
+        assert isinstance(streamed._train_feed, Made)
+        assert same(streamed.train_batches(2), expected)
+        assert same(streamed.eval_batches(), evaluation)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_the_stream_is_the_same_from_whichever_batch_it_is_started(recipe: RecipeConfig) -> None:
+    data = get_data(DIGITS, recipe, 32)
+    whole = list(data.train_batches(1))
+    assert len(whole) == data.steps_per_epoch == 6
+    for start in range(6):
+        assert same(data.train_batches(1, start), whole[start:])
+    streamed = get_data(replace(DIGITS, memory_gib=0.0, workers=2), recipe, 32)
+    assert same(streamed.train_batches(1, 4), whole[4:])
+    assert list(data.train_batches(1, 6)) == []
+
+
+def test_epochs_and_seeds_differ() -> None:
+    data = get_data(DIGITS, LIGHT, 32)
+    assert not same(data.train_batches(0), data.train_batches(1))
+    assert not same(data.train_batches(0), get_data(replace(DIGITS, seed=1), LIGHT, 32).train_batches(0))
+
+
+def test_an_epoch_sees_every_image_once_and_drops_the_incomplete_batch() -> None:
+    data = get_data(DIGITS, replace(LIGHT, crop="none", flip=False), 50)
+    batches = list(data.train_batches(0))
+    assert [len(batch.targets) for batch in batches] == [50] * 4
+    assert len({image.numpy().tobytes() for batch in batches for image in batch.images}) >= 199
+    assert len(list(get_data(DIGITS, LIGHT, 64).train_batches(0))) == 3
+    assert [len(batch.targets) for batch in get_data(DIGITS, LIGHT, 32).eval_batches()] == [32, 18]
+
+
+def test_streams_may_be_left_and_interleaved() -> None:
+    data = get_data(replace(DIGITS, memory_gib=0.0, workers=2), LIGHT, 32)
+    next(iter(data.train_batches(5)))
+    assert same(data.train_batches(0), data.train_batches(0))
+    assert same(data.train_batches(1), get_data(DIGITS, LIGHT, 32).train_batches(1))
+
+
+def test_a_batch_above_the_training_set_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size=201 is more than the 200 training images"):
+        get_data(DIGITS, LIGHT, 201)
+
+
+def test_the_set_is_decoded_once_for_all_trials(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stability.data.images import TableReader
+
+    reads = []
+    read = TableReader.read
+    monkeypatch.setattr(TableReader, "read", lambda self, row: (reads.append(row), read(self, row))[1])
+    data = DataConfig(
+        source="hf", name="cifar10", path=str(shared_data / "cifar10"), image_size=32, train_size=60, eval_size=20
+    )
+    for recipe, batch_size in ((LIGHT, 10), (LIGHT, 20), (replace(LIGHT, flip=False), 20), (POLICY, 20)):
+        module = get_data(data, recipe, batch_size)
+        for epoch in range(2):
+            assert list(module.train_batches(epoch))
+        assert list(module.eval_batches())
+    assert len(reads) == 80
+    assert get_data(data, LIGHT, 10) is get_data(data, LIGHT, 10)
+
+
+def test_real_jpegs_of_all_sizes_stream_as_they_are_kept(shared_data: Path) -> None:
+    data = DataConfig(
+        source="imagefolder",
+        name=None,
+        path=str(shared_data / "imagenet-sample"),
+        image_size=64,
+        mirror=True,
+        val_fraction=0.0,
+    )
+    kept = get_data(data, PAPER, 47)
+    # Their 82 MiB at the stored sizes do not fit into 0.01 GiB.
+    streamed = get_data(replace(data, memory_gib=0.01, workers=2), PAPER, 47)
+    assert isinstance(kept._eval_feed, Kept)
+    assert isinstance(streamed._train_feed, Made)
+    assert same(kept.train_batches(0), streamed.train_batches(0))
+    assert same(kept.eval_batches(), streamed.eval_batches())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_in_a_stream_is_named(tmp_path: Path, workers: int) -> None:
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "dog" / "2.png").write_bytes(b"broken")
+    data = DataConfig(
+        source="imagefolder", name=None, path=str(tmp_path), val_fraction=0.0, memory_gib=0.0, workers=workers
+    )
+    with pytest.raises(UserError, match=r"^unreadable image .*dog/2\.png: ") as caught:
+        list(get_data(data, LIGHT, 2).train_batches(0))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"dog/2\.png"):
+        get_data(replace(data, memory_gib=1.0), LIGHT, 2)
+
+
+def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
+    """Where processes are spawned (macOS) or started by a server, the maker of images travels as a pickle."""
+    data = DataConfig(
+        source="imagefolder", name=None, path=str(shared_data / "imagenet-sample"), val_fraction=0.0, memory_gib=0.0
+    )
+    for config, recipe in ((replace(DIGITS, memory_gib=0.0), PAPER), (data, PAPER)):
+        feed = get_data(config, recipe, 8)._train_feed
+        assert isinstance(feed, Made)
+        copied = pickle.loads(pickle.dumps(feed._maker))
+        image = copied.stage(copied.images.read(3), numpy.random.default_rng(0))
+        assert image.shape == (config.channels, 16, 16)
+
+
+class Recorder(pytorch_lightning.LightningModule):
+    """Remembers the batches that Lightning hands it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.batches: list[Batch] = []
+        self.evaluated = 0
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        """Keep the batch."""
+        self.batches.append(batch)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch) -> None:
+        """Count the images."""
+        self.evaluated += len(batch.targets)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return any optimizer."""
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def test_lightning_gets_each_epochs_own_batches(tmp_path: Path) -> None:
+    data, module = DataModule(DIGITS, LIGHT, 32), Recorder()
+    trainer = pytorch_lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, datamodule=data)
+    expected = [batch for epoch in range(3) for batch in get_data(DIGITS, LIGHT, 32).train_batches(epoch)]
+    assert same(module.batches, expected)
+    assert module.evaluated == 3 * 50
+
+
+def test_the_embedded_set_needs_no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy.cache_clear()
+    for name in ("torchvision", "torchvision.transforms", "PIL", "datasets", "pyarrow", "sklearn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    # scikit-learn's file is read without importing it, but where it lies must be found.
+    monkeypatch.delitem(sys.modules, "sklearn")
+    data = replace(DIGITS, train_size=201)
+    assert next(iter(get_data(data, LIGHT, 64).train_batches(0))).images.shape == (64, 1, 16, 16)
+    assert "sklearn" not in sys.modules
+    with pytest.raises(UserError, match=r"recipe\.augment=auto needs torchvision: pip install 'stability\[images\]'"):
+        get_data(data, PAPER, 64)
+
+
+def test_a_fingerprint_is_had_without_torch() -> None:
+    """The command line must start, and refuse, quickly."""
+    script = (
+        "import sys, stability.data; from stability.config import DataConfig; "
+        "print(stability.data.fingerprint(DataConfig(channels=1)), 'torch' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [get_data(DIGITS, LIGHT, 32).info.fingerprint, "False", "False"]
