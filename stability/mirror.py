@@ -1,0 +1,257 @@
+"""A study's records as an Optuna storage, one Optuna study per cell: what optuna-dashboard opens. Never read back.
+
+Optuna is imported when a copy is made, not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from stability.errors import UserError
+from stability.files import write_text
+from stability.records import MANIFEST, RECORD, cell_label, read_manifest, read_record, trial_directory
+
+JOURNAL = "optuna.journal"
+# optuna.storage=none: no mirror.
+OFF = "none"
+# The attribute that tells our Optuna studies from others in a database; it holds the study's name.
+OWNER = "stability study"
+METRIC = "top-1 error (%)"
+
+
+def check_storage(storage: str | None) -> None:
+    """Check that `storage` can be one: null (a journal file in the study's folder), none, or an RDB URL.
+
+    Raises UserError on anything else, and where a database's driver is not installed; connects to nothing.
+    """
+    if storage is None or storage == OFF:
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(storage).get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError) as error:
+        accepted = f"null (a journal in the study's folder), {OFF}, or an RDB URL, as sqlite:///optuna.db"
+        raise UserError(f"optuna storage {storage!r}; accepted: {accepted}") from error
+    except ImportError as error:
+        raise UserError(f"optuna storage {storage!r} needs a driver that is not installed: {error}") from error
+
+
+def rebuild(directory: Path, storage: str | None) -> int:
+    """Make the copy of the study in `directory` again, whole, from its records; return how many trials it holds.
+
+    The journal (`storage` null) is replaced atomically; in a database the study's cells are deleted and written anew.
+    """
+    if storage is not None:
+        _delete(directory, storage)
+    return Copy(directory, storage).update()
+
+
+def _delete(directory: Path, storage: str) -> None:
+    import optuna
+
+    manifest = read_manifest(directory)
+    assert manifest is not None
+    with quiet():
+        database = optuna.storages.get_storage(storage)
+        for summary in optuna.get_all_study_summaries(database, include_best_trial=False):
+            if summary.user_attrs.get(OWNER) == manifest["study"]:
+                optuna.delete_study(study_name=summary.study_name, storage=database)
+
+
+class Copy:
+    """The copy of one study: a journal in its folder (`storage` null), or an RDB by its URL, where copies share one.
+
+    A copy that raised is to be thrown away: nothing is known of what it had written.
+    """
+
+    def __init__(self, directory: Path, storage: str | None) -> None:
+        self._directory, self._storage = directory, storage
+        self._stamps: dict[Path, tuple[int, int]] = {}
+        self._manifest: dict[str, Any] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._target: Any = None
+        self._lines = _Lines()
+        self._studies: dict[str, Any] = {}
+        # (trial id, status): a failed trial that is tried again stands in a copy twice, until it is made anew.
+        self._copied: set[tuple[str, str]] = set()
+
+    def update(self) -> int:
+        """Copy what has ended since the last call; return how many trials that were.
+
+        Raises what the storage raises, and UserError on a manifest or record that cannot be read.
+        """
+        grown = self._read_manifest()
+        fresh = self._fresh()
+        if not (fresh or grown):
+            return 0
+        with quiet():
+            for cell in range(len(self._manifest["cells"])):
+                self._open(cell)
+            fresh = [(trial, record) for trial, record in fresh if (trial["id"], record["status"]) not in self._copied]
+            for trial, record in fresh:
+                study = self._studies[self._name(trial["cell"])]
+                study.add_trial(frozen_trial(trial, record, self._distributions(trial["cell"])))
+                self._copied.add((trial["id"], record["status"]))
+        if self._storage is None:
+            self._lines.write(self._directory / JOURNAL)
+        return len(fresh)
+
+    def _read_manifest(self) -> bool:
+        """Read the manifest if it has changed; tell whether it has."""
+        path = self._directory / MANIFEST
+        if not self._is_new(path):
+            return False
+        manifest = read_manifest(self._directory)
+        assert manifest is not None
+        before, self._manifest = self._manifest, manifest
+        if before and [cell["factors"] for cell in before["cells"]] != [cell["factors"] for cell in manifest["cells"]]:
+            # Cells are called otherwise since a factor was added: all of them are copied under their new names.
+            self._begin()
+            self._stamps = {path: self._stamps[path]}
+        return True
+
+    def _fresh(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return planned trials whose records are new since the last call, and those, in the order they ended."""
+        fresh = []
+        for trial in self._manifest["trials"]:
+            directory = trial_directory(self._directory, trial["id"])
+            record = read_record(directory) if self._is_new(directory / RECORD) else None
+            if record is not None:
+                fresh.append((trial, record))
+        return sorted(fresh, key=lambda pair: (str(pair[1]["provenance"].get("end")), pair[0]["id"]))
+
+    def _is_new(self, path: Path) -> bool:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        stamp = (status.st_mtime_ns, status.st_size)
+        if self._stamps.get(path) == stamp:
+            return False
+        self._stamps[path] = stamp
+        return True
+
+    def _name(self, cell: int) -> str:
+        return f"{self._manifest['study']}/{cell_label(self._manifest['cells'][cell]['factors'])}"
+
+    def _open(self, cell: int) -> None:
+        """Make or load the Optuna study of a cell."""
+        import optuna
+
+        name = self._name(cell)
+        if name in self._studies:
+            return
+        if self._target is None:
+            journal = self._storage is None
+            self._target = optuna.storages.JournalStorage(self._lines) if journal else self._storage
+            self._target = optuna.storages.get_storage(self._target)
+        study = optuna.create_study(storage=self._target, study_name=name, direction="minimize", load_if_exists=True)
+        if OWNER not in study.user_attrs:
+            study.set_user_attr(OWNER, self._manifest["study"])
+            study.set_user_attr("cell", dict(self._manifest["cells"][cell]["factors"]))
+            study.set_user_attr("objective", METRIC)
+        for trial in study.get_trials(deepcopy=False):
+            self._copied.add((trial.user_attrs.get("id", ""), trial.user_attrs.get("status", "")))
+        self._studies[name] = study
+
+    def _distributions(self, cell: int) -> dict[str, Any]:
+        """Return lr's and wd's distribution in a cell: the range drawn from, else the span of the listed values."""
+        from optuna.distributions import FloatDistribution
+
+        distributions = {}
+        for name in ("lr", "wd"):
+            values = [trial[name] for trial in self._manifest["trials"] if trial["cell"] == cell]
+            low, high = (self._manifest["cells"][cell]["ranges"].get(name)) or (min(values), max(values))
+            distributions[name] = FloatDistribution(low, high, log=low > 0)
+        return distributions
+
+
+def frozen_trial(trial: Mapping[str, Any], record: Mapping[str, Any], distributions: Mapping[str, Any]) -> Any:
+    """Return the optuna.trial.FrozenTrial of a planned `trial` with its record.
+
+    A diverged trial becomes a pruned one without a value: cut short, and told apart from a failed one at a glance.
+    (As complete with the value inf it breaks the dashboard's charts, whose browser code takes "inf" for a label.)
+    """
+    import optuna
+
+    states = {"completed": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
+    status, result, provenance = record["status"], record["result"], record["provenance"]
+    told = {"diverged_step": result.get("diverged_step"), "exception": result.get("exception")}
+    return optuna.trial.FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=optuna.trial.TrialState[states[status]],
+        value=result["top1_error"] if status == "completed" else None,
+        datetime_start=_local(provenance.get("start")),
+        datetime_complete=_local(provenance.get("end")) or datetime.now(),
+        params={name: trial[name] for name in distributions},
+        distributions=dict(distributions),
+        user_attrs={
+            "id": trial["id"],
+            "number": trial["number"],
+            "seed": trial["seed"],
+            "status": status,
+            **{name: value for name, value in told.items() if value is not None},
+        },
+        system_attrs={},
+        intermediate_values=_errors_by_epoch(result.get("curve") or ()),
+    )
+
+
+def _errors_by_epoch(curve: Any) -> dict[int, float]:
+    """Return the top-1 error after each epoch, of the weights that the recipe evaluates."""
+    errors = {}
+    for row in curve:
+        error = row["top1_error"] if row.get("ema_top1_error") is None else row["ema_top1_error"]
+        if error is not None:
+            errors[int(row["epoch"])] = float(error)
+    return errors
+
+
+def _local(time: str | None) -> datetime | None:
+    """Return ISO 8601 in UTC as Optuna keeps times: local, without a zone."""
+    return datetime.fromisoformat(time).astimezone().replace(tzinfo=None) if time else None
+
+
+class _Lines:
+    """What an Optuna journal holds, in memory: the file is written whole, so that it needs no lock and has no torn end.
+
+    A backend of optuna.storages.JournalStorage by its two methods.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Keep entries as the lines that Optuna's own file backend would write."""
+        self._lines += [json.dumps(log, separators=(",", ":")) for log in logs]
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the entries from a number on."""
+        return [json.loads(line) for line in self._lines[log_number_from:]]
+
+    def write(self, path: Path) -> None:
+        """Write the journal, whole or not at all."""
+        write_text(path, "".join(f"{line}\n" for line in self._lines))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna from telling of every study that it makes."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
