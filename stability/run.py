@@ -182,7 +182,7 @@ def _complete(override: Override) -> list[str]:
         if "://" not in folder and not os.path.isdir(folder):
             raise UserError(f"{line!r}: there is no folder {folder}; accepted: hydra.searchpath=[file:///A/FOLDER]")
     # Of conf/config.yaml, whose list this one replaces.
-    paths = ",".join(_quoted(str(path)) for path in (*value, "file://.", f"file://{ROOT}"))
+    paths = ",".join(_quoted(str(path)) for path in (*value, "sweeps://.", f"sweeps://{ROOT}"))
     return [f"{override.get_key_element()}=[{paths}]"]
 
 

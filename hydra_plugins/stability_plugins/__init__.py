@@ -1,4 +1,4 @@
-"""What Hydra finds when it looks for plugins: two shims that import the project's own classes when they are set up.
+"""What Hydra finds when it looks for plugins: the sweeper and the launcher as shims, and where studies are looked for.
 
 Every Hydra program of the environment imports this module, some twice: nothing heavy, no state.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.core_plugins import file_config_source
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -51,6 +53,37 @@ class PoolLauncher(Launcher):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._launcher, name)
+
+
+class SweepsSource(file_config_source.FileConfigSource):
+    """`sweeps://FOLDER` on a search path: of FOLDER only its sweeps/.
+
+    With file://FOLDER every folder there would be a config group, and `runs=elsewhere` a choice of group runs as soon
+    as there is a folder runs/.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "sweeps"
+
+    def available(self) -> bool:
+        """Be silent about a folder that has no studies."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return self._is_ours(config_path) and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return self._is_ours(config_path) and super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return ["sweeps"] if results_filter != ObjectType.CONFIG and self.is_group("sweeps") else []
+        return super().list(config_path, results_filter) if self.is_group(config_path) else []
+
+    @staticmethod
+    def _is_ours(config_path: str) -> bool:
+        return config_path == "sweeps" or config_path.startswith("sweeps/")
 
 
 # Naming the two groups' options is what a plugin module is imported for. Plain dictionaries: Hydra executes this module

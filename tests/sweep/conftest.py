@@ -135,6 +135,11 @@ def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
     return record
 
 
+@pytest.fixture(name="pretend")
+def _pretend() -> Callable[..., dict[str, Any] | None]:
+    return pretend
+
+
 @pytest.fixture
 def pretence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretence]:
     """Have every command of this test launch nothing, and pretend."""

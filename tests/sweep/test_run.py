@@ -197,6 +197,15 @@ def test_own_studies_and_models_are_found(say, place, pretence):
         (place / "runs" / "mine").rename(place / f"done{len(pretence.launched)}")
 
 
+def test_folders_of_the_working_directory_are_no_config_groups(say, place):
+    for name in ("runs", "study", "samples", "model", "data", "epochs"):
+        (place / name).mkdir()
+        (place / name / "vitp_tiny.yaml").write_text("broken: [")
+    said = say("runs=elsewhere", "study=x", "samples=2", "epochs=3", "plan=true")
+    assert (said.code, said.err) == (0, "")
+    assert "study x in elsewhere/x" in said.out
+
+
 def test_broken_yaml_of_a_user_is_named(say, place):
     (place / "sweeps").mkdir()
     (place / "sweeps" / "mine.yaml").write_text("# @package _global_\nsamples: [2\n")
