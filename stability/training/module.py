@@ -96,8 +96,10 @@ class StackModule(pl.LightningModule):
         self.boundary()
 
     def on_train_epoch_end(self) -> None:
-        """Evaluate."""
+        """Evaluate, and stop where the only members with epochs ahead have diverged."""
         self.close_epoch()
+        if not any(member.is_training for member in self.members):
+            self.trainer.should_stop = True
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning's own way looks into every container first."""

@@ -47,3 +47,10 @@ def test_a_member_that_diverges_leaves_the_others_alone(trial):
     assert diverged.result()["top1_error"] is None
     assert beside_wild.result() == beside_tame.result()
     assert beside_wild.result()["epochs_done"] == 3
+
+
+def test_ends_with_the_last_member_that_trains(trial):
+    short, wild = trial(lr=1e-3, epochs=1), trial("patchify", lr=1e20, optimizer={"name": "sgd"})
+    completed, diverged = together(short, wild)
+    assert completed.result()["epochs_done"] == 1
+    assert diverged.progress.diverged_step < 4

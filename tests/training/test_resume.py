@@ -184,3 +184,16 @@ def test_continues_where_the_checkpoint_stands_and_removes_it_when_told(cut_tria
     remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
     remove_checkpoints(tmp_path)
+
+
+def test_lightning_counts_on(cut_trial, tmp_path, monkeypatch):
+    seen = []
+    training_step = StackModule.training_step
+
+    def watched(self: StackModule, batch: Any, index: int) -> None:
+        seen.append((self.trainer.current_epoch, self.trainer.global_step))
+        training_step(self, batch, index)
+
+    monkeypatch.setattr(StackModule, "training_step", watched)
+    train(cut_trial, directory=tmp_path)
+    assert seen == [(step // 4, step) for step in range(6, 12)]
