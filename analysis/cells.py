@@ -65,16 +65,22 @@ class Trial:
 class Cell:
     """One combination of the factors compared, with all trials planned in it.
 
-    plan is the name of the sampler, or `grid`; independent tells whether the points are independent draws of one
-    distribution, which is what a confidence band assumes.
+    plan is the name of the sampler, or `grid`; samples is how many points it was asked for (0 in a grid); independent
+    tells whether the points are independent draws of one distribution, which is what a confidence band assumes.
     """
 
     factors: Mapping[str, Any]
     ranges: Mapping[str, Any]
     config: Mapping[str, Any]
     plan: str
+    samples: int
     independent: bool
     trials: tuple[Trial, ...]
+
+    @property
+    def planned(self) -> int:
+        """Number of trials planned, those included whose points TPE has yet to choose."""
+        return max(len(self.trials), self.samples if "tpe" in self.plan else 0)
 
     @cached_property
     def finished(self) -> tuple[Trial, ...]:
@@ -97,7 +103,7 @@ class Cell:
     @property
     def partial(self) -> bool:
         """Tell whether some planned trial has no result yet."""
-        return len(self.finished) < len(self.trials)
+        return len(self.finished) < self.planned
 
     def count(self, status: str) -> int:
         """Return how many trials have this status."""
@@ -187,6 +193,7 @@ def _read_cell(
             "fingerprint": cell.get("fingerprint", manifest.get("fingerprint")),
         },
         plan=plan,
+        samples=manifest.get("samples") or 0,
         independent=plan == "random" and once and any(ranges.values()),
         trials=tuple(trials),
     )
@@ -240,7 +247,10 @@ def _merge(cells: Sequence[Cell]) -> Cell:
                 trials[trial.id] = trial
     independent = all(cell.independent for cell in cells)
     plan = " and ".join(dict.fromkeys(cell.plan for cell in cells))
-    return dataclasses.replace(cells[0], trials=tuple(trials.values()), independent=independent, plan=plan)
+    samples = max(cell.samples for cell in cells)
+    return dataclasses.replace(
+        cells[0], trials=tuple(trials.values()), independent=independent, plan=plan, samples=samples
+    )
 
 
 def _with_study(cell: Cell) -> Cell:

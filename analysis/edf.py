@@ -76,7 +76,7 @@ def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
     if any(cell.finished for cell in cells):
         return
     failed = sum(cell.count("failed") for cell in cells)
-    planned = sum(len(cell.trials) for cell in cells)
+    planned = sum(cell.planned for cell in cells)
     names = shlex.join(map(str, runs))
     raise UserError(
         f"{names}: nothing to draw yet: of {planned} planned trials none has completed or diverged, {failed} failed; "
@@ -93,10 +93,8 @@ def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> di
     from analysis.statistics import error_distribution
 
     given = references(cells, options.relative)
-    bands = [band(len(cell.trials), options.confidence) if cell.independent else None for cell in cells]
-    curves = [
-        error_distribution(cell.errors, len(cell.trials), edges) for cell, edges in zip(cells, bands, strict=True)
-    ]
+    bands = [band(cell.planned, options.confidence) if cell.independent else None for cell in cells]
+    curves = [error_distribution(cell.errors, cell.planned, edges) for cell, edges in zip(cells, bands, strict=True)]
     methods = [edges.method if edges else f"none: {cell.plan}" for cell, edges in zip(cells, bands, strict=True)]
     files: dict[str, bytes] = {}
     with print_style():

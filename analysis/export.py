@@ -62,7 +62,7 @@ def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Refe
             "edf": curve.share[step],
             "lower": None if curve.lower is None else curve.lower[step],
             "upper": None if curve.upper is None else curve.upper[step],
-            "n": len(cell.trials),
+            "n": cell.planned,
             "finished": len(cell.finished),
             "diverged": cell.count("diverged"),
             "failed": cell.count("failed"),

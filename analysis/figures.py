@@ -203,7 +203,7 @@ def _error_label(relative: bool) -> str:
 def _edf_label(shown: Shown, relative: bool) -> str:
     cell = shown.cell
     finished, diverged = len(cell.finished), cell.count("diverged")
-    words = f"PARTIAL, {finished} of {len(cell.trials)}" if cell.partial else f"n = {finished}"
+    words = f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}"
     share = f", {100 * diverged / finished:.0f} % diverged" if finished else ""
     zero = ""
     if relative:

@@ -33,7 +33,7 @@ def cells_table(cells: Sequence[Cell], confidence: float) -> str:
     factors = ["model", "optimizer", *varied(cells)]
     columns = [Column(name, partial(_factor, name=name), True) for name in factors]
     columns += [
-        Column("planned", lambda cell: str(len(cell.trials))),
+        Column("planned", lambda cell: str(cell.planned)),
         Column("completed", lambda cell: str(cell.count("completed"))),
         Column(f"diverged ({100 * confidence:g} %)", lambda cell: _diverged(cell, confidence)),
         Column("failed", lambda cell: str(cell.count("failed"))),
@@ -89,7 +89,7 @@ def heading(cells: Sequence[Cell], names: Sequence[str]) -> str:
         for name, value in cells[0].factors.items()
         if name not in ("model", "optimizer") and name not in varied(cells)
     ]
-    planned, finished = sum(len(cell.trials) for cell in cells), sum(len(cell.finished) for cell in cells)
+    planned, finished = sum(cell.planned for cell in cells), sum(len(cell.finished) for cell in cells)
     return f"{', '.join([*names, *shared])}: {finished} of {planned} planned trials finished; top-1 error in percent"
 
 
@@ -112,7 +112,7 @@ def caveats(cells: Sequence[Cell], confidence: float) -> list[str]:
 
 def _partial(cells: Sequence[Cell]) -> list[str]:
     names = [
-        f"{describe(cell, varied(cells))} {len(cell.finished)} of {len(cell.trials)}"
+        f"{describe(cell, varied(cells))} {len(cell.finished)} of {cell.planned}"
         + (f", {cell.count('failed')} failed" if cell.count("failed") else "")
         for cell in cells
         if cell.partial
@@ -147,7 +147,7 @@ def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
     drawn = [cell for cell in cells if cell.independent]
     if not drawn:
         return []
-    n = min(len(cell.trials) for cell in drawn)
+    n = min(cell.planned for cell in drawn)
     edges = band(n, confidence)
     width = float(np.max(edges.upper - edges.lower))
     unseen = share_interval(0, n, confidence)[1]

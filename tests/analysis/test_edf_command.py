@@ -138,6 +138,15 @@ def test_plans_that_are_no_independent_draws_have_no_band_and_say_so(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_points_that_tpe_has_yet_to_choose_are_planned(study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = study(sampler="tpe", samples=8)
+    text = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(text.replace("samples: 8", "samples: 12"))
+    main([str(folder)])
+    assert "PARTIAL: vitp_tiny adamw 8 of 12" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_relative_to_a_given_optimum_is_named(study: MakeStudy) -> None:
     folder = study()
     main(

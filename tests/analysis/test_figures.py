@@ -42,11 +42,9 @@ def cut(record: dict[str, Any]) -> dict[str, Any] | None:
 
 SIZES = tuple(f"{family}_{size}" for size in ("1gf", "4gf", "16gf") for family in ("vitp", "vitc", "regnety"))
 STUDIES = {
-    "quick": {},
     "partial": {"change": cut},
     "grid": {"samples": None},
     "epochs": {"epochs": (2, 8)},
-    "three models": {"models": ("vitp_tiny", "vitc_tiny", "regnety_tiny"), "samples": 24},
     "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 16},
     "own model": {"models": ("my_package.models.MyVisionTransformer", "vitc_tiny"), "optimizers": ("lion",)},
 }
