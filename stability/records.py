@@ -100,7 +100,9 @@ def read_record(directory: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise UserError(f"{path} is no record: {error}; move it away and the trial runs again") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
         words = f"no status of {', '.join(STATUSES)}"

@@ -1,0 +1,233 @@
+"""Trials run until each has a record: deaths, other commands, full disks, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from stability.errors import StudyError, UserError
+from stability.records import is_claimed, read_record, write_record
+from stability.sweep.pool import Layout, Report
+from stability.sweep.progress import Progress
+from stability.sweep.runner import TrialRunner
+from stability.sweep.worker import TrialTask, failed_record, run_trial
+
+Make = Callable[..., TrialTask]
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[TrialRunner]:
+    """Two processes for all tests that do not break them."""
+    with TrialRunner(Layout(2, 1), progress=Progress(io.StringIO())) as runner:
+        yield runner
+
+
+@pytest.fixture
+def output(runner: TrialRunner) -> io.StringIO:
+    """What the runner's progress prints."""
+    stream = io.StringIO()
+    runner.progress = Progress(stream)
+    return stream
+
+
+def test_trials_in_processes_end_as_they_do_in_this_one(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    tasks = [make_task(seed=seed) for seed in range(5)]
+    seen: list[str] = []
+    records = runner.run(tasks, on_record=lambda record: seen.append(record["id"]))
+    assert [record["id"] for record in records] == [task.id for task in tasks]
+    assert sorted(seen) == sorted(task.id for task in tasks)
+    for task, record in zip(tasks, records, strict=True):
+        assert record == read_record(task.directory)
+        here = run_trial(dataclasses.replace(task, study_directory=tmp_path / "here"))
+        assert here["result"] == record["result"]
+    # Said again, nothing is trained.
+    stands = [task.directory.joinpath("record.json").stat().st_mtime_ns for task in tasks]
+    assert runner.run(tasks) == records
+    assert stands == [task.directory.joinpath("record.json").stat().st_mtime_ns for task in tasks]
+
+
+def test_deaths_cost_no_other_trial(runner: TrialRunner, make_task: Make, tmp_path: Path, output: io.StringIO) -> None:
+    def misbehaves(what: str, times: int) -> TrialTask:
+        counter = str(tmp_path / f"{what}{times}")
+        return make_task(
+            "Misbehaves", what=what, counter=counter, times=times, training={"checkpoint_seconds": 0.0}, at=7
+        )
+
+    killed, crashes = misbehaves("kill", 1), misbehaves("segfault", 2)
+    plain = [make_task(seed=seed) for seed in range(6)]
+    records = runner.run([killed, crashes, *plain])
+    assert [record["status"] for record in records] == ["completed", "failed", *["completed"] * 6]
+
+    assert records[0]["provenance"]["attempts"] == 2
+    assert "continues from its checkpoint" in (killed.directory / "log.txt").read_text()
+    assert records[1]["result"]["exception"] == "worker died (signal 11) twice"
+    assert records[1]["provenance"]["attempts"] == records[1]["provenance"]["failures"] == 2
+    # What the process had to say about its end is in the trial's log.
+    assert "Segmentation fault" in (crashes.directory / "log.txt").read_text()
+    assert not is_claimed(crashes.directory)
+    assert f"{killed.id} " in output.getvalue()
+    assert "its worker died (signal 9)" in output.getvalue()
+    assert "failed: worker died (signal 11) twice" in output.getvalue()
+
+    # The file now says that it has misbehaved often enough.
+    again = runner.run([dataclasses.replace(crashes, attempt=3)])
+    assert again[0]["status"] == "completed"
+
+
+def test_a_failed_trial_is_handed_back(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    task = make_task("Misbehaves", what="fail", counter=str(tmp_path / "count"))
+    first = runner.run([task])
+    assert first[0]["result"]["exception"] == "RuntimeError: broken on purpose"
+    second = runner.run([dataclasses.replace(task, attempt=2)])
+    assert second[0]["status"] == "completed"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from stability.records import claim
+held = claim(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def held_by_another(task: TrialTask) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(task.directory)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_trial_of_another_command_is_taken_over_when_that_dies(runner: TrialRunner, make_task: Make) -> None:
+    runner.run([make_task(seed=8), make_task(seed=9)])  # both processes are warm now
+    tasks = [make_task(seed=seed) for seed in range(3)]
+    other = held_by_another(tasks[0])
+    killed_at = []
+
+    def kill() -> None:
+        killed_at.append(time.monotonic())
+        other.kill()
+
+    threading.Timer(1.0, kill).start()
+    ended: list[str] = []
+    records = runner.run(tasks, on_record=lambda record: ended.append(record["id"]))
+    assert time.monotonic() - killed_at[0] < 2.0
+    assert [record["status"] for record in records] == ["completed"] * 3
+    assert ended[-1] == tasks[0].id
+    assert records[0]["provenance"]["attempts"] == 2
+    other.wait()
+
+
+def test_a_trial_of_another_command_is_waited_for(runner: TrialRunner, make_task: Make) -> None:
+    task = make_task()
+    other = held_by_another(task)
+    theirs = failed_record(task, "elsewhere", attempts=1, failures=1)
+    threading.Timer(0.6, lambda: write_record(task.directory, theirs)).start()
+    assert runner.run([task])[0]["result"]["exception"] == "elsewhere"
+    other.kill()
+    other.wait()
+
+
+def test_first_batches_are_tried_and_nothing_is_written(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    counter = str(tmp_path / "count")
+    tasks = [
+        make_task(),
+        make_task("Misbehaves", what="fail", counter=counter, at=1),
+        make_task("Missing"),
+    ]
+    problems = runner.first_batches(tasks)
+    assert problems[0] is None
+    assert problems[1] == "RuntimeError: broken on purpose"
+    assert "Missing" in (problems[2] or "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_steps_are_timed(runner: TrialRunner, make_task: Make) -> None:
+    fast, slow = runner.measure([make_task(), make_task(sleep=0.05)])
+    assert 0 < fast < 0.05 < slow < 0.5
+    with pytest.raises(UserError, match="model=missing"):
+        runner.measure([make_task("Missing")])
+
+
+def test_output_is_lines_where_there_is_no_terminal(runner: TrialRunner, make_task: Make, output: io.StringIO) -> None:
+    runner.run([make_task(seed=seed) for seed in range(3)], planned=4)
+    runner.run([make_task(seed=3)], standing={"completed": 3}, planned=4)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "test: 4 trials; 3 to run, 2 at a time"
+    assert lines[1].startswith("test: 4 of 4 trials ended after")
+    assert lines[1].endswith(": 4 completed")
+    assert len(lines) == 2
+
+
+def test_a_first_batch_that_ends_its_process_is_a_problem(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = TrialRunner(Layout(1, 1), progress=Progress(io.StringIO()))
+    lost = {"text": "worker died (signal 9) twice"}
+    monkeypatch.setattr(runner.pool, "step", lambda timeout: [Report("lost", runner.pool._queue[0], lost)])
+    assert runner.first_batches([make_task()]) == ["worker died (signal 9) twice"]
+
+
+# --- what ends a study
+
+
+def children() -> set[int]:
+    """Return the processes that this one has started and not reaped, zombies included."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(path.parent.name))
+    return found
+
+
+def test_a_folder_that_cannot_be_written_ends_the_study_in_a_line(
+    runner: TrialRunner, make_task: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    task = dataclasses.replace(make_task(), study_directory=tmp_path / "file")
+    with pytest.raises(StudyError, match=r"file.*: Not a directory$"):
+        runner.run([task])
+
+
+def test_a_full_disk_ends_the_study_in_a_line(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    full = make_task("Misbehaves", what="fill", counter=str(tmp_path / "count"))
+    with pytest.raises(StudyError, match=r"^/somewhere: No space left on device$"):
+        runner.run([full])
+    assert not children()
+    assert read_record(full.directory) is None
+    # The same runner goes on when there is room again.
+    assert runner.run([full])[0]["status"] == "completed"
+
+
+def test_sigterm_ends_processes_in_good_order(runner: TrialRunner, make_task: Make, output: io.StringIO) -> None:
+    task = make_task(sleep=0.02, epochs=100)
+    log = task.directory / "log.txt"
+
+    def terminate() -> None:
+        while not (log.exists() and "epoch 1" in log.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate).start()
+    with pytest.raises(SystemExit) as caught:
+        runner.run([task])
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not children()
+    assert read_record(task.directory) is None
+    assert (task.directory / "checkpoint.pt").exists()
+    assert not is_claimed(task.directory)
+    assert output.getvalue().splitlines()[-1] == "Say the same command again to go on from here."
