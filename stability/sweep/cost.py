@@ -61,10 +61,9 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     remembered = timings.recall()
     costs = [_cost(cell, layout, remembered) for cell in plan.cells]
     statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
-    missing = [trial for trial in plan.trials if statuses[trial.id] not in ENDED]
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
-    print("\n".join(_totals(plan, costs, missing, statuses, layout)))
+    print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
 
 
 def learn(plan: Plan, records: Mapping[str, Mapping[str, Any]], layout: Layout) -> None:
@@ -103,6 +102,13 @@ def _pace(record: Mapping[str, Any]) -> float:
 
 def _key(cell: Cell, layout: Layout) -> str:
     return timings.key(cell.config, "gpu" if layout.devices else "cpu", layout.size, layout.threads)
+
+
+def _missing(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[Cost]:
+    """Return what each trial costs that has not ended, those included whose points are still to be chosen."""
+    open_ = (plan.planned - len(plan.trials)) // len(plan.cells)
+    missing = [costs[trial.cell] for trial in plan.trials if statuses[trial.id] not in ENDED]
+    return missing + [cost for cost in costs for _ in range(open_)]
 
 
 def _status(directory: Path, trial: Trial) -> str:
@@ -170,7 +176,7 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
     rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
     for cell, cost in zip(plan.cells, costs, strict=True):
         own = [trial for trial in plan.trials if trial.cell == cell.index]
-        planned = _planned(plan, own)
+        planned = plan.planned // len(plan.cells)
         ended = sum(statuses[trial.id] in ENDED for trial in own)
         compute = None if cost.compute is None else cost.compute * planned
         seconds = None if cost.seconds is None else cost.seconds * planned
@@ -179,10 +185,6 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
         row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), duration(seconds)]
         rows.append(row)
     return rows
-
-
-def _planned(plan: Plan, own: Sequence[Trial]) -> int:
-    return len(own) or plan.config.samples or 0
 
 
 def _span(cell: Cell, name: str, trials: Sequence[Trial]) -> str:
@@ -194,13 +196,11 @@ def _span(cell: Cell, name: str, trials: Sequence[Trial]) -> str:
     return f"{listed}, ..." if len(values) > 4 else listed
 
 
-def _totals(
-    plan: Plan, costs: Sequence[Cost], missing: Sequence[Trial], statuses: Mapping[str, str], layout: Layout
-) -> list[str]:
+def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], layout: Layout) -> list[str]:
     counts = Counter(statuses.values())
     exists = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed") if counts[status])
-    compute = [costs[trial.cell].compute for trial in missing]
-    seconds = [costs[trial.cell].seconds for trial in missing]
+    compute = [cost.compute for cost in missing]
+    seconds = [cost.seconds for cost in missing]
     total = None if None in compute else sum(one for one in compute if one is not None)
     time = None if None in seconds else _elapsed([one for one in seconds if one is not None], layout)
     unit = "GPU" if layout.devices else "process"
@@ -209,7 +209,7 @@ def _totals(
     hint = "" if time is not None or not missing else "; plan=measure times a few steps of each cell"
     return [
         "",
-        f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {len(plan.trials)} trial{'s' * (len(plan.trials) > 1)}"
+        f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"
         f"; exist already: {exists or 'none'}; to run: {len(missing)}",
         f"to compute: {_scaled(total)} multiply-adds, forward and backward",
         f"time: {duration(time)} {where}{hint}",

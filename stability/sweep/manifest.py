@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,6 +173,13 @@ def _refuse(study: str, key: str, old: Any, new: Any) -> None:
         )
 
 
+def places(manifest: Mapping[str, Any], plan: Plan) -> list[int]:
+    """Return where each cell of a plan stands in its study's manifest."""
+    names = list(manifest["cells"][0]["factors"])
+    standing = {describe(cell["factors"]): place for place, cell in enumerate(manifest["cells"])}
+    return [standing[describe(_refactored(_cell(cell, ""), names))] for cell in plan.cells]
+
+
 def settle(directory: Path, planned: dict[str, Any]) -> dict[str, Any]:
     """Write what `planned` adds to the study in `directory`, under its lock, and return the manifest that stands then.
 
@@ -182,12 +189,16 @@ def settle(directory: Path, planned: dict[str, Any]) -> dict[str, Any]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{directory} cannot be made: {error.strerror}; accepted: runs=FOLDER to write elsewhere"
-        ) from error
+        words = f"{directory} cannot be made: {error.strerror}"
+        raise UserError(f"{words}; accepted: runs=FOLDER to write elsewhere") from error
+    return change(directory, lambda standing: grow(standing, planned))
+
+
+def change(directory: Path, make: Callable[[dict[str, Any] | None], dict[str, Any]]) -> dict[str, Any]:
+    """Replace the manifest in `directory` by what `make` makes of it, under the study's lock, and return that."""
     with _locked(directory):
         standing = read_manifest(directory)
-        manifest = grow(standing, planned)
+        manifest = make(standing)
         if manifest != standing:
             write_manifest(directory, manifest)
     return manifest

@@ -21,6 +21,8 @@ DRAWN = ("lr", "wd")
 FACTORS = ("model", "optimizer", "epochs")
 # What the sampler of a plain grid is called in the manifest.
 GRID = "grid"
+# The sampler whose points depend on results: a plan holds none of them, they are asked for in rounds (rounds.py).
+TPE = "tpe"
 
 Points = Callable[[int, Sequence[str], int], list[dict[str, float]]]
 
@@ -55,13 +57,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study as one command describes it; trials stand in the order of execution, cells interleaved."""
+    """A study as one command describes it; trials stand in the order of execution, cells interleaved.
+
+    With TPE, `trials` are those that have been asked for so far.
+    """
 
     study: str
     config: StudyConfig
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     sampler: str
+
+    @property
+    def planned(self) -> int:
+        """How many trials the command asks for, those included whose points are still to be chosen."""
+        return len(self.cells) * (self.config.samples or 0) if self.sampler == TPE else len(self.trials)
 
     def config_of(self, trial: Trial) -> TrialConfig:
         """Return everything that training `trial` needs."""
@@ -81,9 +91,10 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
         _check_frame(study, draft.study)
     cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
     _check_distinct(cells)
-    points = POINTS[study.sweep.sampler]
-    trials = _place([_points(cell, asked.coordinates, study, points) for cell in cells], cells)
     sampler = GRID if study.samples is None else study.sweep.sampler
+    points = POINTS.get(sampler, independent_points)
+    placed = [] if sampler == TPE else [_points(cell, asked.coordinates, study, points) for cell in cells]
+    trials = _place(placed, cells)
     return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
 
 
@@ -175,6 +186,13 @@ def _check_points(
             )
         for value in coordinate.values:
             parse_trial({**values, name: value})
+    if study.samples is None and study.sweep.sampler != "random":
+        raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
+    if study.samples is not None and study.sweep.sampler == TPE and any(one.values for one in given.values()):
+        raise UserError(
+            "sweep.sampler=tpe chooses points one after the other, and a list wants the same for each value; "
+            "accepted: one value, or sweep.sampler=random"
+        )
     if study.samples is not None and not any(ranges.values()):
         raise UserError(
             f"samples={study.samples} and nothing to sample: lr and wd are given; "
@@ -263,7 +281,7 @@ def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Seq
 
 
 def _interleave(points: Sequence[Sequence[Any]]) -> Iterator[list[tuple[int, Any]]]:
-    for rank in range(max(map(len, points))):
+    for rank in range(max(map(len, points), default=0)):
         yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,25 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import parse_trial, to_dict
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, is_claimed, read_manifest, read_record, read_records, trial_directory
-from stability.sweep import cost
+from stability.mirror import check_storage
+from stability.records import ENDED, read_manifest, read_record, trial_directory, trial_id
+from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
+from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
+from stability.sweep.optuna_bridge import Mirror
 from stability.sweep.overrides import parse
-from stability.sweep.plan import Plan, Trial, describe, make_plan
+from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
 from stability.sweep.worker import TrialTask
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
-
-# A trial that fails is tried again once; one that had failed before the command, once.
-ATTEMPTS = 2
-# A trial that leaves no record so often (its launcher dies) is given up.
-LAUNCHES = 3
-# How often trials that another command runs are looked at.
-POLL_SECONDS = 1.0
 
 
 class TrialsFailed(StudyError):
@@ -56,27 +50,43 @@ class StudySweeper:
         directory = study_directory(plan)
         command = self._command(arguments, plan)
         # What can be refused without a look at the data is refused first.
-        grow(read_manifest(directory), build(plan, command, None))
+        standing = read_manifest(directory)
+        grow(standing, build(plan, command, None))
+        check_storage(plan.config.optuna.storage)
+        if plan.sampler == TPE:
+            plan = rounds.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
                 return self._show(plan, directory, stack)
-            missing = [trial for trial in plan.trials if _attempts_left(directory, trial.id)]
-            launcher = self._launcher(plan, stack) if missing else None
+            missing = [trial for trial in plan.trials if attempts_left(directory, trial.id)]
+            is_open = len(plan.trials) < plan.planned
+            launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
                 self._try_cells(launcher, plan, directory, missing)
-            manifest = settle(directory, build(plan, command, _fingerprints(plan)))
+            settle(directory, build(plan, command, _fingerprints(plan)))
             if launcher is not None:
-                tasks = self._tasks(plan, directory, manifest)
-                _Run(launcher, directory, tasks, planned=len(manifest["trials"])).until_nothing_is_missing()
+                stack.enter_context(Mirror(directory, plan.config.optuna.storage))
+                plan = self._run(launcher, plan, directory)
         records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
         return _report(plan, directory, records)
 
+    def _run(self, launcher: Any, plan: Plan, directory: Path) -> Plan:
+        """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
+        loop = Loop(launcher, directory)
+        if plan.sampler != TPE:
+            manifest = read_manifest(directory) or {}
+            loop.run(self._tasks(plan, directory, manifest), len(manifest["trials"]))
+            return plan
+        for grown, manifest in rounds.rounds(plan, directory, _layout(plan).size):
+            plan = grown
+            loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest["trials"])))
+        return plan
+
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, dict[str, Any]]:
         """Print what would run, timed first where that is asked for; returns no records."""
         if plan.config.plan == "measure":
-            first = {trial.cell: trial for trial in reversed(plan.trials)}
-            tasks = [self._task(plan, directory, first[cell.index], cell.factors) for cell in plan.cells]
+            tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
             measure = launcher.measure_cells if hasattr(launcher, "measure_cells") else _measure_here
             cost.keep_measured(plan, measure(tasks), _layout(plan))
@@ -111,17 +121,17 @@ class StudySweeper:
                 flags += ["--config-dir", source.path]
         if self._config.hydra.job.config_name != "config":
             flags += ["--config-name", self._config.hydra.job.config_name]
-        several = ["-m"] if len(plan.trials) > 1 else []
+        several = ["-m"] if plan.planned > 1 else []
         overrides = (*self._config.hydra.overrides.hydra, *arguments)
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
     def _try_cells(self, launcher: Any, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
         """Try the first batch of every cell none of whose trials has ended, before anything is written."""
-        ended = {trial.cell for trial in plan.trials if _status(directory, trial.id) in ENDED}
-        first = {trial.cell: trial for trial in reversed(missing) if trial.cell not in ended}
-        cells = {index: cell.factors for index, cell in enumerate(plan.cells)}
-        tasks = [self._task(plan, directory, first[index], cells[index]) for index in sorted(first)]
+        ended = {trial.cell for trial in plan.trials if status(directory, trial.id) in ENDED}
+        first = {trial.cell: trial for trial in reversed(missing)}
+        cells = [cell for cell in plan.cells if cell.index not in ended]
+        tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
         if hasattr(launcher, "try_cells"):
             launcher.try_cells(tasks)
         else:
@@ -150,6 +160,12 @@ class StudySweeper:
             overrides=(*plan.cells[trial.cell].overrides, *point, *place),
             hydra=hydra,
         )
+
+
+def _any_point(cell: Cell) -> Trial:
+    """Return a trial of a cell at the point that its configuration has."""
+    config = cell.config
+    return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
 
 
 def _quoted(text: str) -> str:
@@ -196,74 +212,6 @@ def _fingerprints(plan: Plan) -> list[str]:
     return [known[repr(cell.config.data)] for cell in plan.cells]
 
 
-def _status(directory: Path, identifier: str) -> str | None:
-    record = read_record(trial_directory(directory, identifier))
-    return record["status"] if record else None
-
-
-def _attempts(record: Mapping[str, Any] | None) -> int:
-    return int(record["provenance"].get("attempts", 1)) if record else 0
-
-
-def _attempts_left(directory: Path, identifier: str) -> int:
-    """Return how many attempts at a trial this command has: none where it has ended, one where it had failed."""
-    status = _status(directory, identifier)
-    if status in ENDED:
-        return 0
-    return ATTEMPTS if status is None else 1
-
-
-class _Run:
-    """The loop of one command over its tasks: launch what nobody has claimed while something is missing."""
-
-    def __init__(self, launcher: Any, directory: Path, tasks: Sequence[TrialTask], *, planned: int) -> None:
-        self._launcher, self._planned = launcher, planned
-        self._tasks = {task.id: task for task in tasks}
-        records = read_records(directory)
-        self._limit = {task.id: _attempts(records.get(task.id)) + _attempts_left(directory, task.id) for task in tasks}
-        self._launched: Counter[tuple[str, int]] = Counter()
-
-    def until_nothing_is_missing(self) -> None:
-        """Launch until every trial has ended or used up its attempts, by whoever's hand."""
-        while missing := self._missing():
-            free = [task for task in missing if not is_claimed(task.directory)]
-            if free:
-                self._launch(free)
-            else:
-                time.sleep(POLL_SECONDS)
-
-    def _missing(self) -> list[TrialTask]:
-        from dataclasses import replace
-
-        missing = []
-        for task in self._tasks.values():
-            record = read_record(task.directory)
-            attempts = _attempts(record)
-            if record is not None and (record["status"] in ENDED or attempts >= self._limit[task.id]):
-                continue
-            if self._launched[task.id, attempts] < LAUNCHES:
-                missing.append(replace(task, attempt=attempts + 1))
-        return missing
-
-    def _launch(self, tasks: Sequence[TrialTask]) -> None:
-        """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""
-        for task in tasks:
-            self._launched[task.id, task.attempt - 1] += 1
-        if hasattr(self._launcher, "launch_trials"):
-            self._launcher.launch_trials(tasks, planned=self._planned)
-            return
-        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
-        try:
-            self._launcher.launch(jobs, initial_job_idx=0)
-        except (StudyError, UserError):
-            raise
-        except Exception as error:
-            # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
-            print(
-                f"the launcher broke off ({type(error).__name__}); what is missing is launched again", file=sys.stderr
-            )
-
-
 def _records(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
     found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.trials)
     return {identifier: record for identifier, record in found if record is not None}
@@ -272,9 +220,9 @@ def _records(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
 def _report(plan: Plan, directory: Path, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
     counts = Counter(record["status"] for record in records.values())
-    counts["failed"] += len(plan.trials) - len(records)
+    counts["failed"] += plan.planned - len(records)
     words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
-    total = len(plan.trials)
+    total = plan.planned
     print(f"{total} trial{'s' * (total > 1)} of {plan.study}: {words}")
     print(f"results: {directory}")
     failed = [trial.id for trial in plan.trials if records.get(trial.id, {"status": "failed"})["status"] == "failed"]
@@ -283,6 +231,6 @@ def _report(plan: Plan, directory: Path, records: dict[str, dict[str, Any]]) -> 
         print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")
     else:
         print(f"next:    python -m analysis.edf {where}")
-    if failed:
-        raise TrialsFailed(f"{len(failed)} of {total} trials failed; say the command again to try each once more")
+    if counts["failed"]:
+        raise TrialsFailed(f"{counts['failed']} of {total} trials failed; say the command again to try each once more")
     return records

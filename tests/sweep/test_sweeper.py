@@ -11,7 +11,7 @@ import pytest
 
 from stability.errors import StudyError, UserError
 from stability.records import claim, read_manifest, read_records
-from stability.sweep.sweeper import LAUNCHES
+from stability.sweep.loop import LAUNCHES
 
 STUDY = ("-m", "optimizer=adamw,sgd", "samples=3", "study=x")
 

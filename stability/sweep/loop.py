@@ -1,0 +1,93 @@
+"""The loop of one command over its trials: while something is missing, launch what nobody has claimed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stability.errors import StudyError, UserError
+from stability.records import ENDED, is_claimed, read_record, trial_directory
+from stability.sweep.worker import TrialTask
+
+# A trial that fails is tried again once; one that had failed before the command, once.
+ATTEMPTS = 2
+# A trial that leaves no record so often (its launcher dies) is given up.
+LAUNCHES = 3
+# How often trials that another command runs are looked at.
+POLL_SECONDS = 1.0
+
+
+def status(directory: Path, identifier: str) -> str | None:
+    """Return how a trial of the study in `directory` has ended, or None."""
+    record = read_record(trial_directory(directory, identifier))
+    return record["status"] if record else None
+
+
+def attempts_left(directory: Path, identifier: str) -> int:
+    """Return how many attempts at a trial a command has: none where it has ended, one where it had failed."""
+    found = status(directory, identifier)
+    if found in ENDED:
+        return 0
+    return ATTEMPTS if found is None else 1
+
+
+def _attempts(record: Mapping[str, Any] | None) -> int:
+    return int(record["provenance"].get("attempts", 1)) if record else 0
+
+
+class Loop:
+    """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
+
+    def __init__(self, launcher: Any, directory: Path) -> None:
+        self._launcher, self._directory = launcher, directory
+        self._limits: dict[str, int] = {}
+        self._launched: Counter[tuple[str, int]] = Counter()
+
+    def run(self, tasks: Sequence[TrialTask], planned: int) -> None:
+        """Launch until every trial of `tasks` has ended or used up its attempts, by whoever's hand.
+
+        `planned`: how many trials the study has in all, for the display.
+        """
+        for task in tasks:
+            if task.id not in self._limits:
+                attempts = _attempts(read_record(task.directory))
+                self._limits[task.id] = attempts + attempts_left(self._directory, task.id)
+        while missing := self._missing(tasks):
+            free = [task for task in missing if not is_claimed(task.directory)]
+            if free:
+                self._launch(free, planned)
+            else:
+                time.sleep(POLL_SECONDS)
+
+    def _missing(self, tasks: Sequence[TrialTask]) -> list[TrialTask]:
+        missing = []
+        for task in tasks:
+            record = read_record(task.directory)
+            attempts = _attempts(record)
+            if record is not None and (record["status"] in ENDED or attempts >= self._limits[task.id]):
+                continue
+            if self._launched[task.id, attempts] < LAUNCHES:
+                missing.append(replace(task, attempt=attempts + 1))
+        return missing
+
+    def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
+        """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""
+        for task in tasks:
+            self._launched[task.id, task.attempt - 1] += 1
+        if hasattr(self._launcher, "launch_trials"):
+            self._launcher.launch_trials(tasks, planned=planned)
+            return
+        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
+        try:
+            self._launcher.launch(jobs, initial_job_idx=0)
+        except (StudyError, UserError):
+            raise
+        except Exception as error:
+            # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
+            words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            print(f"the launcher broke off ({words}); what is missing is launched again", file=sys.stderr)
