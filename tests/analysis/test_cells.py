@@ -66,9 +66,11 @@ def test_a_draw_tried_at_listed_values_is_a_point_at_each_and_no_independent_dra
 
 
 def test_points_of_a_grid_are_paired_by_their_values(tmp_path: Path) -> None:
-    # A grid that has grown numbers its new points from the start again.
+    # A grid that has grown numbers its new points from the start again, in one cell otherwise than in another.
     points = [{"number": number, "lr": lr, "wd": 0.1, "seed": 0} for number, lr in ((0, 1e-3), (1, 1e-1), (1, 1e-2))]
     grid = manifest_of(points, {"lr": None, "wd": None}, samples=None, sampler={"name": "grid", "seed": 0})
+    for place, trial in enumerate(grid["trials"]):
+        trial["number"] = place
     write_manifest(tmp_path, grid)
     first, second = read_cells([tmp_path])[1]
     assert (first.plan, first.independent) == ("grid", False)
