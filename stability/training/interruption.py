@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ class Interruption:
     def __init__(self) -> None:
         self._callers: dict[int, Any] = {}
         self._pending: int | None = None
+        self._process = os.getpid()
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -53,7 +55,11 @@ class Interruption:
             self._pass_on(number, None)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        if self._pending is None:
+        if os.getpid() != self._process:
+            # A process forked to load data has no step to finish.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif self._pending is None:
             self._pending = number
         else:
             self._pass_on(number, frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -156,3 +157,18 @@ def test_a_signal_after_the_last_step_is_not_lost():
     with pytest.raises(KeyboardInterrupt), interruption:
         send(signal.SIGINT)()
     assert not interruption.is_pending
+
+
+def test_a_forked_process_ends_at_once():
+    ready, started = os.pipe()
+    with Interruption():
+        child = os.fork()
+        if child == 0:
+            os.write(started, b"!")
+            time.sleep(20)
+            os._exit(0)
+        os.read(ready, 1)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
