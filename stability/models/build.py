@@ -78,17 +78,21 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-                raise UserError(f"model._target_={path!r}: importing {name} failed: {error}") from error
+                raise UserError(f"model._target_={path!r}: importing {name} failed: {first_line(error)}") from error
             if module is None or (index < len(parts) - 1 and not hasattr(module, parts[index])):
                 raise UserError(
                     f"model._target_={path!r}: no module {name!r}{_nearest_module(module, parts[index])}"
                 ) from None
             return module, parts[index:]
         except Exception as error:
-            raise UserError(
-                f"model._target_={path!r}: importing {name} failed: {type(error).__name__}: {error}"
-            ) from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"model._target_={path!r}: importing {name} failed: {reason}") from error
     return module, []
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def _nearest_module(parent: Any, given: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest
+from stability.models.build import first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def timm_model(
             architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **arguments
         )
     except TypeError as error:
-        raise UserError(f"timm's {architecture}: {error}") from error
+        raise UserError(f"timm's {architecture}: {first_line(error)}") from error
 
 
 def regnet(
@@ -87,6 +88,6 @@ def _import_timm() -> Any:
         import timm
     except ImportError as error:
         raise UserError(
-            f"this model is built by timm, which cannot be imported ({error}): pip install 'stability[cnn]'"
+            f"this model is built by timm, which cannot be imported ({first_line(error)}): pip install 'stability[cnn]'"
         ) from error
     return timm
