@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from stability.config import RecipeConfig, ScheduleConfig, TrialConfig, parse_trial
@@ -82,7 +81,8 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return values
 
 
-def _choices(group: str) -> dict[str, Traversable]:
+def _choices(group: str) -> dict[str, Path]:
     """Return the YAML files of a group, by choice."""
-    entries = sorted((files("conf") / group).iterdir(), key=lambda entry: entry.name)
-    return {entry.name.removesuffix(".yaml"): entry for entry in entries if entry.name.endswith(".yaml")}
+    # Beside the package in a checkout and in an installation; not by import, which a user's own conf/ would answer.
+    folder = Path(__file__).resolve().parents[2] / "conf" / group
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -164,7 +164,9 @@ class StackModule(pl.LightningModule):
         def forward(images: Tensor) -> Tensor:
             self.boundary()
             with self.precision(images.device):
-                logits = self.stack(images)[[member.index for member in due]]
+                logits = self.stack(images)
+                if len(due) < len(self.members):
+                    logits = logits[[member.index for member in due]]
                 if averages:
                     logits = torch.cat([logits, self.stack.apply_states(list(averages.values()), images)])
             return logits

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stability.config import TrialConfig
@@ -16,6 +17,9 @@ from stability.errors import UserError, nearest, unknown
 OWN_KEYS = ("name", "search", "_target_")
 # Where lr and wd are given instead.
 INSTEAD = {"lr": "lr", "weight_decay": "wd", "params": None}
+# Whose fused update runs on every device. Measured on the tiny models and one core, fused takes a quarter of the time
+# of torch's default there (0.37 against 1.46 ms a step for AdamW, 0.14 against 0.46 ms for SGD), foreach two thirds.
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 # Ways of computing the same update: a user who names one has chosen.
 IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
 
@@ -99,9 +103,7 @@ def _arguments(config: TrialConfig, target: Callable[..., Any], path: str) -> di
             raise UserError(f"optimizer.{name} is not given with the optimizer{instead}")
         if name not in accepted and "**" not in accepted:
             raise unknown(f"argument of {path}", name, set(accepted) - set(INSTEAD) - {"**"})
-    # Measured on the tiny models: fused takes a quarter of the default's time on a CPU (0.4 against 1.5 ms for AdamW).
-    ours = target.__module__.partition(".")[0] == "torch" and "fused" in accepted
-    if ours and not any(name in given for name in IMPLEMENTATIONS):
+    if target in FUSED and not any(name in given for name in IMPLEMENTATIONS):
         given["fused"] = True
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 

@@ -22,7 +22,7 @@ from stability.errors import UserError
 from stability.models import build_model
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
-from stability.training.member import Member
+from stability.training.member import Member, Progress
 from stability.training.module import BatchStream, OnEvent, StackModule
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack
@@ -99,16 +99,17 @@ def fit(module: StackModule, device: torch.device) -> None:
 
 
 def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
-    """Take one training batch forward and backward and one evaluation batch forward, updating nothing.
+    """Take one optimizer step and evaluate one batch on a model that is thrown away.
 
-    Raises what is wrong with the trial: data, shapes, optimizer, memory.
+    Raises what is wrong with the trial: data, shapes, optimizer, memory (the optimizer's own state included).
     """
     config = complete(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
     module = _module_alone(config, data, device)
     with own_chance(device):
-        module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device))
+        if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
+            module.update_members()
         module.stack.eval()
         with torch.no_grad():
             module.stack(_batch(module, next(iter(data.eval_batches())), device).images)
@@ -126,9 +127,10 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
         for step in range(steps + 2):
             if step == 2:
                 start = _now(device)
-            # A step that is not finite costs the same.
             module.compute_gradients(_batch(module, next(batches), device))
-            module.members[0].optimizer.step()
+            # A step that is not finite costs the same, and a schedule shorter than this has steps to measure too.
+            module.update_members()
+            module.members[0].progress = Progress()
         return (_now(device) - start) / steps
 
 

@@ -349,3 +349,16 @@ def test_a_mapping_is_completed_like_a_command_line(trial):
     ):
         with pytest.raises(UserError, match=message):
             complete(mistake)
+
+
+def test_measures_what_would_diverge_and_what_ends_sooner(trial):
+    assert measure(trial(optimizer={"name": "sgd"}, lr=1e30, epochs=1), steps=4) > 0
+
+
+def test_the_first_batch_tries_the_optimizer_too(trial, monkeypatch):
+    def broken(self: Any, closure: Any = None) -> None:
+        raise RuntimeError("no step")
+
+    monkeypatch.setattr(torch.optim.RMSprop, "step", broken)
+    with pytest.raises(RuntimeError, match="no step"):
+        try_first_batch(trial(optimizer={"_target_": "torch.optim.RMSprop"}))
