@@ -185,14 +185,15 @@ def frozen_trial(trial: Mapping[str, Any], record: Mapping[str, Any], distributi
 
     states = {"completed": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
     status, result, provenance = record["status"], record["result"], record["provenance"]
+    complete = _local(provenance.get("end")) or datetime.now()
     told = {"diverged_step": result.get("diverged_step"), "exception": result.get("exception")}
     return optuna.trial.FrozenTrial(
         number=-1,
         trial_id=-1,
         state=optuna.trial.TrialState[states[status]],
         value=result["top1_error"] if status == "completed" else None,
-        datetime_start=_local(provenance.get("start")),
-        datetime_complete=_local(provenance.get("end")) or datetime.now(),
+        datetime_start=_local(provenance.get("start")) or complete,
+        datetime_complete=complete,
         params={name: trial[name] for name in distributions},
         distributions=dict(distributions),
         user_attrs={

@@ -1,0 +1,54 @@
+"""Make the Optuna storage of a study again from its records, whole, for optuna-dashboard.
+
+    python -m analysis.optuna runs/quick                                    runs/quick/optuna.journal
+    python -m analysis.optuna runs --storage sqlite:///studies.db           all studies of a folder, in a database
+    optuna-dashboard runs/quick/optuna.journal                              opens it
+
+One Optuna study per cell. Saying it again, or while the study runs, does no harm: the storage is never read back.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.command import Parser, run
+from analysis.status import study_folders
+from stability.errors import UserError
+from stability.mirror import JOURNAL, OFF, check_storage, rebuild
+
+PROGRAM = "analysis.optuna"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Raises UserError before anything is written."""
+    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser.add_argument(
+        "--storage", metavar="URL", help=f"an RDB URL, as sqlite:///studies.db; default: {JOURNAL} in a study's folder"
+    )
+    options = parser.parse(arguments)
+    if options.storage == OFF:
+        raise UserError(f"--storage {OFF} makes nothing; accepted: an RDB URL, as sqlite:///studies.db")
+    check_storage(options.storage)
+    folders = list(dict.fromkeys(folder for path in options.runs for folder in study_folders(path)))
+    for folder in folders:
+        target = options.storage or str(folder / JOURNAL)
+        try:
+            count = rebuild(folder, options.storage)
+        except UserError:
+            raise
+        except Exception as error:
+            # A database's drivers raise what they like; whatever it is, its first line says most.
+            words = (str(error).splitlines() or [""])[0]
+            print(f"{PROGRAM}: {target}: {type(error).__name__}: {words}", file=sys.stderr)
+            return 1
+        print(f"{folder}: {count} ended trials written to {target}")
+    print(f"next: optuna-dashboard {shlex.quote(options.storage or str(folders[0] / JOURNAL))}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(PROGRAM, main)

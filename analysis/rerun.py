@@ -1,0 +1,131 @@
+"""The command that trains one planned trial again, alone: what its configuration says beyond the chosen groups."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stability.config import TrialConfig, to_dict
+
+GROUPS = ("model", "optimizer", "data", "recipe", "schedule")
+POINT = ("lr", "wd", "seed")
+# What decides no result and is not repeated: where points are drawn from, and how a trial survives.
+LEFT_OUT = ("model.family", "optimizer.search", "training")
+# Words that Hydra would read as something else than the text they are.
+NO_TEXT = re.compile(r"(?i)null|true|false|[+-]?(inf|nan|\d.*|\.\d.*)")
+TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+
+
+def rerun_command(
+    manifest: Mapping[str, Any], trial: Mapping[str, Any], record: Mapping[str, Any] | None = None
+) -> str:
+    """Return a command line that composes to `trial`'s id, whatever the study's own command and sweep file were.
+
+    With the trial's `record` it asks for as many CPU threads, whose number decides how sums are rounded.
+    """
+    cell = manifest["cells"][trial["cell"]]
+    flags = _flags(str(manifest.get("command", "")))
+    folders = [Path(value) for name, value in flags if name == "--config-dir"]
+    overrides = [*_choices(cell), *_differences(cell, folders), *(f"{name}={trial[name]!r}" for name in POINT)]
+    threads = record["provenance"].get("threads") if record else None
+    overrides += [f"pool.threads={threads}"] if threads else []
+    words = [word for flag in flags for word in flag]
+    return shlex.join(["python", "-m", "stability.run", *words, *overrides])
+
+
+def _flags(command: str) -> list[tuple[str, str]]:
+    """Return those flags of a study's command that say where configurations lie."""
+    words = shlex.split(command)
+    accepted = ("--config-dir", "--config-name", "--config-path")
+    return [(word, words[place + 1]) for place, word in enumerate(words[:-1]) if word in accepted]
+
+
+def _chosen(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Return the choice of each group; where the manifest keeps none, by the name in the configuration."""
+    choices = cell.get("choices") or {}
+    return {group: str(choices.get(group) or cell["config"][group].get("name")) for group in GROUPS}
+
+
+def _choices(cell: Mapping[str, Any]) -> Iterator[str]:
+    defaults = {group: name for entry in _conf("config").get("defaults", []) for group, name in _items(entry)}
+    for group, choice in _chosen(cell).items():
+        if group in ("model", "optimizer") or choice != defaults.get(group):
+            yield f"{group}={choice}"
+
+
+def _items(entry: Any) -> list[tuple[str, Any]]:
+    return list(entry.items()) if isinstance(entry, Mapping) else []
+
+
+def _differences(cell: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
+    """Yield an override for every key whose value is not what the chosen configuration files give."""
+    config = cell["config"]
+    given = _flat(
+        {**_conf("config"), **{group: _conf(f"{group}/{one}", folders) for group, one in _chosen(cell).items()}}
+    )
+    defaults = _flat(to_dict(TrialConfig()))
+    wanted = _flat(config)
+    for key, value in wanted.items():
+        if key in POINT or key.startswith(LEFT_OUT):
+            continue
+        if key in given and given[key] != value and not _refers_to(given[key], wanted, value):
+            yield f"{key}={_written(value)}"
+        elif key not in given and (key not in defaults or defaults[key] != value):
+            yield f"++{key}={_written(value)}"
+    for key in given:
+        if key.split(".")[0] in GROUPS and key not in wanted and not key.startswith(LEFT_OUT):
+            yield f"~{key}"
+
+
+def _refers_to(written: Any, wanted: Mapping[str, Any], value: Any) -> bool:
+    """Tell whether what a file says is a reference to another key that has this value."""
+    key = re.fullmatch(r"\$\{([\w.]+)\}", str(written))
+    return key is not None and wanted.get(key[1]) == value
+
+
+def _conf(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return a configuration file as it is written; empty where it cannot be found or read: then all is said."""
+    import yaml
+
+    import conf
+
+    for folder in (*folders, Path(str(conf.__file__)).parent):
+        try:
+            values = yaml.safe_load((folder / f"{name}.yaml").read_text())
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        return values if isinstance(values, dict) else {}
+    return {}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested groups by dotted keys; an empty group is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _written(value: Any) -> str:
+    """Return a value as Hydra's command line reads it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if not isinstance(value, str):
+        return repr(value)
+    if TEXT.fullmatch(value) and not NO_TEXT.fullmatch(value):
+        return value
+    # Within quotes a backslash is itself, but before a quote, where each takes another.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
+    return f"'{escaped}'"

@@ -1,0 +1,178 @@
+"""The status of a study: every planned trial is counted once, what is missing is said, nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from analysis.status import STATES, main, read_study, time_left
+from stability.errors import UserError
+from stability.records import MANIFEST, RECORD, claim, read_manifest, read_records, trial_directory
+
+MakeStudy = Callable[..., Path]
+
+
+def counted(folder: Path) -> dict[str, int]:
+    return read_study(folder).counts()
+
+
+def forget(folder: Path, number: int) -> None:
+    """Take away the records of all trials of this number, as if they had never ended."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    for trial in manifest["trials"]:
+        if trial["number"] == number:
+            (trial_directory(folder, trial["id"]) / RECORD).unlink()
+
+
+def fail(record: dict[str, Any], number: int) -> dict[str, Any]:
+    if record["seed"] == number:
+        record["status"] = "failed"
+        record["result"] = record["result"] | {"top1_error": None, "exception": "Traceback\nOSError: disk on fire\n"}
+    return record
+
+
+def test_a_complete_study(study: MakeStudy, capsys: Any) -> None:
+    folder = study("quick")
+    assert main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    diverged = sum(record["status"] == "diverged" for record in read_records(folder).values())
+    assert 0 < diverged < 64
+    assert f"quick: complete: all 64 trials have ended ({64 - diverged} completed, {diverged} diverged)" in printed
+    assert "PARTIAL" not in printed
+    assert "time left" not in printed
+    assert printed.rstrip().endswith(f"next: python -m analysis.edf {folder}")
+
+
+def test_every_trial_is_counted_once(study: MakeStudy, capsys: Any) -> None:
+    folder = study("quick", change=lambda record: fail(record, 3))
+    forget(folder, 0)
+    forget(folder, 1)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    numbers = {trial["id"]: trial["number"] for trial in manifest["trials"]}
+    running = [key for key, number in numbers.items() if number == 1][:2]
+    retried = next(key for key, number in numbers.items() if number == 3)
+    ended = next(key for key, number in numbers.items() if number == 5)
+    claims = [claim(trial_directory(folder, key)) for key in (*running, retried, ended)]
+    assert all(claims)
+    counts = counted(folder)
+    assert (counts["planned"], counts["failed"], counts["running"], counts["missing"]) == (64, 3, 3, 6)
+    assert sum(counts[state] for state in STATES) == 64
+    cells = [read_study(folder).counts(cell) for cell in range(4)]
+    assert {name: sum(cell[name] for cell in cells) for name in counts} == counts
+    assert main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "PARTIAL: 52 of 64 trials have ended" in printed
+    assert "3 running, 3 failed, 6 missing" in printed
+    assert "wait, or" in printed
+    for one in claims:
+        assert one is not None
+        one.release()
+    assert main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 failed, 8 missing" in printed
+    assert printed.count("OSError: disk on fire") == 4
+    assert f"python -m analysis.trial {folder} {retried}" in printed
+    assert (
+        "next: python -m stability.run -m sweeps=quick   (trains what is missing and tries what failed once" in printed
+    )
+
+
+def test_time_left_follows_from_what_has_ended(study: MakeStudy) -> None:
+    folder = study("quick")
+    assert counted(folder)["missing"] == 0
+    for number in range(8):
+        forget(folder, number)
+    # 32 trials of 3.5 s are missing.
+    assert time_left(read_study(folder)) == "nobody is at work; 2 min of training are missing"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    keys = [trial["id"] for trial in manifest["trials"] if trial["number"] == 0]
+    claims = [claim(trial_directory(folder, key)) for key in keys]
+    # 28 to come and 4 halfway, four at a time.
+    assert time_left(read_study(folder)) == "about 26 s, 4 at a time"
+    for one in claims:
+        assert one is not None
+        one.release()
+    for number in range(16):
+        if number >= 8:
+            forget(folder, number)
+    assert time_left(read_study(folder)).startswith("not known: nothing has ended yet in 4 of 4 cells")
+
+
+def test_points_that_tpe_has_yet_to_choose_are_missing(study: MakeStudy) -> None:
+    folder = study("tuned", sampler="tpe", samples=16)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    manifest["trials"] = [trial for trial in manifest["trials"] if trial["number"] < 4]
+    (folder / MANIFEST).write_text(yaml.safe_dump(manifest))
+    counts = counted(folder)
+    assert (counts["planned"], counts["missing"]) == (64, 48)
+
+
+def test_many_failures_are_counted_not_listed(study: MakeStudy, capsys: Any) -> None:
+    folder = study("quick", change=lambda record: fail(record, record["seed"]))
+    main([str(folder)])
+    printed = capsys.readouterr().out
+    assert printed.count("OSError: disk on fire") == 10
+    assert "and 54 more" in printed
+
+
+def test_all_studies_of_a_folder(study: MakeStudy, capsys: Any) -> None:
+    one, _ = study("one"), study("two")
+    assert main([str(one.parent), str(one)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("complete: all 64") == 2
+
+
+def test_mistakes_are_told_in_a_line(study: MakeStudy, tmp_path: Path, capsys: Any) -> None:
+    folder = study("quick")
+    with pytest.raises(UserError, match="did you mean"):
+        main([str(folder.with_name("quik"))])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no study"):
+        main([str(tmp_path / "empty")])
+    with pytest.raises(UserError, match="--all"):
+        main([str(folder), "--all"])
+    next(folder.glob(f"trials/*/{RECORD}")).write_text("{")
+    with pytest.raises(UserError, match="move it away"):
+        main([str(folder)])
+
+
+def test_status_is_told_within_a_second_and_changes_nothing(study: MakeStudy) -> None:
+    rows = [{"epoch": n, "loss": 1.0, "top1_error": 50.0, "gradient_norm": 1.0, "lr": 1e-3} for n in range(1, 51)]
+
+    def grow(record: dict[str, Any]) -> dict[str, Any]:
+        record["result"]["curve"] = rows
+        return record
+
+    folder = study("quick", change=grow)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    command = [sys.executable, "-X", "importtime", "-m", "analysis.status", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"numpy", "pandas", "torch", "matplotlib", "omegaconf", "hydra", "optuna", "wandb"}
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "analysis.status", str(folder)], capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(study: MakeStudy) -> None:
+    folder = study("quick")
+    command = f"{sys.executable} -m analysis.status {folder} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("quick: complete")
+    assert not done.stderr
