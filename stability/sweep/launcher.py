@@ -43,16 +43,16 @@ class PoolLauncher:
             configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         return results
 
+    def warm_up(self, trials: int) -> None:
+        """Start the processes that so many trials will need, so that they import while the caller prepares."""
+        self._pool().pool.warm_up(trials)
+
     def try_cells(self, tasks: Sequence[TrialTask]) -> None:
         """Try the first batch of each task's cell in the pool; writes nothing.
 
         Raises UserError naming the cell that cannot be trained, and how many others cannot.
         """
-        if not tasks:
-            # Whoever asks is about to launch: the imports of a process can begin.
-            self._pool(tasks).pool.warm_up(1)
-            return
-        problems = self._pool(tasks).first_batches(tasks)
+        problems = self._pool().first_batches(tasks)
         wrong = [(task, text) for task, text in zip(tasks, problems, strict=True) if text is not None]
         if wrong:
             task, text = wrong[0]
@@ -61,7 +61,7 @@ class PoolLauncher:
 
     def measure_cells(self, tasks: Sequence[TrialTask]) -> list[float]:
         """Return the seconds of an optimizer step of each task's cell, measured with all processes at work."""
-        return self._pool(tasks).measure(tasks)
+        return self._pool().measure(tasks)
 
     def launch_trials(
         self, tasks: Sequence[TrialTask], *, planned: int | None = None, on_record: OnRecord | None = None
@@ -76,7 +76,7 @@ class PoolLauncher:
         standing = _standing(tasks)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
-        return self._pool(tasks).run(tasks, planned=planned, standing=standing, on_record=on_record)
+        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record)
 
     def close(self) -> None:
         """End the pool's processes. They end with this process in any case."""
@@ -84,12 +84,12 @@ class PoolLauncher:
             self._runner.close()
             self._runner = None
 
-    def _pool(self, tasks: Sequence[TrialTask]) -> TrialRunner:
+    def _pool(self) -> TrialRunner:
         from omegaconf import OmegaConf
 
         if self._runner is None:
             pool: Mapping[str, Any] = self._config.get("pool") or {}
-            wants_gpu = any(task.config["device"] != "cpu" for task in tasks)
+            wants_gpu = self._config.get("device") != "cpu"
             layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu)
             variables: Any = OmegaConf.to_container(self._config.hydra.job.env_set, resolve=True)
             self._runner = TrialRunner(layout, {name: str(value) for name, value in variables.items()})

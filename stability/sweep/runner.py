@@ -117,8 +117,10 @@ class TrialRunner:
             try:
                 yield
             except BaseException as error:
-                if isinstance(error, (KeyboardInterrupt, SystemExit)) and self.pool.running:
-                    self.progress.say("stopping: running trials write their checkpoints (Ctrl-C again: at once)")
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    are_training = any(job.kind == "trial" for job in self.pool.running)
+                    what = "running trials write their checkpoints" if are_training else "nothing is being trained"
+                    self.progress.say(f"stopping: {what} (Ctrl-C again: at once)")
                 try:
                     self.pool.kill()
                 finally:

@@ -1,0 +1,191 @@
+"""Whole commands, cut off: by SIGKILL at random moments, by Ctrl-C and SIGTERM, and two of them on one study."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stability.records import is_claimed, read_records
+
+# Two cells of three points: about ten seconds of training on one core.
+STUDY = (
+    *("-m", "model=vitp_tiny,vitc_tiny", "model.blocks=1", "lr=1e-3,3e-3,1e-2", "epochs=6", "data.train_size=640"),
+    *("study=killed", "training.checkpoint_seconds=0.1", "pool.size=2"),
+)
+KILLS = 9
+
+
+class Command:
+    """`python -m stability.run` in a folder, as a process group of its own; its output is kept."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "HYDRA_FULL_ERROR": "0"}
+        with open(folder / "output.txt", "ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stability.run", *arguments],
+                cwd=folder,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self._folder = folder
+
+    @property
+    def output(self) -> str:
+        return (self._folder / "output.txt").read_text()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def family(self) -> list[int]:
+        """The command's process and its workers'."""
+        lines = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = [tuple(map(int, line.split())) for line in lines.splitlines()]
+        return [self._process.pid, *(pid for pid, parent in pairs if parent == self._process.pid)]
+
+    def kill(self, chance: random.Random) -> None:
+        """Kill the command and all its workers with SIGKILL, in any order."""
+        family = self.family()
+        chance.shuffle(family)
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def signal(self, number: int) -> int:
+        """Send a signal to the process group, as a terminal does; return the exit code."""
+        os.killpg(self._process.pid, number)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self._process.wait(timeout=300)
+
+
+def logs(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.glob("runs/*/trials/*/log.txt")}
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is such a process, zombies included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for_training(command: Command, folder: Path) -> None:
+    """Wait until a command trains: until a log has an epoch more than now."""
+    before = logs(folder)
+    while not command.has_ended:
+        now = logs(folder)
+        if any(": training loss" in text[len(before.get(path, "")) :] for path, text in now.items()):
+            return
+        time.sleep(0.02)
+
+
+def results(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Return what must be equal in two studies of one plan: status and result of every trial."""
+    records = read_records(next((folder / "runs").iterdir()))
+    return {name: (record["status"], record["result"]) for name, record in records.items()}
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_random_moments_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    chance = random.Random(20)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    in_training = 0
+    for kill in range(KILLS):
+        command = Command(killed, STUDY)
+        if kill % 3 == 0:
+            # While it composes, writes its manifest, imports.
+            time.sleep(chance.uniform(0.2, 3.0))
+        else:
+            wait_for_training(command, killed)
+            in_training += not command.has_ended
+            time.sleep(chance.uniform(0.0, 0.5))
+        command.kill(chance)
+    assert in_training >= KILLS // 2, "the study is too short to be killed so often"
+
+    assert Command(killed, STUDY).wait() == 0
+    assert Command(whole, STUDY).wait() == 0
+    assert len(results(whole)) == 6
+    assert results(killed) == results(whole)
+
+    # What was killed was continued, and nothing is left of it.
+    texts = "".join(logs(killed).values())
+    assert texts.count("attempt ") > 6
+    assert "continues from its checkpoint" in texts
+    for folder in (killed / "runs" / "killed").glob("trials/*"):
+        assert sorted(os.listdir(folder)) == [".hydra", "log.txt", "record.json"]
+    assert "Traceback" not in (killed / "output.txt").read_text()
+
+
+def plain_study(name: str, points: int, **options: Any) -> list[str]:
+    """A study of a trivial model that sleeps: its length does not depend on the machine."""
+    seeds = ",".join(map(str, range(points)))
+    target = ["model._target_=misbehaving_models.Plain", f"+model.sleep={options.pop('sleep', 0.02)}"]
+    keys = [f"{key}={value}" for key, value in options.items()]
+    return ["-m", *target, f"seed={seeds}", "data.train_size=256", "data.eval_size=100", f"study={name}", *keys]
+
+
+@pytest.mark.slow
+def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) -> None:
+    study = plain_study("signalled", points=2, epochs=40, **{"pool.size": 2})
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        command = Command(tmp_path, study)
+        wait_for_training(command, tmp_path)
+        family = command.family()
+        assert len(family) == 3
+        assert command.signal(number) == code
+        assert not any(map(is_running, family))
+        assert command.output.splitlines()[-1] == "Say the same command again to go on from here."
+        trials = list((tmp_path / "runs" / "signalled" / "trials").iterdir())
+        assert not any(map(is_claimed, trials))
+    assert Command(tmp_path, study).wait() == 0
+    assert "Traceback" not in command.output
+    assert len(logs(tmp_path)) == 2
+    assert "".join(logs(tmp_path).values()).count("continues from its checkpoint") >= 2
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_study_and_one_takes_over_from_the_other(tmp_path: Path) -> None:
+    study = plain_study("shared", points=10, epochs=8, **{"pool.size": 1})
+    first, second = Command(tmp_path, study), Command(tmp_path, study)
+    while (
+        len({line.split()[6] for text in logs(tmp_path).values() for line in text.splitlines() if "attempt" in line})
+        < 2
+    ):
+        assert not first.has_ended
+        assert not second.has_ended
+        time.sleep(0.05)
+    first.kill(random.Random(0))
+    assert second.wait() == 0
+    records = read_records(tmp_path / "runs" / "shared")
+    assert len(records) == 10
+    assert {record["status"] for record in records.values()} == {"completed"}
+    # Only what the killed command was at was begun again.
+    starts = sorted(text.count("attempt ") for text in logs(tmp_path).values())
+    assert starts in ([1] * 9 + [2], [1] * 10)
+
+
+def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    command = Command(tmp_path, plain_study("nowhere", points=2))
+    assert command.wait() == 2
+    assert len(command.output.splitlines()) == 1
+    assert "is no folder" in command.output
