@@ -62,6 +62,8 @@ class StudySweeper:
             is_open = len(plan.trials) < plan.planned
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
+                if hasattr(launcher, "warm_up"):
+                    launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
             settle(directory, build(plan, command, _fingerprints(plan)))
             if launcher is not None:
@@ -147,8 +149,6 @@ class StudySweeper:
         hydra: Any = None
         if self._config.hydra.output_subdir is not None:
             hydra = OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
-        point = (f"lr={trial.lr!r}", f"wd={trial.wd!r}", f"seed={trial.seed}")
-        place = (f"study={plan.study}", f"runs={_quoted(plan.config.runs)}", "samples=null", "plan=false")
         return TrialTask(
             id=trial.id,
             study=plan.study,
@@ -157,9 +157,18 @@ class StudySweeper:
             config=to_dict(plan.config_of(trial)),
             logger=vars(plan.config.logger),
             threads=plan.config.pool.threads,
-            overrides=(*plan.cells[trial.cell].overrides, *point, *place),
+            overrides=_alone(plan, trial),
             hydra=hydra,
         )
+
+
+def _alone(plan: Plan, trial: Trial) -> tuple[str, ...]:
+    """Return the overrides that compose a trial by itself, within its study."""
+    settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
+    settled |= {"runs": _quoted(plan.config.runs), "samples": "null"}
+    cell = plan.cells[trial.cell].overrides
+    kept = [one for one in cell if one.partition("=")[0].lstrip("+~") not in (*settled, "plan")]
+    return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 
 
 def _any_point(cell: Cell) -> Trial:
