@@ -15,7 +15,8 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from stability.config import parse_study, parse_trial, to_dict
-    from stability.records import read_manifest, read_record, trial_id
+    from stability.records import failures, read_manifest, read_record, trial_id
+    from stability.sweep.pool import plan_layout
     from stability.sweep.worker import TrialTask, run_trial
 
     values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -34,8 +35,9 @@ def train_one(config: DictConfig) -> dict[str, Any]:
         study_directory=directory.parents[1],
         factors=manifest["cells"][cells[identifier]]["factors"],
         config=to_dict(trial),
-        attempt=1 + (record["provenance"].get("attempts", 1) if record else 0),
+        attempt=failures(record) + 1,
         logger=vars(study.logger),
-        threads=study.pool.threads,
+        # As in the pool: the number of threads may show in the last bit of a result.
+        threads=plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads,
     )
     return run_trial(task)
