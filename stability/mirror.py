@@ -53,6 +53,12 @@ def rebuild(directory: Path, storage: str | None) -> int:
     return Copy(directory, storage).update()
 
 
+def remove_half_written(directory: Path) -> None:
+    """Remove what a killed process left of a journal that it was writing."""
+    for path in directory.glob(f".{JOURNAL}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def _delete(directory: Path, storage: str) -> None:
     import optuna
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from stability.mirror import OFF, Copy, quiet
+from stability.mirror import OFF, Copy, quiet, remove_half_written
 from stability.records import ENDED
 from stability.sweep.sampling import DIGITS, log_scale, rounded, uniform
 
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 DIMENSIONS = ("lr", "wd")
 # TPE learns from so many points of a cell; they are those of the default sampler, equal in all cells.
 STARTUP = 10
-# How often the mirror looks for records, the share of the time that looking and writing may take, and how long the
-# end of a command waits for it.
+# How often the mirror looks for records, the share of a core that looking and writing may take, how long the end of a
+# command waits for it, and how long it leaves alone a storage that made trouble.
 POLL_SECONDS = 2.0
 MIRROR_SHARE = 0.02
 CLOSE_SECONDS = 10.0
@@ -165,11 +165,13 @@ class Mirror:
             self._warn("it is not done")
 
     def _run(self) -> None:
-        pause = 0.0
+        # The first look takes long, for it imports Optuna: that says nothing of the next.
+        pause = POLL_SECONDS if self._update() else RETRY_SECONDS
         while not self._stop.wait(pause):
-            start = time.monotonic()
+            start = time.thread_time()
             worked = self._update()
-            pause = max(POLL_SECONDS if worked else RETRY_SECONDS, (time.monotonic() - start) / MIRROR_SHARE)
+            spent = time.thread_time() - start
+            pause = min(max(POLL_SECONDS, spent / MIRROR_SHARE), RETRY_SECONDS) if worked else RETRY_SECONDS
         self._update()
         if self._lock is not None:
             self._lock.close()
@@ -178,7 +180,9 @@ class Mirror:
         """Copy what is new; tell whether that went well."""
         try:
             # One mirror at a time, which sees the records of every command on this study.
-            self._lock = self._lock or _lock(self._directory / LOCK)
+            if self._lock is None and (lock := _lock(self._directory / LOCK)):
+                self._lock = lock
+                remove_half_written(self._directory)
             if self._lock is not None:
                 self._copy = self._copy or Copy(self._directory, self._storage)
                 self._copy.update()

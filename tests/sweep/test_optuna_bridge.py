@@ -292,12 +292,15 @@ def test_a_journal_lock_left_by_a_killed_process_stalls_nothing(tmp_path: Path) 
         end(folder, record)
     (folder / f"{JOURNAL}.lock").symlink_to(folder / JOURNAL)
     (folder / JOURNAL).write_text('{"torn')
+    (folder / f".{JOURNAL}.0123abcd.tmp").write_text("half")
     start = time.monotonic()
     with Mirror(folder, None):
         pass
     assert time.monotonic() - start < 8.0
     assert all(json.loads(line) for line in (folder / JOURNAL).read_text().splitlines())
     assert len(copied(journal(folder))) == 12
+    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_no_mirror_where_none_is_asked_for(tmp_path: Path) -> None:
