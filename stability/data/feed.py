@@ -6,6 +6,7 @@ Both ways give the same batches; what fits in memory is read from there in both.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,7 @@ from stability.errors import UserError
 # Makes of a stored image one at the model's size, from a generator of its own.
 Stage = Callable[[Tensor, numpy.random.Generator], Tensor]
 Fed = Iterator[tuple[Tensor, Tensor]]
+MADE_AT_ONCE = 128
 
 
 class Feed(Protocol):
@@ -93,7 +95,7 @@ class FitStage:
 
 
 class Job(NamedTuple):
-    """A batch for a worker to make: the first image stands at `position` of `epoch`."""
+    """Images for a worker to make: the first stands at `position` of `epoch`."""
 
     epoch: int
     position: int
@@ -102,7 +104,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes batches of images one by one, each from the generator of its (data.seed, epoch, position)."""
+    """Makes images one by one, each from the generator of its (data.seed, epoch, position)."""
 
     images: Images
     stage: Stage
@@ -136,27 +138,30 @@ class Made:
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on. Raises UserError if one is broken."""
-        firsts = range(start * size, len(order), size)
-        jobs = [Job(epoch, first, order[first : first + size]) for first in firsts]
-        for job, pixels in zip(jobs, self._run(jobs), strict=True):
-            if isinstance(pixels, UserError):
-                raise pixels
-            labels = self._labels[job.indices]
-            yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+        batches = [_parts(epoch, first, order[first : first + size]) for first in range(start * size, len(order), size)]
+        made = self._run([job for parts in batches for job in parts])
+        for parts in batches:
+            pixels = torch.cat([self._to_device(next(made)) for _ in parts])
+            indices = numpy.concatenate([job.indices for job in parts])
+            yield pixels, self._labels[indices].to(self._device, non_blocking=True)
+
+    def _to_device(self, pixels: Tensor | UserError) -> Tensor:
+        if isinstance(pixels, UserError):
+            raise pixels
+        return pixels.to(self._device, non_blocking=True)
 
     def _run(self, jobs: list[Job]) -> Iterator[Tensor | UserError]:
         workers = _num_workers(self._workers)
         if not workers:
             yield from map(self._maker.__getitems__, jobs)
             return
-        # A stream that is read while another one is open gets workers of its own.
+        # A stream that is read while another one is open gets workers of its own; those of a stream that is left
+        # before its end go, with what they have made ahead.
         loader = self._idle.pop() if self._idle else self._loader(workers)
         assert isinstance(loader.batch_sampler, Jobs)
-        try:
-            loader.batch_sampler.jobs = jobs
-            yield from loader
-        finally:
-            self._idle.append(loader)
+        loader.batch_sampler.jobs = jobs
+        yield from loader
+        self._idle.append(loader)
 
     def _loader(self, workers: int) -> DataLoader[Any]:
         return DataLoader(
@@ -164,6 +169,7 @@ class Made:
             batch_sampler=Jobs(),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=_as_made,
+            worker_init_fn=_leave_signals_to_the_parent,
             persistent_workers=True,
             pin_memory=self._device.type == "cuda",
             # Of its own, so that starting the workers draws nothing from the global generator.
@@ -172,7 +178,7 @@ class Made:
 
 
 class Jobs:
-    """The batches of an epoch, told to a DataLoader that outlives it."""
+    """What is to be made in an epoch, told to a DataLoader that outlives it."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -186,6 +192,18 @@ class Jobs:
 
 def _as_made(batch: Any) -> Any:
     return batch
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and a forked worker has its parent's handlers: neither is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _parts(epoch: int, position: int, indices: numpy.ndarray) -> list[Job]:
+    """Divide a batch among workers, so that what they make ahead is a few hundred images, not a few batches."""
+    firsts = range(0, len(indices), MADE_AT_ONCE)
+    return [Job(epoch, position + first, indices[first : first + MADE_AT_ONCE]) for first in firsts]
 
 
 def _num_workers(asked: int | None) -> int:

@@ -32,12 +32,12 @@ def find(data: DataConfig) -> Found:
     train_folder, eval_folder = _splits(root, data)
     classes, train = _list(root, train_folder, data)
     if eval_folder is None:
-        return Found(train, None, None, classes, _fingerprint(train))
+        return Found(train, None, None, classes, _fingerprint(root, train))
     eval_classes, evaluation = _list(root, eval_folder, data)
     if eval_classes != classes:
         raise unequal_classes((str(root / train_folder), classes), (str(root / eval_folder), eval_classes))
     eval_split = "test" if eval_folder == "test" else "validation"
-    return Found(train, evaluation, eval_split, classes, _fingerprint(train, evaluation))
+    return Found(train, evaluation, eval_split, classes, _fingerprint(root, train, evaluation))
 
 
 def _splits(root: Path, data: DataConfig) -> tuple[str, str | None]:
@@ -102,11 +102,9 @@ def _images(folder: Path, prefix: str = "") -> Iterator[str]:
                 yield prefix + entry.name
 
 
-def _fingerprint(*splits: Images) -> str:
-    readers = [images.reader for images in splits]
-    files = []
-    for reader in readers:
-        assert isinstance(reader, FileReader)
-        files += [os.fsdecode(name) for name in reader.names]
-        root = reader.root
+def _fingerprint(root: Path, *splits: Images) -> str:
+    files: list[str] = []
+    for images in splits:
+        assert isinstance(images.reader, FileReader)
+        files += map(os.fsdecode, images.reader.names)
     return fingerprint(root, files)

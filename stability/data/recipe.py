@@ -1,8 +1,8 @@
 """What a recipe does to training images: image by image (crop, policy), then batch by batch (the rest, vectorised).
 
 The image stage is what cannot be vectorised: it runs on the CPU, in worker processes where there are any. The batch
-stage shifts, mirrors, normalises, erases and mixes on whatever device the images lie. Mirroring and shifting after a
-policy gives what mirroring before it gives: policies draw the sign of every geometric step symmetrically.
+stage shifts, mirrors, normalises, erases and mixes on whatever device the images lie. To mirror after a policy is as
+good as before it: policies draw the sign of every geometric step evenly.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from stability.data.images import fit, random_resized_crop
 from stability.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The same in grey: Rec. 601 luma of the means; the three deviations are nearly equal, so their mean.
-GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+# The same in grey: the luma (Rec. 601, as Pillow has it) of the means; of the deviations, nearly equal, the mean.
+GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 
 
 class Batch(NamedTuple):

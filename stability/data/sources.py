@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy
@@ -50,7 +50,8 @@ def load(data: DataConfig) -> Source:
     """
     if data.channels not in (1, 3):
         raise UserError(f"data.channels={data.channels}; accepted: 1 (grey), 3 (RGB)")
-    found = FINDERS[data.source](data)
+    # Configurations that only split, subsample or shuffle differently share what has been read.
+    found = _find(replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None))
     for name, images in (("training", found.train), ("evaluation", found.evaluation)):
         if images is not None:
             _check_labels(name, images, found.classes, data)
@@ -68,6 +69,14 @@ def fingerprint(data: DataConfig) -> str:
     Raises UserError that says in a line what is wrong with the data.
     """
     return load(data).fingerprint
+
+
+@lru_cache(maxsize=4)
+def _find(data: DataConfig) -> Found:
+    try:
+        return FINDERS[data.source](data)
+    except OSError as error:
+        raise UserError(f"the data cannot be read: {error}") from error
 
 
 def _digits(data: DataConfig) -> Found:

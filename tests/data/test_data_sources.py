@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from stability.config import DataConfig
 from stability.data import fingerprint
 from stability.data.sources import load
+from stability.data.splits import draw, hold_out
 from stability.errors import UserError
 
 DIGITS = DataConfig(channels=1)
@@ -91,6 +93,20 @@ def test_a_subset_has_every_class_in_its_share() -> None:
     assert set(source.train.rows) != set(other.train.rows)
     assert "accepted: 10 (one image of each class) to 1437" in refusal(replace(DIGITS, train_size=9))
     assert "data.eval_size=361" in refusal(replace(DIGITS, eval_size=361))
+
+
+def test_shares_follow_the_classes_sizes_and_leave_none_out() -> None:
+    labels = numpy.repeat([0, 1, 2, 3], [600, 300, 99, 1])
+    chance = numpy.random.default_rng(0)
+    for count in (4, 7, 101, 999, 1000):
+        chosen = draw(labels, count, chance)
+        assert len(set(chosen)) == len(chosen) == count
+        drawn = numpy.bincount(labels[chosen], minlength=4)
+        assert drawn.min() >= 1
+        assert numpy.abs(drawn - count * numpy.array([0.6, 0.3, 0.099, 0.001])).max() < 3
+    kept, held = hold_out(labels[:999], 0.01, ("a", "b", "c"), chance)
+    assert numpy.bincount(labels[held]).tolist() == [6, 3, 1]
+    assert sorted([*kept, *held]) == list(range(999))
 
 
 def test_a_holdout_comes_out_of_the_training_images() -> None:
@@ -270,6 +286,14 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     write_images(tmp_path / "loose", {"val": 2})
     assert "but no class folders" in refusal(replace(FOLDER, path=str(tmp_path / "loose")))
     assert "data.channels=4" in refusal(replace(FOLDER, path=str(folder), channels=4))
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert f"Permission denied: '{tmp_path}'" in refusal(replace(FOLDER, path=str(tmp_path)))
 
 
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:

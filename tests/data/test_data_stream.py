@@ -16,7 +16,7 @@ import torch
 
 from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch, DataModule, get_data
-from stability.data.feed import Kept, Made
+from stability.data.feed import Job, Kept, Made
 from stability.data.recipe import policy
 from stability.errors import UserError
 
@@ -39,7 +39,7 @@ def test_the_stream_is_the_same_whatever_the_workers_and_the_memory(recipe: Reci
     expected = list(get_data(DIGITS, recipe, 32).train_batches(2))
     evaluation = list(get_data(DIGITS, recipe, 32).eval_batches())
     before = torch.get_rng_state()
-    for workers in (0, 1, 2):
+    for workers in (0, 3) if recipe is DEIT else (0, 1):
         streamed = get_data(replace(DIGITS, memory_gib=0.0, workers=workers), recipe, 32)
         assert isinstance(streamed._train_feed, Made)
         assert same(streamed.train_batches(2), expected)
@@ -57,6 +57,18 @@ def test_the_stream_is_the_same_from_whichever_batch_it_is_started(recipe: Recip
     streamed = get_data(replace(DIGITS, memory_gib=0.0, workers=2), recipe, 32)
     assert same(streamed.train_batches(1, 4), whole[4:])
     assert list(data.train_batches(1, 6)) == []
+
+
+def test_an_image_is_cropped_anew_at_every_position_of_every_epoch() -> None:
+    feed = get_data(DIGITS, replace(PAPER, augment="none"), 32)._train_feed
+    assert isinstance(feed, Made)
+    jobs = [Job(epoch, position, numpy.array([5, 5, 5])) for epoch in (0, 1) for position in (0, 3)]
+    made = [feed._maker.__getitems__(job) for job in jobs]
+    images = torch.cat([one for one in made if isinstance(one, torch.Tensor)])
+    # Of a small image two parts may well be the same.
+    assert len({image.numpy().tobytes() for image in images}) >= 10
+    alone = feed._maker.__getitems__(Job(1, 4, numpy.array([5])))
+    assert torch.equal(alone[0], images[10])  # type: ignore[index]
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -79,6 +91,11 @@ def test_streams_may_be_left_and_interleaved() -> None:
     next(iter(data.train_batches(5)))
     assert same(data.train_batches(0), data.train_batches(0))
     assert same(data.train_batches(1), get_data(DIGITS, LIGHT, 32).train_batches(1))
+
+
+def test_a_large_batch_is_divided_among_workers() -> None:
+    expected = list(get_data(DIGITS, POLICY, 200).train_batches(0))
+    assert same(get_data(replace(DIGITS, memory_gib=0.0, workers=2), POLICY, 200).train_batches(0), expected)
 
 
 def test_a_batch_above_the_training_set_is_refused() -> None:
