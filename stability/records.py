@@ -110,6 +110,14 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     return record
 
 
+def failures(record: Mapping[str, Any] | None) -> int:
+    """Return how often a trial has failed, by its record. Attempts that were cut off are no failures."""
+    if record is None or record["status"] in ENDED:
+        return 0
+    provenance = record["provenance"]
+    return int(provenance.get("failures", provenance.get("attempts", 1)))
+
+
 def read_records(study_directory: Path) -> dict[str, dict[str, Any]]:
     """Return every record of a study by trial id, read from the files."""
     records = {}

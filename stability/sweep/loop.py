@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, is_claimed, read_record, trial_directory
+from stability.records import ENDED, failures, is_claimed, read_record, trial_directory
 from stability.sweep.worker import TrialTask
 
 # A trial that fails is tried again once; one that had failed before the command, once.
@@ -36,10 +36,6 @@ def attempts_left(directory: Path, identifier: str) -> int:
     return ATTEMPTS if found is None else 1
 
 
-def _attempts(record: Mapping[str, Any] | None) -> int:
-    return int(record["provenance"].get("attempts", 1)) if record else 0
-
-
 class Loop:
     """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
 
@@ -55,8 +51,8 @@ class Loop:
         """
         for task in tasks:
             if task.id not in self._limits:
-                attempts = _attempts(read_record(task.directory))
-                self._limits[task.id] = attempts + attempts_left(self._directory, task.id)
+                failed = failures(read_record(task.directory))
+                self._limits[task.id] = failed + attempts_left(self._directory, task.id)
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
             if free:
@@ -68,11 +64,11 @@ class Loop:
         missing = []
         for task in tasks:
             record = read_record(task.directory)
-            attempts = _attempts(record)
-            if record is not None and (record["status"] in ENDED or attempts >= self._limits[task.id]):
+            failed = failures(record)
+            if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
                 continue
-            if self._launched[task.id, attempts] < LAUNCHES:
-                missing.append(replace(task, attempt=attempts + 1))
+            if self._launched[task.id, failed] < LAUNCHES:
+                missing.append(replace(task, attempt=failed + 1))
         return missing
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stability.errors import UserError
 from stability.files import remove_leftovers
-from stability.records import ENDED, claim, read_record, to_json, trial_directory, write_record
+from stability.records import ENDED, claim, failures, read_record, to_json, trial_directory, write_record
 
 if TYPE_CHECKING:
     from stability.tracking import Tracker
@@ -95,7 +95,7 @@ def standing_record(task: TrialTask) -> dict[str, Any] | None:
     record = read_record(task.directory)
     if record is None or record["status"] in ENDED:
         return record
-    return record if record["provenance"].get("failures", 1) >= task.attempt else None
+    return record if failures(record) >= task.attempt else None
 
 
 def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **provenance: Any) -> dict[str, Any]:

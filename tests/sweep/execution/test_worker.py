@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import stability.training
-from stability.records import claim, is_claimed, read_record, write_record
+from stability.records import claim, failures, is_claimed, read_record, write_record
 from stability.sweep.worker import TrialTask, failed_record, run_trial
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
@@ -81,6 +81,18 @@ def test_an_exception_ends_a_trial_as_failed_and_its_text_is_kept(make_task: Mak
     third = run_trial(dataclasses.replace(task, attempt=3))
     assert third["status"] == "completed"
     assert third["provenance"]["attempts"] == 3
+
+
+def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: Path) -> None:
+    task = make_task("Misbehaves", what="exit", counter=str(tmp_path / "count"), times=2)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_trial(task)
+    mistaken = dataclasses.replace(task, config={**task.config, "precision": "float64"})
+    record = run_trial(mistaken)
+    assert record["status"] == "failed"
+    assert record["provenance"]["attempts"] == 3
+    assert failures(record) == 1
 
 
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
