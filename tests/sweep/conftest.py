@@ -128,7 +128,13 @@ def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
             "exception": "ValueError: no" if status == "failed" else None,
             "epochs_done": 8,
         },
-        "provenance": {"attempts": task.attempt, "seconds": 11.496, "train_images": 1437, "eval_images": 360}
+        "provenance": {
+            "attempts": task.attempt,
+            "failures": task.attempt,
+            "seconds": 11.496,
+            "train_images": 1437,
+            "eval_images": 360,
+        }
         | {"num_classes": 10},
     }
     write_record(task.directory, record)
