@@ -72,11 +72,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 # Two epochs of three steps and two evaluation batches each.
-SHORT = {"epochs": 2, "data": {"name": "digits", "train_size": 200, "eval_size": 100}}
+SHORT = {"epochs": 2, "batch_size": 16, "data": {"name": "digits", "train_size": 50, "eval_size": 20}}
 
 
-@pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "every"), [*((case, 1) for case in CASES), ("conv adamw mixed ema", 3)])
 def test_equals_an_uninterrupted_trial_wherever_it_is_cut(trial, tmp_path, case, every):
     config = trial(**CASES[case], **SHORT)
     whole = train(config)
