@@ -110,13 +110,14 @@ def test_tpe_starts_with_the_points_of_the_default_sampler_and_then_learns() -> 
 
 def test_tpe_repeats_itself_whatever_the_order_of_the_records() -> None:
     tpe = Tpe({"lr": (1e-4, 3e-2), "wd": None}, seed=1)
-    points = tpe.ask(12, [])
-    statuses = ["completed"] * 8 + ["diverged"] * 2 + ["failed"] * 2
-    records = [ended(n, 0, points[n]["lr"], 0.05, status) for n, status in enumerate(statuses)]
+    # More than 25, from where on TPE weighs the later ones more.
+    statuses = ["completed"] * 34 + ["diverged"] * 4 + ["failed"] * 2
+    lrs = [log_scale(uniform(9, number, "lr"), *RANGES["lr"]) for number in range(40)]
+    records = [ended(n, 0, lrs[n], 0.05, status) for n, status in enumerate(statuses)]
     shuffled = random.Random(0).sample(records, len(records))
-    asked = tpe.ask(4, records, start=12)
-    assert asked == tpe.ask(4, shuffled, start=12) == tpe.ask(4, records[:10], start=12)
-    assert asked != tpe.ask(4, records, start=16)
+    asked = tpe.ask(4, records, start=40)
+    assert asked == tpe.ask(4, shuffled, start=40) == tpe.ask(4, records[:38], start=40)
+    assert asked != tpe.ask(4, records, start=44)
     assert len({point["lr"] for point in asked}) == 4
     assert all(set(point) == {"lr"} for point in asked)
 
@@ -128,6 +129,8 @@ def test_tpe_keeps_away_from_where_trials_diverge() -> None:
             # Worse than chance below, diverged above: a diverged trial must not look better than any that ended.
             status = "diverged" if point["lr"] > 2e-3 else "completed"
             finished.append(ended(number, 0, status=status, **point))
+            if status == "completed":
+                finished[-1]["result"]["top1_error"] = 95.0 + number / 100
     later = [record["status"] for record in finished[-16:]]
     assert later.count("diverged") <= 6
 
@@ -256,10 +259,15 @@ def test_two_mirrors_of_a_study_write_each_trial_once(tmp_path: Path, monkeypatc
     monkeypatch.setattr(optuna_bridge, "POLL_SECONDS", 0.05)
     folder, url = tmp_path / "small", f"sqlite:///{tmp_path}/optuna.db"
     records = plan_study(folder)
+    optuna.storages.RDBStorage(url)
+    monkeypatch.setattr(optuna_bridge, "CLOSE_SECONDS", 60.0)
     with Mirror(folder, url), Mirror(folder, url):
+        # Both have looked by the time that there is something to see.
+        wait_until(lambda: len(optuna.get_all_study_names(url)) == 2)
+        time.sleep(1.0)
         for record in records:
             end(folder, record)
-            time.sleep(0.02)
+            time.sleep(0.1)
     assert len(copied(url)) == len(records)
 
 
