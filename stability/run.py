@@ -36,12 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _signals():
             _run(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what is left in the buffer must not raise once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except _Signalled as error:
         return 128 + error.number
     except SystemExit as error:

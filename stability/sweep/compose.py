@@ -32,8 +32,8 @@ def _root() -> str:
 
 
 def _choices(group: str) -> str:
-    folder = ROOT / group if group == "sweeps" else CONF / group
-    return ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    folders = (Path("sweeps"), ROOT / group) if group == "sweeps" else (CONF / group,)
+    return ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,9 @@ class Loop:
             self._launcher.launch(jobs, initial_job_idx=0)
         except (StudyError, UserError):
             raise
+        except (KeyboardInterrupt, SystemExit):
+            print("cut off; say the command again to continue", file=sys.stderr)
+            raise
         except Exception as error:
             # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
             words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

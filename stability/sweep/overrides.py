@@ -209,8 +209,13 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(overrides: Mapping[str, Override]) -> str:
-    """Return 6 hex digits of the overrides that decide a plan: of any order and spelling of the same."""
-    plan = {}
+    """Return 6 hex digits of the overrides that decide a plan: of any order and spelling of the same.
+
+    Of samples it counts whether there are any, since a plain grid does not grow into a sampled study.
+    """
+    plan: dict[str, Any] = {}
+    if "samples" in overrides and overrides["samples"].value() is not None:
+        plan["samples"] = True
     for name, override in overrides.items():
         if name.split(".")[0].split("/")[0] in _UNNAMED:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ class StudySweeper:
         command = self._command(arguments, plan)
         # What can be refused without a look at the data is refused first.
         standing = read_manifest(directory)
-        grow(standing, build(plan, command, None))
+        grows = grow(standing, build(plan, command, None)) != standing
         check_storage(plan.config.optuna.storage)
         if plan.sampler == TPE:
             plan = rounds.standing(plan, standing)
@@ -65,7 +66,9 @@ class StudySweeper:
                 if hasattr(launcher, "warm_up"):
                     launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
-            settle(directory, build(plan, command, _fingerprints(plan)))
+            # A study that is complete can be said again where its data is not.
+            if grows or launcher is not None:
+                settle(directory, build(plan, command, _fingerprints(plan)))
             if launcher is not None:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
                 plan = self._run(launcher, plan, directory)
@@ -144,11 +147,6 @@ class StudySweeper:
         return [self._task(plan, directory, trial, factors[trial.id]) for trial in plan.trials]
 
     def _task(self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any]) -> TrialTask:
-        from omegaconf import OmegaConf
-
-        hydra: Any = None
-        if self._config.hydra.output_subdir is not None:
-            hydra = OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
         return TrialTask(
             id=trial.id,
             study=plan.study,
@@ -158,8 +156,17 @@ class StudySweeper:
             logger=vars(plan.config.logger),
             threads=plan.config.pool.threads,
             overrides=_alone(plan, trial),
-            hydra=hydra,
+            hydra=self._hydra_node,
         )
+
+    @functools.cached_property
+    def _hydra_node(self) -> Any:
+        """What .hydra/hydra.yaml of a trial holds; None where the user wants no .hydra/."""
+        from omegaconf import OmegaConf
+
+        if self._config.hydra.output_subdir is None:
+            return None
+        return OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
 
 
 def _alone(plan: Plan, trial: Trial) -> tuple[str, ...]:

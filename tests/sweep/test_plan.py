@@ -146,6 +146,10 @@ def test_default_name_differs_where_the_plan_does(other, plan_of):
     assert plan_of(*other).study != plan_of("lr=1e-3,3e-3").study
 
 
+def test_default_name_tells_a_grid_from_a_sampled_study(plan_of):
+    assert plan_of("optimizer=adamw,sgd").study != plan_of("optimizer=adamw,sgd", "samples=2").study
+
+
 def test_default_name_is_the_same_for_more_samples(plan_of):
     assert plan_of("samples=4").study == plan_of("samples=8").study
 

@@ -154,6 +154,8 @@ def test_changed_data_is_refused(say, pretence, monkeypatch):
 
     say(*STUDY)
     monkeypatch.setattr(sweeper, "_fingerprints", lambda plan: ["other"] * len(plan.cells))
+    assert say(*STUDY).code == 0
+    (pretence.launched[0][0].directory / "record.json").unlink()
     said = say(*STUDY)
     assert said.code == 2
     assert "fingerprint" in said.err
