@@ -41,14 +41,14 @@ def train_bare(config: TrialConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
-    """Return AdamW or SGD over two groups: decayed, and not (norm gains and biases)."""
+    """Return AdamW or SGD, fused as the harness has it, over two groups: decayed, and not (norm gains and biases)."""
     # One-dimensional parameters are the norm gains and biases of every model here.
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.wd}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer["name"] == "sgd":
-        return torch.optim.SGD(groups, lr=config.scaled_lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.scaled_lr)
+        return torch.optim.SGD(groups, lr=config.scaled_lr, momentum=0.9, fused=True)
+    return torch.optim.AdamW(groups, lr=config.scaled_lr, fused=True)
 
 
 def lr_factor(step: int, steps: int, warmup: float) -> float:
