@@ -44,13 +44,17 @@ def serve(connection: Connection) -> NoReturn:
         except OSError:
             _end_with_children()
 
-    send("ready", {})
-    while (job := jobs.get()) is not None:
-        kind, task = job
-        send("ended", _do(kind, task, send))
+    code = 0
+    try:
+        send("ready", {})
+        while (job := jobs.get()) is not None:
+            kind, task = job
+            send("ended", _do(kind, task, send))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
     # Nothing is left to tidy up, and tearing torch down takes its time.
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 60.0
 REFRESH_SECONDS = 1.0
 MAX_ROWS = 16
+BAR_WIDTH = 40
 # A trial whose share done is below this tells nothing about its length yet.
 MIN_SHARE = 0.05
 
@@ -81,7 +82,9 @@ class StudyState:
         if kind == "resumed":
             running.first_share = running.share
         else:
-            running.error = payload.get("top1_error")
+            # Of the weights that the recipe evaluates: the average where there is one.
+            average = payload.get("ema_top1_error")
+            running.error = payload.get("top1_error") if average is None else average
 
     def end(self, task: TrialTask, record: Mapping[str, Any], now: float) -> None:
         """Note that a trial has ended, here or elsewhere."""
@@ -140,7 +143,8 @@ class Progress:
         state.planned = max(planned or 0, state.ended + len(tasks))
         if not self._has_begun and not _is_live(self._stream):
             words = f", {state.ended} ended before" if state.ended else ""
-            self.say(f"{study}: {state.planned} trials{words}; {len(tasks)} to run, {state.slots} at a time")
+            trials = "1 trial" if state.planned == 1 else f"{state.planned} trials"
+            self.say(f"{study}: {trials}{words}; {len(tasks)} to run, {state.slots} at a time")
         if not self._has_begun:
             self._next = self._clock() + LINE_SECONDS
         self._has_begun = True
@@ -281,20 +285,26 @@ class _Live:
 
 
 def render(state: StudyState, now: float) -> RenderableType:
-    """Return the live display: a bar with the study's numbers, and a row per running trial."""
+    """Return the live display: the study's numbers with a bar, and a line per running trial, cut at the width."""
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
-    rows = Table.grid(padding=(0, 2))
-    for one in list(state.running.values())[:MAX_ROWS]:
-        epochs = one.task.config["epochs"]
-        error = "" if one.error is None else f"error {one.error:.1f} %"
-        bar = ProgressBar(total=1.0, completed=one.share, width=12)
-        rows.add_row(Text(one.task.label), bar, f"epoch {min(one.epoch + 1, epochs)}/{epochs}", error)
-    if len(state.running) > MAX_ROWS:
-        rows.add_row(f"and {len(state.running) - MAX_ROWS} more")
-    done = state.ended + sum(one.share for one in state.running.values())
-    bar = ProgressBar(total=max(1, state.planned), completed=done, width=40)
-    return Group(Text(summary(state, now), overflow="ellipsis", no_wrap=True), bar, rows)
+    share = (state.ended + sum(one.share for one in state.running.values())) / max(1, state.planned)
+    filled = round(BAR_WIDTH * share)
+    bar = Text.assemble(("\u2501" * filled, "green"), ("\u2501" * (BAR_WIDTH - filled), "dim"), f" {share:4.0%}")
+    lines = [Text(summary(state, now)), bar]
+    running = list(state.running.values())
+    lines += [Text(_row(one)) for one in running[:MAX_ROWS]]
+    if len(running) > MAX_ROWS:
+        lines.append(Text(f"and {len(running) - MAX_ROWS} more"))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*lines)
+
+
+def _row(one: Running) -> str:
+    """Return a running trial in a line, what changes first."""
+    epochs = one.task.config["epochs"]
+    number = min(one.epoch + 1, epochs)
+    error = "" if one.error is None else f"error {one.error:.1f} %"
+    return f"{one.share:5.0%}  epoch {number:>{len(str(epochs))}}/{epochs}  {error:13}  {one.task.label}"

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stability.errors import UserError
 from stability.files import remove_leftovers
-from stability.records import ENDED, claim, failures, read_record, to_json, trial_directory, write_record
+from stability.records import ENDED, cell_label, claim, failures, read_record, to_json, trial_directory, write_record
 
 if TYPE_CHECKING:
     from stability.tracking import Tracker
@@ -67,7 +67,7 @@ class TrialTask:
     @property
     def cell_label(self) -> str:
         """The trial's cell in a few words."""
-        return " ".join(f"{name}={value}" for name, value in self.factors.items())
+        return cell_label(self.factors)
 
 
 def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_first_batches_are_tried_and_nothing_is_written(runner: TrialRunner, mak
 def test_steps_are_timed(runner: TrialRunner, make_task: Make) -> None:
     fast, slow = runner.measure([make_task(), make_task(sleep=0.05)])
     assert 0 < fast < 0.05 < slow < 0.5
-    with pytest.raises(UserError, match="model=missing"):
+    with pytest.raises(UserError, match=r"^missing adamw epochs=3: "):
         runner.measure([make_task("Missing")])
 
 
