@@ -101,6 +101,12 @@ class TestCounting:
         counts = count_module(nn.Conv2d(8, 8, 3, groups=4), torch.zeros(1, 8, 5, 5))
         assert counts[1:3] == (8 * 9 * (2 * 9 + 1), 8 * 9)
 
+    @pytest.mark.parametrize("name", ["vitp_tiny", "vitc_tiny"])
+    def test_the_fused_attention_of_the_cpu_counts_like_the_products_on_the_meta_device(self, name: str) -> None:
+        size = {"image_size": 16, "channels": 1, "num_classes": 10}
+        real = count_module(build_model(read_model(name), **size), torch.zeros(1, 1, 16, 16))
+        assert real == count(read_model(name), **size)
+
     def test_nothing_is_allocated_and_nothing_drawn(self) -> None:
         """A ViT of 3 TB would not fit anywhere."""
         model = read_model("vitp_72gf") | {"hidden_size": 1 << 18, "heads": 1 << 10, "blocks": 1}
