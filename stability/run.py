@@ -100,6 +100,8 @@ def _run(arguments: list[str]) -> None:
         _check(options)
         with _raising():
             _hand_over(options)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -222,9 +222,11 @@ def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Any]:
         factors[part] = getattr(config, part).get("name") or draft.composition.choices.get(part)
     factors["epochs"] = config.epochs
     for axis, index in zip(draft.axes, draft.chosen, strict=True):
-        if axis.key in factors or axis.key == "model._target_":
-            continue
         value = axis.values[index]
+        # A model of the user's own, or of timm, is called by what it is.
+        is_name = axis.key in ("model._target_", "model.architecture") and value == factors["model"]
+        if axis.key in factors or is_name:
+            continue
         factors[axis.key] = (
             value if isinstance(value, (str, int, float, bool)) else axis.overrides[index].partition("=")[2]
         )

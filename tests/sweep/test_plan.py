@@ -45,6 +45,16 @@ def test_groups_are_factors_by_their_choice_and_values_as_they_are(plan_of):
     assert "batch_size" not in plan.cells[0].factors
 
 
+def test_models_of_a_users_own_are_told_apart_by_their_names(plan_of):
+    own = plan_of("model=custom", "model._target_=a.B,a.C")
+    assert [cell.factors for cell in own.cells] == [
+        {"model": name, "optimizer": "adamw", "epochs": 8} for name in ("a.B", "a.C")
+    ]
+    timm = plan_of("model=timm", "model.architecture=resnet18,resnet50")
+    assert [cell.factors["model"] for cell in timm.cells] == ["resnet18", "resnet50"]
+    assert list(timm.cells[0].factors) == ["model", "optimizer", "epochs"]
+
+
 def test_samples_draw_from_the_range_of_each_cell(plan_of):
     plan = plan_of("optimizer=adamw,sgd", "samples=8")
     assert [cell.ranges["lr"] for cell in plan.cells] == [
