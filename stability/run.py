@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,9 @@ def _check(options: argparse.Namespace) -> None:
 
     from stability.sweep.overrides import is_varied
 
-    overrides = OverridesParser.create().parse_overrides(options.overrides)
+    # A shell that leaves ~ alone after = would have Hydra stumble over it.
+    lines = [re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line) for line in options.overrides]
+    overrides = OverridesParser.create().parse_overrides(lines)
     keys = {override.get_key_element().lstrip("+~"): override for override in overrides}
     for key, override in keys.items():
         _check_key(key, override)

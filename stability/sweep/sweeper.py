@@ -102,7 +102,10 @@ class StudySweeper:
         """Return the plan that `arguments` describe; composes and checks every cell."""
         asked = parse(self._params, arguments, self._context.config_loader, self._composer.choices_of)
         chosen = self._config.hydra.runtime.choices.get("sweeps")
-        return make_plan(asked, self._composer.compose, chosen.replace("/", "-") if chosen else None)
+        plan = make_plan(asked, self._composer.compose, chosen.replace("/", "-") if chosen else None)
+        if plan.config.pack.size != 1:
+            raise UserError(f"pack.size={plan.config.pack.size}: trials train one by one; accepted: 1")
+        return plan
 
     def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> Any:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
@@ -110,7 +113,7 @@ class StudySweeper:
         from omegaconf import open_dict
 
         with open_dict(self._config):
-            self._config.study = plan.study
+            self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
         launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task_function, config=self._config
         )
@@ -155,7 +158,7 @@ class StudySweeper:
             config=to_dict(plan.config_of(trial)),
             logger=vars(plan.config.logger),
             threads=plan.config.pool.threads,
-            overrides=_alone(plan, trial),
+            overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
         )
 
@@ -169,10 +172,10 @@ class StudySweeper:
         return OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
 
 
-def _alone(plan: Plan, trial: Trial) -> tuple[str, ...]:
+def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     """Return the overrides that compose a trial by itself, within its study."""
     settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
-    settled |= {"runs": _quoted(plan.config.runs), "samples": "null"}
+    settled |= {"runs": _quoted(str(directory.parent)), "samples": "null"}
     cell = plan.cells[trial.cell].overrides
     kept = [one for one in cell if one.partition("=")[0].lstrip("+~") not in (*settled, "plan")]
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))

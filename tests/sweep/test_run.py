@@ -46,6 +46,7 @@ MISTAKES = [
     ("data.mean=[a]", ["data.mean[0]='a'", "a number"]),
     ("schedule.warmup_epochs=9", ["schedule.warmup_epochs=9", "epochs=8"]),
     ("plan=tru", ["plan='tru'", "measure"]),
+    ("pack.size=2", ["pack.size=2", "accepted: 1"]),
     ("pool=2", ["pool=2", "size"]),
     ("pool.size=0", ["pool.size=0"]),
     ("sweep.sampler=sobl", ["did you mean 'sobol'"]),

@@ -226,6 +226,14 @@ def test_measuring_tells_a_time_and_writes_no_study(say, place, pretence):
     assert "time: unknown" not in say(*STUDY, "plan=true").out
 
 
+def test_a_home_directory_is_expanded(say, place, pretence, monkeypatch):
+    monkeypatch.setenv("HOME", str(place / "home"))
+    said = say(*STUDY, "runs=~/runs")
+    assert said.code == 0
+    assert [path.name for path in place.iterdir()] == ["home"]
+    assert f"results: {place}/home/runs/x" in said.out
+
+
 def test_tasks_say_what_composes_them_alone(say, place, pretence, plan_of):
     say(*STUDY)
     for task in pretence.launched[0][:2]:
