@@ -26,9 +26,7 @@ class PoolLauncher:
         self._runner: TrialRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over. Raises UserError where the pool cannot do what the configuration asks."""
-        if config.hydra.job.get("chdir"):
-            raise UserError("hydra.job.chdir=true: a worker trains many trials and stays where it is; accepted: false")
+        """Remember what Hydra hands over."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -85,8 +83,11 @@ class PoolLauncher:
             self._runner = None
 
     def _pool(self) -> TrialRunner:
+        """Return the runner. Raises UserError where it cannot do what the configuration asks."""
         from omegaconf import OmegaConf
 
+        if self._config.hydra.job.get("chdir"):
+            raise UserError("hydra.job.chdir=true: a worker trains many trials and stays where it is; accepted: false")
         if self._runner is None:
             pool: Mapping[str, Any] = self._config.get("pool") or {}
             wants_gpu = self._config.get("device") != "cpu"
@@ -108,6 +109,8 @@ class PoolLauncher:
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
+            # A replayed trial has had its log.
+            configure_logging=task_function is self._task_function,
         )
 
     def _with_callbacks(
