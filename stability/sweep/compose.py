@@ -53,17 +53,11 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
-        from omegaconf import OmegaConf, open_dict
+        return _composition(self._loader.load_sweep_config(self._master, list(overrides)))
 
-        config = self._loader.load_sweep_config(self._master, list(overrides))
-        choices = dict(config.hydra.runtime.choices)
-        with open_dict(config):
-            del config["hydra"]
-        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        written: Any = OmegaConf.to_container(config, resolve=False)
-        for container in (values, written):
-            container.pop("sweeps", None)
-        return Composition(values, written, choices)
+    def composed(self) -> Composition:
+        """Return what Hydra has composed already, without what the command line sweeps over."""
+        return _composition(self._master)
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""
@@ -75,6 +69,16 @@ class Composer:
             config_name=self._master.hydra.job.config_name,
             overrides=list(self._master.hydra.overrides.hydra),
         )
+
+
+def _composition(config: DictConfig) -> Composition:
+    from omegaconf import OmegaConf
+
+    choices = dict(config.hydra.runtime.choices)
+    ours = OmegaConf.masked_copy(config, [str(name) for name in config if name not in ("hydra", "sweeps")])
+    values: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    written: Any = OmegaConf.to_container(ours, resolve=False)
+    return Composition(values, written, choices)
 
 
 def explain(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError | None:
