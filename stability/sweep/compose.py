@@ -116,8 +116,19 @@ def _unreadable(override: str) -> UserError:
     return UserError(f"cannot read {override!r}{hint}; {accepted}")
 
 
+# Launchers that users know, and where they come from.
+LAUNCHERS = {
+    "joblib": "pip install 'stability[joblib]'",
+    "ray": "pip install hydra-ray-launcher",
+    "submitit_local": "pip install hydra-submitit-launcher",
+    "submitit_slurm": "pip install hydra-submitit-launcher",
+}
+
+
 def _missing(error: Any) -> UserError:
     """Put in words that a choice or a whole configuration is not there."""
+    if error.missing_cfg_file is None:
+        return UserError(_one_line(str(error)))
     path = str(error.missing_cfg_file)
     group, _, name = path.rpartition("/")
     if not group:
@@ -126,6 +137,8 @@ def _missing(error: Any) -> UserError:
         )
     where = re.match(r"In '([^']+)'", str(error))
     within = f" in {where[1]}.yaml" if where and where[1] not in ("config", "hydra/config") else ""
+    if group == "hydra/launcher" and name in LAUNCHERS:
+        return UserError(f"hydra/launcher={name} is not installed; accepted: {LAUNCHERS[name]}, or hydra/launcher=pool")
     what = "sweep" if group == "sweeps" else group
     return unknown(f"{what}{within}", name, error.options or [])
 

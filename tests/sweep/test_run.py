@@ -26,6 +26,7 @@ MISTAKES = [
     ("sweeps=quik", ["sweep 'quik'", "did you mean 'quick'"]),
     ("sweep=quick", ["sweeps=NAME"]),
     ("hydra/launcher=jobli", ["did you mean 'joblib'", "pool"]),
+    ("hydra/launcher=rya", ["'rya'", "pool"]),
     ("hydra/lancher=basic", ["did you mean 'hydra/launcher'"]),
     ("hydra.verbos=true", ["did you mean 'hydra.verbose'"]),
     ("epochs=eight", ["epochs='eight'", "a whole number"]),
@@ -119,6 +120,7 @@ MISTAKES = [
     ("--info foo", ["'foo'", "searchpath"]),
     ("-cn nope", ["'nope'", "--config-name"]),
     ("-cd nope", ["nope", "not found"]),
+    ("-cp /nope", ["/nope"]),
     ("--experimental-rerun x", ["--experimental-rerun"]),
 ]
 
@@ -196,6 +198,15 @@ def test_own_studies_and_models_are_found(say, place, pretence):
         assert {task.factors["model"] for task in pretence.launched[-1]} == {"vitp_tiny", "own"}
         assert {task.config["lr"] for task in pretence.launched[-1]} == {0.002}
         (place / "runs" / "mine").rename(place / f"done{len(pretence.launched)}")
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_package(say, place):
+    from stability.sweep.compose import LAUNCHERS
+
+    said = say("hydra/launcher=ray")
+    if said.code == 2:
+        assert LAUNCHERS["ray"] in said.err
+        assert said.err.count("\n") == 1
 
 
 def test_folders_of_the_working_directory_are_no_config_groups(say, place):
