@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability import tracking
 from stability.config import parse_trial, to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
@@ -54,6 +55,9 @@ class StudySweeper:
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         check_storage(plan.config.optuna.storage)
+        advice = tracking.check(plan.config.logger)
+        if advice:
+            print(advice)
         if plan.sampler == TPE:
             plan = rounds.standing(plan, standing)
         with contextlib.ExitStack() as stack:
