@@ -221,7 +221,8 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     explicit = config.schedule.warmup_epochs
     if explicit is not None and explicit >= config.epochs:
         raise UserError(
-            f"schedule.warmup_epochs={explicit:g} leaves nothing of epochs={config.epochs}; give fewer, or null for the default"
+            f"schedule.warmup_epochs={explicit:g} leaves nothing of epochs={config.epochs}; "
+            "accepted: fewer, or null for the default"
         )
     for part in ("model", "optimizer"):
         target = getattr(config, part).get("_target_")
