@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError
-from stability.records import ENDED, read_records
+from stability.records import ENDED, read_records, trial_directory
 from stability.sweep.pool import plan_layout
 from stability.sweep.runner import OnRecord, TrialRunner
-from stability.sweep.worker import TrialTask
+from stability.sweep.worker import TrialTask, tidy
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -71,7 +72,8 @@ class PoolLauncher:
         """
         if not tasks:
             return []
-        standing = _standing(tasks)
+        keep_checkpoints = bool(tasks[0].config["training"]["keep_checkpoints"])
+        standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
         return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record)
@@ -130,10 +132,13 @@ class PoolLauncher:
         return [replace(task, hydra=None) for task in tasks], replay
 
 
-def _standing(tasks: Sequence[TrialTask]) -> Counter[str]:
-    """Count the records of a study by status, but for those of `tasks`."""
-    from pathlib import Path
-
+def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
+    """Count the ended trials of a study by status, but for `tasks`; tidy up after those that were killed at the end."""
     ours = {task.id for task in tasks}
-    records = read_records(Path(tasks[0].study_directory))
-    return Counter(one["status"] for name, one in records.items() if name not in ours and one["status"] in ENDED)
+    directory = Path(tasks[0].study_directory)
+    counts = Counter[str]()
+    for identifier, record in read_records(directory).items():
+        if identifier not in ours and record["status"] in ENDED:
+            counts[record["status"]] += 1
+            tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
+    return counts

@@ -24,8 +24,8 @@ from stability.sweep.worker import TrialTask
 MAX_DEATHS = 2
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
-# How long processes that are told to leave may take: the step they are in, and a checkpoint.
-GRACE_SECONDS = 10.0
+# How long processes that are told to leave may take: the step they are in, a checkpoint, W&B's last words.
+GRACE_SECONDS = 15.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
 
@@ -160,7 +160,7 @@ class Pool:
             if slot.connection is not None:
                 with contextlib.suppress(OSError):
                     slot.connection.send(None)
-        self.kill(grace=1.0, say=False)
+        self.kill(say=False)
 
     def kill(self, grace: float = GRACE_SECONDS, *, say: bool = True) -> None:
         """End every process, busy or not, and forget what was queued: SIGTERM, `grace` seconds, SIGKILL."""

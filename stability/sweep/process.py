@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -52,7 +53,8 @@ def serve(connection: Connection) -> NoReturn:
             send("ended", _do(kind, task, send))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    # Nothing is left to tidy up, and tearing torch down takes its time.
+    # What was registered for the end (W&B's last words) is done; tearing torch down is a waste of time.
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)
 

@@ -18,7 +18,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stability.errors import UserError
 from stability.files import remove_leftovers
-from stability.records import ENDED, cell_label, claim, failures, read_record, to_json, trial_directory, write_record
+from stability.records import (
+    ENDED,
+    LOCK,
+    cell_label,
+    claim,
+    failures,
+    read_record,
+    to_json,
+    trial_directory,
+    write_record,
+)
+from stability.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
     from stability.tracking import Tracker
@@ -98,6 +109,19 @@ def standing_record(task: TrialTask) -> dict[str, Any] | None:
     return record if failures(record) >= task.attempt else None
 
 
+def tidy(directory: Path, *, keep_checkpoints: bool) -> None:
+    """Remove what an ended trial left whose process was killed between its record and the end of its claim."""
+    if not (directory / LOCK).exists():
+        return
+    with contextlib.suppress(OSError):
+        held = claim(directory)
+        if held is not None:
+            with held:
+                remove_leftovers(directory)
+                if not keep_checkpoints:
+                    remove_checkpoints(directory)
+
+
 def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **provenance: Any) -> dict[str, Any]:
     """Build the record of a trial that an exception, or the death of its process, has ended.
 
@@ -137,8 +161,6 @@ def _run(task: TrialTask, attempt: int, on_event: OnEvent | None, capture_output
         write_record(task.directory, record)
         log.line(describe_end(record))
         if record["status"] in ENDED and not task.config["training"]["keep_checkpoints"]:
-            from stability.training import remove_checkpoints
-
             remove_checkpoints(task.directory)
     return record
 

@@ -15,7 +15,7 @@ import yaml
 
 import stability.training
 from stability.records import claim, failures, is_claimed, read_record, write_record
-from stability.sweep.worker import TrialTask, failed_record, run_trial
+from stability.sweep.worker import TrialTask, failed_record, run_trial, tidy
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -171,6 +171,19 @@ def test_leftovers_of_a_killed_writer_go(make_task: Make) -> None:
     task.directory.mkdir(parents=True)
     (task.directory / ".record.json.0123.tmp").write_text("half")
     run_trial(task)
+    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+
+
+def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: Make) -> None:
+    task = make_task()
+    run_trial(task)
+    for leftover in ("lock", "checkpoint.pt", ".checkpoint.pt.0123.tmp"):
+        (task.directory / leftover).write_text("")
+    with claim(task.directory):  # type: ignore[union-attr]
+        tidy(task.directory, keep_checkpoints=False)
+        assert (task.directory / "checkpoint.pt").exists()
+    (task.directory / "lock").write_text("")
+    tidy(task.directory, keep_checkpoints=False)
     assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
 
 
