@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -71,8 +72,8 @@ def learn(plan: Plan, records: Mapping[str, Mapping[str, Any]], layout: Layout) 
     seconds, sizes = {}, {}
     for cell in plan.cells:
         found = [records[trial.id] for trial in plan.trials if trial.cell == cell.index and trial.id in records]
-        ended = [one for one in found if one["status"] == "completed" and "seconds" in one["provenance"]]
-        paces = [_pace(one) for one in ended if one["provenance"].get("train_images")]
+        ended = [one for one in found if one["status"] == "completed" and _is_of_here(one["provenance"], layout)]
+        paces = [_pace(one) for one in ended]
         if paces:
             seconds[_key(cell, layout)] = statistics.median(paces)
             known = {name: ended[0]["provenance"].get(name) for name in ("num_classes", "train_images", "eval_images")}
@@ -93,6 +94,13 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
         known = {"num_classes": size.classes, "train_images": size.train_images, "eval_images": size.eval_images}
         sizes[timings.data_key(cell.config)] = known
     timings.remember(seconds, sizes)
+
+
+def _is_of_here(provenance: Mapping[str, Any], layout: Layout) -> bool:
+    """Tell whether a trial tells how long others will take here: it ran on this machine, with as many threads."""
+    known = provenance.get("seconds") and provenance.get("train_images")
+    is_here = provenance.get("host") in (None, socket.gethostname())
+    return bool(known and is_here and provenance.get("threads") in (None, layout.threads))
 
 
 def _pace(record: Mapping[str, Any]) -> float:
