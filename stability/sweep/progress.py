@@ -203,6 +203,11 @@ class Progress:
         else:
             print(text, file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """Tell somebody who is looking what takes a moment; a log needs no such line."""
+        if _is_live(self._stream):
+            self.say(text)
+
     def close(self, *, is_cut_off: bool = False) -> None:
         """End the display; where the study was cut off, say how to go on. Harmless when said twice."""
         self._remove_display()

@@ -70,6 +70,8 @@ class TrialRunner:
 
     def first_batches(self, tasks: Sequence[TrialTask]) -> list[str | None]:
         """Try the first batch of each task's cell, writing nothing; return what is wrong with it in words, or None."""
+        if tasks:
+            self.progress.note(f"trying the first batch of {len(tasks)} cell{'s' * (len(tasks) > 1)} ...")
         outcomes = self._call("first batch", tasks)
         return [outcome["text"] if outcome["status"] != "done" else None for outcome in outcomes]
 
