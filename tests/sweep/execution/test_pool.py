@@ -120,12 +120,13 @@ from stability.sweep.pool import Job, Layout, Pool
 from stability.sweep.worker import TrialTask
 from stability.training.defaults import complete
 
-model = {"name": "plain", "_target_": "misbehaving_models.Plain", "sleep": 0.01}
-config = complete({"model": model, "recipe": "none", "epochs": 500})
+model = {"name": "plain", "_target_": "misbehaving_models.Plain", "sleep": 60}
+config = complete({"model": model, "recipe": "none"})
 pool = Pool(Layout(1, 1))
 pool.submit(Job("trial", TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, to_dict(config))))
-while not any(report.name == "epoch" for report in pool.step(1.0)):
-    pass
+# In its first forward pass, which takes a minute: the process says nothing, and must notice by itself.
+while not list(Path(sys.argv[1]).glob("trials/*/log.txt")):
+    pool.step(0.1)
 print(pool._slots[0].process.pid, flush=True)
 time.sleep(60)
 """
