@@ -26,6 +26,8 @@ MAX_DEATHS = 2
 MAX_FAILED_STARTS = 2
 # How long processes that are told to leave may take: the step they are in, a checkpoint, W&B's last words.
 GRACE_SECONDS = 15.0
+# A driver in trouble keeps nvidia-smi waiting.
+GPU_QUERY_SECONDS = 20.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
 
@@ -98,8 +100,11 @@ def visible_gpus() -> tuple[str, ...]:
     if tool is None:
         return ()
     query = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False)
-    return tuple(found.stdout.split()) if found.returncode == 0 else ()
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=GPU_QUERY_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(found.stdout.split())
 
 
 class Pool:
