@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import initialize_config_dir, version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
@@ -35,6 +35,11 @@ def test_it_is_found() -> None:
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("pool", [])])
 class TestAsAnyLauncher(LauncherTestSuite):
     """Hydra's own tests of launchers."""
+
+    @pytest.fixture(autouse=True)
+    def defaults_of_the_suite(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The suite is written for Hydra 1.1's defaults; a test before it may have asked for others in this process."""
+        monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.Version("1.1"))
 
 
 class StandIn:
