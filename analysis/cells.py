@@ -287,12 +287,14 @@ def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:
 
 
 def mixed_provenance(cells: Sequence[Cell]) -> list[str]:
-    """Return a line for each library version or device that is not the same in all finished trials."""
+    """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
     seen: dict[str, Counter[str]] = {}
     for trial in (trial for cell in cells for trial in cell.finished):
         assert trial.record is not None
         provenance = trial.record["provenance"]
-        values = {"device": provenance.get("device"), **(provenance.get("versions") or {})}
+        # A failed trial's record holds no more than when and where it failed.
+        names = [name for name in ("device", "threads", "pack_size") if name in provenance]
+        values = {name: provenance[name] for name in names} | (provenance.get("versions") or {})
         for name, value in values.items():
             seen.setdefault(name, Counter())[str(value)] += 1
     return [

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # More models than this in a panel are parted by size, as in the paper's figures 4 and 5.
 MANY = 4
 LINE = 0.145
+# A log axis of less than this factor holds one or two powers of ten.
+NARROW = 300
 # Metadata that would change from run to run, or with the version of matplotlib.
 METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
@@ -346,6 +348,17 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
         axes.set_xscale("log")
         margin = (right / left) ** 0.03
         axes.set_xlim(left / margin, right * margin)
+        _label_few(axes, right / left)
+
+
+def _label_few(axes: Axes, ratio: float) -> None:
+    """Label 1 and 3 of each decade on a narrow log axis, 1 on a wide one: all digits would run into each other."""
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if ratio < NARROW:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10, 10)))
 
 
 def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:

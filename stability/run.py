@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What a command may ask for instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
-# Keys of Hydra's that a study decides itself, and what to say instead.
+# Keys that a study decides itself, and what to say instead.
 _SETTLED = {
     "hydra.sweep.dir": "runs=FOLDER study=NAME",
     "hydra.sweep.subdir": "trials/ID, which is fixed",
@@ -27,6 +27,8 @@ _SETTLED = {
     "hydra.mode": "nothing: every command goes through one sweeper",
     "hydra/sweeper": "stability",
     "hydra.sweeper._target_": "nothing: every command goes through one sweeper",
+    # Its name and search ranges would be those of another optimizer.
+    "optimizer._target_": "optimizer=NAME with a YAML of your own, optimizer/NAME.yaml in a folder for --config-dir",
 }
 # Config groups that every trial has a choice of.
 _NEEDED = ("model", "optimizer", "data", "recipe", "schedule")
