@@ -17,12 +17,15 @@ import pytest
 
 from stability.records import is_claimed, read_records
 
-# Two cells of three points: about ten seconds of training on one core.
+# Four cells of three points, half a second each: what is killed is in the middle of trials, or between two.
 STUDY = (
-    *("-m", "model=vitp_tiny,vitc_tiny", "model.blocks=1", "lr=1e-3,3e-3,1e-2", "epochs=6", "data.train_size=640"),
-    *("study=killed", "training.checkpoint_seconds=0.1", "pool.size=2"),
+    *("-m", "model=vitp_tiny,vitc_tiny", "optimizer=adamw,sgd", "lr=1e-3,3e-3,1e-2", "model.blocks=1", "epochs=4"),
+    *("data.train_size=320", "study=killed", "training.checkpoint_seconds=0.05", "pool.size=2"),
 )
+TRIALS = 12
 KILLS = 8
+# Lines that a command logs at most before it is killed; the study has 60 of epochs and ends alone.
+MAX_LINES = 12
 
 
 class Command:
@@ -88,14 +91,18 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def wait_for_training(command: Command, folder: Path) -> None:
-    """Wait until a command trains: until a log has an epoch more than now."""
-    before = logs(folder)
+def wait_for_training(command: Command, folder: Path, lines: int = 1) -> bool:
+    """Wait until a command has logged so many epochs and ends of trials; returns whether it still runs then."""
+    before = count_lines(folder)
     while not command.has_ended:
-        now = logs(folder)
-        if any(": training loss" in text[len(before.get(path, "")) :] for path, text in now.items()):
-            return
-        time.sleep(0.02)
+        if count_lines(folder) >= before + lines:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def count_lines(folder: Path) -> int:
+    return sum(text.count(": training loss") + text.count("completed: ") for text in logs(folder).values())
 
 
 def results(folder: Path) -> dict[str, tuple[Any, ...]]:
@@ -116,20 +123,19 @@ def test_a_study_killed_at_random_moments_ends_as_one_that_was_not(tmp_path: Pat
             # While it composes, writes its manifest, imports.
             time.sleep(chance.uniform(0.2, 3.0))
         else:
-            wait_for_training(command, killed)
-            in_training += not command.has_ended
-            time.sleep(chance.uniform(0.0, 0.5))
+            in_training += wait_for_training(command, killed, chance.randint(1, MAX_LINES))
+            time.sleep(chance.uniform(0.0, 0.1))
         command.kill(chance)
     assert in_training >= KILLS // 2, "the study is too short to be killed so often"
 
     assert Command(killed, STUDY).wait() == 0
     assert Command(whole, STUDY).wait() == 0
-    assert len(results(whole)) == 6
+    assert len(results(whole)) == TRIALS
     assert results(killed) == results(whole)
 
     # What was killed was continued, and nothing is left of it.
     texts = "".join(logs(killed).values())
-    assert texts.count("attempt ") > 6
+    assert texts.count("attempt ") > TRIALS
     assert "continues from its checkpoint" in texts
     for folder in (killed / "runs" / "killed").glob("trials/*"):
         assert sorted(os.listdir(folder)) == [".hydra", "log.txt", "record.json"]
