@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest
 from stability.models.build import first_line
+from stability.models.layout import take_channels_last
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,11 +39,12 @@ def timm_model(
     if drop_path_rate > 0:
         arguments["drop_path_rate"] = drop_path_rate
     try:
-        return timm.create_model(
+        model = timm.create_model(
             architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **arguments
         )
     except TypeError as error:
         raise UserError(f"timm's {architecture}: {first_line(error)}") from error
+    return take_channels_last(model)
 
 
 def regnet(
@@ -80,7 +82,7 @@ def regnet(
     config = RegNetCfg(depth, w0, wa, wm, group_size, se_ratio=se_ratio, stem_width=stem_width)
     model = RegNet(config, in_chans=channels, num_classes=num_classes, drop_path_rate=drop_path_rate)
     model.stem.conv.stride = (stem_stride, stem_stride)
-    return model
+    return take_channels_last(model)
 
 
 def _import_timm() -> Any:

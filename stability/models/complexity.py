@@ -46,11 +46,17 @@ def count_module(module: nn.Module, images: Tensor) -> Complexity:
     """Return the complexity of `module` for `images` (1, channels, height, width), on their device."""
     training = module.training
     module.eval()
+    # As published: every token of every block.
+    leaves_out = getattr(module, "computes_all_tokens", True) is False
+    if leaves_out:
+        module.computes_all_tokens = True  # type: ignore[assignment]
     try:
         with torch.no_grad(), _Counter() as counter:
             module(images)
     finally:
         module.train(training)
+        if leaves_out:
+            module.computes_all_tokens = False  # type: ignore[assignment]
     params = sum(parameter.numel() for parameter in module.parameters())
     return Complexity(params, counter.multiply_adds, counter.activations, _count_blocks(module))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stability.errors import UserError, unknown
+from stability.models.layout import channels_last
 
 
 class VisionTransformer(nn.Module):
@@ -56,6 +57,9 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(hidden_size, heads, round(mlp_ratio * hidden_size)) for _ in range(blocks))
         self.norm = nn.LayerNorm(hidden_size)
         self.classifier = nn.Linear(hidden_size, num_classes)
+        # Whether the last block computes all tokens, as the authors' code does, or the class token alone, the only one
+        # that the classifier reads: the same logits and gradients for a fifth of that block's work.
+        self.computes_all_tokens = False
         self.reset_parameters()
 
     @property
@@ -79,13 +83,17 @@ class VisionTransformer(nn.Module):
         keep: (num_residuals, B) multiplies each image's residual branches: for stochastic depth at rate p, 0 with
         probability p and else 1 / (1 - p). None: all are kept. The member axis of a stack comes from `torch.vmap`.
         """
-        tokens = self.stem(images).flatten(2).transpose(1, 2)
+        tokens = self.stem(channels_last(images)).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
         masks: Sequence[Tensor | None] = [None] * self.num_residuals
         if keep is not None:
             masks = keep[:, :, None, None].unbind()
+        last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            x = block(x, masks[2 * index], masks[2 * index + 1])
+            kept = masks[2 * index], masks[2 * index + 1]
+            # A block of somebody else's making knows nothing of queries.
+            is_lean = index == last and isinstance(block, Block) and not self.computes_all_tokens
+            x = block(x, *kept, queries=1) if is_lean else block(x, *kept)
         # The classifier reads the class token only, and a LayerNorm treats each token for itself.
         return self.classifier(self.norm(x[:, 0]))
 
@@ -104,10 +112,19 @@ class Block(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
 
-    def forward(self, x: Tensor, keep_attention: Tensor | None = None, keep_mlp: Tensor | None = None) -> Tensor:
-        """Map tokens (B, T, D) to (B, T, D); the masks (B, 1, 1) multiply the two branches."""
-        branch = self.attention(self.attention_norm(x))
-        x = x + (branch if keep_attention is None else branch * keep_attention)
+    def forward(
+        self,
+        x: Tensor,
+        keep_attention: Tensor | None = None,
+        keep_mlp: Tensor | None = None,
+        queries: int | None = None,
+    ) -> Tensor:
+        """Map tokens (B, T, D) to the first `queries` of them (None: all), (B, queries, D).
+
+        The masks (B, 1, 1) multiply the two branches.
+        """
+        branch = self.attention(self.attention_norm(x), queries)
+        x = x[:, :queries] + (branch if keep_attention is None else branch * keep_attention)
         branch = self.mlp(self.mlp_norm(x))
         return x + (branch if keep_mlp is None else branch * keep_mlp)
 
@@ -125,15 +142,26 @@ class Attention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, T, D) to (B, T, D)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        """Map tokens (B, T, D) to what the first `queries` of them (None: all) attend to, (B, queries, D)."""
+        if queries is None:
+            query, key, value = self._project(x, 0, 3)
+        else:
+            (query,), (key, value) = self._project(x[:, :queries], 0, 1), self._project(x, 1, 3)
         return self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+
+    def _project(self, x: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
+        """Return tokens (B, T, D) as query (0), key (1) and value (2), from `first` to before `end`: (B, H, T, d)."""
+        if (first, end) == (0, 3):
+            projected = self.qkv(x)
+        else:
+            rows = slice(first * x.shape[-1], end * x.shape[-1])
+            projected = F.linear(x, self.qkv.weight[rows], self.qkv.bias[rows])
+        return projected.unflatten(-1, (end - first, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query key^T / sqrt(d)) value over (B, H, T, d).
+    """Return softmax(query key^T / sqrt(d)) value: query (B, H, Q, d), key and value (B, H, T, d), result (B, H, Q, d).
 
     On the CPU the fused kernel has no batching rule: inside a vmap it would run member by member, so there the
     products are written out.

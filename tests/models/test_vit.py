@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from stability.errors import UserError
+from stability.models.complexity import count_module
+from stability.models.layout import channels_last, take_channels_last
 from stability.models.named import read_model
 from stability.models.vit import Attention, Block, ChannelNorm, VisionTransformer, stem_layers
 
@@ -56,6 +59,58 @@ def images(count: int = 6, seed: int = 1, size: int = 16) -> Tensor:
     return torch.randn(count, 2, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+class TestLastBlock:
+    """The last block computes the class token alone: what it leaves out reaches neither logits nor gradients."""
+
+    @pytest.mark.parametrize("blocks", [1, 2])
+    @pytest.mark.parametrize("masked", [False, True])
+    @pytest.mark.parametrize("stem", STEMS)
+    def test_gives_the_logits_and_gradients_of_all_tokens(self, stem: str, masked: bool, blocks: int) -> None:
+        torch.manual_seed(0)
+        lean = VisionTransformer(**(SMALL | {"blocks": blocks}), **STEMS[stem]).double()
+        nn.init.normal_(lean.classifier.weight)
+        whole = copy.deepcopy(lean)
+        whole.computes_all_tokens = True
+        keep = torch.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 2.0]] * blocks).double() if masked else None
+        targets = torch.tensor([0, 3, 4])
+        batch = images(3).double()
+        for model in (lean, whole):
+            F.cross_entropy(model(batch, keep), targets).backward()
+        torch.testing.assert_close(lean(batch, keep), whole(batch, keep), rtol=1e-10, atol=1e-10)
+        for (name, one), other in zip(lean.named_parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-10, msg=name)
+
+    def test_leaves_work_out(self) -> None:
+        flops = {}
+        for whole in (False, True):
+            model = make()
+            model.computes_all_tokens = whole
+            with FlopCounterMode(display=False) as counter:
+                model(images())
+            flops[whole] = counter.get_total_flops()
+        assert flops[False] < 0.75 * flops[True]
+
+    def test_a_count_is_of_all_tokens_and_leaves_the_model_as_it_was(self) -> None:
+        model, whole = make(), make()
+        whole.computes_all_tokens = True
+        assert count_module(model, images(1)) == count_module(whole, images(1))
+        assert (model.computes_all_tokens, whole.computes_all_tokens) == (False, True)
+
+
+def test_the_layout_of_images_changes_no_value() -> None:
+    batch = images()
+    laid_out = channels_last(batch)
+    assert laid_out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(laid_out, batch)
+    model = take_channels_last(nn.Conv2d(2, 3, 3))
+    seen: list[bool] = []
+    model.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    torch.testing.assert_close(model(batch), F.conv2d(batch, model.weight, model.bias))
+    assert seen == [True]
+
+
 class TestInitialisation:
     @pytest.fixture(scope="class")
     def patchify(self) -> VisionTransformer:
@@ -89,6 +144,21 @@ class TestInitialisation:
         assert last.weight.std().item() == pytest.approx(math.sqrt(1 / 192), rel=0.02)
         assert last.bias is not None
         assert not last.bias.any()
+
+    @pytest.mark.parametrize(
+        "name", ["vitp_bn_4gf", "vitc_ln_4gf", "vit_s1_4gf", "vit_s2_4gf", "vit_s3_4gf", "vit_s4_4gf"]
+    )
+    def test_every_stem_is_drawn_by_the_kind_of_its_convolutions(self, name: str) -> None:
+        for layer in (layer for layer in self._named(name).stem if isinstance(layer, nn.Conv2d)):
+            kernel, std = layer.kernel_size[0], layer.weight.std().item()
+            variance = 2 / layer.out_channels
+            if kernel == 1:
+                variance = 1 / layer.out_channels
+            elif kernel == layer.stride[0]:
+                variance = 1 / (layer.in_channels * kernel**2)
+            # A sample of n has a standard deviation known to one part in sqrt(2 n).
+            tolerance = 5 / math.sqrt(2 * layer.weight.numel())
+            assert std == pytest.approx(math.sqrt(variance), rel=max(0.02, tolerance)), (name, kernel)
 
     def test_every_stem_convolution_but_the_last_is_followed_by_norm_and_relu(self, conv: VisionTransformer) -> None:
         kinds = [type(layer) for layer in conv.stem]
