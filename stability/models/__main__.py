@@ -86,15 +86,16 @@ def _print_csv(rows: Sequence[Row]) -> None:
 
 def _print_table(rows: Sequence[Row]) -> None:
     figures = ("params M", "m-adds G", "acts M")
-    print(f"{'':36}{'counted here':^37} {'published, table 2':^29} {'published, code':^29}".rstrip())
-    print(_line("model", "input", *figures, "blocks", *figures, *figures))
+    print(f"{'':36}{'counted here':^37} {'published, table 2':^39} {'published, code':^29}".rstrip())
+    print(_line("model", "input", *figures, "blocks", *figures, "blocks", *figures))
     for name, size, counts in rows:
         usual = size == usual_inputs(name, read_model(name))[0]
         here = Published(counts.params / 1e6, counts.multiply_adds / 1e9, counts.activations / 1e6)
         table, code = (source.get(name) if usual else None for source in (TABLE_2, AUTHORS_CODE))
         shape = f"{size.channels}x{size.image_size}x{size.image_size}, {size.num_classes}"
         mark = "~" if name in NEAREST else ""
-        cells = (*_figures(here, (3, 4, 3)), str(counts.blocks), *_figures(table, (1, 1, 1), mark))
+        published_blocks = str(table.blocks) if table and table.blocks else "-"
+        cells = (*_figures(here, (3, 4, 3)), str(counts.blocks), *_figures(table, (1, 1, 1), mark), published_blocks)
         print(_line(name, shape, *cells, *_figures(code, (2, 3, 2))))
     print("\ninput: channels x height x width, classes. m-adds: multiply-adds (the paper's flops). acts: elements put")
     print("out by convolutions and matrix products. ~: of the published model that timm's nearest stands for here.")
@@ -107,7 +108,7 @@ def _line(name: str, shape: str, *cells: str) -> str:
 def _figures(values: Published | None, digits: tuple[int, int, int], mark: str = "") -> list[str]:
     if values is None:
         return ["-"] * 3
-    return [f"{mark}{value:.{places}f}" for value, places in zip(values, digits, strict=True)]
+    return [f"{mark}{value:.{places}f}" for value, places in zip(values[:3], digits, strict=True)]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def build_model(
     """
     from torch import nn
 
-    target = locate(model.get("_target_"))
+    target = locate(model.get("_target_"), "model._target_", "my_package.MyModel")
     arguments = {name: value for name, value in model.items() if name not in OWN_KEYS}
     task: dict[str, Any] = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
     if stochastic_depth > 0:
@@ -49,26 +49,24 @@ def build_model(
     return built
 
 
-def locate(path: Any) -> Callable[..., Any]:
-    """Return the class or function at a dotted path. Raises UserError that names the part that is missing."""
+def locate(path: Any, key: str, example: str) -> Callable[..., Any]:
+    """Return the class or function at a dotted path. Raises UserError that names `key` and the part that is missing."""
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
-        raise UserError(
-            f"model._target_={path!r}; accepted: the dotted path of a class or function, as my_package.MyModel"
-        )
-    module, attributes = _import_longest(path)
+        raise UserError(f"{key}={path!r}; accepted: the dotted path of a class or function, as {example}")
+    module, attributes = _import_longest(path, key)
     found: Any = module
     for attribute in attributes:
         if not hasattr(found, attribute):
             close = nearest(attribute, [name for name in dir(found) if not name.startswith("_")])
             where = getattr(found, "__name__", type(found).__name__)
-            raise UserError(f"model._target_={path!r}: {where} has no {attribute!r}{close}")
+            raise UserError(f"{key}={path!r}: {where} has no {attribute!r}{close}")
         found = getattr(found, attribute)
     if not callable(found):
-        raise UserError(f"model._target_={path!r} is of type {type(found).__name__}; accepted: a class or function")
+        raise UserError(f"{key}={path!r} is of type {type(found).__name__}; accepted: a class or function")
     return found
 
 
-def _import_longest(path: str) -> tuple[Any, list[str]]:
+def _import_longest(path: str, key: str) -> tuple[Any, list[str]]:
     """Import the longest prefix of a dotted path that is a module; return it and the names that are left."""
     parts = path.split(".")
     module: Any = None
@@ -78,15 +76,13 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-                raise UserError(f"model._target_={path!r}: importing {name} failed: {first_line(error)}") from error
+                raise UserError(f"{key}={path!r}: importing {name} failed: {first_line(error)}") from error
             if module is None or (index < len(parts) - 1 and not hasattr(module, parts[index])):
-                raise UserError(
-                    f"model._target_={path!r}: no module {name!r}{_nearest_module(module, parts[index])}"
-                ) from None
+                raise UserError(f"{key}={path!r}: no module {name!r}{_nearest_module(module, parts[index])}") from None
             return module, parts[index:]
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise UserError(f"model._target_={path!r}: importing {name} failed: {reason}") from error
+            raise UserError(f"{key}={path!r}: importing {name} failed: {reason}") from error
     return module, []
 
 

@@ -39,6 +39,12 @@ def complete(config: TrialConfig | Mapping[str, Any]) -> TrialConfig:
     return parse_trial(values)
 
 
+def is_shipped(group: str, values: Mapping[str, Any]) -> bool:
+    """Tell whether a group's values are a choice of conf/, unchanged: what is known to work without a look at it."""
+    name = values.get("name")
+    return name in _choices(group) and _read(group, str(name)) == dict(values)
+
+
 def _complete_group(group: str, given: Any, default: str) -> dict[str, Any]:
     if isinstance(given, str):
         return _read(group, given)

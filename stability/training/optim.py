@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stability.config import TrialConfig
-from stability.errors import UserError, nearest, unknown
+from stability.errors import UserError, unknown
+from stability.models.build import locate
 
 # Keys of an optimizer's configuration that are not its target's arguments.
 OWN_KEYS = ("name", "search", "_target_")
@@ -57,7 +57,8 @@ def decayed_parameters(model: nn.Module) -> dict[str, bool]:
 
 
 def _is_decayed(module: nn.Module, leaf: str, parameter: Tensor) -> bool:
-    if _is_norm(module) or leaf == "bias" or leaf.endswith("_bias") or leaf.startswith("bias_"):
+    # Biases by any name: bias_hh_l0, in_proj_bias, relative_position_bias_table.
+    if _is_norm(module) or "bias" in leaf.split("_"):
         return False
     return parameter.ndim > 1 or "token" in leaf or "pos" in leaf or "embed" in leaf
 
@@ -76,7 +77,7 @@ def make_optimizer(config: TrialConfig, parameters: Mapping[str, Tensor], decaye
     missing = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in decayed]
     assert not missing, f"in no group: {missing}"
     path = config.optimizer["_target_"]
-    target = _locate(path)
+    target = locate(path, "optimizer._target_", "torch.optim.AdamW")
     arguments = _arguments(config, target, path)
     takes_decay = "weight_decay" in _accepted(target)
     if not takes_decay and config.wd:
@@ -91,6 +92,11 @@ def make_optimizer(config: TrialConfig, parameters: Mapping[str, Tensor], decaye
         return target(groups, lr=config.scaled_lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} refuses its arguments: {str(error).splitlines()[0]}") from error
+
+
+def check_optimizer(config: TrialConfig) -> None:
+    """Build a trial's optimizer over a small matrix. Raises UserError as `make_optimizer` does."""
+    make_optimizer(config, {"weight": torch.zeros(2, 2, requires_grad=True)}, {"weight": True})
 
 
 def _arguments(config: TrialConfig, target: Callable[..., Any], path: str) -> dict[str, Any]:
@@ -112,21 +118,6 @@ def _accepted(target: Callable[..., Any]) -> list[str]:
     """Return the names of what `target` takes; `**` where it takes any."""
     parameters = inspect.signature(target).parameters.values()
     return ["**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters]
-
-
-def _locate(path: str) -> Callable[..., Any]:
-    """Return the class or function at the dotted path `optimizer._target_`."""
-    module_path, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_path)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"optimizer._target_={path!r} cannot be imported: {error}") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise UserError(
-            f"optimizer._target_={path!r}: {module_path} has no optimizer {name!r}{nearest(name, dir(module))}"
-        )
-    return found
 
 
 class MemberOptimizers:

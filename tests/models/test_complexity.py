@@ -203,7 +203,19 @@ class TestCommand:
         out = capsys.readouterr().out
         assert "published, table 2" in out
         line = next(line for line in out.splitlines() if line.startswith("vitc_18gf")).split()
-        assert line[3:] == ["81.573", "17.7266", "24.024", "11", "81.6", "17.7", "24.1", "81.57", "17.727", "24.02"]
+        assert line[3:] == [
+            "81.573",
+            "17.7266",
+            "24.024",
+            "11",
+            "81.6",
+            "17.7",
+            "24.1",
+            "11",
+            "81.57",
+            "17.727",
+            "24.02",
+        ]
         assert "~22.4" in out
 
     def test_published_figures_belong_to_their_input(self, capsys: pytest.CaptureFixture[str]) -> None:

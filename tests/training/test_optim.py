@@ -93,8 +93,8 @@ def test_a_shared_weight_is_in_one_group(trial):
     ("optimizer", "message"),
     [
         ({"_target_": "torch.optim.AdamW", "beta": [0.9, 0.99]}, r"unknown argument of torch.optim.AdamW 'beta' \(did"),
-        ({"_target_": "torch.optim.AdamV"}, r"torch.optim has no optimizer 'AdamV' \(did you mean 'Adam"),
-        ({"_target_": "torch.optimum.AdamW"}, "cannot be imported: No module named 'torch.optimum'"),
+        ({"_target_": "torch.optim.AdamV"}, r"torch.optim has no 'AdamV' \(did you mean 'Adam"),
+        ({"_target_": "torch.optimum.AdamW"}, r"no module 'torch.optimum' \(did you mean 'optim'"),
         ({"_target_": "torch.optim.SGD", "lr": 0.1}, "optimizer.lr is not given with the optimizer; accepted: lr="),
         ({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, "accepted: wd=..."),
         ({"_target_": "torch.optim.AdamW", "betas": [0.9, 1.5]}, "refuses its arguments: Invalid beta"),
