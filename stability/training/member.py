@@ -132,6 +132,9 @@ class Member:
         row |= {"gradient_norm": sums.gradient_norm / sums.steps, "lr": sums.lr}
         progress.curve.append(row)
         progress.sums = Sums()
+        # No further step would find that the last one left weights that are not finite.
+        if not self.is_training and any(score.loss is None for score in (raw, average) if score):
+            progress.diverged_step = progress.step
         return row
 
     def result(self) -> dict[str, Any]:
@@ -173,9 +176,12 @@ class Member:
 
         return shapes(saved) == shapes(self._stack.member_state(self.index))
 
-    def write(self) -> None:
-        """Write everything that a resumption needs into the trial's folder, if it has one and steps are left."""
-        if self.directory is None or self.has_ended:
+    def write(self, *, ended: bool = False) -> None:
+        """Write everything that a resumption needs into the trial's folder, if it has one.
+
+        Of a trial that has ended nothing is written, unless its last state is asked for.
+        """
+        if self.directory is None or self.has_ended != ended:
             return
         self.count_seconds()
         state = {

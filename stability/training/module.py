@@ -83,9 +83,7 @@ class StackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Take one optimizer step with every member that still trains."""
-        # Lightning's backward costs 0.1 ms a step more than autograd's own, and is needed only among processes.
-        backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
-        if self.compute_gradients(batch, backward):
+        if self.compute_gradients(batch):
             self.optimizers().step()  # type: ignore[union-attr]
         else:
             self.trainer.should_stop = True
@@ -107,7 +105,7 @@ class StackModule(pl.LightningModule):
             return batch
         return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
 
-    def compute_gradients(self, batch: Batch, backward: Callable[[Tensor], None] = Tensor.backward) -> bool:
+    def compute_gradients(self, batch: Batch) -> bool:
         """Give every training member its gradients; returns whether any member may step.
 
         Members whose loss or gradient norm is not finite are marked as diverged and train no more.
@@ -119,7 +117,8 @@ class StackModule(pl.LightningModule):
             member.zero_grad()
         logits = self.forward(batch.images)
         losses = [member.loss(logits[member.index], batch.targets) for member in training]
-        backward(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+        # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
+        (losses[0] if len(losses) == 1 else torch.stack(losses).sum()).backward()
         self.stack.share_gradients()
 
         # One read of the device per step.
@@ -133,10 +132,9 @@ class StackModule(pl.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Return training logits (K, B, classes): this step's masks drawn, in the precision asked for."""
         keep = None
-        if not self.num_residuals:
-            # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
-            seed_torch(draw_seed("model", self.members[0].config.seed, self.step), images.device)
-        elif self.depth_rate:
+        # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
+        seed_torch(draw_seed("model", self.members[0].config.seed, self.step), images.device)
+        if self.num_residuals and self.depth_rate:
             seeds = [member.config.seed for member in self.members]
             masks = [keep_masks(seed, self.step, self.num_residuals, len(images), self.depth_rate) for seed in seeds]
             keep = torch.stack(masks).to(images.device, non_blocking=True)
@@ -159,25 +157,29 @@ class StackModule(pl.LightningModule):
         due = [member for member in self.members if member.awaits_evaluation]
         if not due:
             return
-        averages = {member.id: member.ema.state for member in due if member.ema is not None}
 
         def forward(images: Tensor) -> Tensor:
             self.boundary()
-            with self.precision(images.device):
-                logits = self.stack(images)
-                if len(due) < len(self.members):
-                    logits = logits[[member.index for member in due]]
-                if averages:
-                    logits = torch.cat([logits, self.stack.apply_states(list(averages.values()), images)])
-            return logits
+            return self.evaluation_logits(images, due)
 
         self.stack.eval()
         scores = evaluate(forward, self.data.eval_batches(), self.device)
         self.stack.train()
-        averaged = dict(zip(averages, scores[len(due) :], strict=True))
+        averaged = dict(zip([member.id for member in due if member.ema], scores[len(due) :], strict=True))
         for member, score in zip(due, scores, strict=False):
             self.keeper.epoch(member, member.close_epoch(score, averaged.get(member.id)))
         self.boundary()
+
+    def evaluation_logits(self, images: Tensor, members: Sequence[Member]) -> Tensor:
+        """Return logits (M, B, classes) of `members`' weights, then of the averages of those that have one."""
+        averages = [member.ema.state for member in members if member.ema is not None]
+        with self.precision(images.device):
+            logits = self.stack(images)
+            if len(members) < len(self.members):
+                logits = logits[[member.index for member in members]]
+            if averages:
+                logits = torch.cat([logits, self.stack.apply_states(averages, images)])
+        return logits
 
     def boundary(self) -> None:
         """Write checkpoints if it is time; pass on a signal that came in, checkpoints first."""
@@ -198,6 +200,9 @@ class BatchStream:
         self._module = module
 
     def __iter__(self) -> Iterator[Batch]:
+        # Members that have all ended were resumed from the last state of theirs, kept by option.
+        if not any(member.is_training for member in self._module.members):
+            return
         data = self._module.data
         epoch, start = divmod(self._module.step, data.steps_per_epoch)
         yield from data.train_batches(epoch, start)

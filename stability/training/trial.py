@@ -49,12 +49,17 @@ def train(
     """
     config = complete(config)
     device = pick_device(config.device)
+    # Trainer and module hold each other: without this the last trial's memory would stay taken on the device.
+    if device.type == "cuda":
+        gc.collect()
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
     member = Member(config, data.steps_per_epoch, None if directory is None else Path(directory))
     stack = ModelStack([build(config, data)])
     with Interruption() as interruption:
         module = StackModule(stack, [member], data, on_event=on_event, interruption=interruption)
         fit(module, device)
+    if config.training.keep_checkpoints:
+        member.write(ended=True)
     name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
     return {
         "id": member.id,
@@ -93,9 +98,6 @@ def fit(module: StackModule, device: torch.device) -> None:
         finally:
             for member in module.members:
                 member.count_seconds()
-            # Trainer and module hold each other: without this a trial's memory would stay taken on the device.
-            if device.type == "cuda":
-                gc.collect()
 
 
 def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
@@ -107,12 +109,12 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
     module = _module_alone(config, data, device)
-    with own_chance(device):
+    with own_chance(device), exact_arithmetic(device):
         if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
             module.update_members()
         module.stack.eval()
         with torch.no_grad():
-            module.stack(_batch(module, next(iter(data.eval_batches())), device).images)
+            module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images, module.members)
 
 
 def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
@@ -121,7 +123,7 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
     module = _module_alone(config, data, device)
-    with own_chance(device):
+    with own_chance(device), exact_arithmetic(device):
         batches = _endless(data)
         start = 0.0
         for step in range(steps + 2):

@@ -83,10 +83,37 @@ def weights(member: Member) -> torch.Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in member.trainable])
 
 
+def test_a_diverged_trial_that_is_kept_has_nothing_left_to_train(trial, tmp_path):
+    config = trial("conv", optimizer={"name": "sgd"}, lr=1e20, training={"keep_checkpoints": True})
+    first = train(config, directory=tmp_path)
+    assert first["status"] == "diverged"
+    again = train(config, directory=tmp_path)
+    assert (again["status"], again["result"]) == ("diverged", first["result"])
+
+
 def test_a_lr_beyond_all_bounds_diverges(trial):
     record = train(trial("conv", optimizer={"name": "sgd"}, lr=1e20))
     assert record["status"] == "diverged"
     assert 0 < record["result"]["diverged_step"] < 12
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_weights_ruined_by_the_very_last_step_are_no_result(trial, monkeypatch, ema):
+    update = Member.update
+
+    def ruin(self: Member) -> None:
+        update(self)
+        if self.progress.step == self.schedule.total_steps:
+            with torch.no_grad():
+                self.trainable[0].fill_(torch.nan)
+
+    monkeypatch.setattr(Member, "update", ruin)
+    record = train(trial("conv", recipe={"name": "light", "ema": ema}))
+    assert record["status"] == "diverged"
+    # The step that would have been next.
+    assert record["result"]["diverged_step"] == 12
+    assert (record["result"]["top1_error"], record["result"]["epochs_done"]) == (None, 3)
+    assert record["result"]["curve"][-1]["loss"] is None
 
 
 def test_a_trial_that_diverges_at_once_has_no_curve(trial, monkeypatch):

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from stability.models.vit import VisionTransformer
 from stability.training import remove_checkpoints, train
 from stability.training.checkpoint import NAME
+from stability.training.member import Member
 from stability.training.module import Keeper, StackModule
 
 MIXED = {"name": "light", "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1, "ema": True}
@@ -33,6 +35,14 @@ class Dropping(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
+
+
+class DroppingVit(VisionTransformer):
+    """A user's model built on ours: it has `num_residuals`, and draws masks of its own besides."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.classifier = nn.Sequential(nn.Dropout(0.3), self.classifier)
 
 
 def cutting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -68,6 +78,17 @@ CASES: dict[str, dict[str, Any]] = {
     "patchify sgd depth": {"model": "patchify", "recipe": DEEP, "optimizer": SGD, "lr": 0.05},
     "conv adamw depth bf16": {"model": "conv", "recipe": DEEP, "precision": "bf16"},
     "own dropout": {"model": {"_target_": f"{__name__}.Dropping"}},
+    "vit with dropout": {
+        "model": {
+            "_target_": f"{__name__}.DroppingVit",
+            "hidden_size": 16,
+            "blocks": 2,
+            "heads": 2,
+            "mlp_ratio": 2.0,
+            "stem": "patchify",
+            "patch_size": 4,
+        }
+    },
 }
 
 
@@ -100,6 +121,28 @@ def ends_in_a_cut(attempt: Callable[[], Any]) -> bool:
     except Cut:
         return True
     return False
+
+
+@pytest.mark.parametrize(("seconds", "written_at"), [(5, [5, 10]), (1, list(range(1, 13))), (100, [])])
+def test_checkpoints_are_written_by_the_clock(trial, tmp_path, monkeypatch, seconds, written_at):
+    now, steps = [0.0], []
+    monkeypatch.setattr("stability.training.module.time.monotonic", lambda: now[0])
+    update, write = Member.update, Member.write
+
+    def tick(self: Member) -> None:
+        update(self)
+        now[0] += 1.0
+
+    def written(self: Member, **options: Any) -> None:
+        if not self.has_ended:
+            steps.append(self.progress.step)
+        write(self, **options)
+
+    monkeypatch.setattr(Member, "update", tick)
+    monkeypatch.setattr(Member, "write", written)
+    train(trial(training={"checkpoint_seconds": seconds}), directory=tmp_path)
+    # Three epochs of four steps, a second each.
+    assert steps == written_at
 
 
 def test_survives_any_number_of_cuts(trial, tmp_path):

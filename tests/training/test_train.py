@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import threading
 from typing import Any
 
@@ -17,8 +19,11 @@ from stability.data import get_data
 from stability.errors import UserError
 from stability.records import to_json, trial_id
 from stability.training import measure, train, try_first_batch
+from stability.training.member import Member
+from stability.training.module import StackModule
 from stability.training.schedule import Schedule
-from stability.training.trial import build
+from stability.training.stack import ModelStack
+from stability.training.trial import build, fit
 
 RESULT = [
     *("top1_error", "top5_error", "best_top1_error", "best_epoch"),
@@ -107,7 +112,8 @@ def test_learns_the_digits():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_equals_a_loop_written_out(trial, optimizer):
-    config = trial("conv", optimizer={"name": optimizer}, lr=0.01, wd=0.1)
+    averaged = {"name": "light", "ema": True}
+    config = trial("conv", optimizer={"name": optimizer}, lr=0.01, wd=0.1, epochs=6, recipe=averaged)
     data = get_data(config.data, config.recipe, config.batch_size)
     model = build(config, data)
     vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
@@ -117,24 +123,31 @@ def test_equals_a_loop_written_out(trial, optimizer):
         {"params": vectors, "weight_decay": 0.0},
     ]
     step = torch.optim.SGD(groups, momentum=0.9) if optimizer == "sgd" else torch.optim.AdamW(groups)
-    # Three epochs of four steps; the warm-up of 0.3 epochs is one step.
-    schedule, losses = Schedule("cosine", 0.01, 1, 12), []
-    for number, batch in enumerate(batch for epoch in range(3) for batch in data.train_batches(epoch)):
+    # Six epochs of four steps; the warm-up of 0.6 epochs is two steps. The average takes in every step.
+    schedule, share, losses = Schedule("cosine", 0.01, 2, 24), 12.8 / 24, []
+    average = copy.deepcopy(model)
+    for number, batch in enumerate(batch for epoch in range(6) for batch in data.train_batches(epoch)):
         for group in step.param_groups:
             group["lr"] = schedule.lr(number)
         step.zero_grad()
         losses.append(F.cross_entropy(model(batch.images), batch.targets))
         losses[-1].backward()
         step.step()
-    model.eval()
-    batches = list(data.eval_batches())
-    wrong = sum((model(images).argmax(1) != targets).sum().item() for images, targets in batches)
+        for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            mean.copy_(value if number < 2 or not mean.is_floating_point() else (1 - share) * mean + share * value)
 
     last = train(config)["result"]["curve"][-1]
-    assert last["top1_error"] == wrong
+    batches = list(data.eval_batches())
+    images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    for prefix, evaluated in (("", model), ("ema_", average)):
+        logits = evaluated.eval()(images)
+        assert last[f"{prefix}top1_error"] == (logits.argmax(1) != targets).sum().item()
+        assert last[f"{prefix}loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-3)
     # Fused updates may round differently from the default ones.
-    assert last["train_loss"] == pytest.approx(sum(loss.item() for loss in losses[-4:]) / 4, rel=1e-5)
-    assert last["lr"] == schedule.lr(11)
+    assert last["train_loss"] == pytest.approx(sum(loss.item() for loss in losses[-4:]) / 4, rel=1e-4)
+    assert last["lr"] == schedule.lr(23)
+    # The two are apart, so that one taken for the other would show.
+    assert abs(last["ema_loss"] - last["loss"]) > 2e-3 * last["loss"]
 
 
 def test_the_recipe_says_which_weights_count(trial):
@@ -198,12 +211,24 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(trial, monkeypatch):
     assert record["result"]["curve"] != train(trial("conv", epochs=1))["result"]["curve"]
 
 
-def test_label_smoothing_and_mixing_reach_the_loss(trial):
-    plain, smooth, mixed = (
-        train(trial(epochs=1, recipe={"name": "none", **recipe}))["result"]["curve"][0]["train_loss"]
-        for recipe in ({}, {"label_smoothing": 0.3}, {"mixup": 1.0})
-    )
-    assert len({plain, smooth, mixed}) == 3
+@pytest.mark.parametrize("recipe", [{"label_smoothing": 0.3}, {"mixup": 1.0}, {"cutmix": 1.0, "label_smoothing": 0.1}])
+def test_label_smoothing_and_mixing_reach_the_loss_once(trial, recipe):
+    # With an lr of nothing the epoch's loss is that of the initial weights.
+    config = trial(epochs=1, lr=1e-30, recipe={"name": "none", **recipe})
+    data = get_data(config.data, config.recipe, config.batch_size)
+    model, smoothing, losses = build(config, data), recipe.get("label_smoothing", 0), []
+    nn.init.normal_(model.classifier.weight)
+    state = model.state_dict()
+    for batch in data.train_batches(0):
+        shares = F.one_hot(batch.targets, 10).float() if batch.targets.ndim == 1 else batch.targets
+        target = shares * (1 - smoothing) + smoothing / 10
+        losses.append(-(target * model(batch.images).log_softmax(1)).sum(1).mean().item())
+    member = Member(config, data.steps_per_epoch)
+    stack = ModelStack([build(config, data)])
+    stack.load_member_state(0, state)
+    module = StackModule(stack, [member], data)
+    fit(module, torch.device("cpu"))
+    assert member.progress.curve[0]["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 def test_stochastic_depth_drops_branches_in_training_only(trial, monkeypatch):
@@ -322,9 +347,13 @@ def test_a_gpu_that_is_not_there_is_said(trial):
         train(trial(device="cuda"))
 
 
-def test_measures_a_step(trial):
-    small, large = measure(trial(), steps=3), measure(trial("conv", batch_size=256), steps=3)
-    assert 0 < small < large < 5
+def test_measures_steps_beyond_the_end_of_a_schedule(trial, monkeypatch):
+    taken = []
+    update = Member.update
+    monkeypatch.setattr(Member, "update", lambda member: (taken.append(member.progress.step), update(member)))
+    # A schedule of four steps, and five are taken: two to warm up.
+    assert 0 < measure(trial(epochs=1), steps=3) < math.inf
+    assert taken == [0] * 5
 
 
 def test_a_mapping_is_completed_like_a_command_line(trial):
