@@ -38,17 +38,6 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], words: i
     Console().print(table)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words: 40 s, 12 min, 3.4 h, 2.5 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 36 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
-
-
 def last_line(text: str | None) -> str:
     """Return the last line of an exception's text that says anything."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]

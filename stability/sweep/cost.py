@@ -14,6 +14,7 @@ from stability.errors import UserError
 from stability.records import ENDED, read_record, trial_directory
 from stability.sweep import timings
 from stability.sweep.plan import DRAWN, GRID, Cell, Plan, Trial, describe
+from stability.words import duration
 
 if TYPE_CHECKING:
     from stability.sweep.pool import Layout
@@ -58,7 +59,8 @@ class Cost:
 
 
 def show(plan: Plan, directory: Path, layout: Layout) -> None:
-    """Print what the plan would run, what of it exists, and what it costs. Writes nothing and needs no data."""
+    """Print what the plan would run, what of it exists, what it costs and what to type next. Writes nothing and needs
+    no data."""
     remembered = timings.recall()
     costs = [_cost(cell, layout, remembered) for cell in plan.cells]
     statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
@@ -190,7 +192,7 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
         seconds = None if cost.seconds is None else cost.seconds * planned
         row = [str(cell.factors[name]) for name in names]
         row += [_span(cell, name, own) for name in DRAWN]
-        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), duration(seconds)]
+        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), _time(seconds)]
         rows.append(row)
     return rows
 
@@ -220,9 +222,15 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"
         f"; exist already: {exists or 'none'}; to run: {len(missing)}",
         f"to compute: {_scaled(total)} multiply-adds, forward and backward",
-        f"time: {duration(time)} {where}{hint}",
-        "nothing was trained or written",
+        f"time: {_time(time)} {where}{hint}",
+        _closing(plan, missing),
     ]
+
+
+def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
+    done = "steps were timed, no trial was trained" if plan.config.plan == "measure" else "nothing was trained"
+    go_on = "the same command without plan= runs it" if missing else "nothing is missing"
+    return f"{done}, nothing of the study written; next: {go_on}"
 
 
 def _elapsed(seconds: Sequence[float], layout: Layout) -> float:
@@ -242,14 +250,8 @@ def _scaled(number: float | None) -> str:
     return f"{number:g}"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a time in words that suit its length."""
-    if seconds is None:
-        return "unknown"
-    for length, word in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.2g} {word}" if seconds < 100 * length else f"{seconds / length:.0f} {word}"
-    return f"{seconds:.0f} s"
+def _time(seconds: float | None) -> str:
+    return "unknown" if seconds is None else duration(seconds)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

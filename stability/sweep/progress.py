@@ -11,8 +11,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stability.records import ENDED, STATUSES
 from stability.sweep.worker import TrialTask, describe_end
+from stability.words import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console, RenderableType
 
 LINE_SECONDS = 60.0
@@ -48,6 +51,7 @@ class StudyState:
     """What is known of a study's trials: those that have ended, by status, those that run, those still to come."""
 
     study: str = ""
+    folder: Path | str = ""
     planned: int = 0
     slots: int = 1
     counts: Counter[str] = field(default_factory=Counter)
@@ -137,7 +141,8 @@ class Progress:
         `planned` counts all trials of the study, `standing` those that have ended before and are not among `tasks`.
         """
         state = self.state
-        state.study, state.slots = study, max(1, min(slots, len(tasks)))
+        state.study, state.folder = study, tasks[0].study_directory if tasks else ""
+        state.slots = max(1, min(slots, len(tasks)))
         state.counts = Counter(standing)
         state.waiting = {task.id: task for task in tasks}
         state.planned = max(planned or 0, state.ended + len(tasks))
@@ -214,6 +219,7 @@ class Progress:
         if self._has_begun and is_cut_off:
             state = self.state
             self.say(f"{state.study}: stopped after {self._took()}, {state.ended} of {state.planned} trials ended")
+            self.say(f"What has ended lies in {state.folder}.")
             self.say("Say the same command again to go on from here.")
         self._has_begun = False
 
@@ -237,20 +243,6 @@ def summary(state: StudyState, now: float) -> str:
     if left is not None:
         parts.append(f"about {duration(left)} left")
     return f"{state.study}: {', '.join(parts)}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in words: 48 s, 3 min 12 s, 2 h 05 min, 1 d 04 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24:02d} h"
 
 
 def _is_live(stream: IO[str]) -> bool:
