@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError
-from stability.records import ENDED, MANIFEST, cell_label, read_manifest, read_records, studies
+from stability.records import ENDED, MANIFEST, cell_label, differing_keys, read_manifest, read_records, studies
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ class Trial:
     lr: float
     wd: float
     seed: int
+    # The sampler's seed and the number of the draw; None in a grid.
+    draw: tuple[int, int] | None
     # Equal for the trials of different cells that were drawn as one point.
     point: tuple[Any, ...]
     record: Mapping[str, Any] | None
@@ -69,7 +71,7 @@ class Cell:
     tells whether the points are independent draws of one distribution, which is what a confidence band assumes.
     """
 
-    factors: Mapping[str, Any]
+    factors: dict[str, Any]
     ranges: Mapping[str, Any]
     config: Mapping[str, Any]
     plan: str
@@ -172,18 +174,19 @@ def _read_cell(
     sampler = manifest.get("sampler") or {}
     plan = str(sampler.get("name")) if manifest.get("samples") else GRID
     ranges = cell.get("ranges") or {}
-    points = _points(planned, ranges, sampler.get("seed") if plan != GRID else None)
-    trials = [
-        Trial(
-            **{key: trial[key] for key in ("id", "number", *COORDINATES)},
-            study=str(manifest["study"]),
-            point=point,
-            record=records.get(trial["id"]),
-        )
-        for trial, point in zip(planned, points, strict=True)
-    ]
-    # A draw that was tried at each of several listed values comes several times: such trials are not independent.
-    once = len({trial.number for trial in trials}) == len(trials)
+    trials = _placed(
+        [
+            Trial(
+                **{key: trial[key] for key in ("id", "number", *COORDINATES)},
+                study=str(manifest["study"]),
+                draw=None if plan == GRID else (sampler.get("seed"), trial["number"]),
+                point=(),
+                record=records.get(trial["id"]),
+            )
+            for trial in planned
+        ],
+        ranges,
+    )
     return Cell(
         factors=cell["factors"],
         ranges=ranges,
@@ -194,31 +197,33 @@ def _read_cell(
         },
         plan=plan,
         samples=manifest.get("samples") or 0,
-        independent=plan == "random" and once and any(ranges.values()),
+        independent=plan == "random" and _are_drawn_once(trials) and any(ranges.values()),
         trials=tuple(trials),
     )
 
 
-def _points(
-    planned: Sequence[Mapping[str, Any]], ranges: Mapping[str, Any], sampler_seed: int | None
-) -> list[tuple[Any, ...]]:
-    """Return what makes each trial's point one with those of other cells: its draw, and its values of what was listed.
+def _are_drawn_once(trials: Sequence[Trial]) -> bool:
+    """Tell whether no draw comes twice: one that was tried at several listed values makes trials that depend."""
+    return len({trial.draw for trial in trials}) == len(trials)
+
+
+def _placed(trials: Sequence[Trial], ranges: Mapping[str, Any]) -> list[Trial]:
+    """Return a cell's trials with what makes their points those of other cells: draw, and values of what was listed.
 
     A coordinate that has one value in the whole cell does not count: it may be another one in each cell.
     """
-    drawn = sampler_seed is not None
     values = [
         {
-            **{name: trial[name] for name in ("lr", "wd") if not ranges.get(name)},
+            **{name: getattr(trial, name) for name in ("lr", "wd") if not ranges.get(name)},
             # In a sampled study each draw has a seed of its own, counted up from the one given.
-            "seed": trial["seed"] - (trial["number"] if drawn else 0),
+            "seed": trial.seed - (trial.number if trial.draw else 0),
         }
-        for trial in planned
+        for trial in trials
     ]
     listed = [name for name in (values[0] if values else ()) if len({value[name] for value in values}) > 1]
     return [
-        (sampler_seed, trial["number"] if drawn else None, *((name, value[name]) for name in listed))
-        for trial, value in zip(planned, values, strict=True)
+        dataclasses.replace(trial, point=(trial.draw, *((name, value[name]) for name in listed)))
+        for trial, value in zip(trials, values, strict=True)
     ]
 
 
@@ -231,11 +236,23 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _combine(cells: Sequence[Cell]) -> list[Cell]:
     groups: dict[str, list[Cell]] = {}
-    for cell in cells:
+    for cell in _with_all_factors(cells):
         groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
-    merged = [_merge(group) for group in groups.values()]
+    merged = _told_apart([_merge(group) for group in groups.values()])
     names = Counter(factors_key(cell) for cell in merged)
     return [_with_study(cell) if names[factors_key(cell)] > 1 else cell for cell in merged]
+
+
+def _with_all_factors(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells with each other's factors, as their own configurations have them: what one study varied, another may
+    have held fixed."""
+    names = dict.fromkeys(name for cell in cells for name in cell.factors)
+    filled = []
+    for cell in cells:
+        missing = {name: _value(cell.config, name) for name in names if name not in cell.factors}
+        known = {name: value for name, value in missing.items() if value is not None}
+        filled.append(dataclasses.replace(cell, factors=cell.factors | known) if known else cell)
+    return filled
 
 
 def _merge(cells: Sequence[Cell]) -> Cell:
@@ -245,12 +262,39 @@ def _merge(cells: Sequence[Cell]) -> Cell:
         for trial in cell.trials:
             if trial.id not in trials or (trial.finished and not trials[trial.id].finished):
                 trials[trial.id] = trial
-    independent = all(cell.independent for cell in cells)
+    if len(cells) == 1:
+        return cells[0]
+    placed = _placed(list(trials.values()), cells[0].ranges)
+    independent = all(cell.independent for cell in cells) and _are_drawn_once(placed)
     plan = " and ".join(dict.fromkeys(cell.plan for cell in cells))
     samples = max(cell.samples for cell in cells)
-    return dataclasses.replace(
-        cells[0], trials=tuple(trials.values()), independent=independent, plan=plan, samples=samples
-    )
+    return dataclasses.replace(cells[0], trials=tuple(placed), independent=independent, plan=plan, samples=samples)
+
+
+def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells with a factor for each key that differs among them and had none: no verdict passes over it."""
+    # Of data that is asked for in the same words and is not the same, the fingerprint tells; of other data, the words.
+    prints: dict[str, set[str]] = {}
+    for cell in cells:
+        prints.setdefault(repr(cell.config.get("data")), set()).add(str(cell.config["fingerprint"]))
+    hidden = set() if any(len(own) > 1 for own in prints.values()) else {"fingerprint"}
+    shown = [{key: value for key, value in cell.config.items() if key not in hidden} for cell in cells]
+    keys = differing_keys([(cell.factors, config) for cell, config in zip(cells, shown, strict=True)])
+    return [
+        dataclasses.replace(
+            cell, factors=cell.factors | {key.removesuffix(".name"): _value(cell.config, key) for key in keys}
+        )
+        for cell in cells
+    ]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _with_study(cell: Cell) -> Cell:

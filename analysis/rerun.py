@@ -27,9 +27,12 @@ def rerun_command(
     With the trial's `record` it asks for as many CPU threads, whose number decides how sums are rounded.
     """
     cell = manifest["cells"][trial["cell"]]
-    flags = _flags(str(manifest.get("command", "")))
-    folders = [Path(value) for name, value in flags if name == "--config-dir"]
-    overrides = [*_choices(cell), *_differences(cell, folders), *(f"{name}={trial[name]!r}" for name in POINT)]
+    commands = [str(one) for one in manifest.get("commands") or [manifest.get("command", "")]]
+    flags = list(dict.fromkeys(flag for one in commands for flag in _flags(one)))
+    paths = list(dict.fromkeys(path for one in commands for path in _search_paths(one)))
+    folders = [Path(value) for name, value in flags if name == "--config-dir"] + _searched(paths)
+    overrides = [*paths, *_choices(cell), *_differences(cell, folders)]
+    overrides += [f"{name}={trial[name]!r}" for name in POINT]
     threads = record["provenance"].get("threads") if record else None
     overrides += [f"pool.threads={threads}"] if threads else []
     words = [word for flag in flags for word in flag]
@@ -41,6 +44,16 @@ def _flags(command: str) -> list[tuple[str, str]]:
     words = shlex.split(command)
     accepted = ("--config-dir", "--config-name", "--config-path")
     return [(word, words[place + 1]) for place, word in enumerate(words[:-1]) if word in accepted]
+
+
+def _search_paths(command: str) -> list[str]:
+    return [word for word in shlex.split(command) if word.lstrip("+").startswith("hydra.searchpath=")]
+
+
+def _searched(overrides: Sequence[str]) -> list[Path]:
+    """Return the folders that `hydra.searchpath=[...]` names."""
+    entries = (one for line in overrides for one in line.partition("=")[2].strip("[]").split(","))
+    return [Path(one.strip("\"' ").removeprefix("file://")) for one in entries if one]
 
 
 def _chosen(cell: Mapping[str, Any]) -> dict[str, str]:
@@ -76,7 +89,9 @@ def _differences(cell: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[s
         elif key not in given and (key not in defaults or defaults[key] != value):
             yield f"++{key}={_written(value)}"
     for key in given:
-        if key.split(".")[0] in GROUPS and key not in wanted and not key.startswith(LEFT_OUT):
+        # What a file composes itself from is no key of it.
+        is_list = key.split(".")[1:] == ["defaults"]
+        if key.split(".")[0] in GROUPS and key not in wanted and not key.startswith(LEFT_OUT) and not is_list:
             yield f"~{key}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import Parser, run
-from analysis.screen import duration, last_line, print_table
+from analysis.screen import last_line, print_table
 from stability.errors import UserError
 from stability.records import (
     ENDED,
@@ -28,6 +28,7 @@ from stability.records import (
     studies,
     trial_directory,
 )
+from stability.words import duration
 
 PROGRAM = "analysis.status"
 # What a planned trial can be; `missing` is neither ended nor running, whether or not a command is at work.
@@ -199,7 +200,10 @@ def next_step(study: Study) -> str:
     if counts["running"]:
         return f"wait, or python -m analysis.edf {folder} for what has ended"
     if counts["missing"] or counts["failed"]:
-        return f"{study.manifest['command']}   ({_what_it_does(counts)})"
+        commands = study.manifest.get("commands", [study.manifest["command"]])
+        if len(commands) == 1:
+            return f"{commands[0]}   ({_what_it_does(counts)})"
+        return "\n".join([f"each of these commands   (together: {_what_it_does(counts)})", *commands])
     return f"python -m analysis.edf {folder}"
 
 

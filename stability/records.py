@@ -8,10 +8,11 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     import pandas
 
 # Raised by hand when our numerics change, so that old records are not taken for new ones.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Any] = {}
 ENDED = ("completed", "diverged")
 STATUSES = (*ENDED, "failed")
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 120.0
+# How long claims that are made at once may lie apart where a file system has no locks.
+SETTLE_SECONDS = 0.5
 
 MANIFEST = "study.yaml"
 RECORD = "record.json"
@@ -76,6 +79,38 @@ def cell_label(factors: Mapping[str, Any]) -> str:
     """Return a cell in words: model and optimizer by their names alone, other factors as key=value."""
     named = (str(value) if name in ("model", "optimizer") else f"{name}={value}" for name, value in factors.items())
     return " ".join(named)
+
+
+def differing_keys(cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Return the dotted keys in which cells, each its (factors, nested configuration), differ and no factor says so.
+
+    A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
+    factor agree in them.
+    """
+    flat = [_flattened(config, "") for _, config in cells]
+    names = list(dict.fromkeys(name for factors, _ in cells for name in factors))
+    found: list[str] = []
+    # A group's own name first: it may stand for all of the group.
+    for key in sorted(dict.fromkeys(key for one in flat for key in one), key=lambda key: not key.endswith(".name")):
+        values = [repr(one.get(key)) for one in flat]
+        if len(set(values)) == 1:
+            continue
+        told = [[repr(factors.get(name)) for factors, _ in cells] for name in names if _covers(name, key)]
+        told += [[repr(one.get(name)) for one in flat] for name in found if _covers(name, key)]
+        if not any(len(set(zip(by, values, strict=True))) == len(set(by)) for by in told):
+            found.append(key)
+    return found
+
+
+def _covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.") or (name.endswith(".name") and key.startswith(name[:-4]))
+
+
+def _flattened(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def trial_directory(study_directory: Path, identifier: str) -> Path:
@@ -209,7 +244,10 @@ class Claim:
     def __init__(self, file: IO[str], path: Path, attempt: int) -> None:
         self._file, self._path, self.attempt = file, path, attempt
         self._released = threading.Event()
-        self._write({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt})
+        # One of several threads of a process is no other's owner.
+        self._owner = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt}
+        self._owner["token"] = secrets.token_hex(8)
+        self._write(self._owner)
         self._heart = threading.Thread(target=self._beat, daemon=True, name=f"claim-{path.parent.name}")
         self._heart.start()
 
@@ -218,6 +256,21 @@ class Claim:
         self._file.truncate()
         self._file.write(json.dumps(owner))
         self._file.flush()
+
+    def is_settled(self) -> bool:
+        """Tell, on a file system without locks, whether of several who claim at once this one was the last to write.
+
+        All of them see the file free, write, wait, and read what stands then.
+        """
+        os.fsync(self._file.fileno())
+        time.sleep(SETTLE_SECONDS)
+        with open(self._path) as file:
+            return _owner(file).get("token") == self._owner["token"]
+
+    def abandon(self) -> None:
+        """Leave the claim to whoever has it."""
+        self._released.set()
+        self._file.close()
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -266,7 +319,16 @@ def claim(directory: Path, attempt: int = 1) -> Claim | None:
         if locked is False or _is_alive(owner, path, locked is not None):
             file.close()
             return None
-        return Claim(file, path, max(attempt, owner.get("attempt", 0) + 1))
+        held = Claim(file, path, max(attempt, owner.get("attempt", 0) + 1))
+        if locked is None:
+            settled = False
+            try:
+                settled = held.is_settled()
+            finally:
+                if not settled:
+                    held.abandon()
+            return held if settled else None
+        return held
 
 
 def is_claimed(directory: Path) -> bool:

@@ -286,3 +286,34 @@ def test_many_claim_one_and_one_gets_it(tmp_path: Path) -> None:
         thread.join()
     assert most == [1]
     assert entered[0] > 5
+
+
+def test_of_many_who_claim_at_once_without_locks_one_gets_it_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    monkeypatch.setattr(records, "_flock", lambda file, how: None)
+    for number in range(3):
+        barrier, won = threading.Barrier(8), []
+
+        def work(folder: Path = tmp_path / str(number), barrier: Any = barrier, won: list[Any] = won) -> None:
+            barrier.wait()
+            held = records.claim(folder)
+            if held is not None:
+                won.append(held)
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) <= 1
+        # Once it is settled, whoever comes later finds it taken; and free again when it has been given back.
+        if not won:
+            won = [records.claim(tmp_path / str(number))]
+        assert records.claim(tmp_path / str(number)) is None
+        won[0].release()
+        again = records.claim(tmp_path / str(number))
+        assert again is not None
+        again.release()

@@ -14,7 +14,7 @@ from typing import Any
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
-from stability.records import read_manifest, write_manifest
+from stability.records import RESULTS_VERSION, differing_keys, read_manifest, write_manifest
 from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
 
 VERSION = 1
@@ -52,8 +52,10 @@ def build(plan: Plan, command: Command, fingerprints: Sequence[str] | None) -> d
     cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
     return {
         "version": VERSION,
+        "results_version": RESULTS_VERSION,
         "study": plan.study,
         "command": command.line,
+        "commands": [command.line],
         "overrides": list(command.overrides),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampler": {"name": plan.sampler, "seed": plan.config.sweep.seed},
@@ -80,13 +82,23 @@ def _cell(cell: Cell, fingerprint: str) -> dict[str, Any]:
 def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest of a study after a command that plans `planned`: `standing` with what is new in it.
 
+    What comes to tell cells apart becomes a factor of all, whether or not a command varied it.
     Raises UserError, naming key, old and new, where the command changes what existing cells hold fixed.
     """
     if standing is None:
-        return planned
+        return {**planned, "cells": _told_apart(planned["cells"])}
+    old, new = standing.get("results_version", 1), planned["results_version"]
+    if old != new:
+        raise UserError(
+            f"study {standing['study']} holds results of version {old} of our numerics, and this is version {new}: not "
+            "to be mixed; accepted: study=NAME for another study"
+        )
     _refuse(standing["study"], "sampler", standing["sampler"]["name"], planned["sampler"]["name"])
     if planned["sampler"]["name"] != GRID:
         _refuse(standing["study"], "sweep.seed", standing["sampler"]["seed"], planned["sampler"]["seed"])
+    # One stream of batches for all of a study.
+    seeds = [manifest["cells"][0]["config"]["data"]["seed"] for manifest in (standing, planned)]
+    _refuse(standing["study"], "data.seed", *seeds)
     names = _factor_names(standing, planned)
     cells = [{**cell, "factors": _refactored(cell, names)} for cell in standing["cells"]]
     places = {describe(cell["factors"]): place for place, cell in enumerate(cells)}
@@ -101,12 +113,40 @@ def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[st
         moved[index] = place
     known = {trial["id"] for trial in standing["trials"]}
     fresh = [{**trial, "cell": moved[trial["cell"]]} for trial in planned["trials"] if trial["id"] not in known]
-    grown = {**standing, "cells": cells, "trials": [*standing["trials"], *fresh]}
+    grown = {**standing, "cells": _told_apart(cells), "trials": [*standing["trials"], *fresh]}
     if (planned["samples"] or 0) > (standing["samples"] or 0):
         grown["samples"] = planned["samples"]
     if grown == dict(standing):
         return grown
-    return {**grown, "command": planned["command"], "overrides": planned["overrides"]}
+    # Said again, these commands train all that is planned.
+    asks_for_all = known <= {trial["id"] for trial in planned["trials"]}
+    before = [] if asks_for_all else standing.get("commands", [standing["command"]])
+    commands = list(dict.fromkeys([*before, planned["command"]]))
+    return {**grown, "command": planned["command"], "commands": commands, "overrides": planned["overrides"]}
+
+
+def _told_apart(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return cells with a factor for each key that differs among them and had none."""
+    keys = differing_keys([(cell["factors"], _held(cell["config"])) for cell in cells])
+    named = dict.fromkeys(name for cell in cells for name in cell["factors"])
+    names = list(named | dict.fromkeys(_group_or_key(key, cells) for key in keys))
+    return [{**cell, "factors": _refactored(cell, names)} for cell in cells]
+
+
+def _group_or_key(key: str, cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return the config group whose choices differ, where `key` is its name; else the key."""
+    group = key.removesuffix(".name")
+    return group if len({cell["choices"].get(group) for cell in cells}) > 1 else key
+
+
+def _held(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a cell's configuration tells it from others: what decides its results, and its groups' names."""
+    parsed = parse_trial(config)
+    held = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
+    # As given: a warm-up that follows from the number of epochs is no factor of its own.
+    held["schedule"] = asdict(parsed.schedule)
+    held["recipe"] = asdict(parsed.recipe)
+    return held
 
 
 def _factor_names(*manifests: Mapping[str, Any]) -> list[str]:
@@ -129,6 +169,8 @@ def _value(cell: Mapping[str, Any], name: str) -> Any:
     value: Any = cell["config"]
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, (list, tuple)):
+        return str(list(value))
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cells import Cell, mixed_provenance, read_cells, shared_points
+from analysis.verdicts import verdicts
 from stability.records import write_manifest
 
 MakeStudy = Callable[..., Path]
@@ -91,13 +92,68 @@ def test_studies_of_one_cell_are_one_cell_each_trial_once(study: MakeStudy) -> N
     assert all(len(cell.trials) == 24 and cell.independent and "study" not in cell.factors for cell in cells)
 
 
-def test_cells_that_differ_in_something_else_are_told_apart_by_study(study: MakeStudy, tmp_path: Path) -> None:
+def test_studies_of_the_same_draws_at_other_pinned_values_are_no_independent_ones(tmp_path: Path) -> None:
+    draws = [{"number": number, "lr": 1e-3 * (number + 1), "seed": number} for number in range(8)]
+    for name, wd in (("a", 0.05), ("b", 0.2)):
+        points = [{**draw, "wd": wd} for draw in draws]
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, manifest_of(points, {"lr": [1e-3, 1e-1], "wd": None}))
+    alone, _ = read_cells([tmp_path / "a"])[1]
+    assert alone.independent
+    first, second = read_cells([tmp_path / "a", tmp_path / "b"])[1]
+    assert (len(first.trials), first.independent) == (16, False)
+    # Each has its own partner: that of its draw and its weight decay.
+    others = {trial.point: trial for trial in second.trials}
+    assert len(others) == 16
+    assert all((others[trial.point].lr, others[trial.point].wd) == (trial.lr, trial.wd) for trial in first.trials)
+
+
+def test_models_of_different_studies_are_compared_only_where_all_else_is_equal(study: MakeStudy) -> None:
+    def edit(folder: Path, old: str, new: str) -> None:
+        text = (folder / "study.yaml").read_text()
+        assert old in text
+        (folder / "study.yaml").write_text(text.replace(old, new))
+
+    one = study("one", models=("vitp_tiny",))
+    same, other_data = study("same", models=("vitc_tiny",)), study("other", models=("vitc_tiny",))
+    other_batch = study("batch", models=("vitc_tiny",))
+    edit(other_data, "digits-0", "digits-1")
+    edit(other_batch, "  config:\n", "  config:\n    batch_size: 32\n")
+    expected = {same: [], other_data: ["fingerprint"], other_batch: ["batch_size"]}
+    for other, added in expected.items():
+        cells = read_cells([one, other])[1]
+        assert [name for name in cells[0].factors if name not in ("model", "optimizer", "epochs")] == added
+        found = verdicts(cells, 0.95)
+        assert {verdict.factor for verdict in found} == ({"optimizer"} if added else {"model", "optimizer"})
+
+
+def test_what_one_study_varied_and_another_held_fixed_is_one_factor(tmp_path: Path) -> None:
+    draws = [{"number": number, "lr": 1e-3 * (number + 1), "wd": 0.1, "seed": number} for number in range(8)]
+    for name, seed, sizes in (("varied", 0, (32, 64)), ("fixed", 1, (64, 64))):
+        manifest = manifest_of(draws, {"lr": [1e-3, 1e-1], "wd": None}, sampler={"name": "random", "seed": seed})
+        for cell, size in zip(manifest["cells"], sizes, strict=True):
+            cell["factors"]["model"] = "vitp_tiny" if name == "varied" else cell["factors"]["model"]
+            cell["factors"] |= {"batch_size": size} if name == "varied" else {}
+            cell["config"] = {"batch_size": size}
+        for trial in manifest["trials"]:
+            trial["id"] = f"{name}{trial['cell']}{trial['number']}"
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, manifest)
+    cells = read_cells([tmp_path])[1]
+    assert {(cell.model, cell.factors["batch_size"]): len(cell.trials) for cell in cells} == {
+        ("vitp_tiny", 32): 8,
+        ("vitp_tiny", 64): 16,
+        ("vitc_tiny", 64): 8,
+    }
+
+
+def test_cells_that_differ_in_something_else_are_told_apart(study: MakeStudy, tmp_path: Path) -> None:
     one = study("one", models=("vitp_tiny",), optimizers=("sgd",))
     other = study("other", models=("vitp_tiny",), optimizers=("sgd",), seed=1)
     text = (other / "study.yaml").read_text()
     (other / "study.yaml").write_text(text.replace("digits-0", "digits-1"))
     cells = read_cells([one, other])[1]
-    assert [cell.factors["study"] for cell in cells] == ["one", "other"]
+    assert [cell.factors["fingerprint"] for cell in cells] == ["digits-0", "digits-1"]
     assert len(read_cells([tmp_path])[1]) == 2
 
 

@@ -96,6 +96,18 @@ def test_the_command_finds_configurations_of_the_users_own(tmp_path: Path) -> No
     assert trial_id(parse_trial(compose(words[5:], tmp_path)[0])) == trial["id"]
 
 
+def test_the_command_finds_what_a_search_path_holds_and_a_file_composed_of_others(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "base.yaml").write_text("family: custom\n_target_: torch.nn.Flatten\nstart_dim: 1\n")
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [base, _self_]\nname: mine\nend_dim: -1\n")
+    given = f"hydra.searchpath=[file://{tmp_path}]"
+    command = f"python -m stability.run '{given}' model=mine"
+    manifest, trial = planned(["model=mine", "model.end_dim=2"], command, tmp_path)
+    words = shlex.split(rerun_command(manifest, trial))[3:]
+    assert words[0] == given
+    assert trial_id(parse_trial(compose(words[1:], tmp_path)[0])) == trial["id"]
+
+
 def command_line(words: Sequence[str], folder: Path) -> str:
     """Run a command of ours in `folder`; return what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}

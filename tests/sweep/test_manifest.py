@@ -84,6 +84,52 @@ def test_the_command_is_the_one_that_last_added_something(manifest_of):
     assert grow(grow(before, more), before)["command"] == "samples=4"
 
 
+def test_commands_of_which_none_asks_for_all_are_all_kept(manifest_of):
+    first, second = manifest_of("samples=2"), manifest_of("samples=2", "optimizer=sgd")
+    both = grow(first, second)
+    assert both["commands"] == ["samples=2", "samples=2 optimizer=sgd"]
+    assert grow(both, first)["commands"] == both["commands"]
+    assert grow(both, manifest_of("samples=3", "optimizer=adamw,sgd"))["commands"] == ["samples=3 optimizer=adamw,sgd"]
+
+
+@pytest.mark.parametrize(
+    ("then", "factor", "values"),
+    [
+        (["recipe=none"], "recipe", ["light", "none"]),
+        (["batch_size=32"], "batch_size", [64, 32]),
+        (["data.train_size=100"], "data.train_size", [None, 100]),
+        (["recipe.flip=false"], "recipe.flip", [True, False]),
+        (["optimizer.betas=[0.8,0.9]"], "optimizer.betas", ["[0.9, 0.999]", "[0.8, 0.9]"]),
+        (["data.name=other", "data.image_size=32"], "data.name", ["digits", "other"]),
+        (["schedule.warmup_epochs=2"], "schedule.warmup_epochs", [None, 2.0]),
+    ],
+)
+def test_what_tells_a_new_cell_from_the_others_becomes_a_factor(then, factor, values, manifest_of):
+    first, second = manifest_of("samples=2"), manifest_of("samples=2", "model=vitc_tiny", *then)
+    after = grow(first, second)
+    named = [{name: cell["factors"][name] for name in ("model", factor)} for cell in after["cells"]]
+    assert named == [{"model": "vitp_tiny", factor: values[0]}, {"model": "vitc_tiny", factor: values[1]}]
+    assert all(set(cell["factors"]) == {"model", "optimizer", "epochs", factor} for cell in after["cells"])
+    assert grow(after, second) == grow(after, first) == after
+
+
+def test_results_of_another_version_are_not_mixed_in(manifest_of):
+    planned = manifest_of("samples=2")
+    before = {key: value for key, value in planned.items() if key != "results_version"}
+    with pytest.raises(UserError, match=r"study x holds results of version 1 of our numerics.*study=NAME"):
+        grow(before, planned)
+
+
+def test_an_epoch_count_brings_no_factor_of_its_warm_up(manifest_of):
+    after = grow(manifest_of("samples=2"), manifest_of("samples=2", "epochs=20"))
+    assert [list(cell["factors"]) for cell in after["cells"]] == [["model", "optimizer", "epochs"]] * 2
+
+
+def test_a_study_has_one_stream_of_batches(manifest_of):
+    with pytest.raises(UserError, match=r"data\.seed = 0, and this command says 1"):
+        grow(manifest_of("samples=2"), manifest_of("samples=2", "model=vitc_tiny", "data.seed=1"))
+
+
 @pytest.mark.parametrize(
     ("change", "key", "old", "new"),
     [
