@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from stability.errors import UserError, unknown
+from stability.errors import StudyError, UserError, unknown
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,6 +41,9 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = 2
+    except StudyError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

@@ -4,7 +4,8 @@
     python -m analysis.optuna runs --storage sqlite:///studies.db           all studies of a folder, in a database
     optuna-dashboard runs/quick/optuna.journal                              opens it
 
-One Optuna study per cell. Saying it again, or while the study runs, does no harm: the storage is never read back.
+One Optuna study per cell. Saying it again does no harm: the storage is never read back. While a study runs, its own
+mirror does the same; with a database, leave it to that.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ CALL_SECONDS = 90.0
 WRITE_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 RESTARTS = 2
+# How often an answer is looked for where one is waited for.
+WAIT_SECONDS = 0.02
 # What W&B takes, at most.
 NAME_LENGTH, JOB_TYPE_LENGTH = 128, 64
 SUMMARY = ("top1_error", "top5_error", "best_top1_error", "best_epoch", "diverged_step", "epochs_done", "exception")
@@ -150,6 +152,10 @@ class Tracker:
         curve = [] if self._is_whole else [_numbers(row) for row in result.get("curve") or ()]
         self._tell("finish", summary={"status": status, **summary}, curve=curve, exit_code=int(status == "failed"))
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until W&B has taken all of a finished trial; False where it has not after so many seconds, or never."""
+        return self._process.wait(self._key, seconds)
+
     def _tell(self, event: str, **content: Any) -> None:
         try:
             self._process.send({"run": self._key, "event": event, **content})
@@ -201,6 +207,18 @@ class _Process:
             if self._failures <= RESTARTS:
                 self._unanswered.setdefault(message["run"], []).append(line)
                 self._deliver(line)
+
+    def wait(self, run: str, seconds: float) -> bool:
+        """Wait until a run's end has been answered; False where it has not after so many seconds, or never will be."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self._lock:
+                if run not in self._unanswered:
+                    return self._failures <= RESTARTS
+                # An empty line more has a process that has died replaced, which is told all that is unanswered.
+                self._deliver(b"")
+            time.sleep(WAIT_SECONDS)
+        return False
 
     def close(self) -> None:
         """Let the process end, and wait for it a while. What it has not sent by then it goes on sending by itself."""

@@ -136,6 +136,58 @@ def runs_of(study: Path) -> list[Path]:
     return sorted((study / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_mtime_ns)
 
 
+def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.wandb import main
+    from stability.records import trial_directory, write_manifest, write_record
+
+    def record(number: int, status: str, **result: Any) -> dict[str, Any]:
+        point = {"lr": 1e-3 * (number + 1), "wd": 0.05, "seed": number}
+        return {"id": f"{number:012x}", "study": "s", "cell": CELL, **point, "status": status, "result": result}
+
+    records = [
+        record(0, "completed", **RESULT),
+        record(1, "diverged", **{**RESULT, "top1_error": None, "diverged_step": 7, "curve": CURVE[:1]}),
+        record(2, "failed", exception="ValueError: broken", curve=[]),
+    ]
+    folder = tmp_path / "s"
+    for one in records:
+        write_record(trial_directory(folder, one["id"]), {**one, "provenance": {}})
+    trials = [
+        {"id": f"{number:012x}", "cell": 0, "number": number, "lr": 1.0, "wd": 0.0, "seed": 0} for number in range(4)
+    ]
+    cell = {"factors": CELL, "config": CONFIG}
+    write_manifest(folder, {"study": "s", "command": "c", "cells": [cell], "trials": trials})
+    assert main([str(folder), "--offline", "--project", "mine"]) == 0
+    close()
+    assert "told of 3 of 4 planned trials" in capsys.readouterr().out
+    found = {run["run_id"]: (run, rows) for run, rows in map(read_back, runs_of(folder))}
+    assert set(found) == {f"s-{number:012x}" for number in range(3)}
+    for one in records:
+        run, rows = found[f"s-{one['id']}"]
+        assert (run["project"], run["run_group"], run["job_type"]) == ("mine", "s", "vitp_tiny adamw epochs=3")
+        assert run["exit_code"] == int(one["status"] == "failed")
+        assert len(rows) == len(one["result"]["curve"])
+        assert f'"{one["status"]}"' in json.dumps(run["summary"])
+
+
+def test_what_cannot_be_told_again_is_said(
+    tmp_path: Path, fake: Any, process: tracking._Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analysis.wandb import main
+    from stability.errors import StudyError
+    from stability.records import trial_directory, write_manifest, write_record
+
+    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
+    fake(where="import", how="leave")
+    one = {"id": "0" * 12, "study": "s", "cell": CELL, "lr": 1.0, "wd": 0.0, "seed": 0, "status": "completed"}
+    write_record(trial_directory(tmp_path / "s", one["id"]), {**one, "result": RESULT, "provenance": {}})
+    trials = [{name: one[name] for name in ("id", "lr", "wd", "seed")} | {"cell": 0, "number": 0}]
+    cells = [{"factors": CELL, "config": CONFIG}]
+    write_manifest(tmp_path / "s", {"study": "s", "command": "c", "cells": cells, "trials": trials})
+    with pytest.raises(StudyError, match="took 0 of 1 trials and no more"):
+        main([str(tmp_path / "s"), "--offline"])
+
+
 def test_offline_run_is_read_back_as_it_happened(tmp_path: Path) -> None:
     tracker = make("wandb_offline", tmp_path, number=3)
     for row in CURVE:

@@ -1,0 +1,85 @@
+"""Tell W&B of a study's trials from their records: the same runs, under the same ids, as a study with logger=wandb has.
+
+    python -m analysis.wandb runs/quick
+    python -m analysis.wandb runs/quick --offline --project mine        kept under runs/quick/wandb, for wandb sync
+
+For a study that was trained without W&B, or whose runs were lost. Trials that have not ended are left out; saying the
+command again later adds them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.command import Parser, run
+from analysis.status import Study, read_study, study_folders
+from stability import tracking
+from stability.config import LoggerConfig
+from stability.errors import StudyError
+from stability.records import trial_directory
+
+PROGRAM = "analysis.wandb"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Raises UserError before anything is told."""
+    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser.add_argument("--project", default=LoggerConfig().project, help="default: %(default)s")
+    parser.add_argument("--entity", help="default: your own")
+    parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
+    given = parser.parse(arguments)
+    logger = LoggerConfig("wandb_offline" if given.offline else "wandb", given.project, given.entity)
+    folders = dict.fromkeys(folder for path in given.runs for folder in study_folders(path))
+    found = [read_study(folder) for folder in folders]
+    advice = tracking.check(logger)
+    if advice:
+        print(advice)
+    for study in found:
+        _tell(study, logger)
+    return 0
+
+
+def _is_taken(tracker: tracking.Tracker, record: Mapping[str, Any]) -> bool:
+    """Tell W&B of a whole trial, and whether it has taken it. A call that hangs is tried again, offline."""
+    for row in record["result"].get("curve") or ():
+        tracker.epoch(row)
+    tracker.finish(record["status"], record["result"])
+    return tracker.wait((1 + tracking.RESTARTS) * (tracking.CALL_SECONDS + 5))
+
+
+def _tell(study: Study, logger: LoggerConfig) -> None:
+    """Tell of every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
+    numbers = {trial["id"]: trial["number"] for trial in study.manifest["trials"]}
+    ended = [trial for trial in study.trials if trial.record is not None]
+    name = str(study.manifest["study"])
+    for count, trial in enumerate(ended, 1):
+        assert trial.record is not None
+        cell = study.manifest["cells"][trial.cell]
+        tracker = tracking.make_tracker(
+            logger,
+            config={**cell["config"], "lr": trial.lr, "wd": trial.wd, "seed": trial.seed},
+            study=name,
+            cell=cell["factors"],
+            identifier=trial.id,
+            directory=trial_directory(study.directory, trial.id),
+            number=numbers[trial.id],
+        )
+        if tracker is None or not _is_taken(tracker, trial.record):
+            log = study.directory / "wandb" / "log.txt"
+            raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more; see {log}")
+        if sys.stdout.isatty():
+            print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
+    where = f"{study.directory / 'wandb'}; next: wandb sync {shlex.quote(str(study.directory / 'wandb'))}/offline-run-*"
+    clear = "\r" if sys.stdout.isatty() else ""
+    print(f"{clear}{name}: W&B has been told of {len(ended)} of {len(study.trials)} planned trials")
+    if any((study.directory / "wandb").glob("offline-run-*")):
+        print(f"kept in {where}")
+
+
+if __name__ == "__main__":
+    run(PROGRAM, main)
