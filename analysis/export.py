@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.cells import COORDINATES, Cell, Trial
@@ -51,17 +51,14 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Reference], methods: Sequence[str]) -> str:
     """Return every step of every curve as a row; its edf, lower and upper hold from its error to the next row's.
 
+    A cell that has no finite error has one row, without an error: its edf is 0 (empty where no trial has finished).
     lower and upper are empty where no band applies; `band` says why, or which method made it.
     """
     rows = [
         {
             **cell.factors,
-            "error": curve.error[step],
-            "delta": None if reference.error is None else curve.error[step] - reference.error,
+            **step,
             "reference": reference.error,
-            "edf": curve.share[step],
-            "lower": None if curve.lower is None else curve.lower[step],
-            "upper": None if curve.upper is None else curve.upper[step],
             "n": cell.planned,
             "finished": len(cell.finished),
             "diverged": cell.count("diverged"),
@@ -71,9 +68,23 @@ def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Refe
             "partial": cell.partial,
         }
         for cell, curve, reference, method in zip(cells, curves, given, methods, strict=True)
-        for step in range(len(curve.error))
+        for step in _steps(cell, curve, reference)
     ]
     return _csv(rows, list(dict.fromkeys([*(name for cell in cells for name in cell.factors), *EDF_COLUMNS])))
+
+
+def _steps(cell: Cell, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
+    if not len(curve.error):
+        edges = (None, None) if curve.upper_before is None else (0.0, curve.upper_before)
+        yield {"edf": 0.0 if cell.finished else None, "lower": edges[0], "upper": edges[1]}
+    for step, error in enumerate(curve.error):
+        yield {
+            "error": error,
+            "delta": None if reference.error is None else error - reference.error,
+            "edf": curve.share[step],
+            "lower": None if curve.lower is None else curve.lower[step],
+            "upper": None if curve.upper is None else curve.upper[step],
+        }
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

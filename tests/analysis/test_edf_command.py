@@ -199,7 +199,17 @@ def test_a_cell_without_any_result_and_one_all_diverged_do_no_harm(
 
     folder = study(change=change)
     main([str(folder)])
-    assert {(row["model"], row["optimizer"]) for row in rows(folder / "analysis/edf.csv")} == {("vitc_tiny", "adamw")}
+    written = rows(folder / "analysis/edf.csv")
+    numbers = ("n", "finished", "diverged", "error", "edf", "lower")
+    told = {(row["model"], row["optimizer"]): [row[name] for name in numbers] for row in written if not row["error"]}
+    for optimizer in ("adamw", "sgd"):
+        assert told["vitp_tiny", optimizer] == ["16", "16", "16", "", "0.0", "0.0"]
+    assert told["vitc_tiny", "sgd"] == ["16", "0", "0", "", "", "0.0"]
+    # Nothing is known of that cell: its curve may be anywhere. Of one that all diverged it is near 0.
+    upper = {(row["model"], row["optimizer"]): float(row["upper"]) for row in written if not row["error"]}
+    assert upper["vitc_tiny", "sgd"] == 1
+    assert 0 < upper["vitp_tiny", "sgd"] < 0.3
+    assert {(row["model"], row["optimizer"]) for row in written if row["error"]} == {("vitc_tiny", "adamw")}
     assert "diverged" in capsys.readouterr().out
     main([str(folder), "--relative", "best"])
 
@@ -217,24 +227,6 @@ def test_files_are_the_same_bytes_on_every_run(study: MakeStudy, tmp_path: Path)
         subprocess.run(arguments, check=True, capture_output=True, env=environment)
     for name in FILES:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
-
-
-def test_under_four_seconds_for_64_trials(study: MakeStudy) -> None:
-    arguments = [sys.executable, "-m", "analysis.edf", str(study())]
-    # Processor time, so that what else runs on the machine does not decide; the first run warms the font cache.
-    seconds = []
-    for _ in range(2):
-        before = _child_seconds()
-        subprocess.run(arguments, check=True, capture_output=True)
-        seconds.append(_child_seconds() - before)
-    assert min(seconds) < 4
-
-
-def _child_seconds() -> float:
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.usefixtures("undrawn")
