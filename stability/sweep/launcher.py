@@ -12,7 +12,7 @@ from stability.errors import UserError
 from stability.records import ENDED, read_records, trial_directory
 from stability.sweep.pool import plan_layout
 from stability.sweep.runner import OnRecord, TrialRunner
-from stability.sweep.worker import TrialTask, tidy
+from stability.sweep.worker import TrialTask, refuse_cells, tidy
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -49,14 +49,9 @@ class PoolLauncher:
     def try_cells(self, tasks: Sequence[TrialTask]) -> None:
         """Try the first batch of each task's cell in the pool; writes nothing.
 
-        Raises UserError naming the cell that cannot be trained, and how many others cannot.
+        Raises UserError where one cannot be trained (see `refuse_cells`).
         """
-        problems = self._pool().first_batches(tasks)
-        wrong = [(task, text) for task, text in zip(tasks, problems, strict=True) if text is not None]
-        if wrong:
-            task, text = wrong[0]
-            others = f" (and {len(wrong) - 1} more of {len(tasks)} cells)" if len(wrong) > 1 else ""
-            raise UserError(f"{task.cell_label}: its first batch fails: {' '.join(text.split())}{others}")
+        refuse_cells(tasks, self._pool().first_batches(tasks))
 
     def measure_cells(self, tasks: Sequence[TrialTask]) -> list[float]:
         """Return the seconds of an optimizer step of each task's cell, measured with all processes at work."""

@@ -36,6 +36,19 @@ def attempts_left(directory: Path, identifier: str) -> int:
     return ATTEMPTS if found is None else 1
 
 
+def _look_into(returns: Sequence[Any]) -> None:
+    """Raise what a job ended with, which Hydra stores: a trial's own exceptions are in its record, so this is worse.
+
+    Raises StudyError for trouble of a folder (a full disk, say), and whatever else it was.
+    """
+    for one in returns or ():
+        try:
+            _ = one.return_value
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise StudyError(f"{where}{error.strerror or error}") from error
+
+
 class Loop:
     """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
 
@@ -68,7 +81,7 @@ class Loop:
             if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
                 continue
             if self._launched[task.id, failed] < LAUNCHES:
-                missing.append(replace(task, attempt=failed + 1))
+                missing.append(replace(task, attempt=failed + 1, tries=self._limits[task.id] - failed))
         return missing
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
@@ -80,7 +93,7 @@ class Loop:
             return
         jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
         try:
-            self._launcher.launch(jobs, initial_job_idx=0)
+            _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):
             raise
         except (KeyboardInterrupt, SystemExit):

@@ -20,8 +20,6 @@ from typing import IO, Any
 from stability.errors import StudyError
 from stability.sweep.worker import TrialTask
 
-# A job whose process dies is run again once.
-MAX_DEATHS = 2
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
 # How long processes that are told to leave may take: the step they are in, a checkpoint, W&B's last words.
@@ -71,14 +69,14 @@ class Layout:
 
 
 def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> Layout:
-    """Divide this machine: a process per GPU where there are any and they are wanted, else one per core.
+    """Divide this machine: a process per GPU where there are any and they are wanted, else as many as fill the cores.
 
     `threads`: what is given, else the cores divided by the processes. Neither depends on the number of trials, since
     the number of threads may show in the last bit of a result.
     """
     devices = visible_gpus() if wants_gpu else ()
     cores = available_cores()
-    size = size or len(devices) or cores
+    size = size or len(devices) or max(1, cores // (threads or 1))
     return Layout(size, threads or max(1, cores // size), devices)
 
 
@@ -111,7 +109,7 @@ class Pool:
     """Processes that work off jobs, one at a time each, and stay warm in between. One thread uses it.
 
     Jobs are started in the order of `submit`; `step` says what happened. A process that dies is replaced when there
-    is work for it, and its job is first in the queue again; after MAX_DEATHS it is "lost".
+    is work for it, and its job is first in the queue again; when its task has no try left it is "lost".
     """
 
     def __init__(self, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
@@ -156,7 +154,8 @@ class Pool:
             if slot.process is not None and slot.process.poll() is not None:
                 # Its last words first: a job that has ended has ended, whatever came after.
                 reports += self._read(slot)
-                reports += self._bury(slot)
+                if slot.process is not None:
+                    reports += self._bury(slot)
         return reports + self._feed()
 
     def close(self) -> None:
@@ -221,6 +220,8 @@ class Pool:
             reports.append(Report(name, slot.job, payload))
             if name == "ended":
                 slot.job = None
+                if not payload.get("is_fit", True):
+                    slot.clear()
         return reports
 
     def _bury(self, slot: _Slot) -> list[Report]:
@@ -237,7 +238,7 @@ class Pool:
             return []
         if was_ready:
             job.deaths.append(words)
-        if len(job.deaths) >= MAX_DEATHS:
+        if len(job.deaths) >= job.task.tries:
             return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
         self._queue.appendleft(job)
         return [Report("died", job, {"text": words})]

@@ -17,18 +17,21 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
-from stability.sweep.worker import OnEvent, TrialTask, describe, run_trial
+from stability.sweep.worker import OnEvent, TrialTask, describe, first_batch_problem, run_trial
 
 # Preferred by the kernel over the supervisor, when memory runs out and it has to end one of us (Linux).
 OOM_SCORE = "500"
+# How a job ends that may have left the device in trouble.
+UNWELL = ("failed", "refused", "stopped")
 
 
 def serve(connection: Connection) -> NoReturn:
     """Work off the jobs (kind, task) that come in, until None or the supervisor's end.
 
     Sends (name, payload): "ready" once; while a job runs what training tells ("epoch", "progress", "resumed");
-    after each job "ended" with {status} and what belongs to it: done, claimed, refused with {text}, seconds,
-    or `stopped` with {text} where the study cannot go on. Records go through their files.
+    after each job "ended" with {status} and what belongs to it: done, failed, claimed, refused with {text}, seconds,
+    or `stopped` with {text} where the study cannot go on, and is_fit, whether this process can do another. Records go
+    through their files.
     """
     signal.signal(signal.SIGTERM, _leave)
     jobs: SimpleQueue[Any] = SimpleQueue()
@@ -50,13 +53,30 @@ def serve(connection: Connection) -> NoReturn:
         send("ready", {})
         while (job := jobs.get()) is not None:
             kind, task = job
-            send("ended", _do(kind, task, send))
+            outcome = _do(kind, task, send)
+            is_fit = outcome["status"] not in UNWELL or _device_works()
+            send("ended", outcome | {"is_fit": is_fit})
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     # What was registered for the end (W&B's last words) is done; tearing torch down is a waste of time.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _device_works() -> bool:
+    """Tell whether the GPU still answers: after some errors (a failed assertion on it) it does so to no call any more.
+
+    Only a new process has it working again: the pool starts one in place of this.
+    """
+    torch = sys.modules["torch"]
+    if not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -104,19 +124,12 @@ def _do(kind: str, task: TrialTask, send: OnEvent) -> dict[str, Any]:
 
 def _trial(task: TrialTask, send: OnEvent) -> dict[str, Any]:
     record = run_trial(task, send, capture_output=True)
-    return {"status": "claimed" if record["status"] == "claimed" else "done"}
+    return {"status": record["status"] if record["status"] in ("claimed", "failed") else "done"}
 
 
 def _first_batch(task: TrialTask, send: OnEvent) -> dict[str, Any]:
-    from stability.config import parse_trial
-    from stability.training import try_first_batch
-
-    try:
-        try_first_batch(parse_trial(task.config))
-    except Exception as error:
-        traceback.print_exc()
-        return {"status": "refused", "text": describe(error)}
-    return {"status": "done"}
+    problem = first_batch_problem(task)
+    return {"status": "done"} if problem is None else {"status": "refused", "text": problem}
 
 
 def _measure(task: TrialTask, send: OnEvent) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from stability.errors import StudyError, UserError
 from stability.records import claim, is_claimed, write_record
 from stability.sweep.pool import Job, Layout, Pool, Report
 from stability.sweep.progress import Progress
-from stability.sweep.worker import TrialTask, failed_record, standing_record
+from stability.sweep.worker import FIRST_BATCH_FAILS, TrialTask, failed_record, standing_record
 
 # How long to wait for news before the display and the trials of other commands are looked at.
 TICK_SECONDS = 0.25
@@ -72,8 +72,9 @@ class TrialRunner:
         """Try the first batch of each task's cell, writing nothing; return what is wrong with it in words, or None."""
         if tasks:
             self.progress.note(f"trying the first batch of {len(tasks)} cell{'s' * (len(tasks) > 1)} ...")
+        words = {"refused": "", "lost": FIRST_BATCH_FAILS, "stopped": ""}
         outcomes = self._call("first batch", tasks)
-        return [outcome["text"] if outcome["status"] != "done" else None for outcome in outcomes]
+        return [words[one["status"]] + one["text"] if one["status"] != "done" else None for one in outcomes]
 
     def measure(self, tasks: Sequence[TrialTask]) -> list[float]:
         """Return the seconds that an optimizer step of each task's cell takes, with all processes at work.
@@ -109,7 +110,7 @@ class TrialRunner:
                     if report.name == "ended":
                         outcomes[id(report.job)] = report.payload
                     elif report.name == "lost":
-                        outcomes[id(report.job)] = {"status": "refused", **report.payload}
+                        outcomes[id(report.job)] = {"status": "lost", **report.payload}
         return [outcomes[id(job)] for job in jobs]
 
     @contextlib.contextmanager

@@ -23,7 +23,8 @@ from stability.sweep.optuna_bridge import Mirror
 from stability.sweep.overrides import parse
 from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
-from stability.sweep.worker import TrialTask
+from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
+from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
@@ -62,6 +63,7 @@ class StudySweeper:
             plan = rounds.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
+                _check_optimizers(plan)
                 return self._show(plan, directory, stack)
             missing = [trial for trial in plan.trials if attempts_left(directory, trial.id)]
             is_open = len(plan.trials) < plan.planned
@@ -150,7 +152,7 @@ class StudySweeper:
         if hasattr(launcher, "try_cells"):
             launcher.try_cells(tasks)
         else:
-            _try_here(tasks)
+            refuse_cells(tasks, [first_batch_problem(task) for task in tasks])
 
     def _tasks(self, plan: Plan, directory: Path, manifest: Mapping[str, Any]) -> list[TrialTask]:
         factors = {trial["id"]: manifest["cells"][trial["cell"]]["factors"] for trial in manifest["trials"]}
@@ -167,6 +169,7 @@ class StudySweeper:
             threads=plan.config.pool.threads,
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
+            number=trial.number,
         )
 
     @functools.cached_property
@@ -199,20 +202,19 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _try_here(tasks: Sequence[TrialTask]) -> None:
-    """Try each task's first batch in this process. Raises UserError naming the cell that does not work."""
-    from stability.training import try_first_batch
+def _check_optimizers(plan: Plan) -> None:
+    """Check what a plan is not told by its first batches. Those of conf/ are spared: this imports torch."""
+    configs = {describe(cell.factors): cell.config for cell in plan.cells}
+    own = {words: config for words, config in configs.items() if not is_shipped("optimizer", config.optimizer)}
+    if not own:
+        return
+    from stability.training.optim import check_optimizer
 
-    for task in tasks:
+    for words, config in own.items():
         try:
-            try_first_batch(parse_trial(task.config))
+            check_optimizer(config)
         except UserError as error:
-            raise UserError(f"{describe(task.factors)}: {error}") from error
-        except Exception as error:
-            words = " ".join(str(error).split())
-            raise UserError(
-                f"{describe(task.factors)}: the first batch fails: {type(error).__name__}: {words}"
-            ) from error
+            raise UserError(f"{words}: {error}") from error
 
 
 def _measure_here(tasks: Sequence[TrialTask]) -> list[float]:

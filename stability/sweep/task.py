@@ -28,16 +28,17 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     manifest, record = read_manifest(directory.parents[1]), read_record(directory)
     assert manifest is not None
     assert study.study is not None
-    cells = {one["id"]: one["cell"] for one in manifest["trials"]}
+    planned = next(one for one in manifest["trials"] if one["id"] == identifier)
     task = TrialTask(
         id=identifier,
         study=study.study,
         study_directory=directory.parents[1],
-        factors=manifest["cells"][cells[identifier]]["factors"],
+        factors=manifest["cells"][planned["cell"]]["factors"],
         config=to_dict(trial),
         attempt=failures(record) + 1,
         logger=vars(study.logger),
         # As in the pool: the number of threads may show in the last bit of a result.
         threads=plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads,
+        number=planned["number"],
     )
     return run_trial(task)

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from stability.errors import UserError
-from stability.files import remove_leftovers
+from stability.files import remove_leftovers, write_text
 from stability.records import (
     ENDED,
     LOCK,
@@ -40,6 +40,9 @@ CLAIMED = "claimed"
 # Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
 FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
+# What is said of a first batch that ends in an exception or the death of its process.
+FIRST_BATCH_FAILS = "its first batch fails: "
+
 OnEvent = Callable[[str, dict[str, Any]], None]
 
 
@@ -56,6 +59,8 @@ class TrialTask:
     config: Mapping[str, Any]
     # One more than the failures on record: a failed record of fewer is no obstacle.
     attempt: int = 1
+    # How many failures more the command may put on record; the death of its process is one.
+    tries: int = 2
     # stability.config.LoggerConfig as a mapping; empty: none.
     logger: Mapping[str, Any] = field(default_factory=dict)
     # CPU threads; None: as many as the process has set.
@@ -63,6 +68,8 @@ class TrialTask:
     # The overrides that compose this trial alone, and Hydra's own node, for .hydra/; None: Hydra writes it.
     overrides: tuple[str, ...] = ()
     hydra: Mapping[str, Any] | None = None
+    # Of the draw, or of the place in a plain grid: names the trial for the eye.
+    number: int | None = None
 
     @property
     def directory(self) -> Path:
@@ -157,19 +164,22 @@ def _run(task: TrialTask, attempt: int, on_event: OnEvent | None, capture_output
         write_hydra_files(task)
     with TrialLog(task.directory / LOG, capture_output) as log:
         log.line(f"attempt {attempt} in process {os.getpid()} on {socket.gethostname()}: {task.label}")
-        record = _attempt(task, attempt, log, on_event)
+        tracker = _make_tracker(task, log)
+        record = _attempt(task, attempt, log, tracker, on_event)
         write_record(task.directory, record)
+        tracker.finish(record["status"], record["result"])
         log.line(describe_end(record))
         if record["status"] in ENDED and not task.config["training"]["keep_checkpoints"]:
             remove_checkpoints(task.directory)
     return record
 
 
-def _attempt(task: TrialTask, attempt: int, log: TrialLog, on_event: OnEvent | None) -> dict[str, Any]:
+def _attempt(
+    task: TrialTask, attempt: int, log: TrialLog, tracker: Tracker | _NoTracker, on_event: OnEvent | None
+) -> dict[str, Any]:
     """Train, and turn whatever is raised into a failed record; interrupts and a full disk pass through."""
     start, clock = utc_now(), time.perf_counter()
     epochs_done = 0
-    tracker = _make_tracker(task, log)
 
     def notify(kind: str, payload: dict[str, Any]) -> None:
         nonlocal epochs_done
@@ -191,7 +201,6 @@ def _attempt(task: TrialTask, attempt: int, log: TrialLog, on_event: OnEvent | N
         seconds = time.perf_counter() - clock
         times = {"attempts": attempt, "failures": task.attempt, "seconds": seconds, "start": start}
         record = failed_record(task, describe(error), epochs_done, **times)
-    tracker.finish(record["status"], record["result"])
     return record
 
 
@@ -207,6 +216,35 @@ def _train(task: TrialTask, notify: OnEvent) -> dict[str, Any]:
     # A record that is no JSON is a failure of the trial, not of the study's folder.
     to_json(record)
     return record
+
+
+def first_batch_problem(task: TrialTask) -> str | None:
+    """Try the first batch of a trial, writing nothing; return what is wrong with it in a line, or None."""
+    from stability.config import parse_trial
+    from stability.training import try_first_batch
+
+    try:
+        try_first_batch(parse_trial(task.config))
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        return f"{FIRST_BATCH_FAILS}{' '.join(describe(error).split())}"
+    return None
+
+
+def refuse_cells(tasks: Sequence[TrialTask], problems: Sequence[str | None]) -> None:
+    """Raise UserError where a cell cannot be trained: the first one named, and how many others there are.
+
+    What is wrong with all cells alike (no such data, say) is no cell's own trouble: then none is named.
+    """
+    wrong = [(task, text) for task, text in zip(tasks, problems, strict=True) if text is not None]
+    if not wrong:
+        return
+    task, text = wrong[0]
+    if len(tasks) > 1 and {text} == set(problems) and not text.startswith(FIRST_BATCH_FAILS):
+        raise UserError(text)
+    others = f" (and {len(wrong) - 1} more of {len(tasks)} cells)" if len(wrong) > 1 else ""
+    raise UserError(f"{task.cell_label}: {text}{others}")
 
 
 def describe(error: BaseException) -> str:
@@ -297,6 +335,7 @@ def write_hydra_files(task: TrialTask) -> None:
     assert task.hydra is not None
     folder = task.directory / ".hydra"
     folder.mkdir(exist_ok=True)
+    remove_leftovers(folder)
     hydra = {
         **task.hydra,
         "job": {**task.hydra["job"], "id": task.id, "num": task.id},
@@ -306,8 +345,7 @@ def write_hydra_files(task: TrialTask) -> None:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     contents = {"config": task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
     for name, content in contents.items():
-        text = yaml.dump(_plain(content), Dumper=dumper, sort_keys=False)
-        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        write_text(folder / f"{name}.yaml", yaml.dump(_plain(content), Dumper=dumper, sort_keys=False))
 
 
 def _plain(value: Any) -> Any:
@@ -341,6 +379,7 @@ def _make_tracker(task: TrialTask, log: TrialLog) -> Tracker | _NoTracker:
             cell=task.factors,
             identifier=task.id,
             directory=task.directory,
+            number=task.number,
         )
     except Exception as error:
         log.line(f"no tracker: {describe(error)}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import resource
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from stability.sweep.worker import first_batch_problem, refuse_cells
 
 # A command line, and what its one line of complaint names: what was given, what is accepted, the nearest match.
 MISTAKES = [
@@ -36,14 +39,14 @@ MISTAKES = [
     ("epochs=null", ["epochs=None"]),
     ("seed=-1", ["seed=-1", "at least 0"]),
     ("batch_size=0", ["batch_size=0", "at least 1"]),
-    ("lr=0", ["lr=0.0", "above 0"]),
+    ("lr=0", ["lr=0;", "above 0"]),
     ("lr=nan", ["lr=nan", "finite"]),
     ("lr=inf", ["lr=inf", "finite"]),
     ("lr=abc", ["lr='abc'", "a number"]),
     ("lr=1e-3,abc", ["lr='abc'", "a number"]),
     ("lr=1e-3,-1", ["lr=-1", "above 0"]),
-    ("wd=-1", ["wd=-1.0", "at least 0"]),
-    ("data.val_fraction=1", ["data.val_fraction=1.0", "below 1"]),
+    ("wd=-1", ["wd=-1;", "at least 0"]),
+    ("data.val_fraction=1", ["data.val_fraction=1;", "below 1"]),
     ("data.mean=[a]", ["data.mean[0]='a'", "a number"]),
     ("schedule.warmup_epochs=9", ["schedule.warmup_epochs=9", "epochs=8"]),
     ("plan=tru", ["plan='tru'", "measure"]),
@@ -138,14 +141,47 @@ def test_mistake_is_one_line_and_writes_nothing(line, named, say, place):
 
 @pytest.mark.parametrize("line", ["data.image_size=17", "model._target_=nope.Model", "+model.foo=1", "batch_size=2000"])
 def test_mistake_that_shows_in_the_first_batch_writes_nothing(line, say, place, pretence, monkeypatch):
-    from stability.sweep.sweeper import _try_here
-
-    monkeypatch.setattr(pretence, "try_cells", _try_here)
+    _try_in_this_process(pretence, monkeypatch)
     said = say(line)
     assert said.code == 2
-    assert said.err.startswith("error: model=")
+    assert re.match(r"error: (vitp_tiny|nope.Model) adamw epochs=8: ", said.err)
     assert said.err.count("\n") == 1
     assert list(place.rglob("*")) == []
+
+
+def test_what_is_wrong_with_all_cells_names_none_of_them(say, place, pretence, monkeypatch):
+    _try_in_this_process(pretence, monkeypatch)
+    said = say("-m", "optimizer=adamw,sgd", "data=imagefolder", "data.path=nowhere", "data.image_size=16", "samples=2")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("error: data.path=nowhere")
+    assert list(place.rglob("*")) == []
+
+
+def _try_in_this_process(pretence, monkeypatch):
+    def try_cells(tasks):
+        refuse_cells(tasks, [first_batch_problem(task) for task in tasks])
+
+    monkeypatch.setattr(pretence, "try_cells", try_cells)
+
+
+def test_a_plan_checks_an_optimizer_of_the_users_own(say, place):
+    folder = place / "own" / "optimizer"
+    folder.mkdir(parents=True)
+    search = "search: {tiny: {lr: [1e-3, 1e-2], wd: [1e-3, 1e-2]}}\n"
+    mistakes = {
+        "_target_: torch.optim.AdamWW\n": "did you mean 'AdamW'",
+        "_target_: nowhere.Nothing\n": "no module 'nowhere'",
+        "_target_: torch.optim.SGD\nmomentun: 0.9\n": "did you mean 'momentum'",
+        "_target_: torch.optim.SGD\nmomentum: -1\n": "momentum",
+    }
+    for text, words in mistakes.items():
+        (folder / "own.yaml").write_text(f"name: own\n{text}{search}")
+        said = say("--config-dir", "own", "optimizer=adamw,own", "samples=2", "plan=true")
+        assert (said.code, said.err.count("\n")) == (2, 1), said.err
+        assert said.err.startswith("error: model=vitp_tiny, optimizer=own")
+        assert words in said.err
+    (folder / "own.yaml").write_text(f"name: own\n_target_: torch.optim.RMSprop\n{search}")
+    assert say("--config-dir", "own", "optimizer=adamw,own", "samples=2", "plan=true").code == 0
 
 
 WORKING = [
@@ -204,6 +240,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_package(say, place):
     from stability.sweep.compose import LAUNCHERS
 
     said = say("hydra/launcher=ray")
+    assert said.code == (0 if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") else 2)
     if said.code == 2:
         assert LAUNCHERS["ray"] in said.err
         assert said.err.count("\n") == 1
@@ -227,31 +264,27 @@ def test_broken_yaml_of_a_user_is_named(say, place):
     assert said.err.count("\n") == 1
 
 
-def _run(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run a command in a process of its own; return it and the processor seconds that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache")}
-    done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize(("arguments", "limit"), [(["--help"], 1.5), (["-m", "sweeps=fig4", "plan=true"], 4.0)])
-def test_start_up_is_quick_from_any_directory(arguments, limit, tmp_path):
-    done, seconds = _run("-m", "stability.run", *arguments, cwd=tmp_path)
+@pytest.mark.parametrize("arguments", [["--help"], ["-m", "sweeps=fig4", "plan=true"]])
+def test_questions_are_answered_in_any_directory(arguments, tmp_path):
+    done = _run("-m", "stability.run", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert seconds < limit
     assert list(tmp_path.iterdir()) == []
 
 
 def test_plan_of_named_models_needs_neither_torch_nor_data(tmp_path):
     code = "import sys; from stability.run import main; assert main(['sweeps=fig4', 'plan=true']) == 0; "
     heavy = "[name for name in ('torch', 'timm', 'lightning', 'pandas', 'sklearn', 'optuna') if name in sys.modules]"
-    done, _ = _run("-c", f"{code} print({heavy})", cwd=tmp_path)
+    done = _run("-c", f"{code} print({heavy})", cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_shims_import_nothing_heavy(tmp_path):
     code = "import sys, hydra_plugins.stability_plugins; print(*sorted(m for m in sys.modules if m.startswith('stab')))"
-    done, _ = _run("-c", code, cwd=tmp_path)
+    done = _run("-c", code, cwd=tmp_path)
     assert done.stdout == "\n", done.stdout + done.stderr

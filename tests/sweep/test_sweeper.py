@@ -21,6 +21,11 @@ def launched(pretence):
     return Counter(task.id for tasks in pretence.launched for task in tasks)
 
 
+def tries(pretence, identifiers):
+    """Return which attempt each launch of these trials was, and how many failures it might end in."""
+    return {(task.attempt, task.tries) for tasks in pretence.launched for task in tasks if task.id in identifiers}
+
+
 def test_a_command_trains_everything_once_and_says_where_it_is(say, place, pretence):
     said = say(*STUDY)
     assert said.code == 0
@@ -62,7 +67,7 @@ def test_the_manifest_stands_whole_before_anything_trains(say, place, pretence):
 
 
 KEYS = {"version", "study", "command", "created", "overrides", "sampler", "samples", "fingerprint", "data"}
-KEYS |= {"cells", "trials"}
+KEYS |= {"cells", "trials", "commands", "results_version"}
 
 
 def test_every_cell_is_tried_before_anything_is_written(say, place, pretence):
@@ -96,12 +101,14 @@ def test_a_failed_trial_is_tried_twice_in_a_command_and_once_when_it_is_said_aga
     assert said.code == 1
     bad = {task.id for tasks in pretence.launched for task in tasks if task.config["seed"] == 1}
     assert {name: count for name, count in launched(pretence).items() if count > 1} == dict.fromkeys(bad, 2)
+    assert tries(pretence, bad) == {(1, 2), (2, 1)}
     assert "2 failed" in said.out
     assert "python -m analysis.trial runs/x" in said.out
     assert said.err.startswith("error: 2 of 6 trials failed")
     pretence.launched.clear()
     assert say(*STUDY).code == 1
     assert launched(pretence) == dict.fromkeys(bad, 1)
+    assert tries(pretence, bad) == {(3, 1)}
     assert {read_records(place / "runs" / "x")[name]["provenance"]["attempts"] for name in bad} == {3}
     pretence.status = lambda task: "completed"
     assert say(*STUDY).code == 0
@@ -215,7 +222,7 @@ def test_how_long_trials_took_is_remembered_for_the_next_plan(say, pretence):
     planned = say(*STUDY, *pool, "samples=13", "plan=true").out
     assert "exist already: 6 completed; to run: 20" in planned
     # 20 trials of 11.5 s each, less what the last batch of each epoch leaves out, two at a time.
-    assert "time: 113 s on 2 processes" in planned
+    assert "time: 1 min 53 s on 2 processes" in planned
 
 
 def test_measuring_tells_a_time_and_writes_no_study(say, place, pretence):

@@ -68,6 +68,14 @@ class Misbehaves(Plain):
     def exit(self):
         raise SystemExit("enough")
 
+    def break_device(self):
+        # As after a failed assertion in a kernel: every call of the GPU raises from then on.
+        def broken():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, broken
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
     def fill(self):
         raise OSError(28, "No space left on device", "/somewhere")
 '''

@@ -156,6 +156,8 @@ def test_a_cpu_has_a_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_layout(2, None, wants_gpu=False) == Layout(2, 4)
     assert plan_layout(16, None, wants_gpu=False) == Layout(16, 1)
     assert plan_layout(2, 3, wants_gpu=False) == Layout(2, 3)
+    assert plan_layout(None, 3, wants_gpu=False) == Layout(2, 3)
+    assert plan_layout(None, 16, wants_gpu=False) == Layout(1, 16)
 
 
 def test_gpus_have_a_process_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,10 +94,10 @@ def test_a_change_of_folder_is_refused_in_a_line(make_launcher: Callable[..., Po
 
 def test_a_cell_that_cannot_be_trained_is_named(make_launcher: Callable[..., PoolLauncher], make_task: Make) -> None:
     launcher = make_launcher()
-    launcher._runner = StandIn([None, "ValueError: two\nlines", "no"])  # type: ignore[assignment]
+    launcher._runner = StandIn([None, "its first batch fails: ValueError: x", "no"])  # type: ignore[assignment]
     with pytest.raises(UserError) as caught:
         launcher.try_cells([make_task(), make_task("Other", epochs=7), make_task()])
-    words = "other adamw epochs=7: its first batch fails: ValueError: two lines (and 1 more of 3 cells)"
+    words = "other adamw epochs=7: its first batch fails: ValueError: x (and 1 more of 3 cells)"
     assert str(caught.value) == words
     launcher._runner = StandIn()  # type: ignore[assignment]
     launcher.try_cells([make_task()])

@@ -87,6 +87,28 @@ def test_deaths_cost_no_other_trial(runner: TrialRunner, make_task: Make, tmp_pa
     assert again[0]["status"] == "completed"
 
 
+def test_a_trial_with_one_try_left_is_given_up_when_its_process_dies(
+    runner: TrialRunner, make_task: Make, tmp_path: Path
+) -> None:
+    task = make_task("Misbehaves", what="kill", counter=str(tmp_path / "count"))
+    last = runner.run([dataclasses.replace(task, attempt=3, tries=1)])
+    assert last[0]["status"] == "failed"
+    assert last[0]["result"]["exception"].startswith("worker died (signal 9) once")
+    assert last[0]["provenance"]["failures"] == 3
+
+
+def test_a_process_whose_device_is_broken_is_replaced(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    first = make_task("Misbehaves", what="break_device", counter=str(tmp_path / "count"))
+    others = [make_task(seed=seed) for seed in range(6)]
+    records = runner.run([first, *others])
+    assert [record["status"] for record in records] == ["failed", *["completed"] * 6]
+    assert all(record["provenance"]["attempts"] == 1 for record in records)
+    logs = {line.split()[6] for task in [first] for line in (task.directory / "log.txt").read_text().splitlines()[:1]}
+    after = {(task.directory / "log.txt").read_text().split()[6] for task in others}
+    # The process that had it trains nothing more; the pool of two has had three.
+    assert not logs & after
+
+
 def test_a_failed_trial_is_handed_back(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
     task = make_task("Misbehaves", what="fail", counter=str(tmp_path / "count"))
     first = runner.run([task])
@@ -177,7 +199,7 @@ def test_a_first_batch_that_ends_its_process_is_a_problem(make_task: Make, monke
     runner = TrialRunner(Layout(1, 1), progress=Progress(io.StringIO()))
     lost = {"text": "worker died (signal 9) twice"}
     monkeypatch.setattr(runner.pool, "step", lambda timeout: [Report("lost", runner.pool._queue[0], lost)])
-    assert runner.first_batches([make_task()]) == ["worker died (signal 9) twice"]
+    assert runner.first_batches([make_task()]) == ["its first batch fails: worker died (signal 9) twice"]
 
 
 # --- what ends a study

@@ -16,6 +16,7 @@ import yaml
 import stability.training
 from stability.records import claim, failures, is_claimed, read_record, write_record
 from stability.sweep.worker import TrialTask, failed_record, run_trial, tidy
+from stability.training.checkpoint import read_checkpoint
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -141,9 +142,19 @@ def test_a_trial_cut_off_continues_from_its_checkpoint(make_task: Make, tmp_path
 
 
 def test_checkpoints_stay_where_that_was_asked_for(make_task: Make) -> None:
-    task = make_task(training={"checkpoint_seconds": 0.0, "keep_checkpoints": True})
-    run_trial(task)
-    assert (task.directory / "checkpoint.pt").exists()
+    # A trial that takes no minute is kept in its last state all the same.
+    task = make_task(training={"keep_checkpoints": True})
+    record = run_trial(task)
+    kept = read_checkpoint(task.directory, task.id)
+    assert kept is not None
+    assert kept["progress"].step == 3 * (256 // 64)
+    assert kept["progress"].curve == record["result"]["curve"]
+    # Killed before its record was written, it has nothing left to train.
+    (task.directory / "record.json").unlink()
+    events: list[tuple[str, int]] = []
+    again = run_trial(task, lambda kind, payload: events.append((kind, payload.get("step", -1))))
+    assert events == [("resumed", 12)]
+    assert again["result"] == record["result"]
 
 
 def test_a_full_disk_is_no_failure_of_the_trial(make_task: Make, tmp_path: Path) -> None:
