@@ -16,6 +16,10 @@ from stability.data import get_data
 from stability.models import build_model
 from stability.training.defaults import complete
 
+# Of sweeps/quick.yaml: epochs; steps in one, and batches of an evaluation.
+QUICK_EPOCHS = 6
+QUICK_STEPS, QUICK_EVALUATION_BATCHES = 22, 6
+
 
 def train_bare(config: TrialConfig) -> float:
     """Train one trial with nothing but torch and return its top-1 error in percent; evaluates after every epoch."""
@@ -78,7 +82,8 @@ def evaluate(model: nn.Module, data: Any) -> float:
 def quick_trial(model: str, optimizer: str, seed: int, **overrides: Any) -> TrialConfig:
     """Return a trial of the quick study's cell (model, optimizer), at an lr where it trains; deterministic."""
     lr = {"adamw": 3e-3, "sgd": 3e-2}[optimizer]
-    return complete({"model": model, "optimizer": optimizer, "lr": lr, "seed": seed, "device": "cpu", **overrides})
+    quick = {"model": model, "optimizer": optimizer, "lr": lr, "seed": seed, "epochs": QUICK_EPOCHS, "device": "cpu"}
+    return complete({**quick, **overrides})
 
 
 def main() -> None:

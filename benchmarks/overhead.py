@@ -1,13 +1,16 @@
 """Seconds per trial that the harness adds over the bare training loop, by phase, in a warm process on one core.
 
-    python -m benchmarks.overhead [--repeats 5] [--model vitc_tiny]
+    python -m benchmarks.overhead [--repeats 20] [--model vitc_tiny] [--batch-size 2]
 
-Bare loop and harness take turns on the same trial; both evaluate after every epoch and see the same batches.
+Bare loop and harness take turns on the same trial; both evaluate after every epoch and see the same batches. The trial
+has the steps, parameters and evaluations of one of the quick study, and batches of 2 images instead of 64: what the
+harness adds does not depend on the size of a batch, and computing, whose time varies by more than that, takes little.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.bare import quick_trial, train_bare
+from benchmarks.bare import QUICK_EVALUATION_BATCHES, QUICK_STEPS, quick_trial, train_bare
 from benchmarks.machine import describe, spread
 from stability.config import TrialConfig, to_dict
 from stability.data import DataModule
@@ -59,11 +62,28 @@ def timed(call: Callable[[], object]) -> list[float]:
     return [moments[0] - start, moments[1] - moments[0], end - moments[1]]
 
 
+@functools.cache
+def hydra_node() -> Any:
+    """Return Hydra's own part of the configuration, which goes into .hydra/ of every trial."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from stability.sweep.compose import CONF, register_resolvers
+
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", return_hydra_config=True)
+    return OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+
+
 def run_whole(config: TrialConfig) -> None:
-    """Run the trial as a worker of the pool does: claim, log, checkpoints by time, record."""
+    """Run the trial as a worker of the pool does: claim, log, .hydra/, checkpoints by time, record."""
     with tempfile.TemporaryDirectory() as folder:
         factors = {"model": config.model["name"], "optimizer": config.optimizer["name"], "epochs": config.epochs}
-        record = run_trial(TrialTask(trial_id(config), "overhead", Path(folder), factors, to_dict(config)))
+        task = TrialTask(
+            trial_id(config), "overhead", Path(folder), factors, to_dict(config), overrides=("a=b",), hydra=hydra_node()
+        )
+        record = run_trial(task)
     assert record["status"] == "completed", record["result"]["exception"]
 
 
@@ -73,13 +93,16 @@ WAYS: dict[str, Callable[[TrialConfig], object]] = {"bare": train_bare, "train":
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--model", default="vitc_tiny")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe())
 
-    config = quick_trial(arguments.model, "adamw", seed=0)
+    size = arguments.batch_size
+    data = {"name": "digits", "train_size": QUICK_STEPS * size, "eval_size": QUICK_EVALUATION_BATCHES * size}
+    config = quick_trial(arguments.model, "adamw", seed=0, batch_size=size, data=data)
     for way in WAYS.values():
         way(config)
     seconds: dict[str, list[list[float]]] = {name: [] for name in WAYS}

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.bare import quick_trial
+from benchmarks.bare import QUICK_EPOCHS, quick_trial
 from benchmarks.machine import describe, spread
 from stability.config import TrialConfig, to_dict
 
@@ -57,6 +57,7 @@ def harness(configs: Sequence[TrialConfig], folder: Path) -> None:
     """Run the trials as a study: 4 cells, the same lr, wd and seeds, through the default launcher."""
     seeds = ",".join(str(seed) for seed in sorted({config.seed for config in configs}))
     command = [sys.executable, "-m", "stability.run", "-m", f"runs={folder / 'runs'}", "device=cpu", f"seed={seeds}"]
+    command.append(f"epochs={QUICK_EPOCHS}")
     for optimizer, lr in (("adamw", "3e-3"), ("sgd", "3e-2")):
         run([*command, "model=vitp_tiny,vitc_tiny", f"optimizer={optimizer}", f"lr={lr}", f"study={optimizer}"], None)
 

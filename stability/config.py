@@ -172,7 +172,7 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """The local pool of worker processes; null: one process per core (or GPU), one thread each on a CPU."""
+    """The local pool of worker processes; null: one per GPU, else as many as fill the cores, one thread each."""
 
     size: int | None = key(None, ge=1)
     threads: int | None = key(None, ge=1)
@@ -276,9 +276,19 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     """
     values = _identity_of(config)
     for part in ("model", "optimizer"):
-        values[part] = {name: value for name, value in values[part].items() if name not in ("family", "search")}
+        kept = {name: value for name, value in values[part].items() if name not in ("family", "search")}
+        values[part] = _one_spelling(kept)
     values["schedule"] |= {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
     return values
+
+
+def _one_spelling(value: Any) -> Any:
+    """Return a value with 3.0 as 3 throughout: what a target takes has no declared type."""
+    if isinstance(value, Mapping):
+        return {name: _one_spelling(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_one_spelling(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _identity_of(config: Any) -> dict[str, Any]:
@@ -313,16 +323,16 @@ def _build(schema: type[Config], values: Mapping[str, Any], prefix: str) -> Conf
 def _check(value: Any, item: Field[Any], hint: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, f"{path}.")
-    value = _convert(value, hint, path)
+    given, value = value, _convert(value, hint, path)
     if value is None:
         return None
     choices = item.metadata.get("choices")
     if choices and value not in choices:
-        raise UserError(f"{path}={value!r}{nearest(value, choices)}; accepted: {', '.join(choices)}")
+        raise UserError(f"{path}={given!r}{nearest(value, choices)}; accepted: {', '.join(choices)}")
     for bound, holds, words in _BOUNDS:
         limit = item.metadata.get(bound)
         if limit is not None and not holds(value, limit):
-            raise UserError(f"{path}={value!r}; accepted: a number {words} {limit:g}")
+            raise UserError(f"{path}={given!r}; accepted: a number {words} {limit:g}")
     return value
 
 

@@ -123,7 +123,7 @@ class EncodedReader:
 
 @dataclass(frozen=True)
 class FileReader(EncodedReader):
-    """Image files under a folder; `names` as bytes (numpy.bytes_), which workers share without copying."""
+    """Image files under a folder; `names` as bytes (numpy.bytes_), which forked workers share without copying."""
 
     root: Path
     names: numpy.ndarray

@@ -136,7 +136,7 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
 
 def _parquet_files(path: str) -> tuple[Path, list[Path]]:
     """Return a folder and the Parquet files that `path` names, relative to it and sorted."""
-    if glob.has_magic(path):
+    if glob.has_magic(path) and not Path(path).expanduser().exists():
         found = sorted(Path(one).absolute() for one in glob.glob(os.path.expanduser(path), recursive=True))
         if not found:
             raise UserError(f"data.path={path} matches no file")
