@@ -373,6 +373,9 @@ def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
             markeredgecolor="black",
             markeredgewidth=0.9,
             linestyle="none",
+            # Whole, where it lies at the end of a range.
+            clip_on=False,
+            zorder=3,
         )
 
 
