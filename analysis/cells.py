@@ -6,22 +6,20 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError
-from stability.records import ENDED, MANIFEST, cell_label, differing_keys, read_manifest, read_records, studies
+from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
+from stability.records import ENDED, MANIFEST, cell_label, read_manifest, read_records, studies
 
 if TYPE_CHECKING:
     import numpy as np
 
 GRID = "grid"
 COORDINATES = ("lr", "wd", "seed")
-# What of a cell's configuration does not decide its results: the coordinates themselves, and how a trial is run.
-NOT_DECIDING = {"lr", "wd", "seed", "device", "training"}
-NOT_DECIDING_DATA = {"path", "workers", "memory_gib"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,9 @@ class Trial:
     seed: int
     # The sampler's seed and the number of the draw; None in a grid.
     draw: tuple[int, int] | None
-    # Equal for the trials of different cells that were drawn as one point.
+    # What was not drawn: its lr and wd where they were given, and the seed that its own counts from.
+    given: Mapping[str, float]
+    # Draw and what was listed in its cell: equal for the trials of cells that list the same.
     point: tuple[Any, ...]
     record: Mapping[str, Any] | None
 
@@ -78,6 +78,8 @@ class Cell:
     samples: int
     independent: bool
     trials: tuple[Trial, ...]
+    # The choice of each config group, where the manifest keeps them.
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -136,8 +138,8 @@ class Cell:
 def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[Cell]]:
     """Return the study folders that `runs` name and the cells of all of them together, in the order planned.
 
-    Cells of different studies are one where nothing but their points differs; where their factors agree and something
-    else does not, the study's name becomes a factor. Raises UserError where a path is no folder or holds no study.
+    Cells of different studies are one where nothing but their points differs. Whatever else differs is a factor of all;
+    where only the ranges do, that is the study's name. Raises UserError where a path is no folder or holds no study.
     """
     directories = list(dict.fromkeys(folder for path in runs for folder in _study_folders(path)))
     cells = [cell for folder in directories for cell in _read_study(folder)]
@@ -180,6 +182,7 @@ def _read_cell(
                 **{key: trial[key] for key in ("id", "number", *COORDINATES)},
                 study=str(manifest["study"]),
                 draw=None if plan == GRID else (sampler.get("seed"), trial["number"]),
+                given={},
                 point=(),
                 record=records.get(trial["id"]),
             )
@@ -192,9 +195,11 @@ def _read_cell(
         ranges=ranges,
         # What the data really was belongs to what a cell is.
         config={
-            **_deciding(cell.get("config") or {}),
+            **_held(cell.get("config") or {}),
             "fingerprint": cell.get("fingerprint", manifest.get("fingerprint")),
+            "results_version": manifest.get("results_version", 1),
         },
+        choices=cell.get("choices") or {},
         plan=plan,
         samples=manifest.get("samples") or 0,
         independent=plan == "random" and _are_drawn_once(trials) and any(ranges.values()),
@@ -212,26 +217,32 @@ def _placed(trials: Sequence[Trial], ranges: Mapping[str, Any]) -> list[Trial]:
 
     A coordinate that has one value in the whole cell does not count: it may be another one in each cell.
     """
-    values = [
-        {
-            **{name: getattr(trial, name) for name in ("lr", "wd") if not ranges.get(name)},
-            # In a sampled study each draw has a seed of its own, counted up from the one given.
-            "seed": trial.seed - (trial.number if trial.draw else 0),
-        }
-        for trial in trials
-    ]
-    listed = [name for name in (values[0] if values else ()) if len({value[name] for value in values}) > 1]
-    return [
-        dataclasses.replace(trial, point=(trial.draw, *((name, value[name]) for name in listed)))
-        for trial, value in zip(trials, values, strict=True)
-    ]
+    placed = []
+    for trial in trials:
+        given: dict[str, float] = {name: getattr(trial, name) for name in ("lr", "wd") if not ranges.get(name)}
+        # In a sampled study each draw has a seed of its own, counted up from the one given.
+        given["seed"] = trial.seed - (trial.number if trial.draw else 0)
+        placed.append(dataclasses.replace(trial, given=given))
+    listed = _listed(placed)
+    return [dataclasses.replace(trial, point=_point(trial, listed)) for trial in placed]
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in NOT_DECIDING}
-    if isinstance(kept.get("data"), Mapping):
-        kept["data"] = {key: value for key, value in kept["data"].items() if key not in NOT_DECIDING_DATA}
-    return kept
+def _listed(trials: Sequence[Trial]) -> list[str]:
+    """Return the coordinates of which a cell lists several values."""
+    names = dict.fromkeys(name for trial in trials for name in trial.given)
+    return [name for name in names if len({trial.given.get(name) for trial in trials}) > 1]
+
+
+def _point(trial: Trial, listed: Sequence[str]) -> tuple[Any, ...]:
+    return (trial.draw, *((name, trial.given.get(name)) for name in listed))
+
+
+def _held(config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return held(config)
+    except UserError:
+        # Of another version of the program: taken as it is written, but for the coordinates.
+        return {key: value for key, value in config.items() if key not in COORDINATES}
 
 
 def _combine(cells: Sequence[Cell]) -> list[Cell]:
@@ -249,8 +260,8 @@ def _with_all_factors(cells: Sequence[Cell]) -> list[Cell]:
     names = dict.fromkeys(name for cell in cells for name in cell.factors)
     filled = []
     for cell in cells:
-        missing = {name: _value(cell.config, name) for name in names if name not in cell.factors}
-        known = {name: value for name, value in missing.items() if value is not None}
+        found = {name: factor_value(name, cell.choices, cell.config) for name in names if name not in cell.factors}
+        known = {name: value for name, value in found.items() if value is not MISSING}
         filled.append(dataclasses.replace(cell, factors=cell.factors | known) if known else cell)
     return filled
 
@@ -280,21 +291,15 @@ def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
     hidden = set() if any(len(own) > 1 for own in prints.values()) else {"fingerprint"}
     shown = [{key: value for key, value in cell.config.items() if key not in hidden} for cell in cells]
     keys = differing_keys([(cell.factors, config) for cell, config in zip(cells, shown, strict=True)])
-    return [
-        dataclasses.replace(
-            cell, factors=cell.factors | {key.removesuffix(".name"): _value(cell.config, key) for key in keys}
-        )
-        for cell in cells
-    ]
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(value, Mapping):
-        value = value.get("name")
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    choices = [cell.choices for cell in cells]
+    named = {name for cell in cells for name in cell.factors}
+    names = dict.fromkeys(factor_name(key, choices, named) for key in keys)
+    told = []
+    for cell in cells:
+        values = {name: factor_value(name, cell.choices, cell.config) for name in names}
+        own = {name: None if value is MISSING else value for name, value in values.items()}
+        told.append(dataclasses.replace(cell, factors=cell.factors | own))
+    return told
 
 
 def _with_study(cell: Cell) -> Cell:
@@ -324,10 +329,25 @@ def describe(cell: Cell, extra: Sequence[str]) -> str:
 
 
 def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:
-    """Return the finished trials of two cells that were drawn as the same points, pair by pair."""
-    others = {trial.point: trial for trial in second.finished}
-    pairs = [(trial, others[trial.point]) for trial in first.finished if trial.point in others]
-    return [one for one, _ in pairs], [other for _, other in pairs]
+    """Return the finished trials of two cells that were drawn as the same points, pair by pair.
+
+    What one of them lists, and the other holds fixed, is shared at that value.
+    """
+    pairs = _pairs(first, second)
+    finished = [(one, other) for one, other in pairs if one.finished and other.finished]
+    return [one for one, _ in finished], [other for _, other in finished]
+
+
+def num_shared(first: Cell, second: Cell) -> int:
+    """Return how many planned points two cells share."""
+    return len(_pairs(first, second))
+
+
+def _pairs(first: Cell, second: Cell) -> list[tuple[Trial, Trial]]:
+    listed = list(dict.fromkeys([*_listed(first.trials), *_listed(second.trials)]))
+    others = {_point(trial, listed): trial for trial in second.trials}
+    points = ((trial, _point(trial, listed)) for trial in first.trials)
+    return [(trial, others[point]) for trial, point in points if point in others]
 
 
 def mixed_provenance(cells: Sequence[Cell]) -> list[str]:

@@ -31,7 +31,8 @@ def rerun_command(
     flags = list(dict.fromkeys(flag for one in commands for flag in _flags(one)))
     paths = list(dict.fromkeys(path for one in commands for path in _search_paths(one)))
     folders = [Path(value) for name, value in flags if name == "--config-dir"] + _searched(paths)
-    overrides = [*paths, *_choices(cell), *_differences(cell, folders)]
+    search = [f"hydra.searchpath=[{','.join(_entries(paths))}]"] if paths else []
+    overrides = [*search, *_choices(cell), *_differences(cell, folders)]
     overrides += [f"{name}={trial[name]!r}" for name in POINT]
     threads = record["provenance"].get("threads") if record else None
     overrides += [f"pool.threads={threads}"] if threads else []
@@ -52,8 +53,12 @@ def _search_paths(command: str) -> list[str]:
 
 def _searched(overrides: Sequence[str]) -> list[Path]:
     """Return the folders that `hydra.searchpath=[...]` names."""
+    return [Path(one.strip("\"' ").removeprefix("file://")) for one in _entries(overrides)]
+
+
+def _entries(overrides: Sequence[str]) -> list[str]:
     entries = (one for line in overrides for one in line.partition("=")[2].strip("[]").split(","))
-    return [Path(one.strip("\"' ").removeprefix("file://")) for one in entries if one]
+    return list(dict.fromkeys(one for one in entries if one))
 
 
 def _chosen(cell: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.cells import Cell, shared_points
+from analysis.cells import Cell, num_shared, shared_points
 from analysis.statistics import Difference, fewest_pairs, paired_difference
 from analysis.tables import Column, aligned
 
@@ -44,7 +44,7 @@ def _differ_in(factor: str, first: Cell, second: Cell) -> bool:
 
 def _compare(factor: str, first: Cell, second: Cell, confidence: float) -> Verdict:
     one, other = shared_points(first, second)
-    shared = len({trial.point for trial in first.trials} & {trial.point for trial in second.trials})
+    shared = num_shared(first, second)
     difference = None
     if one and not _follows_results(first, second):
         difference = paired_difference(

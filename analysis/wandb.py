@@ -3,8 +3,8 @@
     python -m analysis.wandb runs/quick
     python -m analysis.wandb runs/quick --offline --project mine        kept under runs/quick/wandb, for wandb sync
 
-For a study that was trained without W&B, or whose runs were lost. Trials that have not ended are left out; saying the
-command again later adds them.
+For a study that was trained without W&B, or whose offline runs were lost (W&B takes no run under the id of one that was
+deleted there). Trials that have not ended are left out; saying the command again later adds them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if advice:
         print(advice)
     for study in found:
-        _tell(study, logger)
+        _tell(study, logger, log=found[0].directory / "wandb" / "log.txt")
     return 0
 
 
@@ -52,11 +52,11 @@ def _is_taken(tracker: tracking.Tracker, record: Mapping[str, Any]) -> bool:
     return tracker.wait((1 + tracking.RESTARTS) * (tracking.CALL_SECONDS + 5))
 
 
-def _tell(study: Study, logger: LoggerConfig) -> None:
+def _tell(study: Study, logger: LoggerConfig, log: Path) -> None:
     """Tell of every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
     numbers = {trial["id"]: trial["number"] for trial in study.manifest["trials"]}
     ended = [trial for trial in study.trials if trial.record is not None]
-    name = str(study.manifest["study"])
+    name, before = str(study.manifest["study"]), _offline_runs(study)
     for count, trial in enumerate(ended, 1):
         assert trial.record is not None
         cell = study.manifest["cells"][trial.cell]
@@ -70,15 +70,18 @@ def _tell(study: Study, logger: LoggerConfig) -> None:
             number=numbers[trial.id],
         )
         if tracker is None or not _is_taken(tracker, trial.record):
-            log = study.directory / "wandb" / "log.txt"
             raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more; see {log}")
         if sys.stdout.isatty():
             print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
     where = f"{study.directory / 'wandb'}; next: wandb sync {shlex.quote(str(study.directory / 'wandb'))}/offline-run-*"
     clear = "\r" if sys.stdout.isatty() else ""
     print(f"{clear}{name}: W&B has been told of {len(ended)} of {len(study.trials)} planned trials")
-    if any((study.directory / "wandb").glob("offline-run-*")):
+    if _offline_runs(study) > before:
         print(f"kept in {where}")
+
+
+def _offline_runs(study: Study) -> int:
+    return len(list((study.directory / "wandb").glob("offline-run-*")))
 
 
 if __name__ == "__main__":

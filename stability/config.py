@@ -172,7 +172,8 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """The local pool of worker processes; null: one per GPU, else as many as fill the cores, one thread each."""
+    """The local pool of worker processes and their CPU threads; null: one process per GPU, else as many as fill the
+    cores; as many threads as cores are left for each."""
 
     size: int | None = key(None, ge=1)
     threads: int | None = key(None, ge=1)

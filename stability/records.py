@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -79,38 +79,6 @@ def cell_label(factors: Mapping[str, Any]) -> str:
     """Return a cell in words: model and optimizer by their names alone, other factors as key=value."""
     named = (str(value) if name in ("model", "optimizer") else f"{name}={value}" for name, value in factors.items())
     return " ".join(named)
-
-
-def differing_keys(cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
-    """Return the dotted keys in which cells, each its (factors, nested configuration), differ and no factor says so.
-
-    A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
-    factor agree in them.
-    """
-    flat = [_flattened(config, "") for _, config in cells]
-    names = list(dict.fromkeys(name for factors, _ in cells for name in factors))
-    found: list[str] = []
-    # A group's own name first: it may stand for all of the group.
-    for key in sorted(dict.fromkeys(key for one in flat for key in one), key=lambda key: not key.endswith(".name")):
-        values = [repr(one.get(key)) for one in flat]
-        if len(set(values)) == 1:
-            continue
-        told = [[repr(factors.get(name)) for factors, _ in cells] for name in names if _covers(name, key)]
-        told += [[repr(one.get(name)) for one in flat] for name in found if _covers(name, key)]
-        if not any(len(set(zip(by, values, strict=True))) == len(set(by)) for by in told):
-            found.append(key)
-    return found
-
-
-def _covers(name: str, key: str) -> bool:
-    return key == name or key.startswith(f"{name}.") or (name.endswith(".name") and key.startswith(name[:-4]))
-
-
-def _flattened(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def trial_directory(study_directory: Path, identifier: str) -> Path:

@@ -196,6 +196,8 @@ class _Process:
         self._unanswered: dict[str, list[bytes]] = {}
         self._received = b""
         self._told: set[str] = set()
+        # Runs that made trouble and are not, or not all, with W&B.
+        self._dropped: set[str] = set()
         self._folder: Path | None = None
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -214,8 +216,8 @@ class _Process:
         while time.monotonic() < end:
             with self._lock:
                 if run not in self._unanswered:
-                    return self._failures <= RESTARTS
-                # An empty line more has a process that has died replaced, which is told all that is unanswered.
+                    return self._failures <= RESTARTS and run not in self._dropped
+                # Nothing more to say; but a process that has died is replaced, and told all that is unanswered.
                 self._deliver(b"")
             time.sleep(WAIT_SECONDS)
         return False
@@ -297,6 +299,8 @@ class _Process:
     def _take(self, answer: Mapping[str, Any]) -> None:
         if answer.get("ended"):
             self._unanswered.pop(answer["run"], None)
+            if not answer["is_whole"]:
+                self._dropped.add(answer["run"])
         elif answer["trouble"] not in self._told:
             self._told.add(answer["trouble"])
             _warn(answer["trouble"])

@@ -56,6 +56,7 @@ class Runs:
     def handle(self, message: Mapping[str, Any]) -> None:
         """Do what one message says; whatever wandb raises is answered, not raised."""
         key, event = message["run"], message["event"]
+        was_open = event == "start" or key in self._open
         try:
             if event == "start":
                 self._open[key] = self._start(key, message["options"])
@@ -66,10 +67,11 @@ class Runs:
         # SystemExit and KeyboardInterrupt too: libraries have been seen to raise them.
         except BaseException as error:
             self._open.pop(key, None)
+            was_open = False
             self._reply(run=key, trouble=_in_a_line(error))
         if event == "finish":
             self._open.pop(key, None)
-            self._reply(run=key, ended=True)
+            self._reply(run=key, ended=True, is_whole=was_open)
 
     def close(self) -> None:
         """End the runs whose trials were cut off: they are resumed under the same ids."""

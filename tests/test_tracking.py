@@ -188,6 +188,18 @@ def test_what_cannot_be_told_again_is_said(
         main([str(tmp_path / "s"), "--offline"])
 
 
+def test_a_run_that_made_trouble_is_not_said_to_be_with_wandb(
+    tmp_path: Path, fake: Any, process: tracking._Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
+    fake(where="log", how="error", once=True)
+    told = [make("wandb_offline", tmp_path, identifier=f"{number:012x}") for number in range(2)]
+    for tracker in told:
+        tracker.epoch(CURVE[0])
+        tracker.finish("completed", RESULT)
+    assert [tracker.wait(20) for tracker in told] == [False, True]
+
+
 def test_offline_run_is_read_back_as_it_happened(tmp_path: Path) -> None:
     tracker = make("wandb_offline", tmp_path, number=3)
     for row in CURVE:

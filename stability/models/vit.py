@@ -92,7 +92,7 @@ class VisionTransformer(nn.Module):
         for index, block in enumerate(self.blocks):
             kept = masks[2 * index], masks[2 * index + 1]
             # A block of somebody else's making knows nothing of queries.
-            is_lean = index == last and isinstance(block, Block) and not self.computes_all_tokens
+            is_lean = index == last and type(block) is Block and not self.computes_all_tokens
             x = block(x, *kept, queries=1) if is_lean else block(x, *kept)
         # The classifier reads the class token only, and a LayerNorm treats each token for itself.
         return self.classifier(self.norm(x[:, 0]))
@@ -123,7 +123,8 @@ class Block(nn.Module):
 
         The masks (B, 1, 1) multiply the two branches.
         """
-        branch = self.attention(self.attention_norm(x), queries)
+        normed = self.attention_norm(x)
+        branch = self.attention(normed) if queries is None else self.attention(normed, queries)
         x = x[:, :queries] + (branch if keep_attention is None else branch * keep_attention)
         branch = self.mlp(self.mlp_norm(x))
         return x + (branch if keep_mlp is None else branch * keep_mlp)

@@ -14,7 +14,8 @@ from typing import Any
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
-from stability.records import RESULTS_VERSION, differing_keys, read_manifest, write_manifest
+from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
+from stability.records import RESULTS_VERSION, read_manifest, write_manifest
 from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
 
 VERSION = 1
@@ -127,26 +128,11 @@ def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[st
 
 def _told_apart(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return cells with a factor for each key that differs among them and had none."""
-    keys = differing_keys([(cell["factors"], _held(cell["config"])) for cell in cells])
+    keys = differing_keys([(cell["factors"], held(cell["config"])) for cell in cells])
     named = dict.fromkeys(name for cell in cells for name in cell["factors"])
-    names = list(named | dict.fromkeys(_group_or_key(key, cells) for key in keys))
+    choices = [cell["choices"] for cell in cells]
+    names = list(named | dict.fromkeys(factor_name(key, choices, named) for key in keys))
     return [{**cell, "factors": _refactored(cell, names)} for cell in cells]
-
-
-def _group_or_key(key: str, cells: Sequence[Mapping[str, Any]]) -> str:
-    """Return the config group whose choices differ, where `key` is its name; else the key."""
-    group = key.removesuffix(".name")
-    return group if len({cell["choices"].get(group) for cell in cells}) > 1 else key
-
-
-def _held(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a cell's configuration tells it from others: what decides its results, and its groups' names."""
-    parsed = parse_trial(config)
-    held = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
-    # As given: a warm-up that follows from the number of epochs is no factor of its own.
-    held["schedule"] = asdict(parsed.schedule)
-    held["recipe"] = asdict(parsed.recipe)
-    return held
 
 
 def _factor_names(*manifests: Mapping[str, Any]) -> list[str]:
@@ -164,14 +150,8 @@ def _refactored(cell: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 
 
 def _value(cell: Mapping[str, Any], name: str) -> Any:
-    if name in cell["choices"]:
-        return cell["choices"][name]
-    value: Any = cell["config"]
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(value, (list, tuple)):
-        return str(list(value))
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    value = factor_value(name, cell["choices"], cell["config"])
+    return None if value is MISSING else value
 
 
 def _check_same(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range
+from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
 from stability.errors import UserError
+from stability.factors import MISSING, factor_value
 from stability.records import trial_id
 from stability.sweep.compose import Composition, unknown_key
 from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
@@ -227,9 +228,9 @@ def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Any]:
         is_name = axis.key in ("model._target_", "model.architecture") and value == factors["model"]
         if axis.key in factors or is_name:
             continue
-        factors[axis.key] = (
-            value if isinstance(value, (str, int, float, bool)) else axis.overrides[index].partition("=")[2]
-        )
+        # In the configuration's own spelling: 1 and 1.0 are one value, [1,2] and [1, 2] too.
+        found = factor_value(axis.key, draft.composition.choices, to_dict(config))
+        factors[axis.key] = axis.overrides[index].partition("=")[2] if found is MISSING else found
     return factors
 
 

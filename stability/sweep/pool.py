@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
@@ -238,8 +238,10 @@ class Pool:
             return []
         if was_ready:
             job.deaths.append(words)
-        if len(job.deaths) >= job.task.tries:
-            return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
+            if job.task.tries <= 1:
+                return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
+            # A death is a failure, though none that a record tells of yet.
+            job.task = replace(job.task, attempt=job.task.attempt + 1, tries=job.task.tries - 1)
         self._queue.appendleft(job)
         return [Report("died", job, {"text": words})]
 

@@ -149,9 +149,9 @@ class TrialRunner:
         with held:
             record = standing_record(task)
             if record is None:
-                # Each death was a failure; this claim is no attempt.
-                failures = task.attempt - 1 + len(report.job.deaths)
-                record = failed_record(task, report.payload["text"], attempts=held.attempt - 1, failures=failures)
+                # The last death was failure number `attempt`; this claim is no attempt.
+                attempts = {"attempts": held.attempt - 1, "failures": task.attempt}
+                record = failed_record(task, report.payload["text"], **attempts)
                 try:
                     write_record(task.directory, record)
                 except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.cells import Cell, mixed_provenance, read_cells, shared_points
+from analysis.cells import Cell, mixed_provenance, num_shared, read_cells, shared_points
 from analysis.verdicts import verdicts
 from stability.records import write_manifest
 
@@ -125,6 +125,26 @@ def test_models_of_different_studies_are_compared_only_where_all_else_is_equal(s
         assert [name for name in cells[0].factors if name not in ("model", "optimizer", "epochs")] == added
         found = verdicts(cells, 0.95)
         assert {verdict.factor for verdict in found} == ({"optimizer"} if added else {"model", "optimizer"})
+
+
+def test_what_one_study_lists_is_paired_with_what_another_holds_fixed(tmp_path: Path) -> None:
+    draws = [{"number": number, "lr": 1e-3 * (number + 1), "seed": number} for number in range(8)]
+    ranges = {"lr": [1e-3, 1e-1], "wd": None}
+    both = manifest_of([{**draw, "wd": 0.05} for draw in draws], ranges)
+    one = manifest_of([{**draw, "wd": 0.2} for draw in draws], ranges)
+    one["cells"], one["trials"] = one["cells"][:1], [trial for trial in one["trials"] if trial["cell"] == 0]
+    for name, manifest in (("both", both), ("one", one)):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, manifest)
+    first, second = read_cells([tmp_path])[1]
+    assert (len(first.trials), len(second.trials)) == (16, 8)
+    assert num_shared(first, second) == num_shared(second, first) == 8
+
+
+def test_results_of_two_versions_are_two_cells(study: MakeStudy) -> None:
+    cells = read_cells([study("old"), study("new", seed=1, results_version=2)])[1]
+    assert len(cells) == 8
+    assert {cell.factors["results_version"] for cell in cells} == {1, 2}
 
 
 def test_what_one_study_varied_and_another_held_fixed_is_one_factor(tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_results_of_another_version_are_not_mixed_in(manifest_of):
         grow(before, planned)
 
 
+def test_a_factor_that_is_no_whole_account_is_not_taken_for_one(manifest_of):
+    first = manifest_of("samples=2", "optimizer=adamw,sgd")
+    after = grow(first, manifest_of("samples=2", "model=vitc_tiny", "optimizer.betas=[0.8,0.9]"))
+    assert [cell["factors"]["optimizer.betas"] for cell in after["cells"]] == ["[0.9, 0.999]", None, "[0.8, 0.9]"]
+
+
+def test_a_value_has_one_spelling_however_it_became_a_factor(manifest_of):
+    by_difference = grow(
+        manifest_of("samples=2"),
+        manifest_of("samples=2", "model=vitc_tiny", "schedule.warmup_epochs=2", "optimizer.betas=[0.8,0.9]"),
+    )
+    varied = manifest_of("samples=2", "model=vitc_tiny", "schedule.warmup_epochs=2,3", "optimizer.betas=[0.8,0.9]")
+    after = grow(by_difference, varied)
+    assert [cell["factors"]["schedule.warmup_epochs"] for cell in after["cells"]] == [None, 2.0, 3.0]
+    assert len(after["trials"]) == 6
+
+
 def test_an_epoch_count_brings_no_factor_of_its_warm_up(manifest_of):
     after = grow(manifest_of("samples=2"), manifest_of("samples=2", "epochs=20"))
     assert [list(cell["factors"]) for cell in after["cells"]] == [["model", "optimizer", "epochs"]] * 2

@@ -141,7 +141,8 @@ def test_equals_a_loop_written_out(trial, optimizer):
     images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
     for prefix, evaluated in (("", model), ("ema_", average)):
         logits = evaluated.eval()(images)
-        assert last[f"{prefix}top1_error"] == (logits.argmax(1) != targets).sum().item()
+        # Of 100 images: rounding may tip one.
+        assert abs(last[f"{prefix}top1_error"] - (logits.argmax(1) != targets).sum().item()) <= 1
         assert last[f"{prefix}loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-3)
     # Fused updates may round differently from the default ones.
     assert last["train_loss"] == pytest.approx(sum(loss.item() for loss in losses[-4:]) / 4, rel=1e-4)

@@ -1,0 +1,80 @@
+"""What tells cells apart: the factors that commands varied, and whatever else differs among them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stability.config import identity, parse_trial
+
+MISSING: Any = object()
+
+
+def held(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a cell's configuration tells it from others: what decides its results, and its groups' names.
+
+    Raises UserError where the configuration is none of this version.
+    """
+    parsed = parse_trial(config)
+    kept = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
+    # As given: a warm-up that follows from the number of epochs is no factor of its own.
+    return kept | {"schedule": asdict(parsed.schedule), "recipe": asdict(parsed.recipe)}
+
+
+def factor_value(name: str, choices: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Return a cell's value of a factor: its choice of a group, else the key's value; MISSING where it has no such key.
+
+    A value that is no scalar is returned as text.
+    """
+    if name in choices:
+        return choices[name]
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part, MISSING) if isinstance(value, Mapping) else MISSING
+    if isinstance(value, Mapping):
+        value = value.get("name", MISSING)
+    if isinstance(value, (list, tuple)):
+        return str(list(value))
+    return value if value is MISSING or isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def factor_name(key: str, choices: Sequence[Mapping[str, Any]], named: Container[str]) -> str:
+    """Return the factor to make of a key in which cells differ: its group, where their choices of that differ.
+
+    Where the group is `named`, a factor already, that does not tell all: it is the key.
+    """
+    group = key.split(".")[0]
+    return group if group not in named and len({one.get(group) for one in choices}) > 1 else key
+
+
+def differing_keys(cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Return the dotted keys in which cells, each its (factors, nested configuration), differ and no factor says so.
+
+    A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
+    factor agree in them.
+    """
+    flat = [_flattened(config, "") for _, config in cells]
+    names = list(dict.fromkeys(name for factors, _ in cells for name in factors))
+    found: list[str] = []
+    # A group's own name first: it may stand for all of the group.
+    for key in sorted(dict.fromkeys(key for one in flat for key in one), key=lambda key: not key.endswith(".name")):
+        values = [repr(one.get(key)) for one in flat]
+        if len(set(values)) == 1:
+            continue
+        told = [[repr(factors.get(name)) for factors, _ in cells] for name in names if _covers(name, key)]
+        told += [[repr(one.get(name)) for one in flat] for name in found if _covers(name, key)]
+        if not any(len(set(zip(by, values, strict=True))) == len(set(by)) for by in told):
+            found.append(key)
+    return found
+
+
+def _covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.") or (name.endswith(".name") and key.startswith(name[:-4]))
+
+
+def _flattened(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
