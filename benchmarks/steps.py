@@ -1,0 +1,80 @@
+"""What makes a step cheap on one CPU thread: the class token alone in the last block, and images channels last.
+
+    python -m benchmarks.steps [--rounds 40]
+
+Steps of one model take turns, with and without; `minimum (median)` in milliseconds, and the ratio of the minima, which
+other work on the machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from unittest import mock
+
+import torch
+
+from benchmarks.bare import quick_trial
+from benchmarks.machine import describe
+from stability.models import vit
+from stability.training.trial import _module_alone, get_data
+
+CASES = [(model, size) for size in (16, 32) for model in ("vitp_tiny", "vitc_tiny")]
+
+
+def step_times(model: str, image_size: int, rounds: int) -> dict[str, list[float]]:
+    """Return milliseconds of so many steps: as before, with each change alone, and with both."""
+    config = quick_trial(model, "adamw", seed=0, data={"name": "digits", "image_size": image_size})
+    data = get_data(config.data, config.recipe, config.batch_size)
+    module = _module_alone(config, data, torch.device("cpu"))
+    network = module.stack.architecture
+    batches = list(data.train_batches(0))
+
+    def step(number: int, all_tokens: bool, lay_out: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        network.computes_all_tokens = all_tokens
+        with mock.patch.object(vit, "channels_last", lay_out):
+            start = time.perf_counter()
+            module.compute_gradients(batches[number % len(batches)])
+            module.update_members()
+            module.members[0].progress.step = 0
+            return 1e3 * (time.perf_counter() - start)
+
+    def as_it_is(images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    ways = {
+        "neither": (True, as_it_is),
+        "class token": (False, as_it_is),
+        "channels last": (True, vit.channels_last),
+        "both": (False, vit.channels_last),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(-3, rounds):
+        for name, way in ways.items():
+            taken = step(number, *way)
+            if number >= 0:
+                times[name].append(taken)
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    print(describe())
+    for model, size in CASES:
+        times = step_times(model, size, rounds)
+        before = min(times["neither"])
+        cells = [
+            f"{name} {min(own):.1f} ({statistics.median(own):.1f}) ms, ratio {min(own) / before:.2f}"
+            for name, own in times.items()
+        ]
+        print(f"{model} {size} px: {'; '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
