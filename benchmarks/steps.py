@@ -2,8 +2,7 @@
 
     python -m benchmarks.steps [--rounds 40]
 
-Steps of one model take turns, with and without; `minimum (median)` in milliseconds, and the ratio of the minima, which
-other work on the machine disturbs least.
+Steps of one model take turns, with and without; median and range in milliseconds, and the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from unittest import mock
 import torch
 
 from benchmarks.bare import quick_trial
-from benchmarks.machine import describe
-from stability.models import vit
+from benchmarks.machine import describe, spread
+from stability.models import layout, vit
 from stability.training.trial import _module_alone, get_data
 
-CASES = [(model, size) for size in (16, 32) for model in ("vitp_tiny", "vitc_tiny")]
+CASES = [(model, size) for size in (16, 32) for model in ("vitp_tiny", "vitc_tiny", "regnety_tiny")]
 
 
 def step_times(model: str, image_size: int, rounds: int) -> dict[str, list[float]]:
@@ -34,7 +33,7 @@ def step_times(model: str, image_size: int, rounds: int) -> dict[str, list[float
 
     def step(number: int, all_tokens: bool, lay_out: Callable[[torch.Tensor], torch.Tensor]) -> float:
         network.computes_all_tokens = all_tokens
-        with mock.patch.object(vit, "channels_last", lay_out):
+        with mock.patch.object(vit, "channels_last", lay_out), mock.patch.object(layout, "channels_last", lay_out):
             start = time.perf_counter()
             module.compute_gradients(batches[number % len(batches)])
             module.update_members()
@@ -68,12 +67,12 @@ def main() -> None:
     print(describe())
     for model, size in CASES:
         times = step_times(model, size, rounds)
-        before = min(times["neither"])
-        cells = [
-            f"{name} {min(own):.1f} ({statistics.median(own):.1f}) ms, ratio {min(own) / before:.2f}"
-            for name, own in times.items()
-        ]
-        print(f"{model} {size} px: {'; '.join(cells)}", flush=True)
+        before = statistics.median(times["neither"])
+        for name, own in times.items():
+            print(
+                f"{model:13} {size} px  {name:13} {spread(own, 1):24} ratio {statistics.median(own) / before:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
