@@ -33,7 +33,7 @@ class Trial:
     wd: float
     seed: int
     # The sampler's seed and the number of the draw; None in a grid.
-    draw: tuple[int, int] | None
+    draw: tuple[Any, Any] | None
     # What was not drawn: its lr and wd where they were given, and the seed that its own counts from.
     given: Mapping[str, float]
     # Draw and what was listed in its cell: equal for the trials of cells that list the same.
