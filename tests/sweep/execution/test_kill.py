@@ -23,7 +23,7 @@ STUDY = (
     *("data.train_size=320", "study=killed", "training.checkpoint_seconds=0.05", "pool.size=2"),
 )
 TRIALS = 12
-KILLS = 8
+KILLS = 6
 # Lines that a command logs at most before it is killed; the study has 60 of epochs and ends alone.
 MAX_LINES = 12
 
