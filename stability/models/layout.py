@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Lay images (B, C, H, W) out channels last on the CPU, where convolutions are faster so; the same values.
+    """Lay images (B, C, H, W) out channels last on the CPU, as its convolutions like them; the same values.
 
-    How much faster: `python -m benchmarks.steps`, results in docs/benchmarks.md. Elsewhere images stay as they are.
+    What it saves: `python -m benchmarks.steps`, results in docs/benchmarks.md. Elsewhere images stay as they are.
     """
     import torch
 
