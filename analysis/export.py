@@ -11,6 +11,7 @@ from typing import Any
 from analysis.cells import COORDINATES, Cell, Trial
 from analysis.reference import Reference
 from analysis.statistics import Curve
+from stability.factors import flattened
 
 EDF_COLUMNS = (
     *("error", "delta", "reference", "edf", "lower", "upper", "n", "finished", "diverged", "failed"),
@@ -37,15 +38,8 @@ def _ended(trial: Trial) -> dict[str, Any]:
     row["status"] = trial.status
     if trial.record:
         row |= trial.record["result"]
-        row |= _flat(trial.record["provenance"], "provenance.")
+        row |= flattened(trial.record["provenance"], "provenance.")
     return row
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Reference], methods: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def differing_keys(cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]])
     A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
     factor agree in them.
     """
-    flat = [_flattened(config, "") for _, config in cells]
+    flat = [flattened(config) for _, config in cells]
     names = list(dict.fromkeys(name for factors, _ in cells for name in factors))
     found: list[str] = []
     # A group's own name first: it may stand for all of the group.
@@ -73,8 +73,9 @@ def _covers(name: str, key: str) -> bool:
     return key == name or key.startswith(f"{name}.") or (name.endswith(".name") and key.startswith(name[:-4]))
 
 
-def _flattened(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted keys, each after `prefix`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat

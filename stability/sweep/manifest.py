@@ -14,7 +14,7 @@ from typing import Any
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
-from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
+from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
 from stability.records import RESULTS_VERSION, read_manifest, write_manifest
 from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
 
@@ -173,18 +173,9 @@ def _listed(ends: Sequence[float] | None) -> Any:
 def _fixed(config: Mapping[str, Any] | TrialConfig) -> dict[str, Any]:
     """Return what decides a cell's results by dotted key, but for the coordinates of its points."""
     parsed = config if isinstance(config, TrialConfig) else parse_trial(config)
-    flat = _flat(identity(parsed), "")
-    return {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+    flat = flattened(identity(parsed))
+    kept = {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
 
 
 def _refuse(study: str, key: str, old: Any, new: Any) -> None:
