@@ -27,6 +27,8 @@ SETTINGS: dict[str, Any] = {
     "ytick.major.width": 0.6,
     "xtick.minor.width": 0.4,
     "lines.linewidth": 1.4,
+    # Subscripts in the face of the words around them: one font less to embed.
+    "mathtext.default": "regular",
     # TrueType, which every publisher accepts and every editor can select.
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
@@ -122,3 +124,13 @@ def number(value: float) -> str:
         return f"{value:.3g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def scientific(value: float) -> str:
+    """Return the label of a tick on a log axis in plain letters, which are drawn faster than formulas: 3 × 10⁻⁴."""
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa} × {power}"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest
 from stability.models.build import first_line
-from stability.models.layout import take_channels_last
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +43,7 @@ def timm_model(
         )
     except TypeError as error:
         raise UserError(f"timm's {architecture}: {first_line(error)}") from error
-    return take_channels_last(model)
+    return model
 
 
 def regnet(
@@ -82,7 +81,7 @@ def regnet(
     config = RegNetCfg(depth, w0, wa, wm, group_size, se_ratio=se_ratio, stem_width=stem_width)
     model = RegNet(config, in_chans=channels, num_classes=num_classes, drop_path_rate=drop_path_rate)
     model.stem.conv.stride = (stem_stride, stem_stride)
-    return take_channels_last(model)
+    return model
 
 
 def _import_timm() -> Any:

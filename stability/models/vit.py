@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stability.errors import UserError, unknown
-from stability.models.layout import channels_last
 
 
 class VisionTransformer(nn.Module):
@@ -83,7 +82,7 @@ class VisionTransformer(nn.Module):
         keep: (num_residuals, B) multiplies each image's residual branches: for stochastic depth at rate p, 0 with
         probability p and else 1 / (1 - p). None: all are kept. The member axis of a stack comes from `torch.vmap`.
         """
-        tokens = self.stem(channels_last(images)).flatten(2).transpose(1, 2)
+        tokens = self.stem(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
         masks: Sequence[Tensor | None] = [None] * self.num_residuals
         if keep is not None:

@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stability.errors import UserError
 from stability.models.complexity import count_module
-from stability.models.layout import channels_last, take_channels_last
 from stability.models.named import read_model
 from stability.models.vit import Attention, Block, ChannelNorm, VisionTransformer, stem_layers
 
@@ -95,20 +94,6 @@ class TestLastBlock:
         whole.computes_all_tokens = True
         assert count_module(model, images(1)) == count_module(whole, images(1))
         assert (model.computes_all_tokens, whole.computes_all_tokens) == (False, True)
-
-
-def test_the_layout_of_images_changes_no_value() -> None:
-    batch = images()
-    laid_out = channels_last(batch)
-    assert laid_out.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(laid_out, batch)
-    model = take_channels_last(nn.Conv2d(2, 3, 3))
-    seen: list[bool] = []
-    model.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
-    )
-    torch.testing.assert_close(model(batch), F.conv2d(batch, model.weight, model.bias))
-    assert seen == [True]
 
 
 class TestInitialisation:
