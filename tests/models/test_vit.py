@@ -260,15 +260,15 @@ class TestEncoder:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        pixels = torch.tensor(digits.images[:512], dtype=torch.float32)[:, None] / 8 - 1
-        pixels, labels = F.interpolate(pixels, size=16), torch.tensor(digits.target[:512])
+        pixels = torch.tensor(digits.images[:256], dtype=torch.float32)[:, None] / 8 - 1
+        pixels, labels = F.interpolate(pixels, size=16), torch.tensor(digits.target[:256])
         keys = {key: value for key, value in read_model(name).items() if key not in ("name", "family", "_target_")}
         torch.manual_seed(0)
         model = VisionTransformer(image_size=16, channels=1, num_classes=10, **keys)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
         losses = []
         for step in range(40):
-            batch = slice(64 * (step % 8), 64 * (step % 8) + 64)
+            batch = slice(32 * (step % 8), 32 * (step % 8) + 32)
             loss = F.cross_entropy(model(pixels[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()

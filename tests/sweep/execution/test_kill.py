@@ -154,7 +154,7 @@ def plain_study(name: str, points: int, **options: Any) -> list[str]:
 @pytest.mark.timeout(1200)
 def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) -> None:
     for number, code, size in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)):
-        command = Command(tmp_path, [*plain_study("signalled", points=2, epochs=40), f"pool.size={size}"])
+        command = Command(tmp_path, [*plain_study("signalled", points=2, epochs=16), f"pool.size={size}"])
         wait_for_training(command, tmp_path)
         family = command.family()
         assert len(family) == 1 + size
@@ -162,7 +162,7 @@ def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) 
         assert not any(map(is_running, family))
         assert command.output.splitlines()[-1] == "Say the same command again to go on from here."
         assert not any(map(is_claimed, (tmp_path / "runs" / "signalled" / "trials").iterdir()))
-    assert Command(tmp_path, [*plain_study("signalled", points=2, epochs=40), "pool.size=1"]).wait() == 0
+    assert Command(tmp_path, [*plain_study("signalled", points=2, epochs=16), "pool.size=1"]).wait() == 0
     assert "Traceback" not in command.output
     assert len(logs(tmp_path)) == 2
     assert "".join(logs(tmp_path).values()).count("continues from its checkpoint") >= 2
@@ -171,7 +171,7 @@ def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_commands_share_a_study_and_one_takes_over_from_the_other(tmp_path: Path) -> None:
-    study = plain_study("shared", points=10, epochs=8, **{"pool.size": 1})
+    study = plain_study("shared", points=8, epochs=6, **{"pool.size": 1})
     first, second = Command(tmp_path, study), Command(tmp_path, study)
     while (
         len({line.split()[6] for text in logs(tmp_path).values() for line in text.splitlines() if "attempt" in line})
@@ -183,11 +183,11 @@ def test_two_commands_share_a_study_and_one_takes_over_from_the_other(tmp_path: 
     first.kill(random.Random(0))
     assert second.wait() == 0
     records = read_records(tmp_path / "runs" / "shared")
-    assert len(records) == 10
+    assert len(records) == 8
     assert {record["status"] for record in records.values()} == {"completed"}
     # Only what the killed command was at was begun again.
     starts = sorted(text.count("attempt ") for text in logs(tmp_path).values())
-    assert starts in ([1] * 9 + [2], [1] * 10)
+    assert starts in ([1] * 7 + [2], [1] * 8)
 
 
 def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
