@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.bare import quick_trial
 from benchmarks.machine import describe, spread
-from stability.training.trial import _module_alone, get_data
+from stability.training.trial import get_data, ready_module
 
 CASES = [(model, size) for size in (16, 32) for model in ("vitp_tiny", "vitc_tiny")]
 
@@ -24,7 +24,7 @@ def step_times(model: str, image_size: int, rounds: int) -> dict[str, list[float
     """Return milliseconds of so many steps: of all tokens in the last block, and of the class token alone."""
     config = quick_trial(model, "adamw", seed=0, data={"name": "digits", "image_size": image_size})
     data = get_data(config.data, config.recipe, config.batch_size)
-    module = _module_alone(config, data, torch.device("cpu"))
+    module = ready_module([config], data, torch.device("cpu"))
     network = module.stack.architecture
     batches = list(data.train_batches(0))
 

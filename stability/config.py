@@ -90,6 +90,8 @@ class RecipeConfig:
     # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
     repeats: int = key(1, ge=1)
     ema: bool = key(False)
+    # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
+    clip_norm: float | None = key(None, gt=0)
     # Evaluation: the centre crop's side over the resized short side.
     eval_crop: float = key(1.0, gt=0, le=1)
     # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
@@ -280,6 +282,22 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         kept = {name: value for name, value in values[part].items() if name not in ("family", "search")}
         values[part] = _one_spelling(kept)
     values["schedule"] |= {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    return values
+
+
+# What the members of a pack may differ in; all else they have in common.
+MEMBER_KEYS = ("lr", "wd", "seed", "epochs", "optimizer", "schedule")
+MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
+
+
+def in_common(config: TrialConfig) -> dict[str, Any]:
+    """Return what trials that train together, as one pack, agree on: architecture, data, batches, precision, device.
+
+    What is left out is each member's own: its point, optimizer and schedule, the label smoothing of its loss, the
+    clipping of its gradients, and the average of its weights.
+    """
+    values = {name: value for name, value in to_dict(config).items() if name not in MEMBER_KEYS}
+    values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in MEMBER_RECIPE_KEYS}
     return values
 
 

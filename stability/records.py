@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Raised by hand when our numerics change, so that old records are not taken for new ones.
 RESULTS_VERSION = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
-INTRODUCED: dict[str, Any] = {}
+INTRODUCED: dict[str, Any] = {"recipe.clip_norm": None}
 ENDED = ("completed", "diverged")
 STATUSES = (*ENDED, "failed")
 HEARTBEAT_SECONDS = 30.0

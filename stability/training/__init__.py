@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stability.training.checkpoint import remove_checkpoints
     from stability.training.stack import ModelStack
-    from stability.training.trial import measure, train, try_first_batch
+    from stability.training.trial import measure, train, train_pack, try_first_batch
 
-__all__ = ["ModelStack", "measure", "remove_checkpoints", "train", "try_first_batch"]
+__all__ = ["ModelStack", "measure", "remove_checkpoints", "train", "train_pack", "try_first_batch"]
 
 _HOMES = {
     "ModelStack": "stack",
     "measure": "trial",
     "remove_checkpoints": "checkpoint",
     "train": "trial",
+    "train_pack": "trial",
     "try_first_batch": "trial",
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,28 +14,46 @@ from stability.files import write_atomic
 # Raised by hand when what is written below changes.
 VERSION = 1
 NAME = "checkpoint.pt"
+# Written by a pack beside the standing one, until all of its members have theirs.
+NEXT_NAME = "checkpoint.next.pt"
 
 log = logging.getLogger("stability.training")
 
 
-def write_checkpoint(directory: Path, identifier: str, state: Mapping[str, Any]) -> None:
-    """Write a trial's state into `directory`, whole or not at all."""
+def write_checkpoint(directory: Path, identifier: str, state: Mapping[str, Any], *, is_next: bool = False) -> None:
+    """Write a trial's state into `directory`, whole or not at all.
+
+    `is_next`: beside the standing one, which `settle_checkpoint` replaces by it. Members of a pack step together, so
+    each has to keep its last step until all have written the next.
+    """
     import torch
 
     directory.mkdir(parents=True, exist_ok=True)
     content = {"version": _version(), "id": identifier, **state}
-    write_atomic(directory / NAME, lambda file: torch.save(content, file))
+    write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
 
 
-def read_checkpoint(directory: Path, identifier: str) -> dict[str, Any] | None:
-    """Return the state of the trial in `directory`, tensors on the CPU; None where there is none that can be used.
+def settle_checkpoint(directory: Path) -> None:
+    """Put the checkpoint that was written as the next one in the standing one's place; harmless where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(directory / NEXT_NAME, directory / NAME)
 
-    One that cannot be read, of another version or of another trial is passed over with a line in the log: the trial
-    starts afresh, which costs time and no truth.
+
+def read_checkpoints(directory: Path, identifier: str) -> dict[int, dict[str, Any] | None]:
+    """Return the states that the trial in `directory` can continue from, by optimizer step, tensors on the CPU.
+
+    One or two: the standing checkpoint's, or {0: None}, a fresh start, where there is none; and the next one's, which a
+    pack was writing when it was cut off. A file that cannot be read, of another version or of another trial is passed
+    over with a line in the log, which costs time and no truth.
     """
+    standing, following = (_read(directory / name, identifier) for name in (NAME, NEXT_NAME))
+    found: dict[int, dict[str, Any] | None] = {} if standing is not None else {0: None}
+    return found | {state["progress"].step: state for state in (standing, following) if state is not None}
+
+
+def _read(path: Path, identifier: str) -> dict[str, Any] | None:
     import torch
 
-    path = directory / NAME
     if not path.exists():
         return None
     try:
@@ -52,8 +72,9 @@ def read_checkpoint(directory: Path, identifier: str) -> dict[str, Any] | None:
 
 def remove_checkpoints(directory: Path) -> None:
     """Remove the checkpoint of the trial in `directory`, half-written ones included; harmless where there is none."""
-    for path in [directory / NAME, *directory.glob(f".{NAME}.*.tmp")]:
-        path.unlink(missing_ok=True)
+    for name in (NAME, NEXT_NAME):
+        for path in [directory / name, *directory.glob(f".{name}.*.tmp")]:
+            path.unlink(missing_ok=True)
 
 
 def _version() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -12,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stability.config import TrialConfig
 from stability.records import trial_id
-from stability.training.checkpoint import log, read_checkpoint, write_checkpoint
+from stability.training.checkpoint import log, write_checkpoint
 from stability.training.ema import Ema
-from stability.training.evaluation import Score, at_least_float32
+from stability.training.evaluation import Score
 from stability.training.optim import decayed_parameters, make_optimizer
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
@@ -62,13 +62,22 @@ class Member:
 
     def attach(self, stack: ModelStack, index: int) -> None:
         """Build the optimizer and the average over the member's weights. Raises UserError on what does not fit."""
+        self._tie(stack, index)
+        if self.config.recipe.ema:
+            self.ema = Ema(stack.member_tensors(index), self.schedule)
+
+    def move(self, stack: ModelStack, index: int) -> None:
+        """Go on at another place, in another stack that holds the same weights there."""
+        state = self.optimizer.state_dict()
+        self._tie(stack, index)
+        self.optimizer.load_state_dict(state)
+
+    def _tie(self, stack: ModelStack, index: int) -> None:
         self._stack, self.index = stack, index
         tensors = stack.member_tensors(index)
         decayed = decayed_parameters(stack.architecture)
         self.optimizer = make_optimizer(self.config, tensors, decayed)
         self.trainable = [tensors[name] for name in decayed]
-        if self.config.recipe.ema:
-            self.ema = Ema(tensors, self.schedule)
 
     @property
     def is_training(self) -> bool:
@@ -86,24 +95,20 @@ class Member:
         """Whether nothing is left to do: diverged, or trained and evaluated to its last epoch."""
         return not self.is_training and not self.awaits_evaluation
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the training loss of logits (B, classes) against labels (B,) or label shares (B, classes)."""
-        return F.cross_entropy(at_least_float32(logits), targets, label_smoothing=self.config.recipe.label_smoothing)
+    def clip(self, gradient_norm: Tensor) -> None:
+        """Scale the gradients down to the recipe's norm, where it has one, as torch's clip_grad_norm_ does."""
+        limit = self.config.recipe.clip_norm
+        if limit is not None:
+            gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
+            torch._foreach_mul_(gradients, torch.clamp(limit / (gradient_norm + 1e-6), max=1.0))
 
-    def zero_grad(self) -> None:
-        """Forget the last step's gradients."""
-        for parameter in self.trainable:
-            parameter.grad = None
+    def accept(self, step: int, loss: float, gradient_norm: float) -> bool:
+        """Take in what `step` was or would be based on; returns False where that is not finite: the trial has diverged.
 
-    def gradient_norm(self) -> Tensor:
-        """Return the L2 norm over all of the member's gradients, as a scalar on the device."""
-        gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-
-    def accept(self, loss: float, gradient_norm: float) -> bool:
-        """Take in what a step would be based on; returns False, and the trial has diverged, where it is not finite."""
+        Steps that the trial has taken since, before its numbers could be read, are taken back: nothing is made of them.
+        """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            self.progress.diverged_step = self.progress.step
+            self.progress.diverged_step = self.progress.step = step
             return False
         sums = self.progress.sums
         sums.steps += 1
@@ -156,30 +161,34 @@ class Member:
             "curve": progress.curve,
         }
 
-    def resume(self) -> bool:
-        """Begin an attempt: continue from the checkpoint in the trial's folder; returns whether there was one."""
-        state = None if self.directory is None else read_checkpoint(self.directory, self.id)
-        if state is not None and not self._fits(state["model"]):
-            log.warning("the checkpoint in %s is of another model: the trial starts afresh", self.directory)
-            state = None
+    def begin(self, state: Mapping[str, Any] | None) -> None:
+        """Begin an attempt, from a checkpoint's state where there is one."""
         if state is not None:
-            self._load(state)
+            self.progress = copy.deepcopy(state["progress"])
+            self._stack.load_member_state(self.index, state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                for name, tensor in self.ema.state.items():
+                    tensor.copy_(state["ema"][name])
         self.progress.attempts += 1
         self._clock = time.monotonic()
-        return state is not None
 
-    def _fits(self, saved: Mapping[str, Any]) -> bool:
-        """Tell whether saved weights are this model's: the code of a user's own model may have changed meanwhile."""
+    def fits(self, state: Mapping[str, Any]) -> bool:
+        """Tell whether a checkpoint's weights are this model's: a user's own code may have changed meanwhile."""
 
-        def shapes(state: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: getattr(value, "shape", None) for name, value in state.items()}
+        def shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: getattr(value, "shape", None) for name, value in tensors.items()}
 
-        return shapes(saved) == shapes(self._stack.member_state(self.index))
+        if shapes(state["model"]) == shapes(self._stack.member_state(self.index)):
+            return True
+        log.warning("the checkpoint in %s is of another model: the trial starts afresh", self.directory)
+        return False
 
-    def write(self, *, ended: bool = False) -> None:
+    def write(self, *, ended: bool = False, is_next: bool = False) -> None:
         """Write everything that a resumption needs into the trial's folder, if it has one.
 
-        Of a trial that has ended nothing is written, unless its last state is asked for.
+        Of a trial that has ended nothing is written, unless its last state is asked for. `is_next`: beside the standing
+        checkpoint, until `settle_checkpoint`.
         """
         if self.directory is None or self.has_ended != ended:
             return
@@ -190,18 +199,10 @@ class Member:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state,
         }
-        write_checkpoint(self.directory, self.id, state)
+        write_checkpoint(self.directory, self.id, state, is_next=is_next)
 
     def count_seconds(self) -> None:
         """Add the time since this was last said to the seconds spent."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.progress = state["progress"]
-        self._stack.load_member_state(self.index, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            for name, tensor in self.ema.state.items():
-                tensor.copy_(state["ema"][name])

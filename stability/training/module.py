@@ -1,36 +1,43 @@
-"""The LightningModule that trains a stack of trials on one stream of batches; a single trial is a stack of one."""
+"""The LightningModule that trains a pack: a stack of trials on one stream of batches; a single trial is one of one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from stability.errors import UserError
-from stability.training.evaluation import evaluate
+from stability.training.checkpoint import settle_checkpoint
+from stability.training.evaluation import at_least_float32, evaluate
 from stability.training.interruption import Interruption
-from stability.training.masks import draw_seed, keep_masks, seed_torch
+from stability.training.loss import member_losses
+from stability.training.masks import draw_seed, keep_masks
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
-from stability.training.stack import ModelStack
+from stability.training.stack import ModelStack, stack_size
 
 if TYPE_CHECKING:
     from stability.data import Batch, DataModule
 
 PROGRESS_SECONDS = 1.0
+# Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
+STEPS_PER_READ = 16
+T = TypeVar("T")
 OnEvent = Callable[[str, dict[str, Any]], None]
+OnEnd = Callable[[Member], None]
 
 
 class StackModule(pl.LightningModule):
-    """Trains the members of a stack: forward and backward for all at once, then each member's own update.
+    """Trains the members of a pack: forward and backward for all at once, then each member's own update.
 
     Members never meet: losses, norms, checks and updates are per member. A member whose loss or gradient norm is not
-    finite has diverged before that step is taken. Nothing is logged per step; what is measured goes into the members'
+    finite has diverged at that step. `on_end` is told of each that has diverged or finished, and it leaves: its lane of
+    the stack idles on until the stack is compacted. Nothing is logged per step; what is measured goes into the members'
     curves and to `on_event`.
     """
 
@@ -40,35 +47,48 @@ class StackModule(pl.LightningModule):
         members: Sequence[Member],
         data: DataModule,
         *,
+        full_size: int | None = None,
+        compact: bool = False,
         on_event: OnEvent | None = None,
+        on_end: OnEnd | None = None,
         interruption: Interruption | None = None,
     ) -> None:
+        """The first members of `stack` are `members`; what it holds beyond them is padding.
+
+        full_size: with how many members the pack began, those included that have ended before. compact: go on in a
+        smaller stack when half of it is empty.
+        """
         super().__init__()
-        assert stack.size == len(members)
+        assert 0 < len(members) <= stack.size
         # Members may have optimizers of several kinds, and one may stop while the others go on.
         self.automatic_optimization = False
         self.stack, self.members, self.data = stack, list(members), data
+        self.full_size, self.compact = full_size or len(members), compact
         self.interruption = interruption or Interruption()
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
+        self._on_end = on_end or (lambda member: None)
         config = members[0].config
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
+        self._unread: list[tuple[int, Tensor]] = []
+        self._facade: MemberOptimizers | None = None
 
     @property
     def step(self) -> int:
-        """Optimizer steps done by the members that still train, which step together."""
-        return max(member.progress.step for member in self.members)
+        """Optimizer steps done by the members, which step together."""
+        return max((member.progress.step for member in self.members), default=0)
 
     def configure_optimizers(self) -> MemberOptimizers:  # type: ignore[override]
         """Tie the members to the stack, which is on its device by now, and show Lightning one optimizer for all."""
         for index, member in enumerate(self.members):
             member.attach(self.stack, index)
-        return MemberOptimizers(self.stack.parameters(), self.update_members)
+        self._facade = MemberOptimizers(self.stack.parameters(), self.update_members)
+        return self._facade
 
     def on_fit_start(self) -> None:
         """Continue where the checkpoints stand: Lightning's counters too."""
-        self.keeper.resume()
+        self.keeper.begin()
         if self.step:
             epochs = self.trainer.fit_loop.epoch_progress
             for counter in (epochs.current, epochs.total):
@@ -82,21 +102,23 @@ class StackModule(pl.LightningModule):
         self.interruption.install()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take one optimizer step with every member that still trains."""
+        """Take one optimizer step with every member."""
         if self.compute_gradients(batch):
             self.optimizers().step()  # type: ignore[union-attr]
-        else:
-            self.trainer.should_stop = True
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Between two steps everything is consistent: the place for checkpoints and signals."""
         self.keeper.after_step()
         self.boundary()
+        self._stop_where_none_trains()
 
     def on_train_epoch_end(self) -> None:
-        """Evaluate, and stop where the only members with epochs ahead have diverged."""
+        """Evaluate, and stop where no member has steps ahead."""
         self.close_epoch()
-        if not any(member.is_training for member in self.members):
+        self._stop_where_none_trains()
+
+    def _stop_where_none_trains(self) -> None:
+        if not any(member.is_training or member.awaits_evaluation for member in self.members):
             self.trainer.should_stop = True
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -108,43 +130,63 @@ class StackModule(pl.LightningModule):
     def compute_gradients(self, batch: Batch) -> bool:
         """Give every training member its gradients; returns whether any member may step.
 
-        Members whose loss or gradient norm is not finite are marked as diverged and train no more.
+        Where the losses and norms are read at once (on the CPU), members that are not finite are marked as diverged.
         """
-        training = [member for member in self.members if member.is_training]
-        for parameter in self.stack.parameters() if self.stack.size > 1 else ():
-            parameter.grad = None
-        for member in training:
-            member.zero_grad()
+        self.stack.clear_gradients()
         logits = self.forward(batch.images)
-        losses = [member.loss(logits[member.index], batch.targets) for member in training]
+        smoothing = self._by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
+        losses = member_losses(logits, batch.targets, smoothing)
+        training = [member for member in self.members if member.is_training]
+        # What is padding, or trains no more, gets gradients of nothing.
+        loss = losses[0] if self.stack.size == 1 else losses[[member.index for member in training]].sum()
         # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
-        (losses[0] if len(losses) == 1 else torch.stack(losses).sum()).backward()
+        loss.backward()
         self.stack.share_gradients()
+        norms = self.stack.gradient_norms()
+        for member in training:
+            member.clip(norms[member.index])
+        self._unread.append((self.step, torch.stack([losses.detach(), norms.to(losses.dtype)])))
+        if losses.device.type == "cpu" or len(self._unread) >= STEPS_PER_READ:
+            self.read()
+        return any(member.is_training for member in training)
 
-        # One read of the device per step.
-        values = torch.stack(
-            [loss.detach() for loss in losses] + [member.gradient_norm() for member in training]
-        ).tolist()
-        pairs = zip(training, values[: len(training)], values[len(training) :], strict=True)
-        accepted = [member.accept(loss, norm) for member, loss, norm in pairs]
-        return any(accepted)
+    def read(self) -> None:
+        """Read from the device what the last steps were based on: one read for all; mark members that diverged."""
+        if not self._unread:
+            return
+        steps, values = zip(*self._unread, strict=True)
+        self._unread.clear()
+        for step, (losses, norms) in zip(steps, torch.stack(values).tolist(), strict=True):
+            for member in self.members:
+                if member.progress.diverged_step is None:
+                    member.accept(step, losses[member.index], norms[member.index])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return training logits (K, B, classes): this step's masks drawn, in the precision asked for."""
         keep = None
-        # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
-        seed_torch(draw_seed("model", self.members[0].config.seed, self.step), images.device)
         if self.num_residuals and self.depth_rate:
-            seeds = [member.config.seed for member in self.members]
-            masks = [keep_masks(seed, self.step, self.num_residuals, len(images), self.depth_rate) for seed in seeds]
+            rest = torch.ones(self.num_residuals, len(images))
+            masks = self._by_lane(rest, lambda member: self._masks(member, len(images)))
             keep = torch.stack(masks).to(images.device, non_blocking=True)
+        # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
+        seeds = self._by_lane(0, lambda member: draw_seed("model", member.config.seed, self.step))
         with self.precision(images.device):
-            logits = self.stack(images, keep)
-        expected = (len(self.members), len(images), self.data.info.num_classes)
+            logits = self.stack(images, keep, seeds)
+        expected = (self.stack.size, len(images), self.data.info.num_classes)
         if logits.shape != expected:
             given, wanted = tuple(logits.shape[1:]), expected[1:]
             raise UserError(f"the model returns {given} for a batch; accepted: logits of shape {wanted}, one a class")
-        return logits
+        return at_least_float32(logits)
+
+    def _masks(self, member: Member, batch_size: int) -> Tensor:
+        return keep_masks(member.config.seed, self.step, self.num_residuals, batch_size, self.depth_rate)
+
+    def _by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
+        """Return what every lane of the stack gets: its member's own, or `rest` where it idles."""
+        found = [rest] * self.stack.size
+        for member in self.members:
+            found[member.index] = of_member(member)
+        return found
 
     def update_members(self) -> None:
         """Step every member that still trains."""
@@ -154,39 +196,78 @@ class StackModule(pl.LightningModule):
 
     def close_epoch(self) -> None:
         """Evaluate the members whose epoch has just ended, and add a row to their curves."""
+        self.read()
         due = [member for member in self.members if member.awaits_evaluation]
         if not due:
+            self.drop_ended()
             return
 
         def forward(images: Tensor) -> Tensor:
-            self.boundary()
-            return self.evaluation_logits(images, due)
+            self.deliver()
+            return self.evaluation_logits(images)
 
         self.stack.eval()
         scores = evaluate(forward, self.data.eval_batches(), self.device)
         self.stack.train()
-        averaged = dict(zip([member.id for member in due if member.ema], scores[len(due) :], strict=True))
-        for member, score in zip(due, scores, strict=False):
-            self.keeper.epoch(member, member.close_epoch(score, averaged.get(member.id)))
+        for member in due:
+            average = scores[self.stack.size + member.index] if member.ema else None
+            self.keeper.epoch(member, member.close_epoch(scores[member.index], average))
         self.boundary()
 
-    def evaluation_logits(self, images: Tensor, members: Sequence[Member]) -> Tensor:
-        """Return logits (M, B, classes) of `members`' weights, then of the averages of those that have one."""
-        averages = [member.ema.state for member in members if member.ema is not None]
+    def evaluation_logits(self, images: Tensor) -> Tensor:
+        """Return logits (K, B, classes) of the stack's weights; (2K, B, classes) where any member has an average.
+
+        All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
+        """
+        averages = {member.index: member.ema.state for member in self.members if member.ema is not None}
         with self.precision(images.device):
             logits = self.stack(images)
-            if len(members) < len(self.members):
-                logits = logits[[member.index for member in members]]
             if averages:
-                logits = torch.cat([logits, self.stack.apply_states(averages, images)])
+                states = [averages.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)]
+                logits = torch.cat([logits, self.stack.apply_states(states, images)])
         return logits
 
     def boundary(self) -> None:
-        """Write checkpoints if it is time; pass on a signal that came in, checkpoints first."""
+        """Let go of members that have ended; write checkpoints if it is time; pass on a signal that came in."""
+        self.drop_ended()
+        if self.keeper.is_due():
+            self.read()
+            self.drop_ended()
+            self.keeper.write()
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Pass on a signal that came in, checkpoints first."""
         if self.interruption.is_pending:
+            self.read()
             self.keeper.write()
             self.interruption.deliver()
-        self.keeper.write_if_due()
+
+    def drop_ended(self) -> None:
+        """Tell of the members that have ended and go on without them."""
+        ended = [member for member in self.members if member.has_ended]
+        if not ended:
+            return
+        for member in ended:
+            member.count_seconds()
+            self._on_end(member)
+        self.members[:] = [member for member in self.members if member not in ended]
+        if self.compact and self.members:
+            size = stack_size(self.full_size, len(self.members))
+            if size < self.stack.size:
+                self._move_to(size)
+
+    def _move_to(self, size: int) -> None:
+        """Put the members into a stack of another size, padded with the last of them."""
+        assert not self._unread, "numbers of lanes that are no more"
+        places = [member.index for member in self.members]
+        places += places[-1:] * (size - len(places))
+        old, self.stack = self.stack, self.stack.select(places)
+        self.stack.train(old.training)
+        for index, member in enumerate(self.members):
+            member.move(self.stack, index)
+        if self._facade is not None:
+            self._facade.param_groups[0]["params"] = list(self.stack.parameters())
 
     def precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
@@ -194,7 +275,7 @@ class StackModule(pl.LightningModule):
 
 
 class BatchStream:
-    """The training batches from the step that a stack has reached, epoch by epoch, as Lightning iterates them."""
+    """The training batches from the step that a pack has reached, epoch by epoch, as Lightning iterates them."""
 
     def __init__(self, module: StackModule) -> None:
         self._module = module
@@ -211,16 +292,28 @@ class BatchStream:
 class Keeper:
     """Keeps the members' progress: checkpoints by time, events for whoever watches."""
 
-    def __init__(self, members: Sequence[Member], on_event: OnEvent) -> None:
+    def __init__(self, members: list[Member], on_event: OnEvent) -> None:
+        # The module's own list, which loses the members that have ended.
         self._members, self._on_event = members, on_event
+        self._states: list[dict[str, Any] | None] = [None] * len(members)
         self._written = self._told = time.monotonic()
 
-    def resume(self) -> None:
-        """Load the members' checkpoints, where they have any, and say so."""
-        for member in self._members:
-            if member.resume():
+    def continue_from(self, states: Sequence[dict[str, Any] | None]) -> None:
+        """Take what the members were at when their checkpoints were written, all at one step."""
+        self._states = list(states)
+
+    def begin(self) -> None:
+        """Begin an attempt of every member, from its checkpoint where it has one, and say so."""
+        found = list(zip(self._members, self._states, strict=True))
+        strange = [member for member, state in found if state is not None and not member.fits(state)]
+        if strange:
+            found = [(member, None) for member in self._members]
+        for member, state in found:
+            member.begin(state)
+            if state is not None:
                 step = member.progress.step
                 self._on_event("resumed", {"id": member.id, "epoch": len(member.progress.curve), "step": step})
+        self._states = []
         self._written = self._told = time.monotonic()
 
     def after_step(self) -> None:
@@ -236,13 +329,18 @@ class Keeper:
         """Tell of an epoch that has ended."""
         self._on_event("epoch", {"id": member.id, "epochs": member.config.epochs, **row})
 
-    def write_if_due(self) -> None:
-        """Write the members' checkpoints if the last ones are old enough."""
-        if time.monotonic() - self._written >= self._members[0].config.training.checkpoint_seconds:
-            self.write()
+    def is_due(self) -> bool:
+        """Tell whether the members' last checkpoints are old enough for new ones."""
+        if not self._members:
+            return False
+        return time.monotonic() - self._written >= self._members[0].config.training.checkpoint_seconds
 
     def write(self) -> None:
-        """Write a checkpoint of every member that has a folder and steps ahead."""
+        """Write a checkpoint of every member that has a folder: all of this step, or all of the last."""
+        are_several = len(self._members) > 1
         for member in self._members:
-            member.write()
+            member.write(is_next=are_several)
+        for member in self._members if are_several else ():
+            if member.directory is not None:
+                settle_checkpoint(member.directory)
         self._written = time.monotonic()

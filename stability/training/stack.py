@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError
+from stability.training.masks import seed_torch
 
 
 class ModelStack(nn.Module):
@@ -18,52 +20,100 @@ class ModelStack(nn.Module):
 
     For K > 1 each parameter and buffer has a leading member axis; `member_tensors` are views into it. Take those, and
     build optimizers over them, only after the stack has moved to its device.
+
+    Members are computed together, by `torch.vmap`. Where a model cannot be (it draws random numbers of its own, as
+    dropout does, or does what vmap has no rule for), they are computed one after the other: `is_looped` is set by the
+    first forward pass that finds out.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
         assert models, "a stack of nothing"
         self.size = len(models)
+        self.is_looped = False
+        self._is_tried = False
         if self.size == 1:
             self.model = models[0]
             return
         parameters, buffers = stack_module_state(list(models))
+        self._fill(models[0], parameters, buffers)
+
+    def _fill(self, model: nn.Module, parameters: dict[str, Any], buffers: dict[str, Any]) -> None:
+        """Take stacked tensors in, and a model of their kind to call with them."""
         for name, parameter in parameters.items():
             self.register_parameter(_registered(name), nn.Parameter(parameter.detach(), parameter.requires_grad))
         for name, buffer in buffers.items():
-            self.register_buffer(_registered(name), buffer)
+            self.register_buffer(_registered(name), buffer.detach())
         self._parameter_names, self._buffer_names = list(parameters), list(buffers)
         self._views: list[dict[str, Tensor]] = []
         # In a tuple, so that the skeleton's own (empty) parameters are not the stack's.
-        self._skeleton = (copy.deepcopy(models[0]).to("meta"),)
+        empty = {name: one.detach()[0].to("meta") for name, one in (parameters | buffers).items()}
+        self._skeleton = (_with(model, empty),)
 
     @property
     def architecture(self) -> nn.Module:
         """One model of the stack's kind, to look at its layers; its weights mean nothing for K > 1."""
         return self.model if self.size == 1 else self._skeleton[0]
 
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return logits (K, B, classes); keep: masks (K, num_residuals, B) of the members' residual branches."""
+    def forward(self, images: Tensor, keep: Tensor | None = None, seeds: Sequence[int] | None = None) -> Tensor:
+        """Return logits (K, B, classes).
+
+        keep: masks (K, num_residuals, B) of the members' residual branches. seeds: one a member, from which follows
+        what its model draws from torch's own generators (dropout), whatever K and its neighbours are.
+        """
         if self.size == 1:
-            logits = self.model(images) if keep is None else self.model(images, keep[0])
-            if not isinstance(logits, Tensor):
-                raise UserError(f"the model returns a {type(logits).__name__}; accepted: one tensor (batch, classes)")
-            return logits.unsqueeze(0)
-        return self._call_members(self._stacked(), images, keep)
+            if seeds is not None:
+                seed_torch(seeds[0], images.device)
+            return _checked(self.model(images) if keep is None else self.model(images, keep[0])).unsqueeze(0)
+        if not self._is_tried:
+            self._try(images)
+        if self.is_looped:
+            states = [self.member_tensors(index) for index in range(self.size)]
+            return self._call_in_turn(states, images, keep, seeds if self.training else None)
+        return self._call_together(self._stacked(), images, keep)
 
     def apply_states(self, states: Sequence[Mapping[str, Tensor]], images: Tensor) -> Tensor:
         """Return logits (len(states), B, classes) of this architecture with other weights, one mapping a model."""
-        if len(states) == 1:
-            return functional_call(self.architecture, dict(states[0]), (images,)).unsqueeze(0)
-        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
-        return self._call_members(stacked, images, None)
+        if len(states) == 1 or self.is_looped:
+            return self._call_in_turn(states, images, None, None)
+        return self._call_together({name: torch.stack([one[name] for one in states]) for name in states[0]}, images)
 
-    def _call_members(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None) -> Tensor:
+    def _try(self, images: Tensor) -> None:
+        """Find out whether the members can be computed together when they train; no buffer is changed by it."""
+        self._is_tried = True
+        state = {name: tensor.detach().clone() for name, tensor in self._stacked().items()}
+        # Two images: norms over a batch refuse one.
+        images = images[:2] if len(images) > 1 else torch.cat([images, images])
+        self.architecture.train()
+        try:
+            with torch.no_grad():
+                self._call_together(state, images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError):
+            # What is wrong with the model itself shows when a member is called alone.
+            self.is_looped = True
+        finally:
+            self.architecture.train(self.training)
+
+    def _call_together(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None = None) -> Tensor:
         def call(member: dict[str, Tensor], masks: Tensor | None) -> Any:
-            return functional_call(self.architecture, member, (images,) if masks is None else (images, masks))
+            arguments = (images,) if masks is None else (images, masks)
+            return _checked(functional_call(self.architecture, member, arguments))
 
         axes = (0, None if keep is None else 0)
-        return torch.vmap(call, in_dims=axes, randomness="different")(state, keep)
+        return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
+
+    def _call_in_turn(
+        self, states: Sequence[Mapping[str, Tensor]], images: Tensor, keep: Tensor | None, seeds: Sequence[int] | None
+    ) -> Tensor:
+        logits = []
+        for index, state in enumerate(states):
+            if seeds is not None:
+                seed_torch(seeds[index], images.device)
+            arguments = (images,) if keep is None else (images, keep[index])
+            logits.append(_checked(functional_call(self.architecture, dict(state), arguments)))
+        return torch.stack(logits)
 
     def train(self, mode: bool = True) -> ModelStack:
         """Set training or evaluation mode."""
@@ -80,12 +130,44 @@ class ModelStack(nn.Module):
             self._views = [self._view(member) for member in range(self.size)]
         return self._views[index]
 
+    def stacked(self, name: str) -> nn.Parameter:
+        """Return the parameter of all members together, with its leading member axis; for K > 1."""
+        return self.get_parameter(_registered(name))
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients, the members' parts of them included."""
+        for tensor in self._with_gradients:
+            tensor.grad = None
+
     def share_gradients(self) -> None:
         """After a backward pass, hand every member its part of the gradients."""
-        for index, view in enumerate(self._views if self.size > 1 else ()):
+        if self.size == 1 or self.is_looped:
+            return
+        for index in range(self.size):
+            view = self.member_tensors(index)
             for name in self._parameter_names:
-                gradient = self.get_parameter(_registered(name)).grad
+                gradient = self.stacked(name).grad
                 view[name].grad = None if gradient is None else gradient[index]
+
+    def gradient_norms(self) -> Tensor:
+        """Return each member's L2 norm over all of its gradients, (K,), on the device."""
+        if self.size == 1:
+            return _norm(self._with_gradients).unsqueeze(0)
+        if self.is_looped:
+            views = [self.member_tensors(index) for index in range(self.size)]
+            return torch.stack([_norm([view[name] for name in self._parameter_names]) for view in views])
+        gradients = [self.stacked(name).grad for name in self._parameter_names]
+        norms = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients if one is not None]
+        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+    @cached_property
+    def _with_gradients(self) -> list[Tensor]:
+        """Every tensor that a backward pass, or share_gradients, gives a gradient: walking modules takes long."""
+        if self.size == 1:
+            return list(self.model.parameters())
+        views = [self.member_tensors(index) for index in range(self.size)]
+        own = [self.stacked(name) for name in self._parameter_names]
+        return [*own, *(view[name] for view in views for name in self._parameter_names)]
 
     def member_state(self, index: int) -> dict[str, Any]:
         """Return a member's state_dict; it loads into the plain model."""
@@ -104,6 +186,28 @@ class ModelStack(nn.Module):
                 if name in state:
                     tensor.copy_(state[name])
 
+    def select(self, indices: Sequence[int]) -> ModelStack:
+        """Return a new stack of some of the members, in this order, with tensors of its own; one may come twice."""
+        assert self.size > 1, "a plain module has no members to choose from"
+        chosen = ModelStack.__new__(ModelStack)
+        nn.Module.__init__(chosen)
+        chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
+        chosen.training = self.training
+        if len(indices) == 1:
+            own = self.member_tensors(indices[0])
+            chosen.model = _with(self.architecture, {name: tensor.detach().clone() for name, tensor in own.items()})
+            return chosen
+        places = torch.tensor(list(indices), device=self.stacked(self._parameter_names[0]).device)
+        taken = {name: tensor.detach()[places] for name, tensor in self._stacked().items()}
+        for name in self._parameter_names:
+            taken[name].requires_grad_(self.stacked(name).requires_grad)
+        chosen._fill(
+            self.architecture,
+            {name: taken[name] for name in self._parameter_names},
+            {name: taken[name] for name in self._buffer_names},
+        )
+        return chosen
+
     def _stacked(self) -> dict[str, Tensor]:
         names = [*self._parameter_names, *self._buffer_names]
         return {name: getattr(self, _registered(name)) for name in names}
@@ -111,8 +215,45 @@ class ModelStack(nn.Module):
     def _view(self, index: int) -> dict[str, Tensor]:
         view = {name: getattr(self, _registered(name)).detach()[index] for name in self._stacked()}
         for name in self._parameter_names:
-            view[name].requires_grad_(self.get_parameter(_registered(name)).requires_grad)
+            view[name].requires_grad_(self.stacked(name).requires_grad)
         return view
+
+
+def stack_size(full: int, members: int) -> int:
+    """Return the size of a stack for what is left of a pack that began with `full` members.
+
+    The smallest of full, full / 2, full / 4, ..., 1 (rounded up) that holds `members`: few sizes, since a compiled
+    model is compiled for each, and on one machine the last bit of a member's numbers depends on it.
+    """
+    assert 0 < members <= full, (members, full)
+    size = full
+    while (half := -(-size // 2)) >= members and half < size:
+        size = half
+    return size
+
+
+def _checked(logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise UserError(f"the model returns a {type(logits).__name__}; accepted: one tensor (batch, classes)")
+    return logits
+
+
+def _norm(parameters: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm over all gradients of a model; 0 where there are none (a member that trains no more)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return parameters[0].new_zeros(())
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def _with(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a model around other tensors, by name; what its layers share, the copy's share too."""
+    parameters = dict(model.named_parameters())
+    others: dict[int, Any] = {
+        id(one): nn.Parameter(tensors[name], one.requires_grad) for name, one in parameters.items()
+    }
+    others |= {id(one): tensors[name] for name, one in model.named_buffers()}
+    return copy.deepcopy(model, others)
 
 
 def _registered(name: str) -> str:

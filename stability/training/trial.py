@@ -1,4 +1,4 @@
-"""Train one trial from its configuration to its record; try its first batch; time its steps."""
+"""Train trials from their configurations to their records; try a first batch; time steps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import gc
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
-from stability.config import TrialConfig
+from stability.config import TrialConfig, in_common
 from stability.data import DataModule, get_data
 from stability.errors import UserError
+from stability.factors import differing_keys
 from stability.models import build_model
+from stability.records import trial_id
+from stability.training.checkpoint import read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import BatchStream, OnEvent, StackModule
 from stability.training.provenance import provenance
-from stability.training.stack import ModelStack
+from stability.training.stack import ModelStack, stack_size
+
+OnRecord = Callable[[dict[str, Any]], None]
 
 
 def train(
@@ -47,19 +53,115 @@ def train(
     Errors are in percent. Exceptions of the trial propagate, UserError for a mistake in the configuration; Ctrl-C and
     SIGTERM reach the caller's handlers after the step in hand and a checkpoint.
     """
-    config = complete(config)
-    device = pick_device(config.device)
+    (record,) = train_pack([config], directories=[directory], on_event=on_event, study=study, cells=[cell])
+    return record
+
+
+def train_pack(
+    configs: Sequence[TrialConfig | Mapping[str, Any]],
+    *,
+    directories: Sequence[Path | str | None] | None = None,
+    full_size: int | None = None,
+    compact: bool | None = None,
+    on_event: OnEvent | None = None,
+    on_record: OnRecord | None = None,
+    study: str | None = None,
+    cells: Sequence[Mapping[str, Any] | None] | None = None,
+) -> list[dict[str, Any]]:
+    """Train trials together, from one stream of batches, and return their records in order; see `train`.
+
+    configs: alike but for what each member of a pack may have of its own: lr, wd, seed, epochs, optimizer, schedule,
+    and of the recipe label smoothing, clipping and EMA (see `stability.config.in_common`).
+    full_size: with how many members the pack began, where some have ended before (default: all of `configs`).
+    compact: whether the stack shrinks when half of its members have ended; by default on a GPU. Not on the CPU, where a
+    member is bit-equal whatever its neighbours are: the last bit of some kernels depends on the size of the stack.
+    on_record: told of each record as soon as its trial has ended, while the others go on.
+
+    Checkpoints are of one step for all members; where they are not (other packs wrote them), members of one step train
+    together, group after group.
+    Raises UserError where the configurations may not share a pack, and what `train` raises: then the trials without a
+    record have not ended.
+    """
+    trials = [complete(config) for config in configs]
+    _check_alike(trials)
+    shared = trials[0]
+    device = pick_device(shared.device)
     # Trainer and module hold each other: without this the last trial's memory would stay taken on the device.
     if device.type == "cuda":
         gc.collect()
-    data = get_data(config.data, config.recipe, config.batch_size, device.type)
-    member = Member(config, data.steps_per_epoch, None if directory is None else Path(directory))
-    stack = ModelStack([build(config, data)])
+    data = get_data(shared.data, shared.recipe, shared.batch_size, device.type)
+    folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
+    members = [Member(trial, data.steps_per_epoch, folder) for trial, folder in zip(trials, folders, strict=True)]
+    states = [read_checkpoints(one.directory, one.id) if one.directory else {0: None} for one in members]
+    own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
+    full_size = full_size or len(members)
+    compact = device.type != "cpu" if compact is None else compact
+    records: dict[str, dict[str, Any]] = {}
+
+    def keep(member: Member) -> None:
+        if member.config.training.keep_checkpoints:
+            member.write(ended=True)
+        record = _record(member, provenance(member, data.info, device, full_size), study, own[member.id])
+        records[member.id] = record
+        if on_record is not None:
+            on_record(record)
+
     with Interruption() as interruption:
-        module = StackModule(stack, [member], data, on_event=on_event, interruption=interruption)
-        fit(module, device)
-    if config.training.keep_checkpoints:
-        member.write(ended=True)
+        for group in of_one_step(states):
+            together = [members[place] for place in group]
+            size = stack_size(full_size, len(together)) if compact else full_size
+            module = StackModule(
+                _stack([member.config for member in together], size, data),
+                together,
+                data,
+                full_size=full_size,
+                compact=compact,
+                on_event=on_event,
+                on_end=keep,
+                interruption=interruption,
+            )
+            module.keeper.continue_from([states[place][step] for place, step in group.items()])
+            fit(module, device)
+    return [records[member.id] for member in members]
+
+
+def of_one_step(states: Sequence[Mapping[int, Any]]) -> list[dict[int, int]]:
+    """Part members by the step that they continue from, given the states of each by step: {place: step}, each.
+
+    One group where there is a step that all can continue from; else one for each last step.
+    """
+    common = set.intersection(*map(set, states))
+    if common:
+        return [dict.fromkeys(range(len(states)), max(common))]
+    groups: dict[int, dict[int, int]] = {}
+    for place, own in enumerate(states):
+        groups.setdefault(max(own), {})[place] = max(own)
+    return [groups[step] for step in sorted(groups, reverse=True)]
+
+
+def _check_alike(trials: Sequence[TrialConfig]) -> None:
+    identifiers = {trial_id(trial) for trial in trials}
+    if len(identifiers) < len(trials):
+        raise UserError(
+            "a pack with a trial twice; accepted: trials that differ in lr, wd, seed, optimizer or schedule"
+        )
+    keys = differing_keys([({}, in_common(trial)) for trial in trials])
+    if keys:
+        raise UserError(
+            f"trials that differ in {', '.join(keys)} cannot train as one pack; accepted: one pack for each"
+        )
+
+
+def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> ModelStack:
+    """Build the members' models as a stack of `size`, padded with copies of the last."""
+    models = [build(config, data) for config in configs]
+    return ModelStack(models + models[-1:] * (size - len(models)))
+
+
+def _record(
+    member: Member, origin: dict[str, Any], study: str | None, cell: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    config = member.config
     name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
     return {
         "id": member.id,
@@ -70,7 +172,7 @@ def train(
         "seed": config.seed,
         "status": "completed" if member.progress.diverged_step is None else "diverged",
         "result": member.result(),
-        "provenance": provenance(member, data.info, device),
+        "provenance": origin,
     }
 
 
@@ -108,21 +210,24 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
     config = complete(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
-    module = _module_alone(config, data, device)
+    module = ready_module([config], data, device)
     with own_chance(device), exact_arithmetic(device):
         if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
             module.update_members()
         module.stack.eval()
         with torch.no_grad():
-            module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images, module.members)
+            module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images)
 
 
-def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
-    """Return the seconds that one optimizer step takes, batch included: the mean over `steps` after two to warm up."""
+def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int = 1) -> float:
+    """Return the seconds that one optimizer step takes, batch included: the mean over `steps` after two to warm up.
+
+    size: of a pack of so many such trials, for all of them together.
+    """
     config = complete(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
-    module = _module_alone(config, data, device)
+    module = ready_module([replace(config, seed=config.seed + member) for member in range(size)], data, device)
     with own_chance(device), exact_arithmetic(device):
         batches = _endless(data)
         start = 0.0
@@ -132,7 +237,8 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5) -> float:
             module.compute_gradients(_batch(module, next(batches), device))
             # A step that is not finite costs the same, and a schedule shorter than this has steps to measure too.
             module.update_members()
-            module.members[0].progress = Progress()
+            for member in module.members:
+                member.progress = Progress()
         return (_now(device) - start) / steps
 
 
@@ -158,10 +264,10 @@ def build(config: TrialConfig, data: DataModule) -> nn.Module:
         )
 
 
-def _module_alone(config: TrialConfig, data: DataModule, device: torch.device) -> StackModule:
-    """Return a trial's module ready to step without a Trainer."""
-    stack = ModelStack([build(config, data)])
-    module = StackModule(stack, [Member(config, data.steps_per_epoch)], data).to(device)
+def ready_module(configs: Sequence[TrialConfig], data: DataModule, device: torch.device) -> StackModule:
+    """Return a pack's module ready to step without a Trainer."""
+    members = [Member(config, data.steps_per_epoch) for config in configs]
+    module = StackModule(_stack(configs, len(configs), data), members, data).to(device)
     module.configure_optimizers()
     return module.train()
 

@@ -1,56 +1,325 @@
-"""Two trials in one stack: each trains as it would alone, and neither's end is the other's."""
+"""Trials in one pack: each trains as it would alone, none's end is another's, and no number of one is in another's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from stability.config import TrialConfig
 from stability.data import get_data
-from stability.training import ModelStack, train
+from stability.errors import UserError
+from stability.records import trial_id
+from stability.training import train, train_pack
+from stability.training.checkpoint import read_checkpoints
 from stability.training.member import Member
-from stability.training.module import StackModule
-from stability.training.trial import build, fit, pick_device
+from stability.training.module import Keeper, StackModule
+from stability.training.stack import ModelStack
+from stability.training.trial import build, of_one_step
+
+SGD = {"name": "sgd"}
+DEEP = {"name": "light", "ema": True, "stochastic_depth": 0.3}
 
 
-def together(*configs: Any) -> list[Member]:
-    data = get_data(configs[0].data, configs[0].recipe, configs[0].batch_size)
-    members = [Member(config, data.steps_per_epoch) for config in configs]
-    fit(StackModule(ModelStack([build(config, data) for config in configs]), members, data), pick_device("cpu"))
-    return members
+class Dropping(nn.Module):
+    """Draws from torch's own generator in every training step."""
+
+    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * image_size**2, 12),
+            nn.BatchNorm1d(12),
+            nn.Dropout(0.5),
+            nn.Linear(12, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+def results(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {record["id"]: record["result"] for record in records}
 
 
 @pytest.mark.parametrize("model", ["patchify", "conv"])
 def test_members_train_as_they_do_alone(trial, model):
-    recipe = {"name": "light", "ema": True, "stochastic_depth": 0.3}
     configs = [
-        trial(model, lr=1e-3, seed=1, recipe=recipe),
-        trial(model, lr=0.05, optimizer={"name": "sgd"}, seed=2, recipe=recipe),
+        trial(model, lr=1e-3, seed=1, recipe=DEEP),
+        trial(model, lr=0.05, optimizer=SGD, seed=2, recipe={**DEEP, "label_smoothing": 0.1}),
         # Ends an epoch before the others.
-        trial(model, lr=1e-3, seed=3, epochs=2, recipe=recipe),
+        trial(model, lr=1e-3, seed=3, epochs=2, recipe={**DEEP, "clip_norm": 0.5}),
+        trial(model, lr=1e-3, seed=4, recipe={**DEEP, "ema": False}),
     ]
-    for config, member in zip(configs, together(*configs), strict=True):
-        alone, packed = train(config)["result"], member.result()
-        assert packed["epochs_done"] == alone["epochs_done"] == config.epochs
-        for own, other in zip(alone["curve"], packed["curve"], strict=True):
+    for config, packed in zip(configs, train_pack(configs), strict=True):
+        alone = train(config)
+        assert packed["id"] == alone["id"]
+        assert packed["status"] == "completed"
+        assert packed["result"]["epochs_done"] == config.epochs
+        for own, other in zip(alone["result"]["curve"], packed["result"]["curve"], strict=True):
             assert other["lr"] == own["lr"]
             # Training amplifies rounding, so within a few steps only.
             for name in ("train_loss", "loss", "ema_loss", "gradient_norm"):
-                assert other[name] == pytest.approx(own[name], rel=1e-3)
+                assert (other[name] is None) == (own[name] is None)
+                assert other[name] is None or other[name] == pytest.approx(own[name], rel=1e-3)
 
 
-def test_a_member_that_diverges_leaves_the_others_alone(trial):
-    fine, wild = trial("conv", lr=1e-3), trial("conv", lr=1e20, optimizer={"name": "sgd"})
-    beside_wild, diverged = together(fine, wild)
-    beside_tame, _ = together(fine, trial("conv", lr=1e-3, seed=9))
-    assert 0 < diverged.progress.diverged_step < 12
-    assert diverged.result()["top1_error"] is None
-    assert beside_wild.result() == beside_tame.result()
-    assert beside_wild.result()["epochs_done"] == 3
+def logits_after(configs: Sequence[TrialConfig], steps: int, dtype: torch.dtype) -> Tensor:
+    """Train a pack for so many steps; return its logits (K, B, classes) on the first evaluation batch."""
+    data = get_data(configs[0].data, configs[0].recipe, configs[0].batch_size)
+    stack = ModelStack([build(config, data).to(dtype) for config in configs])
+    module = StackModule(stack, [Member(config, data.steps_per_epoch) for config in configs], data)
+    module.configure_optimizers()
+    module.train()
+    done = 0
+    while done < steps:
+        for batch in data.train_batches(done // data.steps_per_epoch):
+            batch = type(batch)(*(one.to(dtype) if one.is_floating_point() else one for one in batch))
+            assert module.compute_gradients(batch)
+            module.update_members()
+            done += 1
+            if done == steps:
+                break
+    module.stack.eval()
+    images = next(iter(data.eval_batches())).images.to(dtype)
+    with torch.no_grad():
+        return module.evaluation_logits(images)[: len(configs)]
 
 
-def test_ends_with_the_last_member_that_trains(trial):
-    short, wild = trial(lr=1e-3, epochs=1), trial("patchify", lr=1e20, optimizer={"name": "sgd"})
-    completed, diverged = together(short, wild)
-    assert completed.result()["epochs_done"] == 1
-    assert diverged.progress.diverged_step < 4
+@pytest.mark.parametrize(
+    ("dtype", "steps", "tolerance"), [(torch.float64, 100, 1e-8), (torch.float32, 10, 1e-4)], ids=["64", "32"]
+)
+@pytest.mark.parametrize("model", ["patchify", "conv"])
+def test_packed_and_alone_differ_by_rounding(trial, model, dtype, steps, tolerance):
+    configs = [
+        trial(model, lr=1e-3, wd=0.05, seed=1, epochs=30, recipe=DEEP),
+        trial(model, lr=3e-3, wd=0.2, seed=2, epochs=40, recipe=DEEP),
+        trial(model, lr=0.02, wd=1e-4, seed=3, epochs=30, optimizer=SGD, recipe=DEEP),
+        trial(model, lr=0.01, wd=1e-3, seed=4, epochs=60, optimizer=SGD, recipe=DEEP),
+    ]
+    packed = logits_after(configs, steps, dtype)
+    alone = torch.cat([logits_after([config], steps, dtype) for config in configs])
+    assert packed.isfinite().all()
+    assert alone.std() > 0.01
+    assert (packed - alone).abs().max() < tolerance
+
+
+def neighbours(trial: Callable[..., TrialConfig], model: Any) -> Iterator[tuple[str, list[TrialConfig], int]]:
+    """Packs of three with one member in common, and the place where it stands."""
+    ours = trial(model, lr=1e-3, seed=1, recipe=DEEP)
+    others = [trial(model, lr=2e-3, seed=2, recipe=DEEP), trial(model, lr=0.01, optimizer=SGD, seed=3, recipe=DEEP)]
+    yield "as they are", [ours, *others], 0
+    yield "reordered", [others[1], others[0], ours], 2
+    yield "others", [trial(model, lr=5e-3, seed=8, recipe=DEEP), ours, others[0]], 1
+    wild = trial(model, lr=1e20, optimizer=SGD, seed=2, recipe=DEEP)
+    yield "one diverges", [ours, wild, others[1]], 0
+    yield "both diverge", [wild, trial(model, lr=1e19, optimizer=SGD, seed=3, recipe=DEEP), ours], 2
+    yield "one ends early", [trial(model, lr=2e-3, seed=2, epochs=1, recipe=DEEP), ours, others[1]], 1
+    smooth = {**DEEP, "label_smoothing": 0.2, "clip_norm": 0.1, "ema": False}
+    yield "of other recipes", [trial(model, lr=2e-3, seed=2, recipe=smooth), ours, others[1]], 1
+
+
+@pytest.mark.parametrize("model", ["patchify", "conv"])
+def test_a_member_is_bit_equal_whatever_its_neighbours_are(trial, model):
+    found = {words: train_pack(pack)[place] for words, pack, place in neighbours(trial, model)}
+    reference = found["as they are"]["result"]
+    assert reference["epochs_done"] == 3
+    assert {words: record["result"] == reference for words, record in found.items()} == dict.fromkeys(found, True)
+
+
+def test_a_leak_is_found(trial, monkeypatch):
+    """What the test above is worth: a norm over all members, as a clip of the whole stack would take it."""
+    clip = Member.clip
+
+    def leaking(self: Member, gradient_norm: Tensor) -> None:
+        whole = torch.linalg.vector_norm(self._stack.gradient_norms())
+        clip(self, whole)
+
+    monkeypatch.setattr(Member, "clip", leaking)
+    recipe = {**DEEP, "clip_norm": 0.5}
+    ours, other = trial(lr=1e-3, seed=1, recipe=recipe), trial(lr=1e-3, seed=2, recipe=recipe)
+    wilder = trial(lr=1e-3, seed=3, recipe=recipe)
+    assert train_pack([ours, other])[0]["result"] != train_pack([ours, wilder])[0]["result"]
+
+
+def test_a_models_own_draws_are_its_own(trial):
+    model = {"_target_": f"{__name__}.Dropping"}
+    configs = [trial(model, lr=1e-3, seed=seed) for seed in (1, 2, 3)]
+    alone = [train(config)["result"]["curve"] for config in configs]
+    assert alone[0] != alone[1]
+    for pack in (configs, configs[::-1], configs[:2]):
+        own = [record["result"]["curve"] for record in train_pack(pack)]
+        for config, curve in zip(pack, own, strict=True):
+            expected = alone[configs.index(config)]
+            for row, other in zip(expected, curve, strict=True):
+                assert other["train_loss"] == pytest.approx(row["train_loss"], rel=1e-5)
+
+
+def test_timms_models_train_together(trial):
+    pytest.importorskip("timm")
+    target = {"_target_": "stability.models.cnn.timm_model", "architecture": "resnet10t", "name": "resnet"}
+    configs = [trial(target, lr=1e-3, seed=seed, epochs=1, recipe=DEEP | {"ema": False}) for seed in (1, 2)]
+    for config, packed in zip(configs, train_pack(configs), strict=True):
+        (alone,), (row,) = train(config)["result"]["curve"], packed["result"]["curve"]
+        assert row["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
+
+
+def test_members_are_recorded_as_they_end_and_the_stack_shrinks(trial, monkeypatch):
+    sizes: list[int] = []
+    forward = StackModule.forward
+
+    def seen(self: StackModule, images: Tensor) -> Tensor:
+        sizes.append(self.stack.size)
+        return forward(self, images)
+
+    monkeypatch.setattr(StackModule, "forward", seen)
+    wild = [trial("conv", lr=lr, optimizer=SGD) for lr in (1e20, 1e19)]
+    # Eight members of four steps an epoch: two diverge, two end after one epoch, three after two, one after three.
+    tame = [trial("conv", lr=1e-3, seed=seed, epochs=epochs) for seed, epochs in enumerate((1, 1, 2, 2, 2, 3))]
+    ended: list[tuple[str, int]] = []
+    records = train_pack(
+        [*tame[:3], *wild, *tame[3:]],
+        compact=True,
+        on_record=lambda record: ended.append((record["id"], len(sizes))),
+    )
+    assert [record["status"] for record in records] == ["completed"] * 3 + ["diverged"] * 2 + ["completed"] * 3
+    assert sizes == [8] * 4 + [4] * 4 + [1] * 4
+    assert {name for name, _ in ended} == {record["id"] for record in records}
+    steps = dict(ended)
+    assert [steps[record["id"]] for record in records if record["status"] == "completed"] == [4, 4, 8, 8, 8, 12]
+    assert all(steps[record["id"]] == record["result"]["diverged_step"] + 1 for record in records[3:5])
+    for record, config in zip(records[:3] + records[5:], tame, strict=True):
+        expected = train(config)["result"]["curve"]
+        for row, other in zip(expected, record["result"]["curve"], strict=True):
+            assert other["loss"] == pytest.approx(row["loss"], rel=1e-3)
+        assert record["provenance"]["pack_size"] == 8
+
+
+class Cut(BaseException):
+    """Kills a pack between two steps."""
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("model", ["conv", {"_target_": f"{__name__}.Dropping"}], ids=["conv", "dropout"])
+def test_a_pack_resumes_wherever_it_is_cut(trial, tmp_path, model, compact):
+    """Also after members have left it, and between two members' checkpoints: to the same bits."""
+    values = {
+        "recipe": {**DEEP, "stochastic_depth": 0.3 if model == "conv" else 0.0},
+        "batch_size": 32,
+        "data": {"name": "digits", "train_size": 66, "eval_size": 20},
+    }
+    configs = [
+        trial(model, lr=1e-3, seed=1, epochs=3, **values),
+        trial(model, lr=1e20, seed=2, epochs=3, optimizer=SGD, **values),
+        trial(model, lr=0.02, seed=3, epochs=1, optimizer=SGD, **values),
+        trial(model, lr=2e-3, seed=4, epochs=3, **values),
+    ]
+    whole = results(train_pack(configs, compact=compact))
+    moments = 0
+    for at in range(1, 60, 2):
+        folders = {config: tmp_path / str(at) / str(place) for place, config in enumerate(map(id, configs))}
+        records: list[dict[str, Any]] = []
+
+        def run(folders: Any = folders, records: Any = records) -> None:
+            open_ones = [one for one in configs if id(one) not in ended(records, configs)]
+            train_pack(
+                open_ones,
+                directories=[folders[id(one)] for one in open_ones],
+                full_size=len(configs),
+                compact=compact,
+                on_record=records.append,
+            )
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Keeper, "is_due", lambda self: bool(self._members))
+            if not cut_at(at, run):
+                moments = at
+                break
+            run()
+        assert results(records) == whole, f"cut at moment {at}"
+    assert moments > 20
+
+
+def ended(records: Sequence[dict[str, Any]], configs: Sequence[TrialConfig]) -> set[int]:
+    done = {record["id"] for record in records}
+    return {id(config) for config in configs if trial_id(config) in done}
+
+
+def cut_at(moment: int, run: Callable[[], None]) -> bool:
+    """Run until the moment: a step, an evaluation batch, or a member's checkpoint; tell whether it came."""
+    seen = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == moment:
+                raise Cut
+            return function(*arguments, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StackModule, "deliver", counted(StackModule.deliver))
+        patch.setattr(Member, "write", counted(Member.write))
+        patch.setattr("stability.training.module.settle_checkpoint", counted(_settle))
+        try:
+            run()
+        except Cut:
+            return True
+    return False
+
+
+def _settle(directory: Any) -> None:
+    from stability.training.checkpoint import settle_checkpoint
+
+    settle_checkpoint(directory)
+
+
+def test_members_of_different_steps_train_in_groups(trial, tmp_path):
+    """Two that trained alone so far, and were cut off at different steps, end as one pack all the same."""
+    configs = [trial("conv", lr=1e-3, seed=seed) for seed in (1, 2, 3)]
+    folders = [tmp_path / str(seed) for seed in (1, 2, 3)]
+    for config, folder, moment in zip(configs[:2], folders, (4, 9), strict=False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Keeper, "is_due", lambda self: bool(self._members))
+            assert cut_at(moment, lambda config=config, folder=folder: train(config, directory=folder))
+    found = [tuple(read_checkpoints(*pair)) for pair in zip(folders, map(trial_id, configs), strict=True)]
+    assert len(set(found)) == 3
+    events: list[tuple[str, Any]] = []
+    records = train_pack(configs, directories=folders, on_event=lambda *event: events.append(event))
+    assert [record["result"]["epochs_done"] for record in records] == [3, 3, 3]
+    assert sum(kind == "resumed" for kind, _ in events) == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "groups"),
+    [
+        ([{0: 1}, {0: 1}], [{0: 0, 1: 0}]),
+        ([{4: 1, 8: 1}, {4: 1}], [{0: 4, 1: 4}]),
+        ([{8: 1}, {4: 1, 8: 1}], [{0: 8, 1: 8}]),
+        # Cut off in their first checkpoints.
+        ([{0: 1, 4: 1}, {0: 1}], [{0: 0, 1: 0}]),
+        ([{4: 1}, {0: 1}], [{0: 4}, {1: 0}]),
+        ([{4: 1}, {8: 1}, {4: 1}], [{1: 8}, {0: 4, 2: 4}]),
+    ],
+)
+def test_members_continue_from_a_step_they_share(states, groups):
+    assert of_one_step(states) == groups
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 32}, "trials that differ in batch_size cannot"),
+        ({"model": "conv"}, "trials that differ in model.*cannot"),
+        ({"recipe": {"name": "light", "crop": "none"}}, "trials that differ in recipe.crop cannot"),
+        ({}, "a pack with a trial twice"),
+    ],
+)
+def test_what_cannot_share_a_pack_is_refused(trial, changes, words):
+    with pytest.raises(UserError, match=words):
+        train_pack([trial(), trial(**changes)])

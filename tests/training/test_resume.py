@@ -47,29 +47,28 @@ class DroppingVit(VisionTransformer):
 
 def cutting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Cut the next attempts at their `at`-th moment between two steps or two evaluation batches."""
-    boundary, seen = StackModule.boundary, 0
+    deliver, seen = StackModule.deliver, 0
 
     def counted(self: StackModule) -> None:
         nonlocal seen
-        boundary(self)
+        deliver(self)
         seen += 1
         if seen == at:
             raise Cut
 
-    monkeypatch.setattr(StackModule, "boundary", counted)
+    monkeypatch.setattr(StackModule, "deliver", counted)
 
 
 def writing_every(monkeypatch: pytest.MonkeyPatch, moments: int) -> None:
     """Write checkpoints at every so many moments instead of by time."""
     seen = 0
 
-    def due(self: Keeper) -> None:
+    def due(self: Keeper) -> bool:
         nonlocal seen
         seen += 1
-        if seen % moments == 0:
-            self.write()
+        return seen % moments == 0
 
-    monkeypatch.setattr(Keeper, "write_if_due", due)
+    monkeypatch.setattr(Keeper, "is_due", due)
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ import yaml
 import stability.training
 from stability.records import claim, failures, is_claimed, read_record, write_record
 from stability.sweep.worker import TrialTask, failed_record, run_trial, tidy
-from stability.training.checkpoint import read_checkpoint
+from stability.training.checkpoint import read_checkpoints
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -145,7 +145,7 @@ def test_checkpoints_stay_where_that_was_asked_for(make_task: Make) -> None:
     # A trial that takes no minute is kept in its last state all the same.
     task = make_task(training={"keep_checkpoints": True})
     record = run_trial(task)
-    kept = read_checkpoint(task.directory, task.id)
+    (kept,) = read_checkpoints(task.directory, task.id).values()
     assert kept is not None
     assert kept["progress"].step == 3 * (256 // 64)
     assert kept["progress"].curve == record["result"]["curve"]
