@@ -145,7 +145,8 @@ def _next(studies: Sequence[Path], cells: Sequence[Cell]) -> str:
         return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"
     best = min((cell.best for cell in cells if cell.best), key=lambda trial: trial.error, default=cells[0].trials[0])
     home = next((study for study in studies if (study / "trials" / best.id).is_dir()), studies[0])
-    return f"How the best trial went, and its command:\n  python -m analysis.trial {shlex.quote(str(home))} {best.id}"
+    words = "How the best trial went" if best.status == "completed" else "How a diverged trial went"
+    return f"{words}, and its command:\n  python -m analysis.trial {shlex.quote(str(home))} {best.id}"
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], words: i
     Console().print(table)
 
 
-def last_line(text: str | None) -> str:
-    """Return the last line of an exception's text that says anything."""
+def headline(text: str | None) -> str:
+    """Return the first line of an exception's text that says anything: its type and what it says."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no text was kept"
+    return lines[0] if lines else "no text was kept"

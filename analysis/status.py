@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import Parser, run
-from analysis.screen import last_line, print_table
+from analysis.screen import headline, print_table
 from stability.errors import UserError
 from stability.records import (
     ENDED,
@@ -188,7 +188,7 @@ def _show_failed(study: Study) -> None:
         attempts = trial.record["provenance"].get("attempts", 1)
         words = cell_label(study.manifest["cells"][trial.cell]["factors"])
         print(f"  {trial.id}  {words} lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}, attempt {attempts}:")
-        print(f"    {last_line(trial.record['result'].get('exception'))}")
+        print(f"    {headline(trial.record['result'].get('exception'))}")
     if len(failed) > LISTED:
         print(f"  and {len(failed) - LISTED} more")
     print(f"what happened: python -m analysis.trial {shlex.quote(str(study.directory))} {failed[0].id}")

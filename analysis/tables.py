@@ -137,7 +137,7 @@ def _without_band(cells: Sequence[Cell]) -> list[str]:
 
 def plan_words(plan: str) -> str:
     """Return what a plan without bands is called."""
-    return {"grid": "grid", "random": "listed values", "tpe": "TPE plan", "sobol": "Sobol plan"}.get(
+    return {"grid": "grid", "random": "set of points", "tpe": "TPE plan", "sobol": "Sobol plan"}.get(
         plan, f"{plan} plan"
     )
 

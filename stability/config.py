@@ -237,11 +237,26 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
 
 
 def search_range(values: Mapping[str, Any], name: str) -> Any:
-    """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None."""
+    """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
+
+    A range of lr is for the batch size that stands beside it as `lr_batch`; here it is for the configuration's own, so
+    that the lr of a step is the same whatever batch size lr is given for.
+    """
     optimizer, model = values.get("optimizer"), values.get("model")
     search = optimizer.get("search") if isinstance(optimizer, Mapping) else None
     ranges = search.get(model.get("family")) if isinstance(search, Mapping) and isinstance(model, Mapping) else None
-    return ranges.get(name) if isinstance(ranges, Mapping) else None
+    found = ranges.get(name) if isinstance(ranges, Mapping) else None
+    meant, own = (ranges or {}).get("lr_batch"), _lr_batch(values)
+    if name != "lr" or meant in (None, own) or not isinstance(meant, int) or not isinstance(own, int):
+        return found
+    return [end * own / meant if isinstance(end, (int, float)) else end for end in found] if found else found
+
+
+def _lr_batch(values: Mapping[str, Any]) -> Any:
+    """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
+    parts = [values.get(name) for name in ("schedule", "recipe")]
+    given = [part.get("lr_batch") for part in parts if isinstance(part, Mapping)]
+    return next((one for one in given if one is not None), DEFAULT_BATCH_SIZE)
 
 
 def middle(low: float, high: float) -> float:

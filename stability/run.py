@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -149,6 +150,8 @@ def _check(options: argparse.Namespace) -> None:
         _check_key(key, override)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
+    if options.package is not None and not options.cfg:
+        raise UserError(f"--package {options.package} says what --cfg prints; accepted: --cfg job --package NAME")
     if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & keys.keys():
         raise UserError(
             "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
@@ -166,6 +169,8 @@ def _check_key(key: str, override: Override) -> None:
         raise UserError(f"{given!r} is not for a command to say; accepted: {_SETTLED[key]}")
     if override.is_delete() and key in _NEEDED:
         raise UserError(f"{given!r}: no trial without its {key}; accepted: {key}=NAME")
+    if override.is_delete() and _default(key) is not None:
+        raise UserError(f"{given!r}: without it {key} would be the schema's default; accepted: {key}=VALUE")
     value: Any = override.value()
     if key in _NEEDED and (value is None or isinstance(value, (list, dict))):
         raise UserError(
@@ -173,6 +178,15 @@ def _check_key(key: str, override: Override) -> None:
         )
     if key == "sweep" and not isinstance(value, dict):
         raise UserError(f"{given!r}: a study is named by sweeps=NAME; accepted for sweep: sweep.seed, sweep.sampler")
+
+
+def _default(key: str) -> Any:
+    """Return what the schema puts in a group's place where its key is left out; None: nothing, or no such key."""
+    from stability.config import TrialConfig
+
+    group, _, name = key.partition(".")
+    filled = vars(TrialConfig()).get(group)
+    return getattr(filled, name, None) if name and dataclasses.is_dataclass(filled) else None
 
 
 def _complete(override: Override) -> list[str]:
@@ -211,7 +225,7 @@ def _hand_over(options: argparse.Namespace) -> None:
 
     flags = []
     for name, value in vars(options).items():
-        flag = f"--{name.replace('_', '-').replace('shell-completion', 'shell_completion')}"
+        flag = f"--{name.replace('_', '-')}"
         if name in ("overrides", "run", "multirun", "experimental_rerun") or value in (None, False):
             continue
         flags += [flag] if value is True else [flag, str(value)]

@@ -188,6 +188,11 @@ def _refused(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> Us
 def unknown_key(key: str, known: Iterable[str]) -> UserError:
     """Build the error for a key that the configuration has not: its neighbours are listed, the nearest of all named."""
     known = sorted(set(known))
+    if key in known:
+        return UserError(
+            f"{key!r} is a key of some of the compared choices and not of all; "
+            f"accepted: +{key}=VALUE to add it to every one, or a command for those that have it"
+        )
     parent = key.rpartition(".")[0]
     depth = parent.count(".") + 1 if parent else 0
     siblings = [name for name in known if name.count(".") == depth and name.rpartition(".")[0] == parent]

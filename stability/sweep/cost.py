@@ -131,6 +131,8 @@ def _cost(cell: Cell, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
     size = _size(cell, remembered)
     images = None
     if size is not None:
+        if config.batch_size > size.train_images:
+            raise UserError(f"batch_size={config.batch_size} is more than the {size.train_images} training images")
         images = config.epochs * config.batch_size * max(1, size.train_images // config.batch_size)
     pace = remembered["seconds_per_image"].get(_key(cell, layout))
     seconds = pace * images if pace is not None and images is not None else None
@@ -146,6 +148,10 @@ def _size(cell: Cell, remembered: Mapping[str, Any]) -> Size | None:
     published = SIZES.get(str(data.name).lower().rpartition("/")[2])
     if published is None:
         return None
+    for name, most in (("train_size", published.train_images), ("eval_size", published.eval_images)):
+        given = getattr(data, name)
+        if given is not None and given > most:
+            raise UserError(f"data.{name}={given} is more than the {most} images of {data.name}")
     train = data.train_size or round(published.train_images * (1 - (data.val_fraction or 0)))
     return Size(published.classes, train, data.eval_size or published.eval_images)
 

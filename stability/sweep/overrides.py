@@ -186,12 +186,21 @@ def _globbed(key: str, override: Override, choices_of: typing.Callable[[str], li
 
 def _listed(key: str, override: Override) -> tuple[Any, ...]:
     """Return the values of a list or range, each once. Raises UserError on none, on twins and on an order by chance."""
+    from hydra.core.override_parser.types import Glob, Sweep
+
     given = override.input_line
     value: Any = override.value()
     if getattr(value, "shuffle", False):
         raise UserError(
             f"{given!r}: shuffle() orders by chance, and a study's plan is the same whenever it is said; leave it out"
         )
+    # A range of lists or of functions has no elements yet.
+    members = value if isinstance(value, list) else getattr(value, "list", [])
+    for one in members:
+        if isinstance(one, (Sweep, Glob)):
+            raise UserError(
+                f"{given!r}: a list of choice(), range() or glob(); accepted: {key}=A,B or one of these alone"
+            )
     values = value if isinstance(value, list) else [_plain(one) for one in override.sweep_iterator()]
     if not values:
         raise UserError(f"{given!r} holds no value; accepted: a list, or range(low,high) with low below high")

@@ -35,7 +35,7 @@ def forget(folder: Path, number: int) -> None:
 def fail(record: dict[str, Any], number: int) -> dict[str, Any]:
     if record["seed"] == number:
         record["status"] = "failed"
-        record["result"] = record["result"] | {"top1_error": None, "exception": "Traceback\nOSError: disk on fire\n"}
+        record["result"] = record["result"] | {"top1_error": None, "exception": "OSError: disk on fire\nand more of it"}
     return record
 
 

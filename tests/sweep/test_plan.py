@@ -93,6 +93,24 @@ def test_each_listed_value_gets_the_same_points_of_the_rest(plan_of):
     assert by_wd[0.01] == by_wd[0.1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ([], 1),
+        (["recipe=paper", "epochs=60"], 2048 / 64),
+        (["schedule.lr_batch=128"], 2),
+        (["model=vitc_1gf", "data=imagenet", "recipe=paper", "epochs=60"], 1),
+        (["model=vitc_1gf"], 64 / 2048),
+    ],
+)
+def test_ranges_of_lr_are_for_the_batch_size_that_lr_is_given_for(plan_of, changes, factor):
+    """A step's lr is drawn from one range, whatever batch size a recipe gives lr for: 1/8 to 4 times 2e-3 here."""
+    plan = plan_of("samples=3", *changes)
+    (cell,) = plan.cells
+    assert cell.ranges["lr"] == pytest.approx((2.5e-4 * factor, 8e-3 * factor))
+    assert cell.ranges["wd"] == (0.02, 0.8)
+
+
 def test_an_interval_is_sampled_in_place_of_the_search_range(plan_of):
     plan = plan_of("lr=tag(log,interval(1e-5,1e-4))", "samples=8", "optimizer=adamw,sgd")
     assert [cell.ranges["lr"] for cell in plan.cells] == [(1e-5, 1e-4)] * 2
