@@ -169,7 +169,8 @@ class SweepConfig:
 class PackConfig:
     """How many trials train on one stream of batches."""
 
-    size: int = key(1, ge=1)
+    # auto: on a GPU as many as train a trial fastest, by measurement; on a CPU 1.
+    size: int | str = key("auto", ge=1)
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,8 @@ def parse_study(values: Mapping[str, Any]) -> StudyConfig:
     config = _build(StudyConfig, _without(values, TrialConfig, StudyConfig), "")
     if config.plan not in (True, False, "measure"):
         raise UserError(f"plan={config.plan!r}{nearest(str(config.plan), ['measure'])}; accepted: true, false, measure")
+    if isinstance(config.pack.size, str) and config.pack.size != "auto":
+        raise UserError(f"pack.size={config.pack.size!r}; accepted: auto, or a number of at least 1")
     return config
 
 
@@ -365,7 +368,7 @@ def _check(value: Any, item: Field[Any], hint: Any, path: str) -> Any:
         raise UserError(f"{path}={given!r}{nearest(value, choices)}; accepted: {', '.join(choices)}")
     for bound, holds, words in _BOUNDS:
         limit = item.metadata.get(bound)
-        if limit is not None and not holds(value, limit):
+        if limit is not None and not isinstance(value, str) and not holds(value, limit):
             raise UserError(f"{path}={given!r}; accepted: a number {words} {limit:g}")
     return value
 

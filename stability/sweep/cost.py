@@ -62,7 +62,7 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Writes nothing and needs
     no data."""
     remembered = timings.recall()
-    costs = [_cost(cell, layout, remembered) for cell in plan.cells]
+    costs = [_cost(plan, cell, layout, remembered) for cell in plan.cells]
     statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
@@ -77,14 +77,14 @@ def learn(plan: Plan, records: Mapping[str, Mapping[str, Any]], layout: Layout) 
         ended = [one for one in found if one["status"] == "completed" and _is_of_here(one["provenance"], layout)]
         paces = [_pace(one) for one in ended]
         if paces:
-            seconds[_key(cell, layout)] = statistics.median(paces)
+            seconds[_key(plan, cell, layout)] = statistics.median(paces)
             known = {name: ended[0]["provenance"].get(name) for name in ("num_classes", "train_images", "eval_images")}
             sizes[timings.data_key(cell.config)] = known
-    timings.remember(seconds, sizes)
+    timings.remember(seconds_per_image=seconds, data=sizes)
 
 
 def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout) -> None:
-    """Remember the measured seconds of an optimizer step of each cell, the evaluation estimated besides."""
+    """Remember the measured seconds of an optimizer step of a trial of each cell, the evaluation estimated besides."""
     from stability.data.sources import load
 
     seconds, sizes = {}, {}
@@ -92,10 +92,10 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
         source = load(cell.config.data)
         size = Size(len(source.classes), len(source.train), len(source.evaluation))
         evaluation = size.eval_images / (STEP_FACTOR * size.train_images)
-        seconds[_key(cell, layout)] = step / cell.config.batch_size * (1 + evaluation)
+        seconds[_key(plan, cell, layout)] = step / cell.config.batch_size * (1 + evaluation)
         known = {"num_classes": size.classes, "train_images": size.train_images, "eval_images": size.eval_images}
         sizes[timings.data_key(cell.config)] = known
-    timings.remember(seconds, sizes)
+    timings.remember(seconds_per_image=seconds, data=sizes)
 
 
 def _is_of_here(provenance: Mapping[str, Any], layout: Layout) -> bool:
@@ -106,12 +106,17 @@ def _is_of_here(provenance: Mapping[str, Any], layout: Layout) -> bool:
 
 
 def _pace(record: Mapping[str, Any]) -> float:
-    images = record["provenance"]["train_images"] * max(1, record["result"]["epochs_done"])
-    return float(record["provenance"]["seconds"]) / images
+    """Return the seconds of a process for a training image of one trial: of a pack's time, its share."""
+    origin = record["provenance"]
+    images = origin["train_images"] * max(1, record["result"]["epochs_done"])
+    return float(origin["seconds"]) / images / (origin.get("pack_size") or 1)
 
 
-def _key(cell: Cell, layout: Layout) -> str:
-    return timings.key(cell.config, "gpu" if layout.devices else "cpu", layout.size, layout.threads)
+def _key(plan: Plan, cell: Cell, layout: Layout) -> str:
+    device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
+    # On a CPU, trials train alone unless packs are asked for.
+    pack = 1 if pack == "auto" and not layout.devices else pack
+    return timings.key(cell.config, device, layout.size, layout.threads, pack)
 
 
 def _missing(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[Cost]:
@@ -126,7 +131,7 @@ def _status(directory: Path, trial: Trial) -> str:
     return record["status"] if record else "planned"
 
 
-def _cost(cell: Cell, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
+def _cost(plan: Plan, cell: Cell, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
     config = cell.config
     size = _size(cell, remembered)
     images = None
@@ -134,7 +139,7 @@ def _cost(cell: Cell, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
         if config.batch_size > size.train_images:
             raise UserError(f"batch_size={config.batch_size} is more than the {size.train_images} training images")
         images = config.epochs * config.batch_size * max(1, size.train_images // config.batch_size)
-    pace = remembered["seconds_per_image"].get(_key(cell, layout))
+    pace = remembered["seconds_per_image"].get(_key(plan, cell, layout))
     seconds = pace * images if pace is not None and images is not None else None
     return Cost(_multiply_adds(cell, size.classes if size else None), images, seconds)
 
@@ -222,6 +227,9 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
     unit = "GPU" if layout.devices else "process"
     plural = ("s" if unit == "GPU" else "es") if layout.size > 1 else ""
     where = f"on {layout.size} {unit}{plural} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    packs = plan.config.pack.size
+    if packs != 1 and (packs != "auto" or layout.devices):
+        where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
     hint = "" if time is not None or not missing else "; plan=measure times a few steps of each cell"
     return [
         "",

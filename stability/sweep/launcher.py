@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.config import TrialConfig
 from stability.errors import UserError
 from stability.records import ENDED, read_records, trial_directory
 from stability.sweep.pool import plan_layout
@@ -53,9 +54,16 @@ class PoolLauncher:
         """
         refuse_cells(tasks, self._pool().first_batches(tasks))
 
-    def measure_cells(self, tasks: Sequence[TrialTask]) -> list[float]:
-        """Return the seconds of an optimizer step of each task's cell, measured with all processes at work."""
-        return self._pool().measure(tasks)
+    def measure_cells(self, tasks: Sequence[TrialTask], sizes: Sequence[int]) -> list[float]:
+        """Return the seconds of an optimizer step of a pack of each task's cell, measured with all processes at work.
+
+        sizes: how many trials each pack holds.
+        """
+        return self._pool().measure(tasks, sizes)
+
+    def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
+        """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
+        return self._pool().seconds_of_pack(config, size)
 
     def launch_trials(
         self, tasks: Sequence[TrialTask], *, planned: int | None = None, on_record: OnRecord | None = None

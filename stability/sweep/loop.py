@@ -12,6 +12,7 @@ from typing import Any
 
 from stability.errors import StudyError, UserError
 from stability.records import ENDED, failures, is_claimed, read_record, trial_directory
+from stability.sweep.pack import together
 from stability.sweep.worker import TrialTask
 
 # A trial that fails is tried again once; one that had failed before the command, once.
@@ -91,7 +92,9 @@ class Loop:
         if hasattr(self._launcher, "launch_trials"):
             self._launcher.launch_trials(tasks, planned=planned)
             return
-        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in tasks]
+        # A job trains what is missing of its trial's pack, which it finds in the manifest.
+        leads = [members[0] for members, _ in together(tasks)]
+        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in leads]
         try:
             _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):

@@ -47,8 +47,13 @@ def study_directory(plan: Plan) -> Path:
     return runs / name
 
 
-def build(plan: Plan, command: Command, fingerprints: Sequence[str] | None) -> dict[str, Any]:
-    """Return a new study's manifest. `fingerprints` are those of the cells' data; None: it has not been looked at."""
+def build(
+    plan: Plan, command: Command, fingerprints: Sequence[str] | None, packs: Sequence[Sequence[str]] = ()
+) -> dict[str, Any]:
+    """Return a new study's manifest. `fingerprints` are those of the cells' data; None: it has not been looked at.
+
+    packs: ids of the trials that train together.
+    """
     fingerprints = fingerprints or [""] * len(plan.cells)
     cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
     return {
@@ -65,7 +70,14 @@ def build(plan: Plan, command: Command, fingerprints: Sequence[str] | None) -> d
         "data": cells[0]["config"]["data"],
         "cells": cells,
         "trials": [asdict(trial) for trial in plan.trials],
+        **_packs(packs),
     }
+
+
+def _packs(packs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the manifest's entry of the packs, those of one trial left out; none where all trials train alone."""
+    several = [list(pack) for pack in packs if len(pack) > 1]
+    return {"packs": several} if several else {}
 
 
 def _cell(cell: Cell, fingerprint: str) -> dict[str, Any]:
@@ -115,6 +127,9 @@ def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[st
     known = {trial["id"] for trial in standing["trials"]}
     fresh = [{**trial, "cell": moved[trial["cell"]]} for trial in planned["trials"] if trial["id"] not in known]
     grown = {**standing, "cells": _told_apart(cells), "trials": [*standing["trials"], *fresh]}
+    # Whatever trained together goes on together; what another command has planned meanwhile is in a pack of its own.
+    packs = [[identifier for identifier in pack if identifier not in known] for pack in planned.get("packs", ())]
+    grown |= _packs([*standing.get("packs", ()), *packs])
     if (planned["samples"] or 0) > (standing["samples"] or 0):
         grown["samples"] = planned["samples"]
     if grown == dict(standing):

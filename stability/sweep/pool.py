@@ -41,17 +41,33 @@ _THREAD_VARIABLES = (
 
 @dataclass(eq=False)
 class Job:
-    """Something to do in a worker: `kind` is a row of stability.sweep.process."""
+    """Something to do in a worker: `kind` is a row of stability.sweep.process.
+
+    tasks: the trial that it is about, or those of a pack; those that have ended leave. full_size: with how many trials
+    the pack began.
+    """
 
     kind: str
-    task: TrialTask
+    tasks: list[TrialTask]
+    full_size: int = 1
     # The processes that died doing it, in words.
     deaths: list[str] = field(default_factory=list)
+
+    @property
+    def task(self) -> TrialTask:
+        """The trial that the job is about; the first of a pack's."""
+        return self.tasks[0]
+
+    def halves(self) -> list[Job]:
+        """Return a pack's two halves."""
+        half = -(-len(self.tasks) // 2)
+        return [Job(self.kind, part, len(part)) for part in (self.tasks[:half], self.tasks[half:])]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to a job: "started", what training tells, "died" (it will run again), "lost" or "ended"."""
+    """What happened to a job: "started", what training tells, "record" (one of its trials has ended), "died" (it will
+    run again, a pack in halves), "lost" or "ended"."""
 
     name: str
     job: Job
@@ -109,7 +125,8 @@ class Pool:
     """Processes that work off jobs, one at a time each, and stay warm in between. One thread uses it.
 
     Jobs are started in the order of `submit`; `step` says what happened. A process that dies is replaced when there
-    is work for it, and its job is first in the queue again; when its task has no try left it is "lost".
+    is work for it, and its job is first in the queue again; when its task has no try left it is "lost". A pack goes on
+    in halves: one of its trials may be what kills, or there is not the memory for so many.
     """
 
     def __init__(self, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
@@ -218,6 +235,8 @@ class Pool:
                 continue
             assert slot.job is not None
             reports.append(Report(name, slot.job, payload))
+            if name == "record":
+                slot.job.tasks = [task for task in slot.job.tasks if task.id != payload["id"]]
             if name == "ended":
                 slot.job = None
                 if not payload.get("is_fit", True):
@@ -236,14 +255,21 @@ class Pool:
         slot.clear()
         if job is None:
             return []
+        if not job.tasks:
+            # It died after the last of its records.
+            return [Report("ended", job, {"status": "done"})]
+        report = Report("died", job, {"text": words})
+        if was_ready and len(job.tasks) > 1:
+            self._queue.extendleft(reversed(job.halves()))
+            return [report]
         if was_ready:
             job.deaths.append(words)
             if job.task.tries <= 1:
                 return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
             # A death is a failure, though none that a record tells of yet.
-            job.task = replace(job.task, attempt=job.task.attempt + 1, tries=job.task.tries - 1)
+            job.tasks = [replace(job.task, attempt=job.task.attempt + 1, tries=job.task.tries - 1)]
         self._queue.appendleft(job)
-        return [Report("died", job, {"text": words})]
+        return [report]
 
 
 class _Slot:
@@ -280,7 +306,7 @@ class _Slot:
         """Hand over a job; False where the process is dead."""
         assert self.connection is not None
         try:
-            self.connection.send((job.kind, job.task))
+            self.connection.send((job.kind, job.tasks, job.full_size))
         except OSError:
             return False
         self.job = job

@@ -11,13 +11,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
-from stability.sweep.worker import OnEvent, TrialTask, describe, first_batch_problem, run_trial
+from stability.sweep.worker import CLAIMED, OnEvent, TrialTask, describe, first_batch_problem, run_pack
 
 # Preferred by the kernel over the supervisor, when memory runs out and it has to end one of us (Linux).
 OOM_SCORE = "500"
@@ -26,12 +26,12 @@ UNWELL = ("failed", "refused", "stopped")
 
 
 def serve(connection: Connection) -> NoReturn:
-    """Work off the jobs (kind, task) that come in, until None or the supervisor's end.
+    """Work off the jobs (kind, tasks, full_size) that come in, until None or the supervisor's end.
 
-    Sends (name, payload): "ready" once; while a job runs what training tells ("epoch", "progress", "resumed");
-    after each job "ended" with {status} and what belongs to it: done, failed, claimed, refused with {text}, seconds,
-    or `stopped` with {text} where the study cannot go on, and is_fit, whether this process can do another. Records go
-    through their files.
+    Sends (name, payload): "ready" once; while a job runs what training tells ("epoch", "progress", "resumed") and
+    "record" with {id} of each trial that has ended; after each job "ended" with {status} and what belongs to it: done,
+    failed, refused with {text}, seconds, `claimed` (ids of trials that run elsewhere), or `stopped` with {text} where
+    the study cannot go on, and is_fit, whether this process can do another. Records go through their files.
     """
     signal.signal(signal.SIGTERM, _leave)
     jobs: SimpleQueue[Any] = SimpleQueue()
@@ -52,8 +52,8 @@ def serve(connection: Connection) -> NoReturn:
     try:
         send("ready", {})
         while (job := jobs.get()) is not None:
-            kind, task = job
-            outcome = _do(kind, task, send)
+            kind, tasks, full_size = job
+            outcome = _do(kind, tasks, full_size, send)
             is_fit = outcome["status"] not in UNWELL or _device_works()
             send("ended", outcome | {"is_fit": is_fit})
     except SystemExit as end:
@@ -112,39 +112,55 @@ def _warm_up(threads: int) -> None:
     gc.freeze()
 
 
-def _do(kind: str, task: TrialTask, send: OnEvent) -> dict[str, Any]:
+def _do(kind: str, tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
     try:
-        return _KINDS[kind](task, send)
+        return _KINDS[kind](tasks, full_size, send)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else f"{task.directory}: "
+        where = f"{error.filename}: " if error.filename else f"{tasks[0].directory}: "
         return {"status": "stopped", "text": f"{where}{error.strerror or error}"}
     except Exception as error:
         return {"status": "stopped", "text": describe(error), "traceback": traceback.format_exc()}
 
 
-def _trial(task: TrialTask, send: OnEvent) -> dict[str, Any]:
-    record = run_trial(task, send, capture_output=True)
-    return {"status": record["status"] if record["status"] in ("claimed", "failed") else "done"}
+def _pack(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+    records = run_pack(
+        tasks,
+        send,
+        full_size=full_size,
+        capture_output=True,
+        on_record=lambda record: send("record", {"id": record["id"]}),
+    )
+    claimed = [record["id"] for record in records if record["status"] == CLAIMED]
+    has_failed = any(record["status"] == "failed" for record in records)
+    return {"status": "failed" if has_failed else "done", "claimed": claimed}
 
 
-def _first_batch(task: TrialTask, send: OnEvent) -> dict[str, Any]:
-    problem = first_batch_problem(task)
+def _first_batch(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+    problem = first_batch_problem(tasks[0])
     return {"status": "done"} if problem is None else {"status": "refused", "text": problem}
 
 
-def _measure(task: TrialTask, send: OnEvent) -> dict[str, Any]:
+def _measure(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
     from stability.config import parse_trial
     from stability.training import measure
 
     try:
-        return {"status": "done", "seconds": measure(parse_trial(task.config))}
+        return {"status": "done", "seconds": measure(parse_trial(tasks[0].config), size=full_size)}
     except Exception as error:
         traceback.print_exc()
         return {"status": "refused", "text": describe(error)}
 
 
-_KINDS: dict[str, Callable[[TrialTask, OnEvent], dict[str, Any]]] = {
-    "trial": _trial,
+def _pack_size(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+    from stability.config import parse_trial
+    from stability.sweep.pack import seconds_of_pack
+
+    return {"status": "done", "seconds": seconds_of_pack(parse_trial(tasks[0].config), full_size)}
+
+
+_KINDS: dict[str, Callable[[Sequence[TrialTask], int, OnEvent], dict[str, Any]]] = {
+    "pack": _pack,
     "first batch": _first_batch,
     "measure": _measure,
+    "pack size": _pack_size,
 }

@@ -173,10 +173,15 @@ class Progress:
         """Note what training tells of a trial."""
         self.state.event(task, kind, payload)
 
-    def died(self, task: TrialTask, text: str) -> None:
-        """Tell that a trial's process died and the trial runs again."""
-        self.state.stop(task)
-        self.say(f"{task.id} ({task.label}): its worker died ({text}); it goes on in a new one")
+    def died(self, tasks: Sequence[TrialTask], text: str) -> None:
+        """Tell that the process of a trial, or of a pack, died and that it runs again."""
+        for task in tasks:
+            self.state.stop(task)
+        words = f"{tasks[0].id} ({tasks[0].label})"
+        if len(tasks) > 1:
+            self.say(f"{words} and {len(tasks) - 1} more in its pack: their worker died ({text}); they go on in halves")
+        else:
+            self.say(f"{words}: its worker died ({text}); it goes on in a new one")
 
     def elsewhere(self, task: TrialTask) -> None:
         """Note that another command is running a trial."""

@@ -6,11 +6,14 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from stability.config import TrialConfig, to_dict
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, write_record
+from stability.records import claim, is_claimed, trial_id, write_record
+from stability.sweep.pack import together
 from stability.sweep.pool import Job, Layout, Pool, Report
 from stability.sweep.progress import Progress
 from stability.sweep.worker import FIRST_BATCH_FAILS, TrialTask, failed_record, standing_record
@@ -30,6 +33,8 @@ class TrialRunner:
         self.pool = Pool(layout, environment)
         self.progress = progress or Progress()
         self._records: dict[str, dict[str, Any]] = {}
+        # As they were begun last: a trial whose process died has fewer tries.
+        self._tasks: dict[str, TrialTask] = {}
         # Jobs whose trials another command is running.
         self._parked: list[Job] = []
         self._on_record: OnRecord | None = None
@@ -56,10 +61,11 @@ class TrialRunner:
         if not tasks:
             return []
         with self._in_good_order():
-            slots = self.pool.layout.size
+            packs = together(tasks)
+            slots = self.pool.layout.size * max(full_size for _, full_size in packs)
             self.progress.begin(tasks[0].study, list(tasks), slots, planned=planned, standing=standing or {})
-            for task in tasks:
-                self.pool.submit(Job("trial", task))
+            for members, full_size in packs:
+                self.pool.submit(Job("pack", members, full_size))
             while len(self._records) < len(tasks):
                 for report in self.pool.step(TICK_SECONDS):
                     self._HANDLERS[report.name](self, report)
@@ -76,16 +82,24 @@ class TrialRunner:
         outcomes = self._call("first batch", tasks)
         return [words[one["status"]] + one["text"] if one["status"] != "done" else None for one in outcomes]
 
-    def measure(self, tasks: Sequence[TrialTask]) -> list[float]:
-        """Return the seconds that an optimizer step of each task's cell takes, with all processes at work.
+    def measure(self, tasks: Sequence[TrialTask], sizes: Sequence[int] = ()) -> list[float]:
+        """Return the seconds that a step of a pack of each task's cell takes, with all processes at work.
 
-        Raises UserError where a cell cannot be trained.
+        sizes: of each one's pack; none: of one trial. Raises UserError where a cell cannot be trained.
         """
-        outcomes = self._call("measure", tasks)
+        outcomes = self._call("measure", tasks, sizes)
         for task, outcome in zip(tasks, outcomes, strict=True):
             if outcome["status"] != "done":
                 raise UserError(f"{task.cell_label}: {outcome['text']}")
         return [outcome["seconds"] for outcome in outcomes]
+
+    def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
+        """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
+        self.progress.note(f"measuring packs of {size} ...")
+        task = TrialTask(trial_id(config), "", Path(), {}, to_dict(config))
+        (outcome,) = self._call("pack size", [task], [size])
+        # A process that died of it had not the memory either.
+        return outcome.get("seconds")
 
     def close(self, *, is_cut_off: bool = False) -> None:
         """End the processes and the display. Harmless when said twice."""
@@ -98,9 +112,9 @@ class TrialRunner:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(is_cut_off=kind is not None)
 
-    def _call(self, kind: str, tasks: Sequence[TrialTask]) -> list[dict[str, Any]]:
+    def _call(self, kind: str, tasks: Sequence[TrialTask], sizes: Sequence[int] = ()) -> list[dict[str, Any]]:
         """Do jobs of a kind that writes nothing; return what each ended with, in order."""
-        jobs = [Job(kind, task) for task in tasks]
+        jobs = [Job(kind, [task], size) for task, size in zip(tasks, sizes or [1] * len(tasks), strict=True)]
         outcomes: dict[int, dict[str, Any]] = {}
         with self._in_good_order():
             for job in jobs:
@@ -121,7 +135,7 @@ class TrialRunner:
                 yield
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    are_training = any(job.kind == "trial" for job in self.pool.running)
+                    are_training = any(job.kind == "pack" for job in self.pool.running)
                     what = "running trials write their checkpoints" if are_training else "nothing is being trained"
                     self.progress.say(f"stopping: {what} (Ctrl-C again: at once)")
                 try:
@@ -131,13 +145,23 @@ class TrialRunner:
                 raise
 
     def _started(self, report: Report) -> None:
-        self.progress.started(report.job.task)
+        for task in report.job.tasks:
+            self._tasks[task.id] = task
+            self.progress.started(task)
 
     def _told(self, report: Report) -> None:
-        self.progress.event(report.job.task, report.name, report.payload)
+        self.progress.event(self._tasks[report.payload["id"]], report.name, report.payload)
+
+    def _recorded(self, report: Report) -> None:
+        task = self._tasks[report.payload["id"]]
+        record = standing_record(task)
+        if record is None:
+            raise StudyError(f"{task.directory}: its record was written and is gone")
+        self._keep(task, record)
 
     def _died(self, report: Report) -> None:
-        self.progress.died(report.job.task, report.payload["text"])
+        # The job's place in the queue may be its halves' by now.
+        self.progress.died(report.job.tasks, report.payload["text"])
 
     def _lost(self, report: Report) -> None:
         """Write that a trial has failed whose processes died; the last of them may have written its record before."""
@@ -159,22 +183,23 @@ class TrialRunner:
         self._keep(task, record)
 
     def _ended(self, report: Report) -> None:
-        task, outcome = report.job.task, report.payload
+        outcome = report.payload
         if outcome["status"] == "stopped":
             raise StudyError(outcome["text"])
-        if outcome["status"] == "claimed":
-            self._park(report.job)
-            return
-        record = standing_record(task)
-        if record is None:
-            raise StudyError(f"{task.directory}: its record was written and is gone")
-        self._keep(task, record)
+        claimed = outcome.get("claimed", ())
+        for task in report.job.tasks:
+            if task.id in claimed:
+                self._park(Job("pack", [task], report.job.full_size))
+            else:
+                # It had a record before it was begun here: another command's.
+                self._recorded(Report("record", report.job, {"id": task.id}))
 
     _HANDLERS: Mapping[str, Callable[[TrialRunner, Report], None]] = {
         "started": _started,
         "progress": _told,
         "epoch": _told,
         "resumed": _told,
+        "record": _recorded,
         "died": _died,
         "lost": _lost,
         "ended": _ended,

@@ -21,6 +21,7 @@ from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.optuna_bridge import Mirror
 from stability.sweep.overrides import parse
+from stability.sweep.pack import PackSizes, pack_of
 from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
 from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
@@ -72,24 +73,28 @@ class StudySweeper:
                 if hasattr(launcher, "warm_up"):
                     launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
+            sizes = PackSizes(plan, _layout(plan), launcher)
             # A study that is complete can be said again where its data is not.
             if grows or launcher is not None:
-                settle(directory, build(plan, command, _fingerprints(plan)))
+                known = {trial["id"] for trial in standing["trials"]} if standing else set()
+                fresh = {trial.id: plan.config_of(trial) for trial in plan.trials if trial.id not in known}
+                settle(directory, build(plan, command, _fingerprints(plan), sizes.group(fresh)))
             if launcher is not None:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
-                plan = self._run(launcher, plan, directory)
+                plan = self._run(launcher, plan, directory, sizes)
         records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
         return _report(plan, directory, records)
 
-    def _run(self, launcher: Any, plan: Plan, directory: Path) -> Plan:
+    def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
         loop = Loop(launcher, directory)
         if plan.sampler != TPE:
             manifest = read_manifest(directory) or {}
             loop.run(self._tasks(plan, directory, manifest), len(manifest["trials"]))
             return plan
-        for grown, manifest in rounds.rounds(plan, directory, _layout(plan).size):
+        size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
+        for grown, manifest in rounds.rounds(plan, directory, size, sizes.group):
             plan = grown
             loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest["trials"])))
         return plan
@@ -99,8 +104,11 @@ class StudySweeper:
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
+            sizes = PackSizes(plan, _layout(plan), launcher)
+            members = [sizes.of(cell.config) for cell in plan.cells]
             measure = launcher.measure_cells if hasattr(launcher, "measure_cells") else _measure_here
-            cost.keep_measured(plan, measure(tasks), _layout(plan))
+            seconds = [taken / size for taken, size in zip(measure(tasks, members), members, strict=True)]
+            cost.keep_measured(plan, seconds, _layout(plan))
         cost.show(plan, directory, _layout(plan))
         return {}
 
@@ -111,10 +119,7 @@ class StudySweeper:
         # A single cell that the command line gives whole is composed already; composing takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
-        plan = make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
-        if plan.config.pack.size != 1:
-            raise UserError(f"pack.size={plan.config.pack.size}: trials train one by one; accepted: 1")
-        return plan
+        return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
 
     def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> Any:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
@@ -156,9 +161,12 @@ class StudySweeper:
 
     def _tasks(self, plan: Plan, directory: Path, manifest: Mapping[str, Any]) -> list[TrialTask]:
         factors = {trial["id"]: manifest["cells"][trial["cell"]]["factors"] for trial in manifest["trials"]}
-        return [self._task(plan, directory, trial, factors[trial.id]) for trial in plan.trials]
+        packs = pack_of(manifest)
+        return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in plan.trials]
 
-    def _task(self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any]) -> TrialTask:
+    def _task(
+        self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any], pack: tuple[str, ...] = ()
+    ) -> TrialTask:
         return TrialTask(
             id=trial.id,
             study=plan.study,
@@ -170,6 +178,7 @@ class StudySweeper:
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
             number=trial.number,
+            pack=pack,
         )
 
     @functools.cached_property
@@ -217,10 +226,10 @@ def _check_optimizers(plan: Plan) -> None:
             raise UserError(f"{words}: {error}") from error
 
 
-def _measure_here(tasks: Sequence[TrialTask]) -> list[float]:
+def _measure_here(tasks: Sequence[TrialTask], sizes: Sequence[int]) -> list[float]:
     from stability.training import measure
 
-    return [measure(parse_trial(task.config)) for task in tasks]
+    return [measure(parse_trial(task.config), size=size) for task, size in zip(tasks, sizes, strict=True)]
 
 
 def _layout(plan: Plan) -> Layout:

@@ -19,10 +19,10 @@ def path() -> Path:
     return Path(cache) / "stability" / "timings.json"
 
 
-def key(config: TrialConfig, device: str, processes: int, threads: int) -> str:
-    """Return what a timing depends on: model, input, batch, recipe, precision, and what it ran on."""
+def key(config: TrialConfig, device: str, processes: int, threads: int, pack: int | str = 1) -> str:
+    """Return what a timing depends on: model, input, batch, recipe, precision, packs, and what it ran on."""
     decisive = identity(config)
-    where = {"machine": platform.node(), "device": device, "processes": processes, "threads": threads}
+    where = {"machine": platform.node(), "device": device, "processes": processes, "threads": threads, "pack": pack}
     what = {name: decisive[name] for name in ("model", "batch_size", "recipe", "precision")}
     what |= {"optimizer": decisive["optimizer"].get("_target_"), "data": data_key(config)}
     return json.dumps(what | where, sort_keys=True, separators=(",", ":"))
@@ -35,8 +35,9 @@ def data_key(config: TrialConfig) -> str:
 
 
 def recall() -> dict[str, Any]:
-    """Return what is remembered: seconds of a training image by `key`, sizes of data sets by `data_key`."""
-    remembered: dict[str, Any] = {"seconds_per_image": {}, "data": {}}
+    """Return what is remembered: seconds of a training image by `key`, sizes of data sets by `data_key`, and the size
+    of packs that was found best, by machine and architecture."""
+    remembered: dict[str, Any] = {"seconds_per_image": {}, "data": {}, "pack_size": {}}
     try:
         found = json.loads(path().read_text())
     except (OSError, ValueError):
@@ -46,10 +47,10 @@ def recall() -> dict[str, Any]:
     return remembered
 
 
-def remember(seconds_per_image: Mapping[str, float], data: Mapping[str, Mapping[str, int]]) -> None:
-    """Add to what is remembered. A cache that cannot be written is no reason to stop."""
+def remember(**found: Mapping[str, Any]) -> None:
+    """Add to what is remembered, by the names of `recall`. A cache that cannot be written is no reason to stop."""
     known = recall()
-    merged = {"seconds_per_image": known["seconds_per_image"] | seconds_per_image, "data": known["data"] | data}
+    merged = {name: known[name] | found.get(name, {}) for name in known}
     if merged == known:
         return
     try:

@@ -1,9 +1,10 @@
-"""One trial of a study, from its claim to its record."""
+"""Trials of a study, one or a pack that trains together, from their claims to their records."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ from stability.files import remove_leftovers, write_text
 from stability.records import (
     ENDED,
     LOCK,
+    Claim,
     cell_label,
     claim,
     failures,
@@ -44,6 +46,7 @@ FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 FIRST_BATCH_FAILS = "its first batch fails: "
 
 OnEvent = Callable[[str, dict[str, Any]], None]
+OnRecord = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class TrialTask:
     hydra: Mapping[str, Any] | None = None
     # Of the draw, or of the place in a plain grid: names the trial for the eye.
     number: int | None = None
+    # The ids of the pack that the trial belongs to, its own and those that have ended included; empty: it trains alone.
+    pack: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -89,23 +94,73 @@ class TrialTask:
 
 
 def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> dict[str, Any]:
-    """Run a planned trial unless it has ended or is running elsewhere; return its record.
+    """Run a planned trial by itself; see `run_pack`."""
+    return run_pack([task], on_event, full_size=1, capture_output=capture_output)[0]
 
-    Returns the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
-    where somebody else is running the trial. An exception of the trial ends it as failed; KeyboardInterrupt and
-    SystemExit pass through. `capture_output` sends this process's stdout and stderr to the trial's log meanwhile.
 
-    Raises OSError where the trial's folder cannot be written, and UserError where what stands there is no record.
+def run_pack(
+    tasks: Sequence[TrialTask],
+    on_event: OnEvent | None = None,
+    *,
+    full_size: int | None = None,
+    capture_output: bool = False,
+    on_record: OnRecord | None = None,
+) -> list[dict[str, Any]]:
+    """Run planned trials together, but for those that have ended or are running elsewhere; return their records.
+
+    In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
+    where somebody else is running the trial. `on_record` is told of each that ends here, when it does. full_size: with
+    how many trials the pack began. An exception (memory that does not suffice, most often) has the pack go on in
+    halves; that of a trial by itself ends it as failed. KeyboardInterrupt and SystemExit pass through.
+    `capture_output` sends this process's stdout and stderr to the first trial's log meanwhile.
+
+    Raises OSError where a trial's folder cannot be written, and UserError where what stands there is no record.
     """
+    outcomes: dict[str, dict[str, Any]] = {}
+    with contextlib.ExitStack() as stack:
+        attempts = []
+        for task in tasks:
+            outcome = _begin(task, stack)
+            if isinstance(outcome, Attempt):
+                attempts.append(outcome)
+            else:
+                outcomes[task.id] = outcome
+        if attempts and capture_output:
+            stack.enter_context(_redirected(attempts[0].log))
+
+        def keep(attempt: Attempt, record: dict[str, Any]) -> None:
+            outcomes[record["id"]] = record
+            attempt.end(record)
+            if on_record is not None:
+                on_record(record)
+
+        waiting = [(attempts, full_size or len(tasks))] if attempts else []
+        while waiting:
+            together, size = waiting.pop(0)
+            error = _train(together, size, on_event, keep)
+            rest = [attempt for attempt in together if attempt.is_open]
+            if error is not None and len(rest) > 1:
+                half = -(-len(rest) // 2)
+                waiting[:0] = [(rest[:half], half), (rest[half:], len(rest) - half)]
+            elif error is not None:
+                keep(rest[0], rest[0].failure(error))
+    return [outcomes[task.id] for task in tasks]
+
+
+def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, Any]:
+    """Claim a trial and begin an attempt, which `stack` ends; return the record where there is nothing to do."""
     record = standing_record(task)
     if record is not None:
         return record
     held = claim(task.directory, task.attempt)
     if held is None:
         return {"id": task.id, "status": CLAIMED}
-    with held:
-        record = standing_record(task)
-        return record if record is not None else _run(task, held.attempt, on_event, capture_output)
+    stack.enter_context(held)
+    record = standing_record(task)
+    if record is not None:
+        held.release()
+        return record
+    return stack.enter_context(Attempt(task, held))
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
@@ -157,65 +212,113 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _run(task: TrialTask, attempt: int, on_event: OnEvent | None, capture_output: bool) -> dict[str, Any]:
-    """Train a trial that this process has claimed; write its record, then remove its checkpoints."""
-    remove_leftovers(task.directory)
-    if task.hydra is not None:
-        write_hydra_files(task)
-    with TrialLog(task.directory / LOG, capture_output) as log:
-        log.line(f"attempt {attempt} in process {os.getpid()} on {socket.gethostname()}: {task.label}")
-        tracker = _make_tracker(task, log)
-        record = _attempt(task, attempt, log, tracker, on_event)
+class Attempt:
+    """One try at a trial that this process has claimed: its log, its tracker, and how it ends."""
+
+    def __init__(self, task: TrialTask, held: Claim) -> None:
+        remove_leftovers(task.directory)
+        if task.hydra is not None:
+            write_hydra_files(task)
+        self.task, self.is_open = task, True
+        self._held, self._epochs_done = held, 0
+        self._start, self._clock = utc_now(), time.perf_counter()
+        self.log = TrialLog(task.directory / LOG)
+        pack = f", one of a pack of {len(task.pack)}" if len(task.pack) > 1 else ""
+        self.log.line(f"attempt {held.attempt} in process {os.getpid()} on {socket.gethostname()}: {task.label}{pack}")
+        self._tracker = _make_tracker(task, self.log)
+
+    def notify(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Take in what training tells of the trial."""
+        self.log.event(kind, payload)
+        if kind in ("epoch", "resumed"):
+            self._epochs_done = payload["epoch"]
+        if kind == "epoch":
+            self._tracker.epoch(payload)
+
+    def end(self, record: dict[str, Any]) -> None:
+        """Write the record, then remove the checkpoints and give up the claim."""
+        task = self.task
+        if record["status"] != "failed":
+            record["provenance"] |= {"attempts": self._held.attempt, "host": socket.gethostname()}
         write_record(task.directory, record)
-        tracker.finish(record["status"], record["result"])
-        log.line(describe_end(record))
+        self._tracker.finish(record["status"], record["result"])
+        self.log.line(describe_end(record))
         if record["status"] in ENDED and not task.config["training"]["keep_checkpoints"]:
             remove_checkpoints(task.directory)
-    return record
+        self.is_open = False
+        self._held.release()
+
+    def failure(self, error: Exception) -> dict[str, Any]:
+        """Return the record of a trial that an exception has ended."""
+        seconds = time.perf_counter() - self._clock
+        times = {"attempts": self._held.attempt, "failures": self.task.attempt, "seconds": seconds}
+        return failed_record(self.task, describe(error), self._epochs_done, **times, start=self._start)
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self.is_open:
+            self.log.line(f"cut off: {describe(error)}")
+        self.log.close()
 
 
-def _attempt(
-    task: TrialTask, attempt: int, log: TrialLog, tracker: Tracker | _NoTracker, on_event: OnEvent | None
-) -> dict[str, Any]:
-    """Train, and turn whatever is raised into a failed record; interrupts and a full disk pass through."""
-    start, clock = utc_now(), time.perf_counter()
-    epochs_done = 0
+def _train(
+    attempts: Sequence[Attempt],
+    full_size: int,
+    on_event: OnEvent | None,
+    keep: Callable[[Attempt, dict[str, Any]], None],
+) -> Exception | None:
+    """Train trials together; return the exception that ended that, if any. Interrupts and a full disk pass through."""
+    import torch
+
+    from stability.training import train_pack
+
+    by_id = {attempt.task.id: attempt for attempt in attempts}
+    tasks = [attempt.task for attempt in attempts]
+    threads = tasks[0].threads
+    if threads is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
     def notify(kind: str, payload: dict[str, Any]) -> None:
-        nonlocal epochs_done
-        log.event(kind, payload)
-        if kind in ("epoch", "resumed"):
-            epochs_done = payload["epoch"]
-        if kind == "epoch":
-            tracker.epoch(payload)
+        by_id[payload["id"]].notify(kind, payload)
         if on_event is not None:
             on_event(kind, payload)
 
+    def ended(record: dict[str, Any]) -> None:
+        # A record that is no JSON is a failure of the trial, not of the study's folder.
+        to_json(record)
+        keep(by_id[record["id"]], record)
+
+    problem: Exception | None = None
     try:
-        record = _train(task, notify)
-        record["provenance"] |= {"attempts": attempt, "host": socket.gethostname()}
+        train_pack(
+            [task.config for task in tasks],
+            directories=[task.directory for task in tasks],
+            full_size=full_size,
+            on_event=notify,
+            on_record=ended,
+            study=tasks[0].study,
+            cells=[task.factors for task in tasks],
+        )
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FOLDER_TROUBLE:
             raise
-        log.text(traceback.format_exc())
-        seconds = time.perf_counter() - clock
-        times = {"attempts": attempt, "failures": task.attempt, "seconds": seconds, "start": start}
-        record = failed_record(task, describe(error), epochs_done, **times)
-    return record
-
-
-def _train(task: TrialTask, notify: OnEvent) -> dict[str, Any]:
-    import torch
-
-    from stability.training import train
-
-    if task.threads is not None and torch.get_num_threads() != task.threads:
-        torch.set_num_threads(task.threads)
-    record = train(task.config, directory=task.directory, on_event=notify, study=task.study, cell=task.factors)
-    assert record["id"] == task.id, f"planned as {task.id}, trained as {record['id']}"
-    # A record that is no JSON is a failure of the trial, not of the study's folder.
-    to_json(record)
-    return record
+        rest = [attempt for attempt in attempts if attempt.is_open]
+        for attempt in rest:
+            attempt.log.text(traceback.format_exc())
+            if len(rest) > 1:
+                attempt.log.line(f"its pack of {len(rest)} broke off and goes on in halves")
+        # Its frames would hold on to the pack's memory.
+        problem = error.with_traceback(None)
+        problem.__context__ = problem.__cause__ = None
+    if problem is not None:
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    return problem
 
 
 def first_batch_problem(task: TrialTask) -> str | None:
@@ -263,13 +366,14 @@ def describe_end(record: Mapping[str, Any]) -> str:
 
 
 class TrialLog:
-    """A trial's log file: lines with the time, appended; by option all that the process prints meanwhile."""
+    """A trial's log file: lines with the time, appended."""
 
-    def __init__(self, path: Path, capture_output: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._file: IO[str] = path.open("a", buffering=1, encoding="utf-8", errors="replace")
-        self._output = contextlib.ExitStack()
-        if capture_output:
-            self._output.enter_context(_redirected(self._file))
+
+    def fileno(self) -> int:
+        """Return the file's descriptor, for what C code prints."""
+        return self._file.fileno()
 
     def line(self, text: str) -> None:
         """Append a line with the time. A full disk costs the line and nothing else."""
@@ -288,15 +392,8 @@ class TrialLog:
         elif kind == "resumed":
             self.line(f"continues from its checkpoint: {payload['epoch']} epochs done, step {payload['step']}")
 
-    def __enter__(self) -> TrialLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self.line(f"cut off: {describe(error)}")
-        self._output.close()
+    def close(self) -> None:
+        """Close the file."""
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -312,11 +409,11 @@ _SHOWN = (
 
 
 @contextlib.contextmanager
-def _redirected(file: IO[str]) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to `file` meanwhile: what C code prints when it crashes goes there too."""
+def _redirected(log: TrialLog) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to a log meanwhile: what C code prints when it crashes goes there too."""
     saved = [os.dup(1), os.dup(2)]
     for descriptor in (1, 2):
-        os.dup2(file.fileno(), descriptor)
+        os.dup2(log.fileno(), descriptor)
     try:
         yield
     finally:

@@ -45,18 +45,22 @@ def test_a_subset_costs_its_share(say):
 def test_timings_survive_their_file_and_its_loss(place, plan_of):
     config = plan_of().cells[0].config
     key = timings.key(config, "cpu", 2, 1)
-    timings.remember({key: 0.25}, {"d": {"train_images": 3}})
-    timings.remember({"other": 1.0}, {})
-    assert timings.recall() == {"seconds_per_image": {key: 0.25, "other": 1.0}, "data": {"d": {"train_images": 3}}}
+    timings.remember(seconds_per_image={key: 0.25}, data={"d": {"train_images": 3}})
+    timings.remember(seconds_per_image={"other": 1.0})
+    assert timings.recall() == {
+        "seconds_per_image": {key: 0.25, "other": 1.0},
+        "data": {"d": {"train_images": 3}},
+        "pack_size": {},
+    }
     for damage in ("", "[]", '{"data": 3}', "{"):
         timings.path().write_text(damage)
-        assert timings.recall() == {"seconds_per_image": {}, "data": {}}
+        assert timings.recall() == {"seconds_per_image": {}, "data": {}, "pack_size": {}}
     assert timings.path().is_relative_to(os.environ["XDG_CACHE_HOME"])
 
 
 def test_a_timing_is_of_a_model_input_batch_precision_and_machine(plan_of):
-    def key(*overrides, device="cpu", processes=2, threads=1):
-        return timings.key(plan_of(*overrides).cells[0].config, device, processes, threads)
+    def key(*overrides, device="cpu", processes=2, threads=1, pack=1):
+        return timings.key(plan_of(*overrides).cells[0].config, device, processes, threads, pack)
 
     same = [key(), key("lr=1"), key("seed=3"), key("epochs=9"), key("study=x")]
     assert len(set(same)) == 1
@@ -70,15 +74,16 @@ def test_a_timing_is_of_a_model_input_batch_precision_and_machine(plan_of):
         key(device="gpu"),
         key(processes=1),
         key(threads=2),
+        key(pack=4),
     ]
-    assert len({same[0], *others}) == 10
+    assert len({same[0], *others}) == 11
     assert json.loads(same[0])
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(place, monkeypatch):
     (place / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "file"))
-    timings.remember({"a": 1.0}, {})
+    timings.remember(seconds_per_image={"a": 1.0})
     assert timings.recall()["seconds_per_image"] == {}
 
 

@@ -24,12 +24,16 @@ HAS_PROC = Path("/proc/self/stat").exists()
 
 def drain(pool: Pool, seconds: float = 60.0) -> list[tuple[str, str]]:
     """Step until nothing is left to do; return what happened, as (name, trial id), without what training tells."""
-    happened = []
+    happened: list[tuple[str, str]] = []
+    leads: dict[int, str] = {}
     deadline = time.monotonic() + seconds
     while pool.is_busy:
         assert time.monotonic() < deadline, happened
-        happened += [(report.name, report.job.task.id) for report in pool.step(0.2)]
-    return [one for one in happened if one[0] not in ("epoch", "progress", "resumed")]
+        for report in pool.step(0.2):
+            # A job whose trials have all ended has none left.
+            lead = leads.setdefault(id(report.job), report.job.tasks[0].id if report.job.tasks else "")
+            happened.append((report.name, lead))
+    return [one for one in happened if one[0] not in ("epoch", "progress", "resumed", "record")]
 
 
 def alive(pid: int) -> bool:
@@ -65,7 +69,7 @@ def test_the_death_of_a_process_restarts_it_and_its_job(pool: Pool, make_task: M
     dies = make_task("Misbehaves", what="leave", counter=str(tmp_path / "count"))
     after = make_task()
     for task in (dies, after):
-        pool.submit(Job("trial", task))
+        pool.submit(Job("pack", [task]))
     a, b = dies.id, after.id
     # The job that died comes before those that were queued behind it.
     assert drain(pool) == [("started", a), ("died", a), ("started", a), ("ended", a), ("started", b), ("ended", b)]
@@ -73,7 +77,7 @@ def test_the_death_of_a_process_restarts_it_and_its_job(pool: Pool, make_task: M
 
 @pytest.mark.skipif(not HAS_PROC, reason="needs /proc")
 def test_processes_see_their_threads_and_no_terminal(pool: Pool, make_task: Make) -> None:
-    pool.submit(Job("trial", make_task()))
+    pool.submit(Job("pack", [make_task()]))
     drain(pool)
     process = process_of(pool)
     lines = Path(f"/proc/{process}/environ").read_text().split("\0")
@@ -86,10 +90,10 @@ def test_processes_see_their_threads_and_no_terminal(pool: Pool, make_task: Make
 
 def test_a_process_that_dies_idle_costs_nothing(pool: Pool, make_task: Make) -> None:
     first, second = make_task(seed=0), make_task(seed=1)
-    pool.submit(Job("trial", first))
+    pool.submit(Job("pack", [first]))
     drain(pool)
     os.kill(process_of(pool), signal.SIGKILL)
-    pool.submit(Job("trial", second))
+    pool.submit(Job("pack", [second]))
     happened = drain(pool)
     # Whether it was given the job before its death was seen depends on the moment; the job ends in any case.
     assert happened[-2:] == [("started", second.id), ("ended", second.id)]
@@ -106,7 +110,7 @@ def test_idle_processes_end_when_they_are_told_to(pool: Pool) -> None:
 def test_processes_that_cannot_start_end_the_study_in_a_line(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_BOOTSTRAP", "import sys; sys.exit('no torch here')")
     pool = Pool(Layout(size=1, threads=1))
-    pool.submit(Job("trial", make_task()))
+    pool.submit(Job("pack", [make_task()]))
     with pytest.raises(StudyError, match="worker processes cannot start: no torch here"):
         drain(pool)
 
@@ -123,7 +127,7 @@ from stability.training.defaults import complete
 model = {"name": "plain", "_target_": "misbehaving_models.Plain", "sleep": 60}
 config = complete({"model": model, "recipe": "none"})
 pool = Pool(Layout(1, 1))
-pool.submit(Job("trial", TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, to_dict(config))))
+pool.submit(Job("pack", [TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, to_dict(config))]))
 # In its first forward pass, which takes a minute: the process says nothing, and must notice by itself.
 while not list(Path(sys.argv[1]).glob("trials/*/log.txt")):
     pool.step(0.1)

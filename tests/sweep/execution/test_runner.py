@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from stability.errors import StudyError, UserError
-from stability.records import is_claimed, read_record, write_record
+from stability.records import claim, is_claimed, read_record, write_record
 from stability.sweep.pool import Layout, Report
 from stability.sweep.progress import Progress
 from stability.sweep.runner import TrialRunner
@@ -120,6 +121,7 @@ def test_a_failed_trial_is_handed_back(runner: TrialRunner, make_task: Make, tmp
 HOLD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from stability.records import claim
 held = claim(Path(sys.argv[1]))
 print("held", flush=True)
@@ -254,3 +256,71 @@ def test_sigterm_ends_processes_in_good_order(runner: TrialRunner, make_task: Ma
     assert (task.directory / "checkpoint.pt").exists()
     assert not is_claimed(task.directory)
     assert output.getvalue().splitlines()[-1] == "Say the same command again to go on from here."
+
+
+def pack(make_task: Make, count: int, *arguments: Any, **options: Any) -> list[TrialTask]:
+    """Return tasks that train as one pack."""
+    tasks = [make_task(*arguments, seed=seed, **options) for seed in range(count)]
+    identifiers = tuple(task.id for task in tasks)
+    return [dataclasses.replace(task, pack=identifiers) for task in tasks]
+
+
+def test_a_pack_trains_together_and_each_trial_has_its_folder(runner: TrialRunner, make_task: Make) -> None:
+    tasks = pack(make_task, 3)
+    seen: list[str] = []
+    records = runner.run(tasks, on_record=lambda record: seen.append(record["id"]))
+    assert [record["status"] for record in records] == ["completed"] * 3
+    assert sorted(seen) == sorted(task.id for task in tasks)
+    assert {record["provenance"]["pack_size"] for record in records} == {3}
+    for task, record in zip(tasks, records, strict=True):
+        assert (record["id"], record["study"], record["cell"]) == (task.id, "test", dict(task.factors))
+        log = (task.directory / "log.txt").read_text()
+        assert "one of a pack of 3" in log
+        assert log.count("epoch ") == 3
+        assert sorted(path.name for path in task.directory.iterdir()) == ["log.txt", "record.json"]
+
+
+def test_the_death_of_a_process_costs_a_pack_no_record(
+    runner: TrialRunner, make_task: Make, tmp_path: Path, output: io.StringIO
+) -> None:
+    """It goes on in halves, until what kills is alone."""
+    harmless = pack(make_task, 2, lr=0.02)
+    deadly = pack(make_task, 3, "Misbehaves", what="kill", counter=str(tmp_path / "count"), times=2, at=5)
+    records = runner.run([*harmless, *deadly])
+    assert [record["status"] for record in records] == ["completed"] * 5
+    assert {record["provenance"]["pack_size"] for record in records[:2]} == {2}
+    assert {record["provenance"]["pack_size"] for record in records[2:]} <= {1, 2}
+    assert "in its pack: their worker died (signal 9); they go on in halves" in output.getvalue()
+    # Two deaths of packs are no failure of any trial, and every trial still had both of its tries.
+    assert all("failures" not in record["provenance"] for record in records)
+
+
+def test_an_exception_has_a_pack_go_on_in_halves(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    once = pack(make_task, 4, "Misbehaves", what="fail", counter=str(tmp_path / "once"), times=1, at=6)
+    for_good = pack(make_task, 3, "Misbehaves", what="fail", counter=str(tmp_path / "ever"), times=99, at=6, lr=0.02)
+    records = runner.run([*once, *for_good])
+    assert [record["status"] for record in records] == ["completed"] * 4 + ["failed"] * 3
+    assert {record["provenance"]["pack_size"] for record in records[:4]} == {2}
+    for record in records[4:]:
+        assert record["result"]["exception"] == "RuntimeError: broken on purpose"
+    log = (once[0].directory / "log.txt").read_text()
+    assert "its pack of 4 broke off and goes on in halves" in log
+    assert "RuntimeError: broken on purpose" in log
+
+
+def test_what_others_run_is_waited_for_and_the_rest_of_the_pack_trains(runner: TrialRunner, make_task: Make) -> None:
+    tasks = pack(make_task, 3)
+    held = claim(tasks[1].directory)
+    assert held is not None
+    ended: list[str] = []
+
+    def release(record: dict[str, Any]) -> None:
+        ended.append(record["id"])
+        if len(ended) == 2:
+            held.release(ended=False)
+
+    records = runner.run(tasks, on_record=release)
+    assert [record["status"] for record in records] == ["completed"] * 3
+    assert ended[-1] == tasks[1].id
+    # All at one size of stack: the bits of none depend on who was there.
+    assert {record["provenance"]["pack_size"] for record in records} == {3}

@@ -1,0 +1,139 @@
+"""Which trials train together, as one pack: planned once, written into the manifest, kept when the study goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stability.config import TrialConfig, in_common
+from stability.sweep import timings
+
+if TYPE_CHECKING:
+    from stability.sweep.plan import Plan
+    from stability.sweep.pool import Layout
+    from stability.sweep.worker import TrialTask
+
+
+def architecture(config: TrialConfig) -> str:
+    """Return what the members of a pack agree on, as text; see `stability.config.in_common`."""
+    return json.dumps(in_common(config), sort_keys=True)
+
+
+def group(trials: Mapping[str, TrialConfig], size: Callable[[TrialConfig], int]) -> list[tuple[str, ...]]:
+    """Part trials, configurations by id, into packs: ids, each in one pack, whatever their order.
+
+    Members of a pack agree in all but what each may have of its own (`in_common`), and there are at most size(config)
+    of them. Trials of one length come together where they can, since a pack runs as long as its longest; then those of
+    neighbouring draws, whose seeds are, so that what has ended at any time is a study of fewer points.
+    """
+
+    def order(identifier: str) -> tuple[int, int, str]:
+        return (trials[identifier].epochs, trials[identifier].seed, identifier)
+
+    alike: dict[str, list[str]] = {}
+    for identifier in sorted(trials, key=order):
+        alike.setdefault(architecture(trials[identifier]), []).append(identifier)
+    packs = []
+    for _, members in sorted(alike.items()):
+        most = size(trials[members[0]])
+        assert most >= 1, most
+        packs += [tuple(members[start : start + most]) for start in range(0, len(members), most)]
+    return packs
+
+
+class PackSizes:
+    """How many trials of each architecture a study's packs hold: as asked for, or measured where that is `auto`."""
+
+    def __init__(self, plan: Plan, layout: Layout, launcher: Any) -> None:
+        self._asked, self._launcher = plan.config.pack.size, launcher
+        self._has_gpu = bool(layout.devices)
+        # More than there are trials of an architecture, no pack can hold.
+        self._planned = Counter[str]()
+        for cell in plan.cells:
+            trials = sum(trial.cell == cell.index for trial in plan.trials)
+            self._planned[architecture(cell.config)] += max(trials, plan.config.samples or 0)
+        self._known: dict[str, int] = {}
+
+    def of(self, config: TrialConfig) -> int:
+        """Return the size of packs of a configuration's architecture; measured, where need be, when first asked for."""
+        if isinstance(self._asked, int):
+            return self._asked
+        key = architecture(config)
+        if not self._has_gpu or self._launcher is None or self._planned[key] < 2:
+            return 1
+        if key not in self._known:
+            self._known[key] = self._recalled(config, key)
+        return self._known[key]
+
+    def group(self, trials: Mapping[str, TrialConfig]) -> list[tuple[str, ...]]:
+        """Part trials into packs; see `group`."""
+        return group(trials, self.of)
+
+    def _recalled(self, config: TrialConfig, key: str) -> int:
+        """Return the size that this machine remembers, or what a measurement says."""
+        name = f"{platform.node()} {key}"
+        limit = self._planned[key]
+        known = timings.recall()["pack_size"].get(name)
+        if not isinstance(known, dict) or known.get("limit", 0) < limit:
+            size = choose_size(config, limit, getattr(self._launcher, "seconds_of_pack", seconds_of_pack))
+            timings.remember(pack_size={name: {"size": size, "limit": limit}})
+            return size
+        return min(int(known["size"]), limit)
+
+
+def choose_size(config: TrialConfig, limit: int, seconds: Callable[[TrialConfig, int], float | None]) -> int:
+    """Return the best size for packs of a configuration, by measurement; see `best_size`."""
+    return best_size(lambda size: seconds(config, size), limit)
+
+
+def seconds_of_pack(config: TrialConfig, size: int) -> float | None:
+    """Return the seconds of a step of a pack of so many trials; None where the device has not the memory."""
+    import torch
+
+    from stability.training import measure
+
+    try:
+        return measure(config, size=size)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def together(tasks: Sequence[TrialTask]) -> list[tuple[list[TrialTask], int]]:
+    """Return the packs that tasks belong to, in the order of their first: what is to run of each, and its full size."""
+    packs: dict[tuple[str, ...], list[TrialTask]] = {}
+    for task in tasks:
+        packs.setdefault(task.pack or (task.id,), []).append(task)
+    return [(members, len(pack)) for pack, members in packs.items()]
+
+
+def pack_of(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the pack of every trial of a study that has one."""
+    packs: Iterable[Sequence[str]] = manifest.get("packs", ())
+    return {identifier: tuple(pack) for pack in packs for identifier in pack}
+
+
+def best_size(seconds: Callable[[int], float | None], limit: int, gain: float = 0.05) -> int:
+    """Return the size of packs that trains a trial fastest, of 1, 2, 4, ...: larger while it pays, up to `limit`.
+
+    seconds: of a step of a pack of so many, by measurement; None where there is not the memory. It pays where the time
+    per trial falls by the share `gain`, in this doubling or, since one step up may gain little by chance, in the next.
+    """
+    best, per_trial, misses, size = 1, float("inf"), 0, 1
+    while size <= limit and misses < 2:
+        taken = seconds(size)
+        if taken is None:
+            break
+        if taken / size < (1 - gain) * per_trial:
+            best, per_trial, misses = size, taken / size, 0
+        else:
+            misses += 1
+        size *= 2
+    return best
