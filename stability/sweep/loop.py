@@ -92,9 +92,12 @@ class Loop:
         if hasattr(self._launcher, "launch_trials"):
             self._launcher.launch_trials(tasks, planned=planned)
             return
-        # A job trains what is missing of its trial's pack, which it finds in the manifest.
-        leads = [members[0] for members, _ in together(tasks)]
+        # A job trains what is missing of its trial's pack, which it finds in the manifest. A trial that left no record
+        # trains alone: another of its pack may be what kills.
+        again = [task for task in tasks if self._launched[task.id, task.attempt - 1] > 1]
+        leads = [members[0] for members, _ in together([task for task in tasks if task not in again])]
         jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in leads]
+        jobs += [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}", "pack.size=1"] for task in again]
         try:
             _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def train_one(config: DictConfig) -> dict[str, Any]:
     """Run the trial that a job's configuration describes, and what is missing of its pack; return the trial's record.
 
-    The trial's folder is the output folder that Hydra made.
+    With pack.size=1 the trial runs alone. Its folder is the output folder that Hydra made.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -35,7 +35,7 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     assert directory.name == identifier, f"planned as {directory.name}, composed as {identifier}"
     manifest = read_manifest(directory.parents[1])
     assert manifest is not None
-    pack = pack_of(manifest).get(identifier, (identifier,))
+    pack = (identifier,) if study.pack.size == 1 else pack_of(manifest).get(identifier, (identifier,))
     # The trial that Hydra was given first: it answers for the job.
     members = [identifier, *(one for one in pack if one != identifier)]
     tasks = [_task(manifest, one, pack, directory.parents[1], trial, study) for one in members]

@@ -24,10 +24,27 @@ def test_trouble_with_a_trials_folder_is_told_by_hydras_launchers_too(place, pla
     assert done.stderr.strip().splitlines()[-1] == f"error: {log.resolve()}: Is a directory"
 
 
+PACKS = ("-m", "model.blocks=1,2", "seed=0,1", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=packs")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_hydras_launchers_train_a_study_and_continue_it(launcher, place, plan_of):
-    command = [sys.executable, "-m", "stability.run", *STUDY, f"hydra/launcher={launcher}"]
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_packs_train_through_hydras_launchers(launcher, place, plan_of):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", exc_type=ImportError)
+    command = [sys.executable, "-m", "stability.run", *PACKS, "pack.size=2", f"hydra/launcher={launcher}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    records = read_records(place / "runs" / "packs")
+    assert len(records) == 4
+    assert {(record["status"], record["provenance"]["pack_size"]) for record in records.values()} == {("completed", 2)}
+    for trial in plan_of(*PACKS[1:]).trials:
+        assert "one of a pack of 2" in (place / "runs" / "packs" / "trials" / trial.id / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_hydras_launchers_train_a_study_and_continue_it(place, plan_of):
+    command = [sys.executable, "-m", "stability.run", *STUDY, "hydra/launcher=basic"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -41,14 +58,13 @@ def test_hydras_launchers_train_a_study_and_continue_it(launcher, place, plan_of
         files = {path.name for path in (place / "runs" / "x" / "trials" / trial.id).iterdir()}
         assert files == {".hydra", "log.txt", "record.json"}
     assert sorted(path.name for path in place.iterdir()) == ["runs"]
-    if launcher == "basic":
-        # The number of threads may show in the last bit.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            expected = train(plan.config_of(plan.trials[0]))["result"]
-        finally:
-            torch.set_num_threads(threads)
-        assert records[plan.trials[0].id]["result"] == expected
-        again = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert (again.returncode, "Launching" in again.stdout) == (0, False)
+    # The number of threads may show in the last bit.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        expected = train(plan.config_of(plan.trials[0]))["result"]
+    finally:
+        torch.set_num_threads(threads)
+    assert records[plan.trials[0].id]["result"] == expected
+    again = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (again.returncode, "Launching" in again.stdout) == (0, False)

@@ -196,3 +196,19 @@ def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
     assert command.wait() == 2
     assert len(command.output.splitlines()) == 1
     assert "is no folder" in command.output
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_under_hydras_launcher_costs_no_record_of_another_pack(tmp_path: Path) -> None:
+    """joblib loses its whole batch with it: what is missing is launched again, each trial of the pack alone."""
+    target = ["model._target_=misbehaving_models.Misbehaves", "+model.what=kill", f"+model.counter={tmp_path}/count"]
+    study = ["-m", *target, "+model.at=4", "seed=0,1", "epochs=1,2", "data.train_size=128", "data.eval_size=50"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "pack.size=2", "study=dies"]
+    command = Command(tmp_path, [*study, *launcher])
+    assert command.wait() == 0, command.output
+    records = read_records(tmp_path / "runs" / "dies")
+    assert [record["status"] for record in records.values()] == ["completed"] * 4
+    assert "what is missing is launched again" in command.output
+    texts = logs(tmp_path).values()
+    assert {text.count("attempt ") for text in texts} <= {1, 2}
+    assert any("one of a pack of 2" not in text.splitlines()[-1] and text.count("attempt ") == 2 for text in texts)
