@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stability.records import load
-    from stability.training import train
+    from stability.training import train, train_pack
 
-__all__ = ["load", "train"]
+__all__ = ["load", "train", "train_pack"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the two library calls when they are first used: the command line must start quickly."""
-    if name == "train":
-        from stability.training import train
+    """Import the library's calls when they are first used: the command line must start quickly."""
+    if name in ("train", "train_pack"):
+        from stability import training
 
-        return train
+        return getattr(training, name)
     if name == "load":
         from stability.records import load
 

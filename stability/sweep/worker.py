@@ -111,8 +111,9 @@ def run_pack(
     In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
     where somebody else is running the trial. `on_record` is told of each that ends here, when it does. full_size: with
     how many trials the pack began. An exception (memory that does not suffice, most often) has the pack go on in
-    halves; that of a trial by itself ends it as failed. KeyboardInterrupt and SystemExit pass through.
-    `capture_output` sends this process's stdout and stderr to the first trial's log meanwhile.
+    halves; a trial by itself goes on in micro-batches where memory does not suffice, and else it has failed.
+    KeyboardInterrupt and SystemExit pass through. `capture_output` sends this process's stdout and stderr to the first
+    trial's log meanwhile.
 
     Raises OSError where a trial's folder cannot be written, and UserError where what stands there is no record.
     """
@@ -134,14 +135,17 @@ def run_pack(
             if on_record is not None:
                 on_record(record)
 
-        waiting = [(attempts, full_size or len(tasks))] if attempts else []
+        waiting = [(attempts, full_size or len(tasks), 1)] if attempts else []
         while waiting:
-            together, size = waiting.pop(0)
-            error = _train(together, size, on_event, keep)
+            together, size, parts = waiting.pop(0)
+            error = _train(together, size, parts, on_event, keep)
             rest = [attempt for attempt in together if attempt.is_open]
             if error is not None and len(rest) > 1:
                 half = -(-len(rest) // 2)
-                waiting[:0] = [(rest[:half], half), (rest[half:], len(rest) - half)]
+                waiting[:0] = [(rest[:half], half, parts), (rest[half:], len(rest) - half, parts)]
+            elif error is not None and is_short_of_memory(error) and 2 * parts <= rest[0].task.config["batch_size"]:
+                rest[0].log.line(f"out of memory: each batch is computed in {2 * parts} parts")
+                waiting.insert(0, (rest, 1, 2 * parts))
             elif error is not None:
                 keep(rest[0], rest[0].failure(error))
     return [outcomes[task.id] for task in tasks]
@@ -161,6 +165,13 @@ def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, 
         held.release()
         return record
     return stack.enter_context(Attempt(task, held))
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception is the device's, or the allocator's, want of memory."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
@@ -268,6 +279,7 @@ class Attempt:
 def _train(
     attempts: Sequence[Attempt],
     full_size: int,
+    micro_batches: int,
     on_event: OnEvent | None,
     keep: Callable[[Attempt, dict[str, Any]], None],
 ) -> Exception | None:
@@ -298,6 +310,7 @@ def _train(
             [task.config for task in tasks],
             directories=[task.directory for task in tasks],
             full_size=full_size,
+            micro_batches=micro_batches,
             on_event=notify,
             on_record=ended,
             study=tasks[0].study,

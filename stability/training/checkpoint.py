@@ -27,10 +27,16 @@ def write_checkpoint(directory: Path, identifier: str, state: Mapping[str, Any],
     each has to keep its last step until all have written the next.
     """
     import torch
+    from torch.utils._pytree import tree_map_only
 
     directory.mkdir(parents=True, exist_ok=True)
-    content = {"version": _version(), "id": identifier, **state}
+    content = tree_map_only(torch.Tensor, _apart, {"version": _version(), "id": identifier, **state})
     write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
+
+
+def _apart(tensor: Any) -> Any:
+    """Return a tensor in a storage of its own: torch.save writes all of the storage that a view is a part of."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def settle_checkpoint(directory: Path) -> None:

@@ -118,10 +118,18 @@ class Member:
 
     def update(self) -> None:
         """Step the optimizer at the schedule's lr, then the average."""
+        self.set_lr()
+        self.optimizer.step()
+        self.count_step()
+
+    def set_lr(self) -> None:
+        """Give the optimizer the lr of the step to come."""
         lr = self.progress.sums.lr = self.schedule.lr(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimizer.step()
+
+    def count_step(self) -> None:
+        """Count a step that the optimizer has taken, and let the average take it in."""
         self.progress.step += 1
         if self.ema is not None and self.ema.is_due(self.progress.step):
             self.ema.update(self._stack.member_tensors(self.index), self.progress.step)

@@ -19,6 +19,7 @@ from stability.training.loss import member_losses
 from stability.training.masks import draw_seed, keep_masks
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
+from stability.training.shared import SharedUpdates
 from stability.training.stack import ModelStack, stack_size
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class StackModule(pl.LightningModule):
     curves and to `on_event`.
     """
 
+    # Whether members of one kind share their updates; None: on a GPU, where stepping each costs the host more.
+    share_updates: bool | None = None
+
     def __init__(
         self,
         stack: ModelStack,
@@ -49,6 +53,7 @@ class StackModule(pl.LightningModule):
         *,
         full_size: int | None = None,
         compact: bool = False,
+        micro_batches: int = 1,
         on_event: OnEvent | None = None,
         on_end: OnEnd | None = None,
         interruption: Interruption | None = None,
@@ -56,7 +61,8 @@ class StackModule(pl.LightningModule):
         """The first members of `stack` are `members`; what it holds beyond them is padding.
 
         full_size: with how many members the pack began, those included that have ended before. compact: go on in a
-        smaller stack when half of it is empty.
+        smaller stack when half of it is empty. micro_batches: how many parts a batch is computed in, one after the
+        other, to save memory; batch norms then see the parts.
         """
         super().__init__()
         assert 0 < len(members) <= stack.size
@@ -64,6 +70,7 @@ class StackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.stack, self.members, self.data = stack, list(members), data
         self.full_size, self.compact = full_size or len(members), compact
+        self.micro_batches = micro_batches
         self.interruption = interruption or Interruption()
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
         self._on_end = on_end or (lambda member: None)
@@ -73,6 +80,7 @@ class StackModule(pl.LightningModule):
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
         self._unread: list[tuple[int, Tensor]] = []
         self._facade: MemberOptimizers | None = None
+        self._updates: SharedUpdates | None = None
 
     @property
     def step(self) -> int:
@@ -133,22 +141,43 @@ class StackModule(pl.LightningModule):
         Where the losses and norms are read at once (on the CPU), members that are not finite are marked as diverged.
         """
         self.stack.clear_gradients()
-        logits = self.forward(batch.images)
-        smoothing = self._by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
-        losses = member_losses(logits, batch.targets, smoothing)
         training = [member for member in self.members if member.is_training]
-        # What is padding, or trains no more, gets gradients of nothing.
-        loss = losses[0] if self.stack.size == 1 else losses[[member.index for member in training]].sum()
-        # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
-        loss.backward()
-        self.stack.share_gradients()
+        losses = self._backward(batch, training)
+        # Shared updates and norms take the stacked gradients; what is left for a member's own is to clip them.
+        clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
+        self.stack.share_gradients(clipped if self.shares_updates else None)
         norms = self.stack.gradient_norms()
         for member in training:
             member.clip(norms[member.index])
-        self._unread.append((self.step, torch.stack([losses.detach(), norms.to(losses.dtype)])))
+        self._unread.append((self.step, torch.stack([losses, norms.to(losses.dtype)])))
         if losses.device.type == "cpu" or len(self._unread) >= STEPS_PER_READ:
             self.read()
         return any(member.is_training for member in training)
+
+    def _backward(self, batch: Batch, training: Sequence[Member]) -> Tensor:
+        """Compute the gradients of the training members' losses; return the losses, (K,), detached."""
+        smoothing = self._by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
+        lanes = [member.index for member in training]
+        keep = self._keep(len(batch.images))
+        parts = []
+        for rows in self._parts(len(batch.images)):
+            logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows])
+            losses = member_losses(logits, batch.targets[rows], smoothing)
+            if self.micro_batches > 1:
+                losses = losses * (len(batch.images[rows]) / len(batch.images))
+            # What is padding, or trains no more, gets gradients of nothing.
+            loss = losses[0] if self.stack.size == 1 else losses[lanes].sum()
+            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
+            loss.backward()
+            parts.append(losses.detach())
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def _parts(self, images: int) -> list[slice]:
+        """Return the parts that a batch is computed in."""
+        if self.micro_batches == 1:
+            return [slice(None)]
+        size = -(-images // self.micro_batches)
+        return [slice(start, min(start + size, images)) for start in range(0, images, size)]
 
     def read(self) -> None:
         """Read from the device what the last steps were based on: one read for all; mark members that diverged."""
@@ -161,13 +190,8 @@ class StackModule(pl.LightningModule):
                 if member.progress.diverged_step is None:
                     member.accept(step, losses[member.index], norms[member.index])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return training logits (K, B, classes): this step's masks drawn, in the precision asked for."""
-        keep = None
-        if self.num_residuals and self.depth_rate:
-            rest = torch.ones(self.num_residuals, len(images))
-            masks = self._by_lane(rest, lambda member: self._masks(member, len(images)))
-            keep = torch.stack(masks).to(images.device, non_blocking=True)
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return training logits (K, B, classes) in the precision asked for; keep: this step's masks."""
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         seeds = self._by_lane(0, lambda member: draw_seed("model", member.config.seed, self.step))
         with self.precision(images.device):
@@ -178,8 +202,16 @@ class StackModule(pl.LightningModule):
             raise UserError(f"the model returns {given} for a batch; accepted: logits of shape {wanted}, one a class")
         return at_least_float32(logits)
 
-    def _masks(self, member: Member, batch_size: int) -> Tensor:
-        return keep_masks(member.config.seed, self.step, self.num_residuals, batch_size, self.depth_rate)
+    def _keep(self, batch_size: int) -> Tensor | None:
+        """Draw this step's masks (K, num_residuals, B), where the recipe drops residual branches."""
+        if not (self.num_residuals and self.depth_rate):
+            return None
+
+        def draw(member: Member) -> Tensor:
+            return keep_masks(member.config.seed, self.step, self.num_residuals, batch_size, self.depth_rate)
+
+        masks = self._by_lane(torch.ones(self.num_residuals, batch_size), draw)
+        return torch.stack(masks).to(self.device, non_blocking=True)
 
     def _by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
         """Return what every lane of the stack gets: its member's own, or `rest` where it idles."""
@@ -190,9 +222,24 @@ class StackModule(pl.LightningModule):
 
     def update_members(self) -> None:
         """Step every member that still trains."""
-        for member in self.members:
-            if member.is_training:
+        training = [member for member in self.members if member.is_training]
+        if not self.shares_updates:
+            for member in training:
                 member.update()
+            return
+        if self._updates is None:
+            self._updates = SharedUpdates(self.stack)
+        for member in training:
+            member.set_lr()
+        self._updates.step(training)
+        for member in training:
+            member.count_step()
+
+    @property
+    def shares_updates(self) -> bool:
+        """Whether members of one kind share their updates."""
+        wanted = self.device.type != "cpu" if self.share_updates is None else self.share_updates
+        return wanted and self.stack.size > 1 and not self.stack.is_looped
 
     def close_epoch(self) -> None:
         """Evaluate the members whose epoch has just ended, and add a row to their curves."""
@@ -220,12 +267,15 @@ class StackModule(pl.LightningModule):
         All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
         """
         averages = {member.index: member.ema.state for member in self.members if member.ema is not None}
-        with self.precision(images.device):
-            logits = self.stack(images)
-            if averages:
-                states = [averages.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)]
-                logits = torch.cat([logits, self.stack.apply_states(states, images)])
-        return logits
+        parts = []
+        for rows in self._parts(len(images)):
+            with self.precision(images.device):
+                logits = self.stack(images[rows])
+                if averages:
+                    states = [averages.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)]
+                    logits = torch.cat([logits, self.stack.apply_states(states, images[rows])])
+            parts.append(logits)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def boundary(self) -> None:
         """Let go of members that have ended; write checkpoints if it is time; pass on a signal that came in."""
@@ -262,7 +312,7 @@ class StackModule(pl.LightningModule):
         assert not self._unread, "numbers of lanes that are no more"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
-        old, self.stack = self.stack, self.stack.select(places)
+        old, self.stack, self._updates = self.stack, self.stack.select(places), None
         self.stack.train(old.training)
         for index, member in enumerate(self.members):
             member.move(self.stack, index)

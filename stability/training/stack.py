@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -139,15 +139,16 @@ class ModelStack(nn.Module):
         for tensor in self._with_gradients:
             tensor.grad = None
 
-    def share_gradients(self) -> None:
-        """After a backward pass, hand every member its part of the gradients."""
+    def share_gradients(self, indices: Iterable[int] | None = None) -> None:
+        """After a backward pass, hand every member its part of the gradients; with `indices`, these members only."""
         if self.size == 1 or self.is_looped:
             return
-        for index in range(self.size):
-            view = self.member_tensors(index)
-            for name in self._parameter_names:
-                gradient = self.stacked(name).grad
-                view[name].grad = None if gradient is None else gradient[index]
+        views = {index: self.member_tensors(index) for index in (range(self.size) if indices is None else indices)}
+        for name in self._parameter_names if views else ():
+            gradient = self.stacked(name).grad
+            parts = [None] * self.size if gradient is None else gradient.unbind()
+            for index, view in views.items():
+                view[name].grad = parts[index]
 
     def gradient_norms(self) -> Tensor:
         """Return each member's L2 norm over all of its gradients, (K,), on the device."""

@@ -63,6 +63,7 @@ def train_pack(
     directories: Sequence[Path | str | None] | None = None,
     full_size: int | None = None,
     compact: bool | None = None,
+    micro_batches: int = 1,
     on_event: OnEvent | None = None,
     on_record: OnRecord | None = None,
     study: str | None = None,
@@ -75,6 +76,7 @@ def train_pack(
     full_size: with how many members the pack began, where some have ended before (default: all of `configs`).
     compact: whether the stack shrinks when half of its members have ended; by default on a GPU. Not on the CPU, where a
     member is bit-equal whatever its neighbours are: the last bit of some kernels depends on the size of the stack.
+    micro_batches: in how many parts a batch is computed where memory is short; batch norms then see the parts.
     on_record: told of each record as soon as its trial has ended, while the others go on.
 
     Checkpoints are of one step for all members; where they are not (other packs wrote them), members of one step train
@@ -101,7 +103,10 @@ def train_pack(
     def keep(member: Member) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        record = _record(member, provenance(member, data.info, device, full_size), study, own[member.id])
+        origin = provenance(member, data.info, device, full_size)
+        if micro_batches > 1:
+            origin["micro_batches"] = micro_batches
+        record = _record(member, origin, study, own[member.id])
         records[member.id] = record
         if on_record is not None:
             on_record(record)
@@ -116,6 +121,7 @@ def train_pack(
                 data,
                 full_size=full_size,
                 compact=compact,
+                micro_batches=micro_batches,
                 on_event=on_event,
                 on_end=keep,
                 interruption=interruption,

@@ -171,9 +171,9 @@ def test_members_are_recorded_as_they_end_and_the_stack_shrinks(trial, monkeypat
     sizes: list[int] = []
     forward = StackModule.forward
 
-    def seen(self: StackModule, images: Tensor) -> Tensor:
+    def seen(self: StackModule, images: Tensor, keep: Tensor | None) -> Tensor:
         sizes.append(self.stack.size)
-        return forward(self, images)
+        return forward(self, images, keep)
 
     monkeypatch.setattr(StackModule, "forward", seen)
     wild = [trial("conv", lr=lr, optimizer=SGD) for lr in (1e20, 1e19)]
@@ -196,6 +196,19 @@ def test_members_are_recorded_as_they_end_and_the_stack_shrinks(trial, monkeypat
         for row, other in zip(expected, record["result"]["curve"], strict=True):
             assert other["loss"] == pytest.approx(row["loss"], rel=1e-3)
         assert record["provenance"]["pack_size"] == 8
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_batch_in_parts_gives_the_same_gradients(trial, members):
+    """But for rounding, and without batch norms: masks, mixed labels, smoothing and averages included."""
+    recipe = {"name": "light", "mixup": 0.8, "label_smoothing": 0.1, "ema": True, "stochastic_depth": 0.3}
+    configs = [trial("patchify", lr=1e-3, seed=seed, recipe=recipe) for seed in range(members)]
+    whole, parts = train_pack(configs), train_pack(configs, micro_batches=3)
+    for one, other in zip(whole, parts, strict=True):
+        assert other["provenance"]["micro_batches"] == 3
+        for row, same in zip(one["result"]["curve"], other["result"]["curve"], strict=True):
+            for name in ("train_loss", "loss", "ema_loss", "gradient_norm"):
+                assert same[name] == pytest.approx(row[name], rel=1e-3)
 
 
 class Cut(BaseException):

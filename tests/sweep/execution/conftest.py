@@ -32,6 +32,23 @@ class Plain(nn.Module):
         return self.head(images.flatten(1))
 
 
+class Hungry(Plain):
+    """Has the memory for so many images at once, of all members together."""
+
+    def __init__(self, image_size, channels, num_classes, most):
+        super().__init__(image_size, channels, num_classes)
+        self.most = most
+
+    def forward(self, images):
+        # Within a vmap a tensor is of all members: their number is its level's batch size.
+        from torch._C._functorch import is_batchedtensor
+        logits = super().forward(images)
+        members = torch._C._functorch.get_unwrapped(logits).shape[0] if is_batchedtensor(logits) else 1
+        if members * len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return logits
+
+
 class Misbehaves(Plain):
     """Does `what` in its forward pass number `at`, `times` times in all."""
 
@@ -64,6 +81,9 @@ class Misbehaves(Plain):
     def fail(self):
         os.write(1, b"about to fail")
         raise RuntimeError("broken on purpose")
+
+    def run_out(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     def exit(self):
         raise SystemExit("enough")

@@ -308,6 +308,16 @@ def test_an_exception_has_a_pack_go_on_in_halves(runner: TrialRunner, make_task:
     assert "RuntimeError: broken on purpose" in log
 
 
+def test_memory_that_does_not_suffice_halves_packs_and_then_batches(runner: TrialRunner, make_task: Make) -> None:
+    """Batches of 64: four members at once are too many, then two, and where there is less still, a whole batch is."""
+    for most, size, parts in ((128, 2, None), (64, 1, None), (16, 1, 4)):
+        tasks = pack(make_task, 4, "Hungry", most=most)
+        records = runner.run(tasks)
+        assert [record["status"] for record in records] == ["completed"] * 4
+        assert {record["provenance"]["pack_size"] for record in records} == {size}
+        assert {record["provenance"].get("micro_batches") for record in records} == {parts}
+
+
 def test_what_others_run_is_waited_for_and_the_rest_of_the_pack_trains(runner: TrialRunner, make_task: Make) -> None:
     tasks = pack(make_task, 3)
     held = claim(tasks[1].directory)
