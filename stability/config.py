@@ -112,8 +112,10 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a trial survives; none of it decides a result."""
+    """How a trial is computed and survives; none of it decides a result, but for its last bits."""
 
+    # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
+    compile: bool = key(False, identity=False)
     checkpoint_seconds: float = key(60.0, ge=0, identity=False)
     keep_checkpoints: bool = key(False, identity=False)
 

@@ -16,7 +16,7 @@ from stability.training.checkpoint import settle_checkpoint
 from stability.training.evaluation import at_least_float32, evaluate
 from stability.training.interruption import Interruption
 from stability.training.loss import member_losses
-from stability.training.masks import draw_seed, keep_masks
+from stability.training.masks import draw_seed, keep_masks, seed_torch
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.shared import SharedUpdates
@@ -78,6 +78,7 @@ class StackModule(pl.LightningModule):
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
+        self._compiled: Callable[..., Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
         self._facade: MemberOptimizers | None = None
         self._updates: SharedUpdates | None = None
@@ -195,12 +196,23 @@ class StackModule(pl.LightningModule):
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         seeds = self._by_lane(0, lambda member: draw_seed("model", member.config.seed, self.step))
         with self.precision(images.device):
-            logits = self.stack(images, keep, seeds)
+            logits = self._call(images, keep, seeds)
         expected = (self.stack.size, len(images), self.data.info.num_classes)
         if logits.shape != expected:
             given, wanted = tuple(logits.shape[1:]), expected[1:]
             raise UserError(f"the model returns {given} for a batch; accepted: logits of shape {wanted}, one a class")
         return at_least_float32(logits)
+
+    def _call(self, images: Tensor, keep: Tensor | None, seeds: Sequence[int]) -> Tensor:
+        """Call the stack, compiled where that is asked for and its members are computed together."""
+        self.stack.prepare(images)
+        if not self.members[0].config.training.compile or self.stack.is_looped:
+            return self.stack(images, keep, seeds)
+        if self._compiled is None:
+            self._compiled = torch.compile(self.stack, dynamic=False)
+        # Outside of what is compiled, which would be compiled anew for every seed.
+        seed_torch(seeds[0], images.device)
+        return self._compiled(images, keep)
 
     def _keep(self, batch_size: int) -> Tensor | None:
         """Draw this step's masks (K, num_residuals, B), where the recipe drops residual branches."""
@@ -312,7 +324,7 @@ class StackModule(pl.LightningModule):
         assert not self._unread, "numbers of lanes that are no more"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
-        old, self.stack, self._updates = self.stack, self.stack.select(places), None
+        old, self.stack, self._updates, self._compiled = self.stack, self.stack.select(places), None, None
         self.stack.train(old.training)
         for index, member in enumerate(self.members):
             member.move(self.stack, index)

@@ -65,8 +65,7 @@ class ModelStack(nn.Module):
             if seeds is not None:
                 seed_torch(seeds[0], images.device)
             return _checked(self.model(images) if keep is None else self.model(images, keep[0])).unsqueeze(0)
-        if not self._is_tried:
-            self._try(images)
+        self.prepare(images)
         if self.is_looped:
             states = [self.member_tensors(index) for index in range(self.size)]
             return self._call_in_turn(states, images, keep, seeds if self.training else None)
@@ -78,8 +77,10 @@ class ModelStack(nn.Module):
             return self._call_in_turn(states, images, None, None)
         return self._call_together({name: torch.stack([one[name] for one in states]) for name in states[0]}, images)
 
-    def _try(self, images: Tensor) -> None:
-        """Find out whether the members can be computed together when they train; no buffer is changed by it."""
+    def prepare(self, images: Tensor) -> None:
+        """Find out, once, whether the members can be computed together when they train; no buffer is changed by it."""
+        if self.size == 1 or self._is_tried:
+            return
         self._is_tried = True
         state = {name: tensor.detach().clone() for name, tensor in self._stacked().items()}
         # Two images: norms over a batch refuse one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stability.config import TrialConfig
+from stability.config import TrainingConfig, TrialConfig
 from stability.data import get_data
 from stability.errors import UserError
 from stability.records import trial_id
@@ -209,6 +211,20 @@ def test_a_batch_in_parts_gives_the_same_gradients(trial, members):
         for row, same in zip(one["result"]["curve"], other["result"]["curve"], strict=True):
             for name in ("train_loss", "loss", "ema_loss", "gradient_norm"):
                 assert same[name] == pytest.approx(row[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_compiled_pack_trains_as_an_eager_one(trial, members, monkeypatch):
+    # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
+    backend = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", backend)
+    configs = [trial("conv", lr=1e-3, seed=seed, epochs=1, recipe=DEEP) for seed in range(members)]
+    compiled = [dataclasses.replace(one, training=TrainingConfig(compile=True)) for one in configs]
+    for eager, other in zip(train_pack(configs), train_pack(compiled), strict=True):
+        assert other["id"] == eager["id"]
+        for name in ("train_loss", "loss", "gradient_norm"):
+            own, moved = (record["result"]["curve"][0][name] for record in (eager, other))
+            assert moved == pytest.approx(own, rel=1e-3)
 
 
 class Cut(BaseException):

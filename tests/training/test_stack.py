@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stability.models import build_model
-from stability.training.stack import ModelStack
+from stability.training.stack import ModelStack, stack_size
 
 
 def models(trial, kind, count):
@@ -81,3 +81,81 @@ def test_other_weights_can_be_put_in_for_a_forward_pass(trial, count):
     for k, model in enumerate(others):
         torch.testing.assert_close(logits[k], model.eval()(images()), rtol=0, atol=1e-12)
     assert torch.equal(before, stack(images()))
+
+
+class Tied(torch.nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(256, 256)
+        self.second = torch.nn.Linear(256, 256)
+        self.second.weight = self.first.weight
+        self.register_buffer("scale", torch.tensor(0.5), persistent=False)
+
+    def forward(self, images):
+        return self.second(torch.relu(self.first(images.flatten(1)))) * self.scale
+
+
+def test_layers_that_share_weights_share_them_in_a_stack(trial):
+    torch.manual_seed(0)
+    alone = [Tied().double() for _ in range(3)]
+    stack = ModelStack(copy.deepcopy(alone))
+    logits = stack(images())
+    logits.sum().backward()
+    stack.share_gradients()
+    for k, model in enumerate(alone):
+        model(images()).sum().backward()
+        torch.testing.assert_close(logits[k], model(images()), rtol=0, atol=1e-12)
+        gradient = stack.member_tensors(k)["first.weight"].grad
+        torch.testing.assert_close(gradient, model.first.weight.grad, rtol=0, atol=1e-10)
+    last = stack.select([2])
+    assert last.model.first.weight is last.model.second.weight
+    torch.testing.assert_close(last(images())[0], logits[2], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_members_can_be_chosen_and_padded(trial, count):
+    stack = ModelStack(models(trial, "conv", 4))
+    before = stack(images())
+    chosen = stack.select([3, 1, 1][:count])
+    assert chosen.size == count
+    stack.eval(), chosen.eval()
+    expected = stack(images())[[3, 1, 1][:count]]
+    torch.testing.assert_close(chosen(images()), expected, rtol=0, atol=1e-12)
+    # Tensors of its own: what becomes of one stack is not the other's business.
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(chosen(images()), expected, rtol=0, atol=1e-12)
+    assert before.isfinite().all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_stack_compiles(trial, count):
+    # Traced and differentiated as for any backend; generating code needs a compiler, which a machine may not have.
+    stack = ModelStack(models(trial, "patchify", count)).eval()
+    expected = stack(images())
+    compiled = torch.compile(stack, backend="aot_eager")
+    torch.testing.assert_close(compiled(images()), expected, rtol=0, atol=1e-10)
+
+
+def test_one_model_trains_in_ddp(trial, tmp_path):
+    (model,) = models(trial, "conv", 1)
+    expected = copy.deepcopy(model)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(ModelStack([model]))
+        wrapped(images()).square().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    expected(images()).square().sum().backward()
+    for own, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("full", "sizes"), [(8, [1, 2, 4, 4, 8, 8, 8, 8]), (5, [1, 2, 3, 5, 5]), (1, [1]), (2, [1, 2])]
+)
+def test_a_pack_has_few_sizes(full, sizes):
+    assert [stack_size(full, members) for members in range(1, full + 1)] == sizes

@@ -1,0 +1,286 @@
+"""The packs benchmark runs on a bare installation and writes what it measured; nothing is said here of how fast."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.packs import contest, tables, timing
+from benchmarks.packs.__main__ import parse
+from benchmarks.packs.benchmark import aims, decodes_per_trial_image
+from benchmarks.packs.contest import Contestant, Plan, Screen
+from benchmarks.packs.ways import Here, Round
+from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_textures
+
+ROOT = Path(__file__).resolve().parents[1]
+ABSENT = ("hydra", "omegaconf", "optuna", "wandb")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    # Read by every Python process, those that the benchmark starts included.
+    (blocked / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(blocked), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    words = "--device cpu --only vitc_tiny --sizes 1,2 --seconds 0.1 --rounds 1 --batch-size 4 --processes 2"
+    command = [sys.executable, "-m", "benchmarks.packs", *words.split(), "--json", "packs.json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocked", "packs.json"]
+    assert "vitc_tiny, 32 px, batch 4, float32, random images" in done.stdout
+    assert "2 processes at once" in done.stdout
+    assert "round 1 of 1" in done.stderr
+
+    found = json.loads((tmp_path / "packs.json").read_text())
+    assert found["machine"]["versions"]["torch"] == torch.__version__
+    assert found["options"]["sizes"] == [1, 2]
+    assert found["left_out"] == {}
+    assert found["jpegs"] == []
+    assert is_summary(found["matmul_flops"]["float32"], 5)
+    (work,) = found["works"]
+    assert (work["model"], work["batch_size"], work["images"]) == ("vitc_tiny", 4, "random")
+    assert 0 < work["multiply_adds"] < work["published_multiply_adds"]
+    names = [(one["name"], one["size"], one["processes"]) for one in work["contestants"]]
+    assert names == [("alone", 1, 1), ("pack", 1, 1), ("pack", 2, 1), ("at once", 1, 2), ("at once", 2, 2)]
+    for one in work["contestants"]:
+        assert one["note"] is None
+        for key in ("images_per_second", "seconds_per_step", "over_alone", "mfu"):
+            assert is_summary(one[key], 1), (one["name"], key)
+        assert one["over_compiled"] is None
+        if one["processes"] == 1:
+            assert set(one["parts"]) == {"data", "forward and backward", "update", "whole"}
+            assert all(is_summary(part, 1) for part in one["parts"].values())
+        if one["name"] == "pack":
+            assert one["peak_memory"] > 50e6
+
+
+def is_summary(summary: dict[str, Any], rounds: int) -> bool:
+    """Tell whether these are positive numbers and their spread, in order."""
+    least, middle, most = (summary[name] for name in ("min", "median", "max"))
+    assert len(summary["rounds"]) == rounds
+    return 0 < least <= middle <= most < math.inf
+
+
+def test_a_trial_image_of_a_pack_takes_its_share_of_a_decode(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    write_textures(tmp_path / "textures", classes=2, each=2)
+    link_images(tmp_path / "textures", tmp_path / "links", 24)
+    assert len(list((tmp_path / "links").glob("*/*.jpg"))) == 24
+    images = {"images": "jpegs", "path": str(tmp_path / "links"), "workers": 1}
+    work = Work("vitc_tiny", 32, 2, 4, **images)
+    assert decodes_per_trial_image(work, 1) == 1
+    assert decodes_per_trial_image(work, 2) == 0.5
+
+
+def test_a_burst_ends_by_time() -> None:
+    at = 0.0
+
+    def step() -> None:
+        nonlocal at
+        at += 0.01
+
+    done, elapsed = timing.burst(step, lambda: at, 1.0)
+    assert 1.0 <= elapsed <= 1.0 + timing.CHECK_SECONDS
+    assert elapsed == pytest.approx(0.01 * done)
+    # However slow a step is, there are two.
+    assert timing.burst(step, lambda: at, 0.0)[0] == 2
+
+
+def test_where_memory_is_short_larger_packs_are_left_out_and_others_go_on() -> None:
+    order: list[tuple[str, int]] = []
+
+    def contestant(name: str, size: int, limit: int = 10**9) -> Contestant:
+        def take(seconds: float) -> Round:
+            order.append((name, size))
+            if size >= limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+            return Round(10.0 * size + len(order), 0.1)
+
+        return Contestant(name, size, take)
+
+    field_of = [contestant("alone", 1), *(contestant("pack", size, limit=4) for size in (1, 2, 4, 8))]
+    plan = Plan([1, 2, 4, 8], rounds=2, seconds=0.1, compiles=False, device=CPU)
+    work = Work("vitc_tiny", 32, 10, 4)
+    contest.compete(work, field_of, plan, time.monotonic() + 60, Screen())
+    # To and fro.
+    first = [("alone", 1), ("pack", 1), ("pack", 2), ("pack", 4)]
+    assert order == [*first, ("pack", 2), ("pack", 1), ("alone", 1)]
+    assert [one.note for one in field_of] == [None, None, None, "out of memory", "left out: 4 was out of memory"]
+
+    row = contest.results(work, field_of, 1e12, {1: 10**8})
+    alone, pack = row["contestants"][0], row["contestants"][2]
+    # Of each round, and the second pack of the second round came two turns before the trial alone.
+    assert pack["over_alone"]["rounds"] == [23 / 11, 25 / 17]
+    assert alone["mfu"]["rounds"][0] == pytest.approx(6 * row["multiply_adds"] * 11 / 1e12)
+    assert row["contestants"][1]["peak_memory"] == 10**8
+    assert "left out: 4 was out of memory" in tables.rates_table(row)
+    assert tables.fastest(row) == "  fastest: pack, K = 2"
+
+
+def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not() -> None:
+    class EightProcesses:
+        def take(self) -> None:
+            """Be there to be called."""
+
+        def __len__(self) -> int:
+            return 8
+
+    work = Work("vitp_tiny", 32, 10, 64, device="cuda")
+    plan = Plan([1, 64], rounds=1, seconds=0.1, compiles=True, device=torch.device("cuda"))
+    found = contest.contestants(work, plan, EightProcesses())  # type: ignore[arg-type]
+    assert [(one.name, one.size, one.processes) for one in found] == [
+        ("alone", 1, 1),
+        ("pack", 1, 1),
+        ("pack", 64, 1),
+        *(("at once", 1, count) for count in (2, 4, 8)),
+        ("alone, compiled", 1, 1),
+        ("alone, CUDA graphs", 1, 1),
+        ("pack, compiled", 64, 1),
+        ("pack, compiled", 1, 1),
+    ]
+    fed = contest.contestants(replace(work, images="jpegs"), replace(plan, compiles=False), None)
+    assert [one.name for one in fed] == ["pipeline", "alone", "pack", "pack"]
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_the_memory_counted_is_the_contestants_own(monkeypatch: pytest.MonkeyPatch, is_kept: bool) -> None:
+    memory = {"now": 1000, "peak": 0}
+
+    def take(amount: int) -> None:
+        memory["now"] += amount
+        memory["peak"] = max(memory.values())
+
+    class Way:
+        """Keeps 100 bytes as long as it lives, and needs 30 more within a step."""
+
+        images, warm_steps, device = 4, 3, torch.device("cuda")
+
+        def __init__(self) -> None:
+            take(100)
+
+        def __del__(self) -> None:
+            take(-100)
+
+        def step(self) -> None:
+            take(30)
+            take(-30)
+
+        def compute(self, batch: None) -> None:
+            self.step()
+
+        def batch(self) -> None:
+            """Return nothing to compute on."""
+
+        update = rest = batch
+
+        def arithmetic(self) -> Any:
+            return nullcontext()
+
+    for name in ("init", "synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: memory.update(peak=memory["now"]))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: memory["now"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: memory["peak"])
+    here = Here(Way, torch.device("cuda"), is_kept)  # type: ignore[arg-type]
+    for _ in range(3):
+        found = here(0.01)
+        assert found.peak == 130
+        assert "host" in (found.parts or {})
+        assert memory["now"] == 1000 + 100 * is_kept
+        # Somebody else's, since.
+        take(7)
+        take(-7)
+    here.forget()
+    assert memory["now"] == 1000
+
+
+def test_time_that_is_short_leaves_out_compiling_and_then_rounds() -> None:
+    def take(seconds: float) -> Round:
+        return Round(1.0, 1.0)
+
+    field_of = [Contestant("alone", 1, take), Contestant("alone, compiled", 1, take, is_compiled=True)]
+    plan = Plan([1], rounds=3, seconds=0.1, compiles=True, device=CPU)
+    contest.compete(Work("vitc_tiny", 32, 10, 4), field_of, plan, time.monotonic(), Screen())
+    assert [(len(one.rounds), one.note) for one in field_of] == [(1, None), (0, contest.NO_TIME)]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_short"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_knows_when_memory_is_short(error: Exception, is_short: bool) -> None:
+    assert timing.is_out_of_memory(error) is is_short
+
+
+def test_counts_what_is_computed() -> None:
+    # Every token but the class token of the last block is left out; a convolutional network leaves out nothing.
+    work = Work("vitp_1gf", 224, 1000, 1)
+    published = published_multiply_adds(work)
+    assert published is not None
+    assert 0.9 < computed_multiply_adds(work) / published < 0.95
+
+
+def test_aims_take_the_best_pack_and_the_best_trial_alone() -> None:
+    def one(name: str, size: int, rate: float) -> dict[str, Any]:
+        rate_of = timing.summary([rate])
+        over = {"over_alone": timing.summary([rate / 100]), "over_compiled": None, "mfu": timing.summary([rate / 4000])}
+        return {"name": name, "size": size, "images_per_second": rate_of, **over}
+
+    tiny = {"model": "vitp_tiny", "contestants": [one("pack", 64, 1400.0), one("pack, compiled", 64, 1600.0)]}
+    large = {"model": "vitp_1gf", "contestants": [one("alone", 1, 100.0), one("alone, compiled", 1, 150.0)]}
+    fed = {"model": "vitp_1gf", "contestants": [one("alone", 1, 90.0), one("pack", 16, 300.0)]}
+    fed["decodes_per_trial_image"] = {"1": 1.0, "16": 0.0625}
+    found = [(each["measured"], each["reached"]) for each in aims([tiny, large], [fed])]
+    assert found == [(16.0, True), (2.0, True), (0.075, False), (0.0625, True)]
+
+
+def test_numbers_and_tables() -> None:
+    assert [tables.number(value) for value in (0, 0.01234, 0.9999, 1.234, 12.34, 123.4, 12345.6)] == [
+        "0",
+        "0.0123",
+        "1.00",
+        "1.23",
+        "12.3",
+        "123",
+        "12346",
+    ]
+    assert tables.spread(timing.summary([3.0, 1.0, 2.0]), 10) == "20.0 (10.0 to 30.0)"
+    assert tables.spread(None) == "-"
+    assert tables.table(["", "K"], [["pack", "16"], ["a", "1"]]) == "         K\n  pack  16\n  a      1"
+
+
+@pytest.mark.parametrize("wrong", ["--only vit", "--sizes 0,1", "--seconds 0", "--rounds 1.5", "--cifar nowhere"])
+def test_refuses_before_it_measures(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(wrong.split())
+    assert "accepted" in (said := capsys.readouterr().err) or "no folder" in said
