@@ -119,9 +119,9 @@ def _unreadable(override: str) -> UserError:
 # Launchers that users know, and where they come from.
 LAUNCHERS = {
     "joblib": "pip install 'stability[joblib]'",
-    "ray": "pip install hydra-ray-launcher",
-    "submitit_local": "pip install hydra-submitit-launcher",
-    "submitit_slurm": "pip install hydra-submitit-launcher",
+    "ray": "pip install 'stability[ray]'",
+    "submitit_local": "pip install 'stability[submitit]'",
+    "submitit_slurm": "pip install 'stability[submitit]'",
 }
 
 

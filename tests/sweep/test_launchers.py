@@ -28,7 +28,7 @@ PACKS = ("-m", "model.blocks=1,2", "seed=0,1", "data.train_size=128", "epochs=1"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
 def test_packs_train_through_hydras_launchers(launcher, place, plan_of):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", exc_type=ImportError)
     command = [sys.executable, "-m", "stability.run", *PACKS, "pack.size=2", f"hydra/launcher={launcher}"]

@@ -158,11 +158,10 @@ def test_rounds_of_a_sampler_are_packed(say, place, pretence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["pool", "basic"])
-def test_a_study_in_packs_trains_and_is_the_same_when_cut_off(say, place, plan_of, launcher, monkeypatch):
+def test_a_study_in_packs_trains_and_is_the_same_when_cut_off(say, place):
     """Eight trials in packs of four: at equal size to the bit, whoever was missing."""
     study = ["-m", "optimizer=adamw,sgd", "samples=4", "epochs=1", "model.blocks=1", "data.train_size=128"]
-    study += ["pack.size=4", f"hydra/launcher={launcher}", "pool.threads=1", "pool.size=1"]
+    study += ["pack.size=4", "pool.threads=1", "pool.size=1"]
     said = say(*study, "study=whole")
     assert said.code == 0, said.err
     whole = read_records(place / "runs" / "whole")

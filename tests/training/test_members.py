@@ -248,7 +248,7 @@ def test_a_pack_resumes_wherever_it_is_cut(trial, tmp_path, model, compact):
     ]
     whole = results(train_pack(configs, compact=compact))
     moments = 0
-    for at in range(1, 60, 2):
+    for at in range(1, 60, 3):
         folders = {config: tmp_path / str(at) / str(place) for place, config in enumerate(map(id, configs))}
         records: list[dict[str, Any]] = []
 

@@ -208,6 +208,7 @@ def test_a_worker_that_dies_under_hydras_launcher_costs_no_record_of_another_pac
     assert command.wait() == 0, command.output
     records = read_records(tmp_path / "runs" / "dies")
     assert [record["status"] for record in records.values()] == ["completed"] * 4
+    assert {record["provenance"]["pack_size"] for record in records.values()} <= {1, 2}
     assert "what is missing is launched again" in command.output
     texts = logs(tmp_path).values()
     assert {text.count("attempt ") for text in texts} <= {1, 2}
