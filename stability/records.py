@@ -311,6 +311,15 @@ def is_claimed(directory: Path) -> bool:
         return locked is False or _is_alive(_owner(file), path, locked is not None)
 
 
+def attempts_begun(directory: Path) -> int:
+    """Return the number of the last attempt that was begun at the trial in `directory` and has not ended; else 0."""
+    try:
+        with open(directory / LOCK) as file:
+            return int(_owner(file).get("attempt", 0))
+    except OSError:
+        return 0
+
+
 def _flock(file: IO[str], how: int) -> bool | None:
     """Lock a file: True, False where somebody else holds it, None where its file system has no locks."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, failures, is_claimed, read_record, trial_directory
+from stability.records import ENDED, attempts_begun, failures, is_claimed, read_record, trial_directory
 from stability.sweep.pack import together
 from stability.sweep.worker import TrialTask
 
@@ -48,6 +48,10 @@ def _look_into(returns: Sequence[Any]) -> None:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise StudyError(f"{where}{error.strerror or error}") from error
+
+
+def _job(task: TrialTask) -> list[str]:
+    return [*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"]
 
 
 class Loop:
@@ -87,17 +91,34 @@ class Loop:
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
         """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""
-        for task in tasks:
-            self._launched[task.id, task.attempt - 1] += 1
         if hasattr(self._launcher, "launch_trials"):
+            for task in tasks:
+                self._launched[task.id, task.attempt - 1] += 1
             self._launcher.launch_trials(tasks, planned=planned)
             return
-        # A job trains what is missing of its trial's pack, which it finds in the manifest. A trial that left no record
-        # trains alone: another of its pack may be what kills.
-        again = [task for task in tasks if self._launched[task.id, task.attempt - 1] > 1]
-        leads = [members[0] for members, _ in together([task for task in tasks if task not in again])]
-        jobs = [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"] for task in leads]
-        jobs += [[*task.overrides, f"hydra.sweep.subdir=trials/{task.id}", "pack.size=1"] for task in again]
+        begun = {task.id: attempts_begun(task.directory) for task in tasks}
+        records = {task.id: read_record(task.directory) for task in tasks}
+        self._launch_jobs(tasks)
+        # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
+        died = [task for task in tasks if attempts_begun(task.directory) != begun[task.id]]
+        is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
+        for task in tasks if is_futile else died:
+            self._launched[task.id, task.attempt - 1] += 1
+
+    def _launch_jobs(self, tasks: Sequence[TrialTask]) -> None:
+        """Hand tasks to a launcher of Hydra's as jobs: a pack each; first those that have not died on us."""
+        # A job trains what is missing of its trial's pack, which it finds in the manifest. A trial that has failed, or
+        # was begun and left no record, trains alone: another of its pack may be what kills; and in the end by itself,
+        # since a launcher may lose its whole batch with it.
+        deaths = {task.id: self._launched[task.id, task.attempt - 1] for task in tasks}
+        fresh = [task for task in tasks if not deaths[task.id] and task.attempt == 1]
+        alone = [task for task in tasks if task not in fresh]
+        if fresh:
+            jobs = [_job(members[0]) for members, _ in together(fresh)]
+        elif any(deaths[task.id] < 2 for task in alone):
+            jobs = [[*_job(task), "pack.size=1"] for task in alone if deaths[task.id] < 2]
+        else:
+            jobs = [[*_job(alone[0]), "pack.size=1"]]
         try:
             _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import TrialConfig, in_common
 from stability.sweep import timings
+from stability.sweep.gpus import gpu_name
 
 if TYPE_CHECKING:
     from stability.sweep.plan import Plan
@@ -60,9 +61,9 @@ class PackSizes:
 
     def of(self, config: TrialConfig) -> int:
         """Return the size of packs of a configuration's architecture; measured, where need be, when first asked for."""
-        if isinstance(self._asked, int):
-            return self._asked
         key = architecture(config)
+        if isinstance(self._asked, int):
+            return max(1, min(self._asked, self._planned[key] or self._asked))
         if not self._has_gpu or self._launcher is None or self._planned[key] < 2:
             return 1
         if key not in self._known:
@@ -75,14 +76,21 @@ class PackSizes:
 
     def _recalled(self, config: TrialConfig, key: str) -> int:
         """Return the size that this machine remembers, or what a measurement says."""
-        name = f"{platform.node()} {key}"
+        name = json.dumps([platform.node(), gpu_name(), _what_counts(config)], sort_keys=True)
         limit = self._planned[key]
         known = timings.recall()["pack_size"].get(name)
         if not isinstance(known, dict) or known.get("limit", 0) < limit:
             size = choose_size(config, limit, getattr(self._launcher, "seconds_of_pack", seconds_of_pack))
-            timings.remember(pack_size={name: {"size": size, "limit": limit}})
+            if size > 1:
+                timings.remember(pack_size={name: {"size": size, "limit": limit}})
             return size
         return min(int(known["size"]), limit)
+
+
+def _what_counts(config: TrialConfig) -> dict[str, Any]:
+    """Return what of a configuration decides which size of packs is best."""
+    data = {name: getattr(config.data, name) for name in ("image_size", "channels")}
+    return {"model": config.model, "batch_size": config.batch_size, "precision": config.precision, **data}
 
 
 def choose_size(config: TrialConfig, limit: int, seconds: Callable[[TrialConfig, int], float | None]) -> int:
@@ -94,12 +102,15 @@ def seconds_of_pack(config: TrialConfig, size: int) -> float | None:
     """Return the seconds of a step of a pack of so many trials; None where the device has not the memory."""
     import torch
 
+    from stability.sweep.worker import is_short_of_memory
     from stability.training import measure
 
     try:
         return measure(config, size=size)
-    except torch.OutOfMemoryError:
-        return None
+    except Exception as error:
+        if is_short_of_memory(error):
+            return None
+        raise
     finally:
         gc.collect()
         if torch.cuda.is_initialized():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from stability.errors import StudyError
+from stability.sweep.gpus import visible_gpus
 from stability.sweep.worker import TrialTask
 
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
 # How long processes that are told to leave may take: the step they are in, a checkpoint, W&B's last words.
 GRACE_SECONDS = 15.0
-# A driver in trouble keeps nvidia-smi waiting.
-GPU_QUERY_SECONDS = 20.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
 
@@ -103,22 +101,6 @@ def available_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs that CUDA would see, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=GPU_QUERY_SECONDS)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(found.stdout.split())
 
 
 class Pool:

@@ -35,8 +35,8 @@ class TrialRunner:
         self._records: dict[str, dict[str, Any]] = {}
         # As they were begun last: a trial whose process died has fewer tries.
         self._tasks: dict[str, TrialTask] = {}
-        # Jobs whose trials another command is running.
-        self._parked: list[Job] = []
+        # Trials that another command is running.
+        self._parked: list[TrialTask] = []
         self._on_record: OnRecord | None = None
 
     def run(
@@ -62,7 +62,7 @@ class TrialRunner:
             return []
         with self._in_good_order():
             packs = together(tasks)
-            slots = self.pool.layout.size * max(full_size for _, full_size in packs)
+            slots = round(self.pool.layout.size * len(tasks) / len(packs))
             self.progress.begin(tasks[0].study, list(tasks), slots, planned=planned, standing=standing or {})
             for members, full_size in packs:
                 self.pool.submit(Job("pack", members, full_size))
@@ -168,7 +168,7 @@ class TrialRunner:
         task = report.job.task
         held = claim(task.directory, task.attempt)
         if held is None:
-            self._park(report.job)
+            self._park(task)
             return
         with held:
             record = standing_record(task)
@@ -189,7 +189,7 @@ class TrialRunner:
         claimed = outcome.get("claimed", ())
         for task in report.job.tasks:
             if task.id in claimed:
-                self._park(Job("pack", [task], report.job.full_size))
+                self._park(task)
             else:
                 # It had a record before it was begun here: another command's.
                 self._recorded(Report("record", report.job, {"id": task.id}))
@@ -211,21 +211,23 @@ class TrialRunner:
         if self._on_record is not None:
             self._on_record(record)
 
-    def _park(self, job: Job) -> None:
-        self._parked.append(job)
-        self.progress.elsewhere(job.task)
+    def _park(self, task: TrialTask) -> None:
+        self._parked.append(task)
+        self.progress.elsewhere(task)
 
     def _look_at_parked(self) -> None:
         """Keep the records that other commands have written; take over what they have left."""
-        still_parked = []
-        for job in self._parked:
-            record = standing_record(job.task)
+        still_parked, free = [], []
+        for task in self._parked:
+            record = standing_record(task)
             if record is not None:
-                self._keep(job.task, record)
-            elif is_claimed(job.task.directory):
-                still_parked.append(job)
+                self._keep(task, record)
+            elif is_claimed(task.directory):
+                still_parked.append(task)
             else:
-                self.pool.submit(job)
+                free.append(task)
+        for members, full_size in together(free):
+            self.pool.submit(Job("pack", members, full_size))
         self._parked = still_parked
 
 

@@ -23,7 +23,7 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from stability.config import parse_study, parse_trial
-    from stability.records import read_manifest, trial_id
+    from stability.records import read_manifest, read_records, trial_id
     from stability.sweep.pack import pack_of
     from stability.sweep.worker import run_pack
 
@@ -37,7 +37,9 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     assert manifest is not None
     pack = (identifier,) if study.pack.size == 1 else pack_of(manifest).get(identifier, (identifier,))
     # The trial that Hydra was given first: it answers for the job.
-    members = [identifier, *(one for one in pack if one != identifier)]
+    failed = {name for name, record in read_records(directory.parents[1]).items() if record["status"] == "failed"}
+    # One that has failed is tried again by itself, while it has tries left.
+    members = [identifier, *(one for one in pack if one != identifier and one not in failed)]
     tasks = [_task(manifest, one, pack, directory.parents[1], trial, study) for one in members]
     return run_pack(tasks, full_size=len(pack))[0]
 

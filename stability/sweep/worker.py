@@ -140,6 +140,9 @@ def run_pack(
             together, size, parts = waiting.pop(0)
             error = _train(together, size, parts, on_event, keep)
             rest = [attempt for attempt in together if attempt.is_open]
+            if not rest:
+                # What is raised after the last record is no trial's end.
+                continue
             if error is not None and len(rest) > 1:
                 half = -(-len(rest) // 2)
                 waiting[:0] = [(rest[:half], half, parts), (rest[half:], len(rest) - half, parts)]
@@ -168,10 +171,11 @@ def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, 
 
 
 def is_short_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception is the device's, or the allocator's, want of memory."""
+    """Tell whether an exception is the device's, a library's on it, or the allocator's want of memory."""
     import torch
 
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in words)
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
@@ -330,8 +334,20 @@ def _train(
     if problem is not None:
         gc.collect()
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            _recover(len(rest))
     return problem
+
+
+def _recover(members: int) -> None:
+    """Give a GPU's memory back. Where it answers no more, only another process can go on with a pack: SystemExit."""
+    import torch
+
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        if members > 1:
+            raise SystemExit(f"the GPU answers no more: {describe(error)}") from None
 
 
 def first_batch_problem(task: TrialTask) -> str | None:

@@ -29,6 +29,8 @@ PROGRESS_SECONDS = 1.0
 # Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
 STEPS_PER_READ = 16
 T = TypeVar("T")
+# Variants of a pack that a process keeps compiled before it falls back to eager (torch's default: 8).
+COMPILED_VARIANTS = 64
 OnEvent = Callable[[str, dict[str, Any]], None]
 OnEnd = Callable[[Member], None]
 
@@ -44,6 +46,9 @@ class StackModule(pl.LightningModule):
 
     # Whether members of one kind share their updates; None: on a GPU, where stepping each costs the host more.
     share_updates: bool | None = None
+
+    # Whether losses and norms are read after every step; None: on the CPU, where that waits for nothing.
+    reads_at_once: bool | None = None
 
     def __init__(
         self,
@@ -151,7 +156,8 @@ class StackModule(pl.LightningModule):
         for member in training:
             member.clip(norms[member.index])
         self._unread.append((self.step, torch.stack([losses, norms.to(losses.dtype)])))
-        if losses.device.type == "cpu" or len(self._unread) >= STEPS_PER_READ:
+        at_once = losses.device.type == "cpu" if self.reads_at_once is None else self.reads_at_once
+        if at_once or len(self._unread) >= STEPS_PER_READ:
             self.read()
         return any(member.is_training for member in training)
 
@@ -162,7 +168,7 @@ class StackModule(pl.LightningModule):
         keep = self._keep(len(batch.images))
         parts = []
         for rows in self._parts(len(batch.images)):
-            logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows])
+            logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start or 0)
             losses = member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
@@ -191,10 +197,14 @@ class StackModule(pl.LightningModule):
                 if member.progress.diverged_step is None:
                     member.accept(step, losses[member.index], norms[member.index])
 
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return training logits (K, B, classes) in the precision asked for; keep: this step's masks."""
+    def forward(self, images: Tensor, keep: Tensor | None = None, start: int = 0) -> Tensor:
+        """Return training logits (K, B, classes) in the precision asked for.
+
+        keep: this step's masks. start: where in the batch the images begin, where it is computed in parts.
+        """
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
-        seeds = self._by_lane(0, lambda member: draw_seed("model", member.config.seed, self.step))
+        purpose = f"model/{start}" if start else "model"
+        seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, self.step))
         with self.precision(images.device):
             logits = self._call(images, keep, seeds)
         expected = (self.stack.size, len(images), self.data.info.num_classes)
@@ -209,6 +219,9 @@ class StackModule(pl.LightningModule):
         if not self.members[0].config.training.compile or self.stack.is_looped:
             return self.stack(images, keep, seeds)
         if self._compiled is None:
+            # One function is compiled for every architecture and size of pack that this process trains.
+            limits = torch._dynamo.config
+            limits.recompile_limit = max(limits.recompile_limit, COMPILED_VARIANTS)
             self._compiled = torch.compile(self.stack, dynamic=False)
         # Outside of what is compiled, which would be compiled anew for every seed.
         seed_torch(seeds[0], images.device)

@@ -46,6 +46,10 @@ class ModelStack(nn.Module):
             self.register_buffer(_registered(name), buffer.detach())
         self._parameter_names, self._buffer_names = list(parameters), list(buffers)
         self._views: list[dict[str, Tensor]] = []
+        # Every name of the plain model's state, and the one that its tensor has here: layers may share one.
+        named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+        first: dict[int, str] = {}
+        self._names = {name: first.setdefault(id(tensor), name) for name, tensor in named}
         # In a tuple, so that the skeleton's own (empty) parameters are not the stack's.
         empty = {name: one.detach()[0].to("meta") for name, one in (parameters | buffers).items()}
         self._skeleton = (_with(model, empty),)
@@ -175,8 +179,8 @@ class ModelStack(nn.Module):
         """Return a member's state_dict; it loads into the plain model."""
         if self.size == 1:
             return self.model.state_dict()
-        tensors = self.member_tensors(index)
-        return {name: tensors[name].detach() for name in self.architecture.state_dict() if name in tensors}
+        tensors, names = self.member_tensors(index), self._names
+        return {name: tensors[names[name]].detach() for name in self.architecture.state_dict() if name in names}
 
     def load_member_state(self, index: int, state: Mapping[str, Any]) -> None:
         """Load the plain model's state_dict into a member."""

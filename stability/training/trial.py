@@ -127,7 +127,13 @@ def train_pack(
                 interruption=interruption,
             )
             module.keeper.continue_from([states[place][step] for place, step in group.items()])
+            # A pack's checkpoints are as large as the pack: they are let go of when it has begun.
+            for place in group:
+                states[place] = {}
             fit(module, device)
+            del module
+            if device.type == "cuda":
+                gc.collect()
     return [records[member.id] for member in members]
 
 

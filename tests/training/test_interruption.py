@@ -35,12 +35,12 @@ def during_step(monkeypatch) -> Callable[[int, Callable[[], Any]], None]:
     def at(step: int, do: Callable[[], Any]) -> None:
         forward, calls = StackModule.forward, 0
 
-        def watched(self: StackModule, images: Any, keep: Any = None) -> Any:
+        def watched(self: StackModule, images: Any, *arguments: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls == step:
                 do()
-            return forward(self, images, keep)
+            return forward(self, images, *arguments)
 
         monkeypatch.setattr(StackModule, "forward", watched)
 

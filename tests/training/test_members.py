@@ -173,9 +173,9 @@ def test_members_are_recorded_as_they_end_and_the_stack_shrinks(trial, monkeypat
     sizes: list[int] = []
     forward = StackModule.forward
 
-    def seen(self: StackModule, images: Tensor, keep: Tensor | None) -> Tensor:
+    def seen(self: StackModule, images: Tensor, *arguments: Any) -> Tensor:
         sizes.append(self.stack.size)
-        return forward(self, images, keep)
+        return forward(self, images, *arguments)
 
     monkeypatch.setattr(StackModule, "forward", seen)
     wild = [trial("conv", lr=lr, optimizer=SGD) for lr in (1e20, 1e19)]
@@ -225,6 +225,49 @@ def test_a_compiled_pack_trains_as_an_eager_one(trial, members, monkeypatch):
         for name in ("train_loss", "loss", "gradient_norm"):
             own, moved = (record["result"]["curve"][0][name] for record in (eager, other))
             assert moved == pytest.approx(own, rel=1e-3)
+
+
+def test_each_part_of_a_batch_draws_its_own(trial):
+    model = {"_target_": f"{__name__}.Dropping"}
+    drawn: list[Tensor] = []
+    config = trial(model, lr=1e-3, epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        dropout = nn.Dropout.forward
+
+        def seen(self: nn.Dropout, values: Tensor) -> Tensor:
+            if self.training:
+                drawn.append(torch.empty(values.shape).bernoulli_(0.5))
+            return dropout(self, values)
+
+        patch.setattr(nn.Dropout, "forward", seen)
+        train_pack([config], micro_batches=2)
+    first, second = drawn[:2]
+    assert first.shape == second.shape
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_numbers_that_are_read_later_are_the_same(trial, monkeypatch, compact):
+    """On a GPU the host reads losses and norms now and then: a member's diverged_step is exact all the same."""
+    configs = [
+        trial("conv", lr=1e-3, seed=1, recipe=DEEP),
+        trial("conv", lr=1e20, seed=2, optimizer=SGD, recipe=DEEP),
+        trial("conv", lr=0.02, seed=3, epochs=1, optimizer=SGD, recipe=DEEP),
+        # Its warm-up is long: it diverges in the middle of an epoch.
+        trial("conv", lr=1e12, seed=4, optimizer=SGD, recipe=DEEP, schedule={"warmup_epochs": 2.9}),
+    ]
+    monkeypatch.setattr(StackModule, "reads_at_once", True)
+    at_once = train_pack(configs, compact=compact)
+    monkeypatch.setattr(StackModule, "reads_at_once", False)
+    later = train_pack(configs, compact=compact)
+    assert [record["status"] for record in at_once] == ["completed", "diverged", "completed", "diverged"]
+    assert [record["result"]["diverged_step"] for record in later] == [
+        record["result"]["diverged_step"] for record in at_once
+    ]
+    if compact:
+        # Where the stack shrinks a few steps later, the last bits differ.
+        return
+    assert results(later) == results(at_once)
 
 
 class Cut(BaseException):

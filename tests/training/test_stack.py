@@ -109,6 +109,12 @@ def test_layers_that_share_weights_share_them_in_a_stack(trial):
         torch.testing.assert_close(logits[k], model(images()), rtol=0, atol=1e-12)
         gradient = stack.member_tensors(k)["first.weight"].grad
         torch.testing.assert_close(gradient, model.first.weight.grad, rtol=0, atol=1e-10)
+    # A member's state is the plain model's, under every name, and loads into it and back.
+    plain = Tied().double()
+    plain.load_state_dict(stack.member_state(1))
+    torch.testing.assert_close(plain(images()), alone[1](images()))
+    stack.load_member_state(0, plain.state_dict())
+    torch.testing.assert_close(stack(images())[0], alone[1](images()), rtol=0, atol=1e-12)
     last = stack.select([2])
     assert last.model.first.weight is last.model.second.weight
     torch.testing.assert_close(last(images())[0], logits[2], rtol=0, atol=1e-12)

@@ -15,7 +15,8 @@ import pytest
 from stability.errors import StudyError
 from stability.records import is_claimed
 from stability.sweep import pool as pools
-from stability.sweep.pool import Job, Layout, Pool, available_cores, describe_deaths, plan_layout, visible_gpus
+from stability.sweep.gpus import visible_gpus
+from stability.sweep.pool import Job, Layout, Pool, available_cores, describe_deaths, plan_layout
 from stability.sweep.worker import TrialTask
 
 Make = Callable[..., TrialTask]
@@ -120,6 +121,7 @@ import sys, time
 from pathlib import Path
 from stability.records import trial_id
 from stability.config import to_dict
+from stability.sweep.gpus import visible_gpus
 from stability.sweep.pool import Job, Layout, Pool
 from stability.sweep.worker import TrialTask
 from stability.training.defaults import complete

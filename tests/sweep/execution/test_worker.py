@@ -15,7 +15,7 @@ import yaml
 
 import stability.training
 from stability.records import claim, failures, is_claimed, read_record, write_record
-from stability.sweep.worker import TrialTask, failed_record, run_trial, tidy
+from stability.sweep.worker import TrialTask, failed_record, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
@@ -254,3 +254,30 @@ def test_a_record_written_meanwhile_is_seen_under_the_claim(make_task: Make, mon
     monkeypatch.setattr("stability.sweep.worker.claim", late)
     assert run_trial(task)["result"]["exception"] == "elsewhere"
     assert sorted(os.listdir(task.directory)) == ["record.json"]
+
+
+def test_what_is_raised_after_the_last_record_costs_nothing(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stability.training import trial
+
+    fit = trial.fit
+
+    def failing(*arguments: Any) -> None:
+        fit(*arguments)
+        raise RuntimeError("teardown")
+
+    monkeypatch.setattr(trial, "fit", failing)
+    tasks = [make_task(seed=seed) for seed in range(2)]
+    assert [record["status"] for record in run_pack(tasks)] == ["completed"] * 2
+
+
+def test_a_pack_whose_gpu_is_broken_goes_on_in_another_process(
+    make_task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is recorded of its trials: the supervisor halves the pack, as at any death of a process."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", torch.cuda.is_initialized)
+    monkeypatch.setattr(torch.cuda, "synchronize", torch.cuda.synchronize)
+    options = {"what": "break_device", "counter": str(tmp_path / "count"), "at": 6}
+    tasks = [make_task("Misbehaves", seed=seed, **options) for seed in range(2)]
+    with pytest.raises(SystemExit, match="the GPU answers no more"):
+        run_pack(tasks)
+    assert not any((task.directory / "record.json").exists() for task in tasks)
