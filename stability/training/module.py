@@ -314,7 +314,9 @@ class StackModule(pl.LightningModule):
     def deliver(self) -> None:
         """Pass on a signal that came in, checkpoints first."""
         if self.interruption.is_pending:
-            self.read()
+            if self._unread:
+                self.read()
+                self.drop_ended()
             self.keeper.write()
             self.interruption.deliver()
 

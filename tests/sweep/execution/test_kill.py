@@ -17,14 +17,14 @@ import pytest
 
 from stability.records import is_claimed, read_records
 
-# Four cells of three points, half a second each: what is killed is in the middle of trials, or between two.
+# Four cells of two points, half a second each: what is killed is in the middle of trials, or between two.
 STUDY = (
-    *("-m", "model=vitp_tiny,vitc_tiny", "optimizer=adamw,sgd", "lr=1e-3,3e-3,1e-2", "model.blocks=1", "epochs=4"),
+    *("-m", "model=vitp_tiny,vitc_tiny", "optimizer=adamw,sgd", "lr=1e-3,1e-2", "model.blocks=1", "epochs=4"),
     *("data.train_size=320", "study=killed", "training.checkpoint_seconds=0.05", "pool.size=2"),
 )
-TRIALS = 12
+TRIALS = 8
 KILLS = 6
-# Lines that a command logs at most before it is killed; the study has 60 of epochs and ends alone.
+# Lines that a command logs at most before it is killed; the study has 40 of epochs and ends alone.
 MAX_LINES = 12
 
 
