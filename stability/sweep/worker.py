@@ -119,13 +119,16 @@ def run_pack(
     """
     outcomes: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
-        attempts = []
+        attempts: list[Attempt] = []
+        is_lost = False
         for task in tasks:
-            outcome = _begin(task, stack)
+            # Who claims the first trial of a pack gets it whole: two who begin at once do not share it out.
+            outcome = {"id": task.id, "status": CLAIMED} if is_lost else _begin(task, stack)
             if isinstance(outcome, Attempt):
                 attempts.append(outcome)
             else:
                 outcomes[task.id] = outcome
+                is_lost = is_lost or (outcome["status"] == CLAIMED and not attempts)
         if attempts and capture_output:
             stack.enter_context(_redirected(attempts[0].log))
 

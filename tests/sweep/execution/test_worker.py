@@ -281,3 +281,14 @@ def test_a_pack_whose_gpu_is_broken_goes_on_in_another_process(
     with pytest.raises(SystemExit, match="the GPU answers no more"):
         run_pack(tasks)
     assert not any((task.directory / "record.json").exists() for task in tasks)
+
+
+def test_who_claims_the_first_trial_gets_the_pack(make_task: Make) -> None:
+    tasks = [make_task(seed=seed) for seed in range(3)]
+    with claim(tasks[0].directory):
+        assert [record["status"] for record in run_pack(tasks)] == ["claimed"] * 3
+    assert [record["status"] for record in run_pack(tasks)] == ["completed"] * 3
+    # What has ended is no sign of another command.
+    (tasks[1].directory / "record.json").unlink()
+    with claim(tasks[2].directory):
+        assert [record["status"] for record in run_pack(tasks)] == ["completed"] * 3
