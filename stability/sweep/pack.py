@@ -7,6 +7,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stability.config import TrialConfig, in_common
@@ -80,7 +81,7 @@ class PackSizes:
         limit = self._planned[key]
         known = timings.recall()["pack_size"].get(name)
         if not isinstance(known, dict) or known.get("limit", 0) < limit:
-            size = choose_size(config, limit, getattr(self._launcher, "seconds_of_pack", seconds_of_pack))
+            size = best_size(partial(getattr(self._launcher, "seconds_of_pack", seconds_of_pack), config), limit)
             if size > 1:
                 timings.remember(pack_size={name: {"size": size, "limit": limit}})
             return size
@@ -91,11 +92,6 @@ def _what_counts(config: TrialConfig) -> dict[str, Any]:
     """Return what of a configuration decides which size of packs is best."""
     data = {name: getattr(config.data, name) for name in ("image_size", "channels")}
     return {"model": config.model, "batch_size": config.batch_size, "precision": config.precision, **data}
-
-
-def choose_size(config: TrialConfig, limit: int, seconds: Callable[[TrialConfig, int], float | None]) -> int:
-    """Return the best size for packs of a configuration, by measurement; see `best_size`."""
-    return best_size(lambda size: seconds(config, size), limit)
 
 
 def seconds_of_pack(config: TrialConfig, size: int) -> float | None:

@@ -203,8 +203,8 @@ class StackModule(pl.LightningModule):
         keep: this step's masks. start: where in the batch the images begin, where it is computed in parts.
         """
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
-        purpose = f"model/{start}" if start else "model"
-        seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, self.step))
+        purpose, step = (f"model/{start}" if start else "model"), self.step
+        seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, step))
         with self.precision(images.device):
             logits = self._call(images, keep, seeds)
         expected = (self.stack.size, len(images), self.data.info.num_classes)
@@ -232,8 +232,10 @@ class StackModule(pl.LightningModule):
         if not (self.num_residuals and self.depth_rate):
             return None
 
+        step = self.step
+
         def draw(member: Member) -> Tensor:
-            return keep_masks(member.config.seed, self.step, self.num_residuals, batch_size, self.depth_rate)
+            return keep_masks(member.config.seed, step, self.num_residuals, batch_size, self.depth_rate)
 
         masks = self._by_lane(torch.ones(self.num_residuals, batch_size), draw)
         return torch.stack(masks).to(self.device, non_blocking=True)

@@ -63,7 +63,7 @@ class SharedUpdates:
             update.step()
         for member in self._alone:
             if all(parameter.grad is None for parameter in member.trainable):
-                _share_gradients(self.stack, member)
+                self.stack.share_gradients([member.index])
             member.optimizer.step()
 
     def covers(self, member: Member) -> bool:
@@ -127,11 +127,6 @@ def _stacked(stack: ModelStack, member: Member) -> list[nn.Parameter]:
     """Return the stack's parameters (K, ...) of which a member's are parts, in its optimizer's order."""
     names = {id(tensor): name for name, tensor in stack.member_tensors(member.index).items()}
     return [stack.stacked(names[id(parameter)]) for parameter in _parameters(member)]
-
-
-def _share_gradients(stack: ModelStack, member: Member) -> None:
-    for parameter, stacked in zip(_parameters(member), _stacked(stack, member), strict=True):
-        parameter.grad = None if stacked.grad is None else stacked.grad[member.index]
 
 
 class _Update(ABC):
