@@ -29,11 +29,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """Every test here."""
 
 
 def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from stability.config import TrialConfig
 from stability.training.defaults import complete
@@ -22,11 +21,8 @@ DIGITS = {"name": "digits", "train_size": 260, "eval_size": 100}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """Every test here."""
 
 
 @pytest.fixture
