@@ -239,6 +239,14 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     return config
 
 
+def check_batch_size(batch_size: int, train_images: int) -> None:
+    """Raise UserError where the training images make no whole batch."""
+    if batch_size > train_images:
+        raise UserError(
+            f"batch_size={batch_size} is more than the {train_images} training images; accepted: 1 to {train_images}"
+        )
+
+
 def search_range(values: Mapping[str, Any], name: str) -> Any:
     """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
 

@@ -10,12 +10,10 @@ import numpy
 import pytorch_lightning
 import torch
 
-from stability.config import DataConfig, RecipeConfig
+from stability.config import DataConfig, RecipeConfig, check_batch_size
 from stability.data import sources
 from stability.data.feed import Feed, eval_feed, train_feed
 from stability.data.recipe import Batch, BatchStage
-from stability.data.sources import Source
-from stability.errors import UserError
 
 __all__ = ["Batch", "DataInfo", "DataModule", "get_data"]
 
@@ -57,7 +55,7 @@ class DataModule(pytorch_lightning.LightningDataModule):
         """Find and, where it fits in memory, decode the set. Raises UserError on what is wrong with the data."""
         super().__init__()
         source = sources.load(data)
-        _check_batch(source, batch_size)
+        check_batch_size(batch_size, len(source.train))
         self.batch_size = batch_size
         self.info = DataInfo(
             num_classes=len(source.classes),
@@ -126,14 +124,6 @@ class _Evaluation:
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.data.eval_batches())
-
-
-def _check_batch(source: Source, batch_size: int) -> None:
-    if batch_size > len(source.train):
-        raise UserError(
-            f"batch_size={batch_size} is more than the {len(source.train)} training images; "
-            f"accepted: 1 to {len(source.train)}"
-        )
 
 
 @lru_cache(maxsize=16)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.config import check_batch_size
 from stability.errors import UserError
 from stability.records import ENDED, read_record, trial_directory
 from stability.sweep import timings
@@ -136,8 +137,7 @@ def _cost(plan: Plan, cell: Cell, layout: Layout, remembered: Mapping[str, Any])
     size = _size(cell, remembered)
     images = None
     if size is not None:
-        if config.batch_size > size.train_images:
-            raise UserError(f"batch_size={config.batch_size} is more than the {size.train_images} training images")
+        check_batch_size(config.batch_size, size.train_images)
         images = config.epochs * config.batch_size * max(1, size.train_images // config.batch_size)
     pace = remembered["seconds_per_image"].get(_key(plan, cell, layout))
     seconds = pace * images if pace is not None and images is not None else None
