@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import augmentation
 from benchmarks.packs import contest, tables, timing
 from benchmarks.packs.__main__ import parse
 from benchmarks.packs.benchmark import aims, decodes_per_trial_image
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.ways import Here, Round
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_textures
+from stability.config import DataConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 ABSENT = ("hydra", "omegaconf", "optuna", "wandb")
@@ -274,6 +276,22 @@ def test_numbers_and_tables() -> None:
     assert tables.spread(timing.summary([3.0, 1.0, 2.0]), 10) == "20.0 (10.0 to 30.0)"
     assert tables.spread(None) == "-"
     assert tables.table(["", "K"], [["pack", "16"], ["a", "1"]]) == "         K\n  pack  16\n  a      1"
+
+
+def test_augmentation_reads_the_same_images_either_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8)
+    data = DataConfig(image_size=16, channels=3, mirror=True)
+    without = replace(augmentation.named("paper"), augment="none")
+    both = [list(way(without, data, pixels, 8, "cpu")) for way in (augmentation.in_batches, augmentation.one_by_one)]
+    assert len(both[0]) == 3
+    assert all(torch.equal(one.images, other.images) for one, other in zip(*both, strict=True))
+    words = "--rounds 1 --image-size 8 --batch-size 4 --batches 1 --device cpu"
+    monkeypatch.setattr(sys, "argv", ["augmentation", *words.split()])
+    augmentation.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == list(augmentation.RECIPES)
 
 
 @pytest.mark.parametrize("wrong", ["--only vit", "--sizes 0,1", "--seconds 0", "--rounds 1.5", "--cifar nowhere"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stability.config import DataConfig, TrialConfig
 from stability.data import DataModule, folder, get_data, sources
 from stability.data.images import FileReader, Images, MemoryReader
-from stability.data.recipe import policy
+from stability.data.policy import policies
 from stability.data.sources import Found
 from stability.errors import UserError
 from stability.models import build_model, lookup
@@ -55,8 +55,8 @@ class Work:
             recipe, data = paper, {"name": "imagefolder", "path": self.path, "memory_gib": 0.0, "val_fraction": 0.0}
             data |= {"image_size": self.image_size, "workers": self.workers}
         else:
-            # Cropped and changed by policies beforehand, as it were: what is left of the recipe runs on the device.
-            recipe = "light" if self.image_size == 32 else {**paper, "crop": "none", "augment": "none"}
+            # Cropped beforehand, as it were: what is left of the recipe runs on the device.
+            recipe = "light" if self.image_size == 32 else {**paper, "crop": "none"}
             data = {"name": "cifar10" if self.image_size == 32 else "imagenet", "image_size": self.image_size}
         config = complete(
             {
@@ -85,7 +85,7 @@ class Work:
 def has_policies() -> bool:
     """Tell whether AutoAugment is there (torchvision)."""
     try:
-        policy("auto")
+        policies("auto", 224)
     except UserError:
         return False
     return True

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy
+
+ROWS_AT_ONCE = 256
 
 
 class Purpose(IntEnum):
@@ -12,14 +15,29 @@ class Purpose(IntEnum):
 
     ORDER = 0
     PLACE = 1
-    IMAGE = 2
+    CROP = 2
     MIX = 3
     NOISE = 4
     HOLDOUT = 5
     TRAIN_SUBSET = 6
     EVAL_SUBSET = 7
+    POLICY = 8
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0) -> numpy.random.Generator:
-    """Return the generator of one purpose, epoch and position (of an image or of a batch within the epoch)."""
+    """Return the generator of one purpose, epoch and position (of a batch, or of a block of images, in the epoch)."""
     return numpy.random.default_rng([seed, purpose, epoch, position])
+
+
+def uniform(seed: int, purpose: Purpose, epoch: int, first: int, count: int, columns: int) -> numpy.ndarray:
+    """Return numbers in 0-1 for the images at `first` and after it in an epoch: (count, columns), float64."""
+    blocks = range(first // ROWS_AT_ONCE, (first + count - 1) // ROWS_AT_ONCE + 1)
+    rows = numpy.concatenate([_block(seed, purpose, epoch, block, columns) for block in blocks])
+    start = first - blocks[0] * ROWS_AT_ONCE
+    return rows[start : start + count]
+
+
+@lru_cache(maxsize=8)
+def _block(seed: int, purpose: Purpose, epoch: int, block: int, columns: int) -> numpy.ndarray:
+    """Draw the numbers of some images at once: a generator for each would cost more than what it draws."""
+    return generator(seed, purpose, epoch, block).random((ROWS_AT_ONCE, columns))

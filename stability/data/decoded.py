@@ -30,6 +30,7 @@ class Decoded:
         self.data, self.source = data, sources.load(data)
         self._fitted: dict[tuple[bool, float, str], Tensor] = {}
         self._stored: Images | None = None
+        self._alike: dict[str, Tensor | None] = {}
 
     def fits(self, stored: bool) -> bool:
         """Tell whether training images (in the stored form or fitted) and evaluation images fit in data.memory_gib."""
@@ -77,6 +78,15 @@ class Decoded:
             reader = MemoryReader(pixels, shapes, ends - shapes.prod(axis=1))
             self._stored = Images(reader, numpy.arange(len(images)), images.labels)
         return self._stored
+
+    def stored_alike(self, device: str = "cpu") -> Tensor | None:
+        """Return the training images at their stored size, uint8 (N, C, H, W), where they have one; else None."""
+        if device not in self._alike:
+            reader = self.stored().reader
+            assert isinstance(reader, MemoryReader)
+            pixels = reader.alike()
+            self._alike[device] = None if pixels is None else pixels.to(device)
+        return self._alike[device]
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""How images reach a batch: kept on the training device where they are always the same, else made one by one.
+"""How images reach a batch: from the training device, where they lie in one size, else made one by one.
 
 Both ways give the same batches; what fits in memory is read from there in both.
 """
@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy
@@ -17,14 +18,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stability.config import DataConfig, RecipeConfig
-from stability.data.chance import Purpose, generator
+from stability.data.chance import Purpose, uniform
+from stability.data.crop import CROP_DRAWS
 from stability.data.decoded import decoded
-from stability.data.images import Images, MemoryReader, fit
+from stability.data.images import Images, fit
 from stability.data.recipe import ImageStage
 from stability.errors import UserError
 
-# Makes of a stored image one at the model's size, from a generator of its own.
-Stage = Callable[[Tensor, numpy.random.Generator], Tensor]
+# Makes of a stored image one at the model's size, from uniform numbers (CROP_DRAWS,) of its own.
+Stage = Callable[[Tensor, numpy.ndarray], Tensor]
 Fed = Iterator[tuple[Tensor, Tensor]]
 MADE_AT_ONCE = 128
 
@@ -38,19 +40,18 @@ class Feed(Protocol):
 
 
 def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
-    """Return the training images as `recipe` crops them and its policy changes them."""
+    """Return the training images as `recipe` crops them."""
     found = decoded(data)
-    stage = ImageStage(data.image_size, recipe.crop, recipe.augment)
-    stage.check()
+    stage = ImageStage(data.image_size, recipe.crop)
     images = found.source.train
     if not found.fits(stored=stage.cuts):
         return Made(images, stage, data, device)
-    if stage.cuts:
-        return Made(found.stored(), stage, data, device)
-    if stage.is_fixed:
+    if not stage.cuts:
         return Kept.of(found.fitted(True, 1.0, device), images.labels)
-    reader = MemoryReader.of(found.fitted(True, 1.0).permute(0, 2, 3, 1).contiguous().numpy())
-    return Made(Images(reader, numpy.arange(len(images)), images.labels), stage, data, device)
+    alike = found.stored_alike(device)
+    if alike is None:
+        return Made(found.stored(), stage, data, device)
+    return Kept.of(alike, images.labels, partial(_cropped, stage, data.seed))
 
 
 def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
@@ -64,22 +65,31 @@ def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
 
 @dataclass(frozen=True)
 class Kept:
-    """Images that are always the same, kept on the training device: uint8 (N, C, S, S) and labels (N,)."""
+    """Images of one size, kept on the training device: uint8 (N, C, H, W) and labels (N,)."""
 
     pixels: Tensor
     labels: Tensor
+    # Cuts images at the model's size out of a batch, by epoch and position of the first; None: they have it.
+    crop: Callable[[Tensor, int, int], Tensor] | None = None
 
     @classmethod
-    def of(cls, pixels: Tensor, labels: numpy.ndarray) -> Kept:
+    def of(
+        cls, pixels: Tensor, labels: numpy.ndarray, crop: Callable[[Tensor, int, int], Tensor] | None = None
+    ) -> Kept:
         """Put the labels beside the images."""
-        return cls(pixels, torch.from_numpy(labels).to(pixels.device))
+        return cls(pixels, torch.from_numpy(labels).to(pixels.device), crop)
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on."""
         where = torch.from_numpy(order).to(self.pixels.device)
         for first in range(start * size, len(order), size):
             chosen = where[first : first + size]
-            yield self.pixels[chosen], self.labels[chosen]
+            pixels = self.pixels[chosen]
+            yield pixels if self.crop is None else self.crop(pixels, epoch, first), self.labels[chosen]
+
+
+def _cropped(stage: ImageStage, seed: int, images: Tensor, epoch: int, position: int) -> Tensor:
+    return stage.batch(images, uniform(seed, Purpose.CROP, epoch, position, len(images), CROP_DRAWS))
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class FitStage:
     side: int
     ratio: float
 
-    def __call__(self, image: Tensor, chance: numpy.random.Generator) -> Tensor:
+    def __call__(self, image: Tensor, draws: numpy.ndarray) -> Tensor:
         """Crop an image."""
         return fit(image, self.side, self.ratio)
 
@@ -104,7 +114,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes images one by one, each from the generator of its (data.seed, epoch, position)."""
+    """Makes images one by one, each from the numbers of its (data.seed, epoch, position)."""
 
     images: Images
     stage: Stage
@@ -115,14 +125,14 @@ class Maker:
 
         The error is returned, not raised: DataLoader wraps what a worker raises into a traceback's text.
         """
+        draws = uniform(self.seed, Purpose.CROP, job.epoch, job.position, len(job.indices), CROP_DRAWS)
         try:
-            return torch.stack([self._make(job, place) for place in range(len(job.indices))])
+            return torch.stack([self._make(*pair) for pair in zip(job.indices, draws, strict=True)])
         except UserError as error:
             return error
 
-    def _make(self, job: Job, place: int) -> Tensor:
-        chance = generator(self.seed, Purpose.IMAGE, job.epoch, job.position + place)
-        return self.stage(self.images.read(int(job.indices[place])), chance)
+    def _make(self, index: int, draws: numpy.ndarray) -> Tensor:
+        return self.stage(self.images.read(int(index)), draws)
 
 
 class Made:

@@ -1,4 +1,4 @@
-"""Images one by one: reading, decoding, resizing and cropping.
+"""Images one by one: reading, decoding and resizing.
 
 An image is a uint8 tensor (channels, height, width), a view of pixels that lie channels last, as decoders write them.
 """
@@ -70,6 +70,14 @@ class MemoryReader:
         """Make a reader of images of one size: uint8 (N, H, W, C)."""
         shapes = numpy.broadcast_to(pixels.shape[1:], (len(pixels), 3))
         return cls(pixels.reshape(-1), shapes, numpy.arange(len(pixels)) * pixels[0].size)
+
+    def alike(self) -> Tensor | None:
+        """Return the images as one tensor, uint8 (N, C, H, W), where they have one size; else None."""
+        import torch
+
+        if (self.shapes != self.shapes[0]).any():
+            return None
+        return torch.from_numpy(self.pixels.reshape(-1, *self.shapes[0])).permute(0, 3, 1, 2)
 
     def read(self, row: int) -> Tensor:
         """Return an image."""
@@ -195,22 +203,3 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     if image.shape[1:] == (height, width):
         return image
     return functional.interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
-
-
-def random_resized_crop(image: Tensor, side: int, generator: numpy.random.Generator) -> Tensor:
-    """Return a random part, 0.08-1 of the area at a ratio of 3/4-4/3, resized to `side` x `side` pixels.
-
-    Ten draws are tried for one that lies within the image; after them the centre crop serves.
-    """
-    height, width = image.shape[1:]
-    areas = height * width * generator.uniform(0.08, 1.0, size=10)
-    ratios = numpy.exp(generator.uniform(numpy.log(3 / 4), numpy.log(4 / 3), size=10))
-    widths = numpy.rint(numpy.sqrt(areas * ratios)).astype(int)
-    heights = numpy.rint(numpy.sqrt(areas / ratios)).astype(int)
-    row, column = generator.random(2)
-    within = numpy.flatnonzero((widths > 0) & (widths <= width) & (heights > 0) & (heights <= height))
-    if not len(within):
-        return fit(image, side)
-    crop_height, crop_width = int(heights[within[0]]), int(widths[within[0]])
-    top, left = int(row * (height - crop_height + 1)), int(column * (width - crop_width + 1))
-    return resize(image[:, top : top + crop_height, left : left + crop_width], side, side)

@@ -1,16 +1,14 @@
-"""What a recipe does to training images: image by image (crop, policy), then batch by batch (the rest, vectorised).
+"""What a recipe does to training images: it crops each, then changes them a batch at a time, on the training device.
 
-The image stage is what cannot be vectorised: it runs on the CPU, in worker processes where there are any. The batch
-stage shifts, mirrors, normalises, erases and mixes on whatever device the images lie. To mirror after a policy is as
-good as before it: policies draw the sign of every geometric step evenly.
+Images that lie in memory in one size are cropped there too; others one by one on the CPU, in worker processes where
+there are any. The batch stage applies policies, shifts, mirrors, normalises, erases and mixes. To mirror after a policy
+is as good as before it: policies draw the sign of every geometric step evenly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy
@@ -19,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from stability.config import DataConfig, RecipeConfig
-from stability.data.chance import Purpose, generator
-from stability.data.images import fit, random_resized_crop
+from stability.data.chance import Purpose, generator, uniform
+from stability.data.crop import random_resized_crop, random_resized_crops
+from stability.data.images import fit
+from stability.data.policy import POLICY_DRAWS, policies
 from stability.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,63 +37,27 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageStage:
-    """Makes of an image of any stored size one of (channels, side, side), uint8, from a generator of its own."""
+    """Makes of an image of any stored size one of (channels, side, side), uint8."""
 
     side: int
     crop: str
-    augment: str
 
     @property
     def cuts(self) -> bool:
-        """Whether random parts are cut out of an image at its stored size."""
+        """Whether random parts are cut out of an image at its stored size; else it always becomes the same one."""
         return self.crop == "random_resized"
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether an image always becomes the same one, so that it need be made only once."""
-        return self.augment == "none" and not self.cuts
+    def __call__(self, image: Tensor, draws: numpy.ndarray) -> Tensor:
+        """Crop an image, uint8 (C, H, W); `draws`: uniform (CROP_DRAWS,)."""
+        return random_resized_crop(image, self.side, draws) if self.cuts else fit(image, self.side)
 
-    def check(self) -> None:
-        """Raise UserError where a library that the policy needs is missing."""
-        if self.augment != "none":
-            policy(self.augment)
-
-    def __call__(self, image: Tensor, chance: numpy.random.Generator) -> Tensor:
-        """Crop and apply the policy to an image, uint8 (C, H, W)."""
-        image = random_resized_crop(image, self.side, chance) if self.cuts else fit(image, self.side)
-        image = image.contiguous()
-        if self.augment == "none":
-            return image
-        return with_torch_seed(int(chance.integers(2**63)), policy(self.augment), image)
-
-
-@lru_cache(maxsize=2)
-def policy(augment: str) -> Callable[[Tensor], Tensor]:
-    """Return a policy for one image: AutoAugment (its ImageNet policy), or RandAugment with two steps.
-
-    The magnitude is 27 of torchvision's 30, which is 9 of timm's 10, as DeiT has it. Raises UserError where torchvision
-    is missing.
-    """
-    try:
-        from torchvision.transforms import v2
-    except (ImportError, RuntimeError) as error:
-        raise UserError(
-            f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
-        ) from error
-    smooth = v2.InterpolationMode.BILINEAR
-    if augment == "auto":
-        return v2.AutoAugment(interpolation=smooth)
-    return v2.RandAugment(num_ops=2, magnitude=27, interpolation=smooth)
-
-
-def with_torch_seed(seed: int, function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """Return `function(image)` as the global torch generator seeded with `seed` has it, and leave that as it was."""
-    before = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(seed)
-        return function(image)
-    finally:
-        torch.default_generator.set_state(before)
+    def batch(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
+        """Do the same to images of one size, uint8 (B, C, H, W), on their device; `draws`: (B, CROP_DRAWS)."""
+        assert self.cuts, "what is always the same is made once"
+        if images.device.type == "cpu":
+            # The same pixels, and no slower there: at 224 pixels several times as fast.
+            return torch.stack([self(image, own) for image, own in zip(images, draws, strict=True)])
+        return random_resized_crops(images, self.side, draws)
 
 
 @dataclass(frozen=True)
@@ -114,10 +78,12 @@ class BatchStage:
     """The vectorised part of a recipe: from uint8 images (B, C, S, S) to a Batch, on the device of the images."""
 
     def __init__(self, recipe: RecipeConfig, data: DataConfig, num_classes: int, device: torch.device) -> None:
+        """Raises UserError on statistics that do not fit the images, and where a library that is needed is missing."""
         self.recipe, self.num_classes, self.device = recipe, num_classes, device
         self.seed, self.side = data.seed, data.image_size
         self.margin = data.image_size // 8 if recipe.crop == "shift" else 0
         self.mirrors = recipe.flip and data.mirror
+        self.policies = None if recipe.augment == "none" else policies(recipe.augment, data.image_size)
         mean, std = statistics(data)
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
@@ -146,6 +112,9 @@ class BatchStage:
     def train(self, pixels: Tensor, labels: Tensor, epoch: Epoch, index: int) -> Batch:
         """Augment batch `index` of `epoch`: uint8 images (B, C, S, S) and labels (B,) of its positions, in order."""
         positions = slice(index * len(pixels), (index + 1) * len(pixels))
+        if self.policies is not None:
+            draws = uniform(self.seed, Purpose.POLICY, epoch.number, positions.start, len(pixels), POLICY_DRAWS)
+            pixels = self.policies(pixels, draws)
         if self.margin or self.mirrors:
             pixels = self._move(pixels, epoch.top[positions], epoch.left[positions], epoch.mirrored[positions])
         images = self._normalise(pixels)

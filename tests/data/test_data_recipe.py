@@ -1,4 +1,4 @@
-"""What recipes do to a batch: shifts, mirrors, erased boxes, mixed images and labels, each image its own policy."""
+"""What recipes do to a batch: shifts, mirrors, erased boxes, mixed images and labels, policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from torch.nn import functional
 
 from stability.config import DataConfig, RecipeConfig, parse_trial
-from stability.data.recipe import BatchStage, ImageStage, cut_box, erase, statistics
+from stability.data.recipe import BatchStage, cut_box, erase, statistics
 from stability.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -153,18 +153,15 @@ def test_repeated_augmentation_repeats_and_keeps_the_length() -> None:
 
 
 @pytest.mark.parametrize("augment", ["auto", "rand"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_each_image_gets_its_own_policy_and_the_global_generator_is_left_alone(augment: str, channels: int) -> None:
-    making = ImageStage(16, "none", augment)
-    image = PIXELS[0, :channels]
-    before = torch.get_rng_state()
-    made = [making(image, numpy.random.default_rng(position)) for position in range(40)]
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(one.shape == image.shape and one.dtype == torch.uint8 for one in made)
-    # Some steps do nothing to an image of noise.
-    assert len({one.numpy().tobytes() for one in made}) >= 15
-    torch.rand(1)
-    assert torch.equal(making(image, numpy.random.default_rng(3)), made[3])
+def test_policies_follow_from_the_seed_the_epoch_and_the_position(augment: str) -> None:
+    changing = stage(augment=augment)
+    pixels = PIXELS[:1].expand(64, -1, -1, -1)
+    first, again = (changing.train(pixels, LABELS, changing.epoch(1, 128), 0).images for _ in range(2))
+    assert torch.equal(first, again)
+    parts = [changing.train(pixels[:32], LABELS[:32], changing.epoch(1, 128), index).images for index in (0, 1)]
+    assert torch.equal(torch.cat(parts), first)
+    for number, index in ((2, 0), (1, 1)):
+        assert not torch.equal(changing.train(pixels, LABELS, changing.epoch(number, 128), index).images, first)
 
 
 def test_statistics_must_fit_the_channels() -> None:

@@ -16,8 +16,10 @@ import torch
 
 from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch, DataModule, get_data
+from stability.data.crop import CROP_DRAWS
 from stability.data.feed import Job, Kept, Made
-from stability.data.recipe import policy
+from stability.data.policy import _kernels
+from stability.data.policy import policies as find_policies
 from stability.errors import UserError
 
 DIGITS = DataConfig(channels=1, mean=(0.3052,), std=(0.3185,), train_size=200, eval_size=50, mirror=True)
@@ -44,6 +46,7 @@ def test_the_stream_is_the_same_whatever_the_workers_and_the_memory(recipe: Reci
         assert isinstance(streamed._train_feed, Made)
         assert same(streamed.train_batches(2), expected)
         assert same(streamed.eval_batches(), evaluation)
+    assert isinstance(get_data(DIGITS, recipe, 32)._train_feed, Kept)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -60,7 +63,7 @@ def test_the_stream_is_the_same_from_whichever_batch_it_is_started(recipe: Recip
 
 
 def test_an_image_is_cropped_anew_at_every_position_of_every_epoch() -> None:
-    feed = get_data(DIGITS, replace(PAPER, augment="none"), 32)._train_feed
+    feed = get_data(replace(DIGITS, memory_gib=0.0, workers=0), replace(PAPER, augment="none"), 32)._train_feed
     assert isinstance(feed, Made)
     jobs = [Job(epoch, position, numpy.array([5, 5, 5])) for epoch in (0, 1) for position in (0, 3)]
     made = [feed._maker.__getitems__(job) for job in jobs]
@@ -167,7 +170,7 @@ def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
         feed = get_data(config, recipe, 8)._train_feed
         assert isinstance(feed, Made)
         copied = pickle.loads(pickle.dumps(feed._maker))
-        image = copied.stage(copied.images.read(3), numpy.random.default_rng(0))
+        image = copied.stage(copied.images.read(3), numpy.full(CROP_DRAWS, 0.5))
         assert image.shape == (config.channels, 16, 16)
 
 
@@ -213,8 +216,17 @@ def test_lightning_gets_each_epochs_own_batches(tmp_path: Path) -> None:
 
 
 def test_the_embedded_set_needs_no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy.cache_clear()
-    for name in ("torchvision", "torchvision.transforms", "PIL", "datasets", "pyarrow", "sklearn"):
+    find_policies.cache_clear()
+    _kernels.cache_clear()
+    for name in (
+        "torchvision",
+        "torchvision.transforms",
+        "torchvision.transforms.v2",
+        "PIL",
+        "datasets",
+        "pyarrow",
+        "sklearn",
+    ):
         monkeypatch.setitem(sys.modules, name, None)
     # scikit-learn's file is read without importing it, but where it lies must be found.
     monkeypatch.delitem(sys.modules, "sklearn")

@@ -1,0 +1,208 @@
+"""AutoAugment and RandAugment on a batch of images, on its device, each image with a policy of its own.
+
+A policy is two steps, each one of a few dozen (an operation, a magnitude, a sign). Images that take the same step take
+it together; those that are sheared, shifted or turned do so in one call, whatever their steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stability.errors import UserError
+
+# The numbers that one image's policy is drawn with.
+POLICY_DRAWS = 5
+# Largest magnitudes: of a shear, of a turn in degrees, of a shift in sides, of what is added to a factor of 1.
+SHEAR, DEGREES, SHIFT, FACTOR = 0.3, 30.0, 150 / 331, 0.9
+BYTES_AT_ONCE = 2**19
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
+# AutoAugment's policy for ImageNet (Cubuk et al., 2019, appendix, Table 9): two steps (operation, probability, level).
+IMAGENET = """
+Posterize 0.4 8  Rotate 0.6 9       | Solarize 0.6 5  AutoContrast 0.6 5 | Equalize 0.8 8   Equalize 0.6 3
+Posterize 0.6 7  Posterize 0.6 6    | Equalize 0.4 7  Solarize 0.2 4     | Equalize 0.4 4   Rotate 0.8 8
+Solarize 0.6 3   Equalize 0.6 7     | Posterize 0.8 5 Equalize 1.0 2     | Rotate 0.2 3     Solarize 0.6 8
+Equalize 0.6 8   Posterize 0.4 6    | Rotate 0.8 8    Color 0.4 0        | Rotate 0.4 9     Equalize 0.6 2
+Equalize 0.0 7   Equalize 0.8 8     | Invert 0.6 4    Equalize 1.0 8     | Color 0.6 4      Contrast 1.0 8
+Rotate 0.8 8     Color 1.0 2        | Color 0.8 8     Solarize 0.8 7     | Sharpness 0.4 7  Invert 0.6 8
+ShearX 0.6 5     Equalize 1.0 9     | Color 0.4 0     Equalize 0.6 3     | Equalize 0.4 7   Solarize 0.2 4
+Solarize 0.6 5   AutoContrast 0.6 5 | Invert 0.6 4    Equalize 1.0 8     | Color 0.6 4      Contrast 1.0 8
+Equalize 0.8 8   Equalize 0.6 3
+"""
+# RandAugment's operations (Cubuk et al., 2020, section 3), and its magnitude in DeiT: 9 of 10.
+RAND = ("Identity", *GEOMETRIC, *FACTORS, "Posterize", "Solarize", "AutoContrast", "Equalize")
+RAND_LEVEL = 0.9
+
+
+class Step(NamedTuple):
+    """What may be done to an image: an operation and how much of it, in its own unit."""
+
+    operation: str
+    magnitude: float = 0.0
+
+    def theta(self) -> list[list[float]]:
+        """Return the matrix (2, 3) that a geometric step samples by; coordinates run from -1 to 1, as in torch."""
+        name, much = self
+        cosine, sine = math.cos(math.radians(much)), math.sin(math.radians(much))
+        matrices: dict[str, list[list[float]]] = {
+            # Shears leave the first row, or column, where it is.
+            "ShearX": [[1, much, much], [0, 1, 0]],
+            "ShearY": [[1, 0, 0], [much, 1, much]],
+            "TranslateX": [[1, 0, -much], [0, 1, 0]],
+            "TranslateY": [[1, 0, 0], [0, 1, -much]],
+            "Rotate": [[cosine, -sine, 0], [sine, cosine, 0]],
+        }
+        return matrices[name]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Take a step that is not geometric with images, uint8 (B, C, H, W)."""
+        kernels = _kernels()
+        if self.operation in FACTORS:
+            return kernels[self.operation](images, 1 + self.magnitude)
+        if self.operation in ("Posterize", "Solarize"):
+            return kernels[self.operation](images, self.magnitude)
+        return kernels[self.operation](images)
+
+
+def step(operation: str, level: float, sign: int, side: int) -> Step:
+    """Return a step at a level in 0-1, for images of side x side pixels."""
+    if operation in GEOMETRIC:
+        # A shift is by whole pixels; in coordinates from -1 to 1 a side is 2.
+        shift = 2 * math.floor(SHIFT * side * level) / side
+        much = {"S": SHEAR * level, "T": shift, "R": DEGREES * level}[operation[0]]
+        return Step(operation, sign * much)
+    if operation in FACTORS:
+        return Step(operation, sign * FACTOR * level)
+    if operation == "Posterize":
+        return Step(operation, 8 - round(4 * level))
+    return Step(operation, 255 * (1 - level)) if operation == "Solarize" else Step(operation)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Two steps for each image: which ones its numbers choose, and taking them."""
+
+    # Those that may be chosen: nothing, then the geometric ones, then the others.
+    steps: tuple[Step, ...]
+    # From numbers in 0-1 (B, POLICY_DRAWS) to places in `steps`, (2, B).
+    choose: Callable[[numpy.ndarray], numpy.ndarray]
+
+    def __call__(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
+        """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, POLICY_DRAWS)."""
+        size = len(images)
+        if images.device.type == "cpu":
+            # What fits into a core's cache: large images a few at a time.
+            size = max(1, BYTES_AT_ONCE // images[0].numel())
+        parts = zip(images.split(size), numpy.split(self.choose(draws), range(size, len(images), size), 1), strict=True)
+        changed = []
+        for part, steps in parts:
+            for chosen in steps:
+                part = self._take(part, chosen)
+            changed.append(part)
+        return changed[0] if len(changed) == 1 else torch.cat(changed)
+
+    def _take(self, images: Tensor, chosen: numpy.ndarray) -> Tensor:
+        """Take one step with each image, those together that take the same."""
+        order = numpy.argsort(chosen, kind="stable")
+        arranged = chosen[order]
+        where = torch.from_numpy(order).to(images.device, non_blocking=True)
+        sorted_images = images[where]
+        geometric = numpy.array([one.operation in GEOMETRIC for one in self.steps])[arranged]
+        first, last = _span(geometric)
+        if last > first:
+            thetas = torch.tensor([self.steps[place].theta() for place in arranged[first:last]])
+            sorted_images[first:last] = _warp(sorted_images[first:last], thetas.to(images.device, non_blocking=True))
+        for place in numpy.unique(arranged[last if last > first else 0 :]):
+            if self.steps[place].operation != "Identity":
+                first, last = _span(arranged == place)
+                sorted_images[first:last] = self.steps[place](sorted_images[first:last])
+        return torch.empty_like(images).index_copy_(0, where, sorted_images)
+
+
+@lru_cache(maxsize=4)
+def policies(augment: str, side: int) -> Policies:
+    """Return AutoAugment (its ImageNet policy), or RandAugment with two steps, for images of side x side pixels.
+
+    Raises UserError where torchvision is missing.
+    """
+    try:
+        _kernels()
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
+        ) from error
+    return _auto(side) if augment == "auto" else _rand(side)
+
+
+def _auto(side: int) -> Policies:
+    words = IMAGENET.replace("|", " ").split()
+    names = numpy.array(words[0::3]).reshape(-1, 2)
+    chances, levels = (numpy.array(words[start::3], float).reshape(-1, 2) for start in (1, 2))
+    pairs = [(str(name), float(level) / 9) for name, level in zip(names.flat, levels.flat, strict=True)]
+    steps, table = _tabled(pairs, side)
+    table = table.reshape(*names.shape, 2)
+
+    def choose(draws: numpy.ndarray) -> numpy.ndarray:
+        policy = (draws[:, 0] * len(names)).astype(int)
+        signs = (draws[:, 3:] < 0.5).astype(int)
+        taken = draws[:, 1:3] < chances[policy]
+        return numpy.stack([table[policy, place, signs[:, place]] * taken[:, place] for place in (0, 1)])
+
+    return Policies(steps, choose)
+
+
+def _rand(side: int) -> Policies:
+    steps, table = _tabled([(name, RAND_LEVEL) for name in RAND], side)
+
+    def choose(draws: numpy.ndarray) -> numpy.ndarray:
+        operations = (draws[:, :2] * len(RAND)).astype(int)
+        return table[operations, (draws[:, 2:4] < 0.5).astype(int)].T
+
+    return Policies(steps, choose)
+
+
+def _tabled(pairs: list[tuple[str, float]], side: int) -> tuple[tuple[Step, ...], numpy.ndarray]:
+    """Return the steps that operations at a level may be, and where those of each with either sign stand, (n, 2)."""
+    found = [[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs]
+    unique = {one for both in found for one in both} - {Step("Identity")}
+    ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
+    places = {one: place for place, one in enumerate((Step("Identity"), *ordered))}
+    return tuple(places), numpy.array([[places[one] for one in both] for both in found])
+
+
+def _span(chosen: numpy.ndarray) -> tuple[int, int]:
+    """Return the first place that is chosen and the one after the last, of places that lie together."""
+    places = numpy.flatnonzero(chosen)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def _warp(images: Tensor, thetas: Tensor) -> Tensor:
+    """Sample each image by its matrix, bilinearly; what comes from outside is black."""
+    grid = functional.affine_grid(thetas, list(images.shape), align_corners=False)
+    return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> dict[str, Callable[..., Tensor]]:
+    from torchvision.transforms.v2 import functional as kernels
+
+    return {
+        "Brightness": kernels.adjust_brightness,
+        "Color": kernels.adjust_saturation,
+        "Contrast": kernels.adjust_contrast,
+        "Sharpness": kernels.adjust_sharpness,
+        "Posterize": kernels.posterize,
+        "Solarize": kernels.solarize,
+        "AutoContrast": kernels.autocontrast,
+        "Equalize": kernels.equalize,
+        "Invert": kernels.invert,
+    }

@@ -1,0 +1,197 @@
+"""Random crops and policies: as published, as the reference libraries have them, each image its own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from stability.data.chance import Purpose, uniform
+from stability.data.crop import CROP_DRAWS, crop_boxes, random_resized_crop, random_resized_crops
+from stability.data.policy import GEOMETRIC, POLICY_DRAWS, RAND, Policies, Step, policies, step
+
+SMOOTH = v2.InterpolationMode.BILINEAR
+OPERATIONS = (*RAND, "Invert")
+
+
+def pictures(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Return images with both flat parts and noise, uint8 (B, C, H, W)."""
+    chance = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, channels, 4, 4, generator=chance)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    noise = torch.rand(count, channels, height, width, generator=chance)
+    return (200 * smooth + 50 * noise + 3).to(torch.uint8)
+
+
+def test_random_parts_have_the_published_areas_and_ratios() -> None:
+    boxes = crop_boxes(200, 200, numpy.random.default_rng(0).random((2000, CROP_DRAWS)))
+    top, left, heights, widths = boxes.T
+    areas, ratios = heights * widths / 200**2, widths / heights
+    assert 0.079 < areas.min() < 0.085
+    assert 0.97 < areas.max() <= 1
+    assert 0.74 < ratios.min() < 0.77
+    assert 1.30 < ratios.max() < 1.35
+    # Uniform in 0.08-1 but for large crops that do not fit at their ratio.
+    assert 0.4 < areas.mean() < 0.56
+    assert min(top.min(), left.min()) == 0
+    assert (top + heights).max() == (left + widths).max() == 200
+    # The place is drawn evenly among those that there are.
+    small = areas < 0.3
+    assert abs((top[small] / (200 - heights[small])).mean() - 0.5) < 0.03
+
+
+def test_where_no_part_fits_the_largest_square_serves() -> None:
+    boxes = crop_boxes(300, 10, numpy.random.default_rng(0).random((50, CROP_DRAWS)))
+    futile = boxes[boxes[:, 2] == boxes[:, 3]]
+    assert len(futile) > 40
+    assert (futile == [145, 0, 10, 10]).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "side"), [(3, 32, 32, 32), (3, 32, 32, 16), (1, 8, 8, 16), (3, 90, 41, 24)]
+)
+def test_a_batch_is_cropped_as_its_images_are_to_the_bit(channels: int, height: int, width: int, side: int) -> None:
+    """By torch's resizing one by one, by weights in whole numbers all at once."""
+    images = torch.randint(0, 256, (300, channels, height, width), dtype=torch.uint8)
+    draws = numpy.random.default_rng(0).random((300, CROP_DRAWS))
+    alone = [random_resized_crop(image, side, own) for image, own in zip(images, draws, strict=True)]
+    assert torch.equal(random_resized_crops(images, side, draws), torch.stack(alone))
+
+
+def referenced(one: Step, image: Tensor, side: int) -> Tensor:
+    """Return what torchvision's policies make of an image by an operation's name and magnitude."""
+    name, much = one
+    if name.startswith("Translate"):
+        much = much * side / 2
+        assert much == int(much)
+    transform = v2.AutoAugment(interpolation=SMOOTH)
+    if name == "Solarize":
+        much /= 255
+    return transform._apply_image_or_video_transform(image, name, much, SMOOTH, {type(image): None})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 17)])
+def test_steps_are_the_referenced_ones(operation: str, channels: int, side: int) -> None:
+    images = pictures(24, channels, side, side)
+    for level in (0.2, 0.9):
+        for sign in (1, -1):
+            one = step(operation, level, sign, side)
+            # Among others, so that every image's own step shows.
+            other = step("Rotate", 1.0, 1, side)
+            both = Policies((Step("Identity"), *sorted({one, other}, key=lambda it: it.operation not in GEOMETRIC)), no)
+            places = numpy.array([both.steps.index(one), both.steps.index(other)] * 12)
+            taken = both._take(images, places)
+            for image, place, made in zip(images, places, taken, strict=True):
+                expected = referenced(both.steps[place], image, side)
+                difference = (made.int() - expected.int()).abs()
+                # A sample may lie halfway between two values, but for rounding.
+                is_geometric = both.steps[place].operation in GEOMETRIC
+                assert difference.max() <= (1 if is_geometric else 0)
+                assert (difference > 0).float().mean() < 0.03
+
+
+def no(draws: numpy.ndarray) -> numpy.ndarray:
+    """Choose nothing."""
+    raise AssertionError
+
+
+@pytest.mark.parametrize("side", [16, 32, 224])
+def test_the_steps_have_the_published_magnitudes(side: int) -> None:
+    """As torchvision lists them: AutoAugment's at 10 levels, RandAugment's 27th of 31 (DeiT)."""
+    spaces = (v2.AutoAugment._AUGMENTATION_SPACE, 9, 10), (v2.RandAugment._AUGMENTATION_SPACE, 30, 31)
+    for space, most, bins in spaces:
+        for operation, (magnitudes, is_signed) in space.items():
+            listed = magnitudes(bins, side, side)
+            for place in range(bins) if most == 9 else (27,):
+                both = [step(operation, place / most, sign, side) for sign in (1, -1)]
+                if listed is None:
+                    assert both == [Step(operation)] * 2
+                    continue
+                expected = float(listed[place])
+                if operation.startswith("Translate"):
+                    expected = int(expected) * 2 / side
+                if operation == "Solarize":
+                    expected *= 255
+                for one, sign in zip(both, (1, -1), strict=True):
+                    assert one.magnitude == pytest.approx(sign * expected if is_signed else expected, abs=1e-4)
+
+
+def test_the_table_of_autoaugment_is_the_published_one() -> None:
+    published = v2.AutoAugment()._policies
+    chosen = policies("auto", 32)
+    assert len(published) == 25
+    for place, pair in enumerate(published):
+        draws = numpy.full((2, POLICY_DRAWS), 0.25)
+        draws[:, 0] = (place + 0.5) / 25
+        for index, (operation, probability, level) in enumerate(pair):
+            # Just below the probability it is taken, just above not.
+            draws[:, 1 + index] = [probability - 1e-9, probability + 1e-9]
+            taken = chosen.choose(draws)[index]
+            wanted = step(operation, (level or 0) / 9, -1, 32)
+            if probability > 0:
+                assert chosen.steps[taken[0]] == wanted
+            if probability < 1:
+                assert chosen.steps[taken[1]] == Step("Identity")
+
+
+@pytest.mark.parametrize("augment", ["auto", "rand"])
+def test_operations_and_signs_are_drawn_as_often_as_published(augment: str) -> None:
+    chosen = policies(augment, 32)
+    draws = uniform(0, Purpose.POLICY, 0, 0, 20000, POLICY_DRAWS)
+    counts = [Counter(chosen.steps[place].operation for place in layer) for layer in chosen.choose(draws)]
+    if augment == "rand":
+        for layer in counts:
+            assert set(layer) == set(RAND)
+            assert all(abs(layer[name] / 20000 - 1 / 14) < 0.01 for name in RAND)
+    else:
+        expected: list[Counter[str]] = [Counter(), Counter()]
+        for pair in v2.AutoAugment()._policies:
+            for index, (operation, probability, _) in enumerate(pair):
+                expected[index][operation] += probability / 25  # type: ignore[assignment]
+        for found, wanted in zip(counts, expected, strict=True):
+            assert all(abs(found[name] / 20000 - share) < 0.015 for name, share in wanted.items())
+    turned = [chosen.steps[place].magnitude for place in chosen.choose(draws).flat]
+    turned = [much for place, much in zip(chosen.choose(draws).flat, turned, strict=True) if is_turn(chosen, place)]
+    assert abs(numpy.mean(numpy.sign(turned))) < 0.06
+
+
+def is_turn(chosen: Policies, place: int) -> bool:
+    """Tell whether a step is a rotation."""
+    return chosen.steps[place].operation == "Rotate"
+
+
+@pytest.mark.parametrize("augment", ["auto", "rand"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_image_gets_its_own_policy_whatever_is_beside_it(augment: str, channels: int) -> None:
+    # Large enough that a batch is taken in several parts.
+    for images in (pictures(40, channels, 32, 32), pictures(7, channels, 300, 300)):
+        draws = uniform(3, Purpose.POLICY, 1, 0, len(images), POLICY_DRAWS)
+        chosen, before = policies(augment, images.shape[-1]), torch.get_rng_state()
+        original = images.clone()
+        together = chosen(images, draws)
+        assert torch.equal(images, original)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert together.shape == images.shape
+        assert together.dtype == torch.uint8
+        for index, image in enumerate(images):
+            assert torch.equal(chosen(image[None], draws[index : index + 1])[0], together[index])
+        order = numpy.random.default_rng(0).permutation(len(images))
+        assert torch.equal(chosen(images[order], draws[order]), together[order])
+    same = chosen(pictures(1, channels, 32, 32).expand(60, -1, -1, -1), uniform(0, Purpose.POLICY, 0, 0, 60, 5))
+    assert len({image.numpy().tobytes() for image in same}) >= 15
+
+
+def test_numbers_follow_from_the_position_however_they_are_asked_for() -> None:
+    whole = uniform(0, Purpose.CROP, 2, 0, 1000, 3)
+    assert whole.shape == (1000, 3)
+    for first, count in ((0, 1), (255, 2), (256, 256), (300, 700), (999, 1)):
+        assert (uniform(0, Purpose.CROP, 2, first, count, 3) == whole[first : first + count]).all()
+    for seed, purpose, epoch in ((1, Purpose.CROP, 2), (0, Purpose.POLICY, 2), (0, Purpose.CROP, 3)):
+        assert not (uniform(seed, purpose, epoch, 0, 1000, 3) == whole).any()
+    assert math.isclose(whole.mean(), 0.5, abs_tol=0.03)
