@@ -1,0 +1,157 @@
+"""What a GPU would refuse, found without one: tensors of two devices in one operation.
+
+torch's fake tensors have a device and no numbers, and refuse what the device would. A backward pass and what the host
+reads from the device (losses, counters) need a real one and are stood in for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+
+from stability.config import DataConfig, RecipeConfig, TrialConfig
+from stability.data import get_data
+from stability.data.crop import CROP_DRAWS
+from stability.data.recipe import BatchStage, ImageStage
+from stability.training.defaults import complete
+from stability.training.member import Member
+from stability.training.module import StackModule
+from stability.training.stack import ModelStack, _with
+from stability.training.trial import build
+
+GPU = torch.device("cuda", 0)
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: its own tests show more")
+
+
+@pytest.fixture(autouse=True)
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stand in for what fake tensors cannot do, and show that they refuse what they should."""
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self, device=None: self)
+    # Optimizers ask their counters of steps.
+    monkeypatch.setattr(FakeTensor, "tolist", lambda self: [2.0] * len(self))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with pytest.raises(RuntimeError, match="same device"):
+            torch.empty(3, device=GPU) + torch.empty(3)
+        yield
+
+
+def trial(model: str = "vitc_tiny", **over: Any) -> TrialConfig:
+    """Return a trial under the heaviest recipe, `over` in its recipe or beside it."""
+    recipe = {name: over.pop(name) for name in ("clip_norm", "label_smoothing", "ema") if name in over}
+    return complete(
+        {
+            "model": model,
+            "batch_size": 32,
+            "epochs": 2,
+            "recipe": {"name": "deit", **recipe},
+            "data": {"name": "digits", "train_size": 128, "eval_size": 32, "image_size": 16},
+            **over,
+        }
+    )
+
+
+def on_gpu(model: nn.Module) -> nn.Module:
+    """Return a copy of a model whose tensors lie on the GPU."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return _with(model, {name: torch.empty(one.shape, dtype=one.dtype, device=GPU) for name, one in tensors.items()})
+
+
+def module_of(configs: list[TrialConfig], monkeypatch: pytest.MonkeyPatch, micro_batches: int = 1) -> StackModule:
+    """Return the module of a pack that lies on the GPU."""
+    with unset_fake_temporarily():
+        data = get_data(configs[0].data, configs[0].recipe, configs[0].batch_size)
+        models = [build(config, data) for config in configs]
+    members = [Member(config, data.steps_per_epoch) for config in configs]
+    stack = ModelStack([on_gpu(model) for model in models])
+    module = StackModule(stack, members, data, compact=True, micro_batches=micro_batches)
+    # Converting a module swaps its tensors, which fake ones refuse.
+    module._device = GPU
+    module.configure_optimizers()
+    for member in members:
+        member.begin(None)
+
+    def backward(loss: Tensor) -> None:
+        assert loss.requires_grad
+        assert loss.device == GPU
+        for parameter in module.stack.parameters():
+            parameter.grad = torch.empty_like(parameter)
+
+    monkeypatch.setattr(Tensor, "backward", backward)
+    return module.train()
+
+
+def take_steps(module: StackModule, count: int) -> None:
+    """Train on batches that are made on the GPU."""
+    config = module.members[0].config
+    stage = BatchStage(config.recipe, config.data, 10, GPU)
+    epoch = stage.epoch(0, 128)
+    pixels, labels = torch.empty(128, 1, 16, 16, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
+    for index in range(count):
+        batch = stage.train(pixels[:32], labels[:32], epoch, index)
+        assert module.compute_gradients(module.transfer_batch_to_device(batch, GPU, 0))
+        module.update_members()
+    assert {one[1].device for one in module._unread} == {GPU}
+    module._unread.clear()
+
+
+@pytest.mark.parametrize("model", ["vitc_tiny", "vitp_tiny"])
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_a_pack_of_several_kinds_trains_leaves_and_is_evaluated(
+    model: str, micro_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [
+        trial(model, seed=0, optimizer="adamw", lr=1e-3),
+        trial(model, seed=1, optimizer="adamw", lr=2e-3, clip_norm=1.0),
+        trial(model, seed=2, optimizer="sgd", lr=0.1, label_smoothing=0.0, ema=False),
+        trial(model, seed=3, optimizer="sgd", lr=0.2),
+        trial(model, seed=4, optimizer={"_target_": "torch.optim.RMSprop"}, lr=1e-3),
+    ]
+    module = module_of(configs, monkeypatch, micro_batches)
+    assert module.shares_updates
+    take_steps(module, 2)
+    logits = module.evaluation_logits(torch.empty(32, 1, 16, 16, device=GPU))
+    assert logits.shape == (10, 32, 10)
+    assert logits.device == GPU
+    for member in (module.members[0], module.members[2], module.members[4]):
+        member.progress.diverged_step = 2
+    module.drop_ended()
+    assert (module.stack.size, len(module.members)) == (2, 2)
+    take_steps(module, 1)
+    module.members[1].progress.diverged_step = 3
+    module.drop_ended()
+    # The last one, of AdamW (fake tensors know no fused SGD), is a plain module.
+    assert (module.stack.size, len(module.members)) == (1, 1)
+    take_steps(module, 1)
+    for member in module.members:
+        tensors = [tensor for state in member.optimizer.state.values() for tensor in state.values()]
+        assert {tensor.device for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim} == {GPU}
+        assert member.ema is not None
+        assert {tensor.device for tensor in member.ema.state.values()} == {GPU}
+
+
+@pytest.mark.parametrize("model", ["vitp_tiny", "vitc_tiny", "regnety_tiny"])
+def test_a_trial_alone_trains(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of([trial(model, clip_norm=1.0)], monkeypatch)
+    assert not module.shares_updates
+    take_steps(module, 2)
+    assert module.evaluation_logits(torch.empty(8, 1, 16, 16, device=GPU)).device == GPU
+
+
+@pytest.mark.parametrize("augment", ["auto", "rand"])
+def test_images_are_cropped_and_changed_where_they_lie(augment: str) -> None:
+    pixels = torch.empty(64, 3, 40, 50, dtype=torch.uint8, device=GPU)
+    crop = ImageStage(32, "random_resized").batch(pixels, numpy.random.default_rng(0).random((64, CROP_DRAWS)))
+    assert (crop.shape, crop.dtype, crop.device) == ((64, 3, 32, 32), torch.uint8, GPU)
+    recipe = RecipeConfig("all", "shift", augment=augment, erasing=0.5, mixup=0.8, cutmix=1.0)
+    stage = BatchStage(recipe, DataConfig(image_size=32, channels=3, mirror=True), 10, GPU)
+    labels = torch.empty(64, device=GPU).long()
+    for number in range(4):
+        batch = stage.train(crop, labels, stage.epoch(number, 64), 0)
+        assert (batch.images.device, batch.targets.device) == (GPU, GPU)
+    assert stage.evaluate(crop, labels).images.device == GPU
