@@ -196,7 +196,14 @@ def erase(images: Tensor, draws: numpy.ndarray, probability: float, chance: nump
     width = numpy.clip(numpy.rint(numpy.sqrt(area / ratio)), 1, side).astype(int)
     top = (draws[chosen, 3] * (side - height + 1)).astype(int)
     left = (draws[chosen, 4] * (side - width + 1)).astype(int)
-    for image, row, column, rows, columns in zip(chosen, top, left, height, width, strict=True):
-        box = images[image, :, row : row + rows, column : column + columns]
-        box.copy_(torch.from_numpy(chance.standard_normal(tuple(box.shape), dtype=numpy.float32)))
+    places = numpy.arange(side)
+    rows, columns = (
+        (places >= start[:, None]) & (places < (start + length)[:, None])
+        for start, length in ((top, height), (left, width))
+    )
+    boxes = numpy.broadcast_to((rows[:, :, None] & columns[:, None, :])[:, None], (len(chosen), *images.shape[1:]))
+    image, within = numpy.divmod(numpy.flatnonzero(boxes), boxes[0].size)
+    where = torch.from_numpy(chosen[image] * boxes[0].size + within).to(images.device, non_blocking=True)
+    noise = torch.from_numpy(chance.standard_normal(len(where), dtype=numpy.float32))
+    images.view(-1).index_copy_(0, where, noise.to(images.device, non_blocking=True))
     return images

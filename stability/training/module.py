@@ -84,6 +84,7 @@ class StackModule(pl.LightningModule):
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
         self._compiled: Callable[..., Tensor] | None = None
+        self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
         self._facade: MemberOptimizers | None = None
         self._updates: SharedUpdates | None = None
@@ -173,11 +174,17 @@ class StackModule(pl.LightningModule):
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
             # What is padding, or trains no more, gets gradients of nothing.
-            loss = losses[0] if self.stack.size == 1 else losses[lanes].sum()
+            loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
             # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
             loss.backward()
             parts.append(losses.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def _places(self, lanes: list[int]) -> Tensor:
+        """Return lanes as an index on the device, kept for the next step: to make it the host waits for the device."""
+        if self._index is None or self._index[0] != lanes:
+            self._index = (lanes, torch.tensor(lanes, device=self.device))
+        return self._index[1]
 
     def _parts(self, images: int) -> list[slice]:
         """Return the parts that a batch is computed in."""

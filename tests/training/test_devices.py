@@ -6,7 +6,10 @@ reads from the device (losses, counters) need a real one and are stood in for.
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy
@@ -14,10 +17,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import stability
 from stability.config import DataConfig, RecipeConfig, TrialConfig
 from stability.data import get_data
 from stability.data.crop import CROP_DRAWS
+from stability.data.feed import Kept, _cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.training.defaults import complete
 from stability.training.member import Member
@@ -26,6 +33,7 @@ from stability.training.stack import ModelStack, _with
 from stability.training.trial import build
 
 GPU = torch.device("cuda", 0)
+PACKAGE = os.path.dirname(stability.__file__)
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: its own tests show more")
 
 
@@ -43,7 +51,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def trial(model: str = "vitc_tiny", **over: Any) -> TrialConfig:
     """Return a trial under the heaviest recipe, `over` in its recipe or beside it."""
-    recipe = {name: over.pop(name) for name in ("clip_norm", "label_smoothing", "ema") if name in over}
+    recipe = {name: over.pop(name) for name in ("augment", "clip_norm", "label_smoothing", "ema") if name in over}
     return complete(
         {
             "model": model,
@@ -86,18 +94,58 @@ def module_of(configs: list[TrialConfig], monkeypatch: pytest.MonkeyPatch, micro
     return module.train()
 
 
-def take_steps(module: StackModule, count: int) -> None:
-    """Train on batches that are made on the GPU."""
+class Waits(TorchDispatchMode):
+    """Notes what makes the host wait for the GPU: copies that block, numbers that are read, sizes that follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def note(self, name: str) -> None:
+        """Keep an operation and the line that asks for it."""
+        lines = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_stack() if PACKAGE in frame.filename]
+        self.found.append(f"{name} {lines[-1] if lines else ''}")
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        keywords = keywords or {}
+        before = {one.device.type for one in tree_leaves((arguments, keywords)) if isinstance(one, Tensor)}
+        name = function.overloadpacket.__name__
+        # The last argument of aten::copy_ is whether not to block.
+        does_not_block = keywords.get("non_blocking") or (name == "copy_" and arguments[2:] == (True,))
+        made = function(*arguments, **keywords)
+        after = {one.device.type for one in tree_leaves(made) if isinstance(one, Tensor)}
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2") and "cuda" in before:
+            self.note(name)
+        if name in ("_to_copy", "copy_", "lift_fresh") and len(before | after) > 1 and not does_not_block:
+            self.note(name)
+        if name in ("index", "index_put_"):
+            indices = [one for one in arguments[1] if one is not None]
+            # What is chosen by a mask has to be counted, but where one number is put there.
+            is_counted = any(one.dtype == torch.bool for one in indices) and (
+                name == "index" or arguments[2].numel() != 1
+            )
+            if is_counted or any(one.device != arguments[0].device for one in indices):
+                self.note(name)
+        return made
+
+
+def take_steps(module: StackModule, count: int) -> list[str]:
+    """Train on batches that are made on the GPU; return what made the host wait in the steps."""
     config = module.members[0].config
     stage = BatchStage(config.recipe, config.data, 10, GPU)
     epoch = stage.epoch(0, 128)
-    pixels, labels = torch.empty(128, 1, 16, 16, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
-    for index in range(count):
-        batch = stage.train(pixels[:32], labels[:32], epoch, index)
-        assert module.compute_gradients(module.transfer_batch_to_device(batch, GPU, 0))
-        module.update_members()
+    pixels, labels = torch.empty(128, 1, 40, 40, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
+    feed = Kept(pixels, labels, partial(_cropped, ImageStage(16, "random_resized"), 0))
+    batches = feed.batches(epoch.order, 32)
+    next(batches)
+    with Waits() as waits:
+        for index in range(count):
+            batch = stage.train(*next(batches), epoch, index)
+            assert module.compute_gradients(module.transfer_batch_to_device(batch, GPU, 0))
+            module.update_members()
     assert {one[1].device for one in module._unread} == {GPU}
     module._unread.clear()
+    return waits.found
 
 
 @pytest.mark.parametrize("model", ["vitc_tiny", "vitp_tiny"])
@@ -133,6 +181,31 @@ def test_a_pack_of_several_kinds_trains_leaves_and_is_evaluated(
         assert {tensor.device for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim} == {GPU}
         assert member.ema is not None
         assert {tensor.device for tensor in member.ema.state.values()} == {GPU}
+
+
+def test_what_makes_the_host_wait_is_noticed() -> None:
+    on_gpu, host = torch.empty(4, device=GPU), torch.empty(4)
+    with Waits() as waits:
+        host.to(GPU, non_blocking=True)
+        on_gpu[1:3].add_(1)
+        on_gpu.copy_(host, non_blocking=True)
+        assert waits.found == []
+        host.to(GPU)
+        on_gpu.copy_(host)
+        torch.tensor([1.0, 2.0], device=GPU)
+        on_gpu[[0, 2]]
+        on_gpu[on_gpu > 0] = 0
+    assert len(waits.found) == 4
+
+
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("augment", ["auto", "rand"])
+def test_a_step_makes_the_host_wait_for_nothing(members: int, augment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [trial(seed=seed, optimizer="adamw", augment=augment) for seed in range(members)]
+    module = module_of(configs, monkeypatch)
+    # The first step makes what is kept.
+    take_steps(module, 1)
+    assert take_steps(module, 3) == []
 
 
 @pytest.mark.parametrize("model", ["vitp_tiny", "vitc_tiny", "regnety_tiny"])
