@@ -115,7 +115,8 @@ class TrainingConfig:
     """How a trial is computed and survives; none of it decides a result, but for its last bits."""
 
     # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
-    compile: bool = key(False, identity=False)
+    # auto: where a process has measured that it is faster, tried only where much is ahead.
+    compile: bool | str = key(False, identity=False)
     checkpoint_seconds: float = key(60.0, ge=0, identity=False)
     keep_checkpoints: bool = key(False, identity=False)
 
@@ -230,6 +231,10 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
             f"schedule.warmup_epochs={explicit:g} leaves nothing of epochs={config.epochs}; "
             "accepted: fewer, or null for the default"
         )
+    compiles = config.training.compile
+    if compiles not in (True, False, "auto"):
+        hint = nearest(str(compiles), ["auto"])
+        raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
     for part in ("model", "optimizer"):
         target = getattr(config, part).get("_target_")
         if not isinstance(target, str) or target in ("", "???"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,12 +12,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from stability.config import in_common
 from stability.errors import UserError
 from stability.training.checkpoint import settle_checkpoint
+from stability.training.compiling import Compiler
 from stability.training.evaluation import at_least_float32, evaluate
 from stability.training.interruption import Interruption
 from stability.training.loss import member_losses
-from stability.training.masks import draw_seed, keep_masks, seed_torch
+from stability.training.masks import draw_seed, keep_masks
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.shared import SharedUpdates
@@ -29,10 +32,8 @@ PROGRESS_SECONDS = 1.0
 # Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
 STEPS_PER_READ = 16
 T = TypeVar("T")
-# Variants of a pack that a process keeps compiled before it falls back to eager (torch's default: 8).
-COMPILED_VARIANTS = 64
 OnEvent = Callable[[str, dict[str, Any]], None]
-OnEnd = Callable[[Member], None]
+OnEnd = Callable[[Member, "StackModule"], None]
 
 
 class StackModule(pl.LightningModule):
@@ -78,12 +79,13 @@ class StackModule(pl.LightningModule):
         self.micro_batches = micro_batches
         self.interruption = interruption or Interruption()
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
-        self._on_end = on_end or (lambda member: None)
+        self._on_end = on_end or (lambda member, module: None)
         config = members[0].config
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiles_like = json.dumps([in_common(config), micro_batches], sort_keys=True)
+        self.compiler = self._compiler()
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
         self._facade: MemberOptimizers | None = None
@@ -93,6 +95,12 @@ class StackModule(pl.LightningModule):
     def step(self) -> int:
         """Optimizer steps done by the members, which step together."""
         return max((member.progress.step for member in self.members), default=0)
+
+    @property
+    def steps_ahead(self) -> int:
+        """Optimizer steps until the last member ends."""
+        left = [one.schedule.total_steps - one.progress.step for one in self.members if one.is_training]
+        return max(left, default=0)
 
     def configure_optimizers(self) -> MemberOptimizers:  # type: ignore[override]
         """Tie the members to the stack, which is on its device by now, and show Lightning one optimizer for all."""
@@ -118,8 +126,9 @@ class StackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Take one optimizer step with every member."""
-        if self.compute_gradients(batch):
-            self.optimizers().step()  # type: ignore[union-attr]
+        with self.compiler.step(self.steps_ahead, self.device):
+            if self.compute_gradients(batch):
+                self.optimizers().step()  # type: ignore[union-attr]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Between two steps everything is consistent: the place for checkpoints and signals."""
@@ -149,7 +158,7 @@ class StackModule(pl.LightningModule):
         """
         self.stack.clear_gradients()
         training = [member for member in self.members if member.is_training]
-        losses = self._backward(batch, training)
+        losses = self.compiler.attempt(lambda: self._backward(batch, training))
         # Shared updates and norms take the stacked gradients; what is left for a member's own is to clip them.
         clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
         self.stack.share_gradients(clipped if self.shares_updates else None)
@@ -213,26 +222,13 @@ class StackModule(pl.LightningModule):
         purpose, step = (f"model/{start}" if start else "model"), self.step
         seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, step))
         with self.precision(images.device):
-            logits = self._call(images, keep, seeds)
+            self.stack.prepare(images)
+            logits = self.compiler(images, keep, seeds)
         expected = (self.stack.size, len(images), self.data.info.num_classes)
         if logits.shape != expected:
             given, wanted = tuple(logits.shape[1:]), expected[1:]
             raise UserError(f"the model returns {given} for a batch; accepted: logits of shape {wanted}, one a class")
         return at_least_float32(logits)
-
-    def _call(self, images: Tensor, keep: Tensor | None, seeds: Sequence[int]) -> Tensor:
-        """Call the stack, compiled where that is asked for and its members are computed together."""
-        self.stack.prepare(images)
-        if not self.members[0].config.training.compile or self.stack.is_looped:
-            return self.stack(images, keep, seeds)
-        if self._compiled is None:
-            # One function is compiled for every architecture and size of pack that this process trains.
-            limits = torch._dynamo.config
-            limits.recompile_limit = max(limits.recompile_limit, COMPILED_VARIANTS)
-            self._compiled = torch.compile(self.stack, dynamic=False)
-        # Outside of what is compiled, which would be compiled anew for every seed.
-        seed_torch(seeds[0], images.device)
-        return self._compiled(images, keep)
 
     def _keep(self, batch_size: int) -> Tensor | None:
         """Draw this step's masks (K, num_residuals, B), where the recipe drops residual branches."""
@@ -336,11 +332,11 @@ class StackModule(pl.LightningModule):
             return
         for member in ended:
             member.count_seconds()
-            self._on_end(member)
+            self._on_end(member, self)
         self.members[:] = [member for member in self.members if member not in ended]
         if self.compact and self.members:
             size = stack_size(self.full_size, len(self.members))
-            if size < self.stack.size:
+            if size < self.stack.size and self.compiler.pays_to_shrink(size, self.steps_ahead):
                 self._move_to(size)
 
     def _move_to(self, size: int) -> None:
@@ -348,12 +344,16 @@ class StackModule(pl.LightningModule):
         assert not self._unread, "numbers of lanes that are no more"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
-        old, self.stack, self._updates, self._compiled = self.stack, self.stack.select(places), None, None
+        old, self.stack, self._updates = self.stack, self.stack.select(places), None
         self.stack.train(old.training)
+        self.compiler = self._compiler()
         for index, member in enumerate(self.members):
             member.move(self.stack, index)
         if self._facade is not None:
             self._facade.param_groups[0]["params"] = list(self.stack.parameters())
+
+    def _compiler(self) -> Compiler:
+        return Compiler(self.stack, self.members[0].config.training.compile, self._compiles_like)
 
     def precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""

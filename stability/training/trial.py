@@ -100,12 +100,14 @@ def train_pack(
     compact = device.type != "cpu" if compact is None else compact
     records: dict[str, dict[str, Any]] = {}
 
-    def keep(member: Member) -> None:
+    def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
         origin = provenance(member, data.info, device, full_size)
-        if micro_batches > 1:
-            origin["micro_batches"] = micro_batches
+        if module.micro_batches > 1:
+            origin["micro_batches"] = module.micro_batches
+        if module.compiler.is_on:
+            origin["compiled"] = True
         record = _record(member, origin, study, own[member.id])
         records[member.id] = record
         if on_record is not None:

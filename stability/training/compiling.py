@@ -1,0 +1,144 @@
+"""Whether a pack's forward and backward pass is compiled: never, always, or where that is measured to be faster."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stability.training.masks import seed_torch
+
+if TYPE_CHECKING:
+    from stability.training.stack import ModelStack
+
+AUTO = "auto"
+# Steps that are timed, after some to warm up.
+WARM_UP, TIMED = 2, 8
+# `auto` tries a compilation where eager steps are to take longer than this: it takes about a minute and seldom saves
+# more than half. It is paid at most once for each size of pack in a process.
+TRY_SECONDS = 300.0
+# Variants of a pack that a process keeps compiled before it falls back to eager (torch's default: 8).
+COMPILED_VARIANTS = 64
+
+
+@dataclass
+class Pace:
+    """What is known of a pack's steps in this process, in seconds."""
+
+    eager: float | None = None
+    # Infinite where it could not be compiled.
+    compiled: float | None = None
+    # The first compiled step, compiling included.
+    first: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """What compiling took."""
+        return 0.0 if self.first is None or self.compiled is None else max(0.0, self.first - self.compiled)
+
+
+# By what is compiled: every pack of this process that is alike profits.
+_PACES: dict[str, Pace] = {}
+
+
+class Compiler:
+    """Calls a stack, compiled or not, and times steps as far as that is to be decided."""
+
+    def __init__(self, stack: ModelStack, mode: bool | str, key: str) -> None:
+        """mode: of `training.compile`. key: what packs agree on that can use each other's compiled code."""
+        self._stack, self._mode, self._key = stack, mode, key
+        self._compiled: Callable[..., Tensor] | None = None
+        self._times: list[float] = []
+        self.pace = _PACES.setdefault(f"{key}/{stack.size}", Pace())
+        # Whether steps are compiled now; `auto` changes its mind between two steps.
+        self.is_on = mode is True or (mode == AUTO and self._is_faster())
+        self._is_measuring = mode is not False and self.pace.compiled is None
+
+    def __call__(self, images: Tensor, keep: Tensor | None, seeds: Sequence[int]) -> Tensor:
+        """Return the stack's logits (K, B, classes)."""
+        if not self.is_on or self._stack.is_looped:
+            return self._stack(images, keep, seeds)
+        if self._compiled is None:
+            # One function is compiled for every architecture and size of pack that this process trains.
+            limits = torch._dynamo.config
+            limits.recompile_limit = max(limits.recompile_limit, COMPILED_VARIANTS)
+            self._compiled = torch.compile(self._stack, dynamic=False)
+        # Outside of what is compiled, which would be compiled anew for every seed.
+        seed_torch(seeds[0], images.device)
+        return self._compiled(images, keep)
+
+    @contextmanager
+    def step(self, steps_ahead: int, device: torch.device) -> Iterator[None]:
+        """Time a step, this and those ahead included in `steps_ahead`, as long as there is something to find out."""
+        if not self._is_measuring:
+            yield
+            return
+        start = _now(device)
+        yield
+        self._times.append(_now(device) - start)
+        if self.is_on and self.pace.first is None:
+            self.pace.first = self._times[-1]
+        self._conclude(steps_ahead - 1)
+
+    def attempt(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Compute a step's gradients; where `auto` tries its first compiled step and that fails, without."""
+        if self._mode != AUTO or not self.is_on or self._times or not self._is_measuring:
+            return compute()
+        buffers = [buffer.clone() for buffer in self._stack.buffers()]
+        try:
+            return compute()
+        except Exception:
+            # No compiler, or no memory to spare: whatever is wrong with the trial itself shows when it goes on.
+            self._give_up()
+            with torch.no_grad():
+                for buffer, before in zip(self._stack.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+            self._stack.clear_gradients()
+        gc.collect()
+        return compute()
+
+    def pays_to_shrink(self, stack_size: int, steps_ahead: int) -> bool:
+        """Tell whether a smaller stack saves more than compiling it costs."""
+        known = _PACES.get(f"{self._key}/{stack_size}")
+        if not self.is_on or (known is not None and known.compiled is not None):
+            return True
+        if self.pace.compiled is None:
+            return False
+        saved = self.pace.compiled * (1 - stack_size / self._stack.size)
+        return steps_ahead * saved > self.pace.cost
+
+    def _is_faster(self) -> bool:
+        eager, compiled = self.pace.eager, self.pace.compiled
+        return eager is not None and compiled is not None and compiled < eager
+
+    def _conclude(self, steps_ahead: int) -> None:
+        """Decide, once enough steps have been timed in the way that they are taken now."""
+        if self._stack.is_looped:
+            self._is_measuring = self.is_on = False
+        elif len(self._times) < (1 + WARM_UP + TIMED if self.is_on else WARM_UP + TIMED):
+            return
+        elif self.is_on:
+            self.pace.compiled = statistics.median(self._times[-TIMED:])
+            self._is_measuring = False
+            self.is_on = self._mode is True or self._is_faster()
+        else:
+            self.pace.eager = statistics.median(self._times[-TIMED:])
+            self._times.clear()
+            self.is_on = self._is_measuring = self.pace.eager * steps_ahead > TRY_SECONDS
+
+    def _give_up(self) -> None:
+        self.pace.compiled, self._compiled = float("inf"), None
+        self.is_on = self._is_measuring = False
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

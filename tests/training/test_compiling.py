@@ -1,0 +1,164 @@
+"""training.compile: never, always, or where a process has measured that it is faster, its own cost included."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stability.config import TrainingConfig
+from stability.training import compiling, train_pack
+from stability.training.compiling import Compiler
+from stability.training.stack import ModelStack
+
+CPU = torch.device("cpu")
+IMAGES = torch.zeros(2, 1, 2, 2)
+
+
+@pytest.fixture(autouse=True)
+def _paces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what other packs of this process took."""
+    monkeypatch.setattr(compiling, "_PACES", {})
+
+
+class World:
+    """A clock that moves by what a step is said to take, and a compiler that makes code as slow as is said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, eager: float, compiled: float, cost: float) -> None:
+        self.now, self.eager, self.compiled, self.cost = 0.0, eager, compiled, cost
+        self.compilations = 0
+        # Sizes of stacks whose code is there.
+        self.made: set[int] = set()
+        monkeypatch.setattr(compiling, "_now", lambda device: self.now)
+        monkeypatch.setattr(torch, "compile", self.compile)
+
+    def compile(self, stack: ModelStack, dynamic: bool) -> Callable[..., Tensor]:
+        """Return the stack's code, made at its first call, once for all stacks of a size."""
+
+        def call(images: Tensor, keep: Tensor | None) -> Tensor:
+            if stack.size not in self.made:
+                self.made.add(stack.size)
+                self.compilations += 1
+                self.now += self.cost
+            self.now += self.compiled - self.eager
+            return stack(images, keep)
+
+        return call
+
+    def train(self, mode: bool | str, steps: int, size: int = 1) -> list[bool]:
+        """Train a pack; return of every step whether it was compiled."""
+        stack = ModelStack([nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(size)])
+        self.compiler, were_on = Compiler(stack, mode, "key"), []
+        for done in range(steps):
+            with self.compiler.step(steps - done, CPU):
+                self.now += self.eager
+                were_on.append(self.compiler.is_on)
+                self.compiler.attempt(lambda: self.compiler(IMAGES, None, [0] * size))
+        return were_on
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+    """Return a function that makes the world."""
+    return functools.partial(World, monkeypatch)
+
+
+def test_is_not_tried_where_little_is_ahead(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=0.1, cost=60.0)
+    assert not any(here.train("auto", 300))
+    assert not any(here.train(False, 5000))
+    assert here.compilations == 0
+
+
+def test_what_is_measured_to_be_faster_stays_and_serves_the_next_pack_at_once(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=0.5, cost=60.0)
+    were_on = here.train("auto", 1000)
+    assert were_on == [False] * 10 + [True] * 990
+    assert here.compiler.pace == compiling.Pace(1.0, 0.5, 60.5)
+    assert here.compiler.pace.cost == 60
+    # Whose steps ahead are few, and cost nothing to compile.
+    assert all(here.train("auto", 20))
+    assert here.compilations == 1
+    # Another size has code of its own.
+    assert not any(here.train("auto", 20, size=2))
+
+
+def test_what_is_measured_to_be_slower_is_left_and_not_tried_again(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=1.1, cost=60.0)
+    were_on = here.train("auto", 1000)
+    assert sum(were_on) == 1 + compiling.WARM_UP + compiling.TIMED
+    assert not any(were_on[30:])
+    assert not any(here.train("auto", 1000))
+    assert here.compilations == 1
+
+
+def test_what_is_asked_for_is_done_however_slow(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=1.1, cost=60.0)
+    assert all(here.train(True, 50))
+    # Its slowness is known to a pack that may choose, which compares it with what it measures.
+    assert not any(here.train("auto", 1000)[10:])
+
+
+def test_a_stack_shrinks_where_that_saves_more_than_compiling_costs(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=0.5, cost=60.0)
+    here.train(False, 5, size=4)
+    assert here.compiler.pays_to_shrink(2, 1)
+    here.train(True, 5, size=4)
+    assert not here.compiler.pays_to_shrink(2, 10**6), "not known yet"
+    here.train(True, 20, size=4)
+    # Half of 0.5 s a step against 60 s, once.
+    assert not here.compiler.pays_to_shrink(2, 239)
+    assert here.compiler.pays_to_shrink(2, 241)
+    here.train(True, 20, size=2)
+    here.train(True, 20, size=4)
+    assert here.compiler.pays_to_shrink(2, 1), "compiled before"
+
+
+def test_where_it_cannot_be_compiled_a_pack_goes_on_without(
+    trial: Any, monkeypatch: pytest.MonkeyPatch, world: Callable[..., World]
+) -> None:
+    """Its batch norms as if nothing had been tried."""
+    monkeypatch.setattr(compiling, "TRY_SECONDS", 0.0)
+    tries = []
+
+    def compiled(stack: ModelStack, dynamic: bool) -> Callable[..., Tensor]:
+        def call(images: Tensor, keep: Tensor | None) -> Tensor:
+            tries.append(len(images))
+            stack(images, keep).sum().backward()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    configs = [trial("conv", lr=1e-3, seed=seed, epochs=6) for seed in range(2)]
+    trying = [dataclasses.replace(one, training=TrainingConfig(compile="auto")) for one in configs]
+    for _ in range(2):
+        for eager, other in zip(train_pack(configs), train_pack(trying), strict=True):
+            assert other["result"] == eager["result"]
+            assert "compiled" not in other["provenance"]
+    assert len(tries) == 1
+    asked = [dataclasses.replace(one, training=TrainingConfig(compile=True)) for one in configs]
+    with pytest.raises(torch.OutOfMemoryError):
+        train_pack(asked)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_pack_trains_on_across_the_change(trial: Any, members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(compiling, "TRY_SECONDS", 0.0)
+    # Whatever the times say, it is faster.
+    monkeypatch.setattr(Compiler, "_is_faster", lambda self: self.pace.compiled is not None)
+    configs = [trial("conv", lr=1e-3, seed=seed, epochs=6) for seed in range(members)]
+    choosing = [dataclasses.replace(one, training=TrainingConfig(compile="auto")) for one in configs]
+    for eager, other in zip(train_pack(configs), train_pack(choosing), strict=True):
+        assert other["id"] == eager["id"]
+        assert other["provenance"]["compiled"] is True
+        for one, same in zip(eager["result"]["curve"], other["result"]["curve"], strict=True):
+            for name in ("train_loss", "loss", "gradient_norm"):
+                assert same[name] == pytest.approx(one[name], rel=1e-2)
