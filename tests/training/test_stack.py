@@ -146,18 +146,26 @@ def test_a_stack_compiles(trial, count):
     torch.testing.assert_close(compiled(images()), expected, rtol=0, atol=1e-10)
 
 
-def test_one_model_trains_in_ddp(trial, tmp_path):
-    (model,) = models(trial, "conv", 1)
-    expected = copy.deepcopy(model)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    try:
-        wrapped = torch.nn.parallel.DistributedDataParallel(ModelStack([model]))
-        wrapped(images()).square().sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    expected(images()).square().sum().backward()
-    for own, other in zip(model.parameters(), expected.parameters(), strict=True):
-        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+def train_half(rank: int, made: list[nn.Module], folder: str) -> None:
+    """Take a step in one of two processes, on its half of the images, and write the gradients."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    wrapped = torch.nn.parallel.DistributedDataParallel(ModelStack(made))
+    wrapped(images()[4 * rank : 4 * rank + 4]).square().mean().backward()
+    torch.save([parameter.grad for parameter in wrapped.parameters()], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_stack_trains_in_two_processes(trial, count, tmp_path):
+    made = models(trial, "patchify", count)
+    expected = ModelStack(copy.deepcopy(made))
+    expected(images()[:8]).square().mean().backward()
+    torch.multiprocessing.spawn(train_half, (made, str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for own, other in zip(found, expected.parameters(), strict=True):
+            torch.testing.assert_close(own, other.grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
