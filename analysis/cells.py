@@ -11,9 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.config import parse_trial
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
-from stability.records import ENDED, MANIFEST, cell_label, read_manifest, read_records, studies
+from stability.records import (
+    ENDED,
+    MANIFEST,
+    RESULTS_VERSION,
+    cell_label,
+    read_manifest,
+    read_records,
+    results_version,
+    studies,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +207,7 @@ def _read_cell(
         config={
             **_held(cell.get("config") or {}),
             "fingerprint": cell.get("fingerprint", manifest.get("fingerprint")),
-            "results_version": manifest.get("results_version", 1),
+            "results_version": _version(cell, manifest),
         },
         choices=cell.get("choices") or {},
         plan=plan,
@@ -205,6 +215,19 @@ def _read_cell(
         independent=plan == "random" and _are_drawn_once(trials) and any(ranges.values()),
         trials=tuple(trials),
     )
+
+
+def _version(cell: Mapping[str, Any], manifest: Mapping[str, Any]) -> Any:
+    """Return the version of our numerics that a cell is of: the study's, but where the cell itself is behind it."""
+    version = manifest.get("results_version", 1)
+    if version != RESULTS_VERSION:
+        return version
+    try:
+        needed = results_version(parse_trial(cell.get("config") or {}))
+    except UserError:
+        return version
+    own = cell.get("results_version", RESULTS_VERSION)
+    return version if own == needed else f"{own} of {needed}"
 
 
 def _are_drawn_once(trials: Sequence[Trial]) -> bool:

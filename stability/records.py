@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import pandas
 
 # Raised by hand when our numerics change, so that old records are not taken for new ones.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 2
+# Of trials whose images are cut at random or changed by policies: how these are drawn has changed since.
+AUGMENTED_VERSION = 3
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Any] = {"recipe.clip_norm": None}
 ENDED = ("completed", "diverged")
@@ -42,8 +44,16 @@ LOCK = "lock"
 def trial_id(config: TrialConfig) -> str:
     """Return 12 hex digits: the hash of what decides this trial's result."""
     values = _drop_introduced(identity(config), "")
-    text = json.dumps({"version": RESULTS_VERSION, **values}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"version": results_version(config), **values}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def results_version(config: TrialConfig) -> int:
+    """Return the version of our numerics that a trial's results are of."""
+    is_augmented = config.recipe.augment != "none" or config.recipe.crop == "random_resized"
+    return AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
 
 
 def _drop_introduced(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
-from stability.records import RESULTS_VERSION, read_manifest, write_manifest
+from stability.records import RESULTS_VERSION, read_manifest, results_version, write_manifest
 from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
 
 VERSION = 1
@@ -87,6 +87,7 @@ def _cell(cell: Cell, fingerprint: str) -> dict[str, Any]:
         "factors": dict(cell.factors),
         "ranges": ranges,
         "fingerprint": fingerprint,
+        "results_version": results_version(cell.config),
         "choices": dict(cell.choices),
         "config": config,
     }
@@ -101,11 +102,7 @@ def grow(standing: Mapping[str, Any] | None, planned: dict[str, Any]) -> dict[st
     if standing is None:
         return {**planned, "cells": _told_apart(planned["cells"])}
     old, new = standing.get("results_version", 1), planned["results_version"]
-    if old != new:
-        raise UserError(
-            f"study {standing['study']} holds results of version {old} of our numerics, and this is version {new}: not "
-            "to be mixed; accepted: study=NAME for another study"
-        )
+    _refuse_version(standing["study"], old, new)
     _refuse(standing["study"], "sampler", standing["sampler"]["name"], planned["sampler"]["name"])
     if planned["sampler"]["name"] != GRID:
         _refuse(standing["study"], "sweep.seed", standing["sampler"]["seed"], planned["sampler"]["seed"])
@@ -177,6 +174,7 @@ def _check_same(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
         _refuse(words, key, before.get(key), after.get(key))
     for name in old["ranges"]:
         _refuse(words, f"the range of {name}", _listed(old["ranges"][name]), _listed(new["ranges"].get(name)))
+    _refuse_version(words, *(cell.get("results_version", RESULTS_VERSION) for cell in (old, new)))
     if new["fingerprint"]:
         _refuse(words, "the data's fingerprint", old["fingerprint"], new["fingerprint"])
 
@@ -191,6 +189,14 @@ def _fixed(config: Mapping[str, Any] | TrialConfig) -> dict[str, Any]:
     flat = flattened(identity(parsed))
     kept = {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+
+
+def _refuse_version(study: str, old: int, new: int) -> None:
+    if old != new:
+        raise UserError(
+            f"study {study} holds results of version {old} of our numerics, and this is version {new}: not "
+            "to be mixed; accepted: study=NAME for another study"
+        )
 
 
 def _refuse(study: str, key: str, old: Any, new: Any) -> None:

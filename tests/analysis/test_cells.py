@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from analysis.cells import Cell, mixed_provenance, num_shared, read_cells, shared_points
 from analysis.verdicts import verdicts
 from stability.records import write_manifest
@@ -145,6 +147,22 @@ def test_results_of_two_versions_are_two_cells(study: MakeStudy) -> None:
     cells = read_cells([study("old"), study("new", seed=1, results_version=2)])[1]
     assert len(cells) == 8
     assert {cell.factors["results_version"] for cell in cells} == {1, 2}
+
+
+@pytest.mark.parametrize(("recipe", "number"), [("light", 1), ("paper", 2)])
+def test_a_recipe_whose_numerics_have_changed_makes_two_cells(recipe: str, number: int, tmp_path: Path) -> None:
+    target = {"_target_": "x.Y", "name": "m"}
+    augment = {"augment": "auto"} if recipe == "paper" else {}
+    config = {"model": target, "optimizer": target, "epochs": 8, "recipe": {"name": recipe, **augment}}
+    for name in ("before", "after"):
+        manifest = manifest_of([{"number": 0, "lr": 0.1, "wd": 0.05, "seed": 0}], {"lr": None, "wd": None})
+        cell = {**manifest["cells"][0], "config": config}
+        if name == "after":
+            cell["results_version"] = 3 if recipe == "paper" else 2
+        manifest |= {"study": name, "results_version": 2, "cells": [cell]}
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, manifest | {"trials": manifest["trials"][:1]})
+    assert len(read_cells([tmp_path])[1]) == number
 
 
 def test_what_one_study_varied_and_another_held_fixed_is_one_factor(tmp_path: Path) -> None:

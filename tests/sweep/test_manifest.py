@@ -120,6 +120,19 @@ def test_results_of_another_version_are_not_mixed_in(manifest_of):
         grow(before, planned)
 
 
+def test_results_of_another_version_of_one_recipe_are_not_mixed_in(manifest_of):
+    light, paper = manifest_of("samples=2"), manifest_of("samples=2", "recipe=paper", "model=vitc_tiny")
+    assert [cell["results_version"] for cell in (*light["cells"], *paper["cells"])] == [2, 3]
+    # Which had no version of its own when it was planned.
+    before = [{key: value for key, value in cell.items() if key != "results_version"} for cell in paper["cells"]]
+    with pytest.raises(UserError, match=r"study 'x' in .* holds results of version 2 of our numerics, .* version 3"):
+        grow({**paper, "cells": before}, paper)
+    both = grow(light, paper)
+    assert grow(both, paper) == grow(both, light) == both
+    without = [{key: value for key, value in cell.items() if key != "results_version"} for cell in light["cells"]]
+    assert len(grow({**light, "cells": without}, light)["trials"]) == 2
+
+
 def test_a_factor_that_is_no_whole_account_is_not_taken_for_one(manifest_of):
     first = manifest_of("samples=2", "optimizer=adamw,sgd")
     after = grow(first, manifest_of("samples=2", "model=vitc_tiny", "optimizer.betas=[0.8,0.9]"))

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from stability.models import build_model
 from stability.training.stack import ModelStack, stack_size
