@@ -13,6 +13,7 @@ from typing import Any
 from stability.errors import StudyError, UserError
 from stability.records import ENDED, attempts_begun, failures, is_claimed, read_record, trial_directory
 from stability.sweep.pack import together
+from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
 
 # A trial that fails is tried again once; one that had failed before the command, once.
@@ -48,10 +49,6 @@ def _look_into(returns: Sequence[Any]) -> None:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise StudyError(f"{where}{error.strerror or error}") from error
-
-
-def _job(task: TrialTask) -> list[str]:
-    return [*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"]
 
 
 class Loop:
@@ -107,18 +104,16 @@ class Loop:
 
     def _launch_jobs(self, tasks: Sequence[TrialTask]) -> None:
         """Hand tasks to a launcher of Hydra's as jobs: a pack each; first those that have not died on us."""
-        # A job trains what is missing of its trial's pack, which it finds in the manifest. A trial that has failed, or
-        # was begun and left no record, trains alone: another of its pack may be what kills; and in the end by itself,
-        # since a launcher may lose its whole batch with it.
+        # A trial that has failed, or was begun and left no record, trains alone: another of its pack may be what kills;
+        # and in the end by itself, since a launcher may lose its whole batch with it.
         deaths = {task.id: self._launched[task.id, task.attempt - 1] for task in tasks}
         fresh = [task for task in tasks if not deaths[task.id] and task.attempt == 1]
         alone = [task for task in tasks if task not in fresh]
         if fresh:
-            jobs = [_job(members[0]) for members, _ in together(fresh)]
-        elif any(deaths[task.id] < 2 for task in alone):
-            jobs = [[*_job(task), "pack.size=1"] for task in alone if deaths[task.id] < 2]
+            jobs = [job_overrides(members) for members, _ in together(fresh)]
         else:
-            jobs = [[*_job(alone[0]), "pack.size=1"]]
+            safe = [task for task in alone if deaths[task.id] < 2]
+            jobs = [job_overrides([task], alone=True) for task in safe or alone[:1]]
         try:
             _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):

@@ -42,6 +42,9 @@ CLAIMED = "claimed"
 # Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
 FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
+# What Hydra's configuration holds where there is no value yet.
+MISSING = "???"
+
 # What is said of a first batch that ends in an exception or the death of its process.
 FIRST_BATCH_FAILS = "its first batch fails: "
 
@@ -71,6 +74,8 @@ class TrialTask:
     # The overrides that compose this trial alone, and Hydra's own node, for .hydra/; None: Hydra writes it.
     overrides: tuple[str, ...] = ()
     hydra: Mapping[str, Any] | None = None
+    # What config.yaml in .hydra/ holds; None: `config`.
+    composed: Mapping[str, Any] | None = None
     # Of the draw, or of the place in a plain grid: names the trial for the eye.
     number: int | None = None
     # The ids of the pack that the trial belongs to, its own and those that have ended included; empty: it trains alone.
@@ -462,17 +467,19 @@ def write_hydra_files(task: TrialTask) -> None:
     import yaml
 
     assert task.hydra is not None
-    folder = task.directory / ".hydra"
+    folder = task.directory / task.hydra["output_subdir"]
     folder.mkdir(exist_ok=True)
     remove_leftovers(folder)
+    # A job of a launcher's has a number; in the pool a trial is its own job.
+    given = {name: value for name, value in task.hydra["job"].items() if value != MISSING}
     hydra = {
         **task.hydra,
-        "job": {**task.hydra["job"], "id": task.id, "num": task.id},
+        "job": {**dict.fromkeys(("id", "num"), task.id), **given},
         "overrides": {**task.hydra["overrides"], "task": list(task.overrides)},
         "runtime": {**task.hydra["runtime"], "output_dir": os.path.abspath(task.directory)},
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    contents = {"config": task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
+    contents = {"config": task.composed or task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
     for name, content in contents.items():
         write_text(folder / f"{name}.yaml", yaml.dump(_plain(content), Dumper=dumper, sort_keys=False))
 

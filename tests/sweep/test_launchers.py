@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+import yaml
 
-from stability.records import read_records
+from stability.records import read_manifest, read_records
 from stability.training import train
 
 STUDY = ("-m", "model.blocks=1,2", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=x")
@@ -38,8 +40,75 @@ def test_packs_train_through_hydras_launchers(launcher, place, plan_of):
     records = read_records(place / "runs" / "packs")
     assert len(records) == 4
     assert {(record["status"], record["provenance"]["pack_size"]) for record in records.values()} == {("completed", 2)}
-    for trial in plan_of(*PACKS[1:]).trials:
-        assert "one of a pack of 2" in (place / "runs" / "packs" / "trials" / trial.id / "log.txt").read_text()
+    plan = plan_of(*PACKS[1:])
+    for trial in plan.trials:
+        folder = place / "runs" / "packs" / "trials" / trial.id
+        assert "one of a pack of 2" in (folder / "log.txt").read_text()
+        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+        assert (config["seed"], config["model"]["blocks"]) == (
+            trial.seed,
+            plan.cells[trial.cell].config.model["blocks"],
+        )
+
+
+def hydra_files(folder):
+    """Return what .hydra/ of a trial holds, but for what tells one command and its jobs from another."""
+    assert sorted(path.name for path in (folder / ".hydra").iterdir()) == [
+        "config.yaml",
+        "hydra.yaml",
+        "overrides.yaml",
+    ]
+    config, overrides, hydra = (
+        yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text()) for name in ("config", "overrides", "hydra")
+    )
+    hydra = hydra["hydra"]
+    told = hydra["sweeper"].pop("pack")
+    hydra["overrides"]["hydra"] = [one for one in hydra["overrides"]["hydra"] if "sweeper.pack" not in one]
+    assert sorted(hydra["overrides"].pop("task")) == sorted(overrides)
+    assert hydra["job"].pop("num") == int(hydra["job"].pop("id"))
+    return {"config": config, "overrides": sorted(overrides), "hydra": hydra}, told
+
+
+@pytest.mark.slow
+def test_a_job_trains_what_the_command_asks_for_of_its_pack(place):
+    """A pack of two cells, said again for one of them: at the pack's size as planned, and each trial has its files."""
+    study = ["-m", "seed=0,1", "model.blocks=1", "data.train_size=128", "epochs=1", "study=x", "hydra/launcher=basic"]
+    command = [sys.executable, "-m", "stability.run", *study]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "optimizer=adamw,sgd", "pack.size=4"], text=True, stderr=subprocess.PIPE, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    manifest, whole = read_manifest(place / "runs" / "x"), read_records(place / "runs" / "x")
+    (pack,) = manifest["packs"]
+    before = {name: hydra_files(place / "runs" / "x" / "trials" / name) for name in whole}
+    first = next(name for name, (_, told) in before.items() if told is not None)
+    for trial in manifest["trials"]:
+        files = before[trial["id"]][0]
+        assert {name: files["config"][name] for name in ("lr", "wd", "seed")} == {
+            name: trial[name] for name in ("lr", "wd", "seed")
+        }
+        choices = manifest["cells"][trial["cell"]]["choices"]
+        assert files["config"]["optimizer"]["name"] == choices["optimizer"]
+        assert files["hydra"]["runtime"]["choices"]["optimizer"] == choices["optimizer"]
+
+    # As if nothing had been trained; then the other trials lead, or are no members.
+    for name in whole:
+        shutil.rmtree(place / "runs" / "x" / "trials" / name)
+    done = subprocess.run(
+        [*command, "optimizer=sgd", "pack.size=4"], text=True, stderr=subprocess.PIPE, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    again = read_records(place / "runs" / "x")
+    ours = [name for name in pack if whole[name]["cell"]["optimizer"] == "sgd"]
+    assert sorted(path.name for path in place.glob("runs/x/trials/*")) == sorted(again) == sorted(ours)
+    assert {name: record["result"] for name, record in again.items()} == {name: whole[name]["result"] for name in ours}
+    assert {record["provenance"]["pack_size"] for record in again.values()} == {4}
+    after = {name: hydra_files(place / "runs" / "x" / "trials" / name) for name in again}
+    (leader,) = (name for name, (_, told) in after.items() if told is not None)
+    assert leader != first
+    assert {name: files for name, (files, _) in after.items()} == {name: before[name][0] for name in ours}
+    assert read_manifest(place / "runs" / "x")["packs"] == [pack]
 
 
 @pytest.mark.slow

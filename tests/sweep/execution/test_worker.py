@@ -224,14 +224,23 @@ def test_a_tracker_is_told_of_every_epoch_and_the_end(make_task: Make, monkeypat
 
 
 def test_hydras_files_say_what_was_run(make_task: Make) -> None:
-    hydra = {"job": {"name": "stability"}, "overrides": {"hydra": []}, "runtime": {"cwd": "/x"}}
+    job = {"name": "stability", "id": "???", "num": "???"}
+    hydra = {"job": job, "overrides": {"hydra": []}, "runtime": {"cwd": "/x"}, "output_subdir": "kept"}
     task = dataclasses.replace(make_task(), hydra=hydra, overrides=("model=plain", "lr=0.01"))
     run_trial(task)
-    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / ".hydra").iterdir()}
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / "kept").iterdir()}
     assert files["overrides"] == ["model=plain", "lr=0.01"]
     assert files["config"] == json.loads(json.dumps(task.config))
     assert files["hydra"]["hydra"]["runtime"]["output_dir"] == str(task.directory)
-    assert files["hydra"]["hydra"]["job"]["id"] == task.id
+    assert files["hydra"]["hydra"]["job"] == {"name": "stability", "id": task.id, "num": task.id}
+
+    # A job of a launcher's has a number of its own, and its configuration as Hydra composed it.
+    job = {"name": "stability", "id": "7_1", "num": 1}
+    task = dataclasses.replace(make_task(seed=1), hydra={**hydra, "job": job}, composed={"lr": "${other}"})
+    run_trial(task)
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / "kept").iterdir()}
+    assert files["config"] == {"lr": "${other}"}
+    assert files["hydra"]["hydra"]["job"] == job
 
 
 def test_what_is_no_record_stops_the_trial_with_words(make_task: Make) -> None:
