@@ -82,7 +82,8 @@ class Loop:
             failed = failures(record)
             if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
                 continue
-            if self._launched[task.id, failed] < LAUNCHES:
+            # A launcher may have left it running that broke off with another; or another command has it.
+            if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):
                 missing.append(replace(task, attempt=failed + 1, tries=self._limits[task.id] - failed))
         return missing
 

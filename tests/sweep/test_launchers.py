@@ -26,31 +26,6 @@ def test_trouble_with_a_trials_folder_is_told_by_hydras_launchers_too(place, pla
     assert done.stderr.strip().splitlines()[-1] == f"error: {log.resolve()}: Is a directory"
 
 
-PACKS = ("-m", "model.blocks=1,2", "seed=0,1", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=packs")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
-def test_packs_train_through_hydras_launchers(launcher, place, plan_of):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", exc_type=ImportError)
-    command = [sys.executable, "-m", "stability.run", *PACKS, "pack.size=2", f"hydra/launcher={launcher}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    records = read_records(place / "runs" / "packs")
-    assert len(records) == 4
-    assert {(record["status"], record["provenance"]["pack_size"]) for record in records.values()} == {("completed", 2)}
-    plan = plan_of(*PACKS[1:])
-    for trial in plan.trials:
-        folder = place / "runs" / "packs" / "trials" / trial.id
-        assert "one of a pack of 2" in (folder / "log.txt").read_text()
-        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
-        assert (config["seed"], config["model"]["blocks"]) == (
-            trial.seed,
-            plan.cells[trial.cell].config.model["blocks"],
-        )
-
-
 def hydra_files(folder):
     """Return what .hydra/ of a trial holds, but for what tells one command and its jobs from another."""
     assert sorted(path.name for path in (folder / ".hydra").iterdir()) == [

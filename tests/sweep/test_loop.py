@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.records import LOCK, read_record
+from stability.records import LOCK, claim, read_record
 from stability.sweep.loop import LAUNCHES, Loop
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
@@ -82,6 +84,28 @@ def test_a_launcher_that_begins_nothing_is_given_up(tasks, pretend):
     Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     assert LAUNCHES <= len(launcher.batches) <= LAUNCHES + len(tasks)
     assert not any(read_record(task.directory) for task in tasks.values())
+
+
+class Leaving(Losing):
+    """Breaks off each time, and leaves the trials of the last launch running: they end a while later."""
+
+    def launch(self, jobs, initial_job_idx):
+        with contextlib.suppress(RuntimeError):
+            super().launch(jobs, initial_job_idx)
+        if len(self.batches) == LAUNCHES:
+            held = claim(self.tasks["t0"].directory)
+
+            def end():
+                self.pretend(self.tasks["t0"], "completed")
+                held.release()
+
+            threading.Timer(0.3, end).start()
+        raise RuntimeError("a worker was killed")
+
+
+def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_off(tasks, pretend):
+    Loop(Leaving(tasks, pretend, {"t0"}), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
+    assert read_record(tasks["t0"].directory)["status"] == "completed"
 
 
 def test_jobs_hold_the_trials_that_were_asked_for(tasks, pretend):
