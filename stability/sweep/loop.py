@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, attempts_begun, failures, is_claimed, read_record, trial_directory
-from stability.sweep.pack import together
+from stability.records import ENDED, attempts_begun, failures, is_claimed, read_manifest, read_record, trial_directory
+from stability.sweep.pack import pack_of, together
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
 
@@ -71,7 +71,7 @@ class Loop:
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
             if free:
-                self._launch(free, planned)
+                self._launch(self._in_packs(free), planned)
             else:
                 time.sleep(POLL_SECONDS)
 
@@ -86,6 +86,14 @@ class Loop:
             if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):
                 missing.append(replace(task, attempt=failed + 1, tries=self._limits[task.id] - failed))
         return missing
+
+    def _in_packs(self, tasks: Sequence[TrialTask]) -> Sequence[TrialTask]:
+        """Return tasks with the packs that the manifest has for them by now: memory may not have sufficed."""
+        manifest = read_manifest(self._directory)
+        if manifest is None:
+            return tasks
+        packs = pack_of(manifest)
+        return [replace(task, pack=packs.get(task.id, ())) for task in tasks]
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
         """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""

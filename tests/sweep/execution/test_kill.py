@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stability.records import is_claimed, read_records
+from stability.records import is_claimed, read_manifest, read_records
 
 # Four cells of two points, half a second each: what is killed is in the middle of trials, or between two.
 STUDY = (
@@ -243,3 +244,27 @@ def test_a_worker_that_dies_under_hydras_launchers_costs_no_record_of_another_pa
         config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
         assert (config["seed"], config["model"]["at"]) == (record["seed"], record["cell"]["model.at"])
     assert any(record["provenance"]["pack_size"] == 1 for record in records.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["pool", "basic"])
+def test_a_pack_that_memory_does_not_suffice_for_is_halved_for_good(launcher: str, tmp_path: Path) -> None:
+    study = ["-m", "model._target_=misbehaving_models.Hungry", "+model.most=128", "seed=0,1,2,3", "epochs=2"]
+    study += ["data.train_size=256", "data.eval_size=100", "study=hungry", f"hydra/launcher={launcher}"]
+    study += ["pack.size=4", "pool.size=1", "pool.threads=1"]
+    assert Command(tmp_path, study).wait() == 0
+    directory = tmp_path / "runs" / "hungry"
+    manifest, records = read_manifest(directory), read_records(directory)
+    assert manifest is not None
+    assert [len(pack) for pack in manifest["packs"]] == [2, 2]
+    assert "its pack of 4 broke off" in "".join(logs(tmp_path).values())
+    for name in records:
+        shutil.rmtree(directory / "trials" / name)
+    assert Command(tmp_path, study).wait() == 0
+    assert "broke off" not in "".join(logs(tmp_path).values())
+    assert read_manifest(directory) == manifest
+    again = read_records(directory)
+    assert {name: record["result"] for name, record in again.items()} == {
+        name: record["result"] for name, record in records.items()
+    }
+    assert {record["provenance"]["pack_size"] for record in again.values()} == {2}
