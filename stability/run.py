@@ -192,6 +192,7 @@ def _default(key: str) -> Any:
 def _complete(override: Override) -> list[str]:
     """Return an override as Hydra is to read it: numbers that are names as text, search paths beside our own."""
     from stability.sweep.compose import ROOT
+    from stability.sweep.overrides import quoted
 
     line, value = str(override.input_line), override.value()
     if override.key_or_group in ("logger", "sweeps") and value is None:
@@ -208,12 +209,8 @@ def _complete(override: Override) -> list[str]:
         if "://" not in folder and not os.path.isdir(folder):
             raise UserError(f"{line!r}: there is no folder {folder}; accepted: hydra.searchpath=[file:///A/FOLDER]")
     # Of conf/config.yaml, whose list this one replaces.
-    paths = ",".join(_quoted(str(path)) for path in (*value, "sweeps://.", f"sweeps://{ROOT}"))
+    paths = ",".join(quoted(str(path)) for path in (*value, "sweeps://.", f"sweeps://{ROOT}"))
     return [f"{override.get_key_element()}=[{paths}]"]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _hand_over(options: argparse.Namespace) -> None:

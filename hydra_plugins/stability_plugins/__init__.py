@@ -19,15 +19,21 @@ from omegaconf import DictConfig
 
 
 class StabilitySweeper(Sweeper):
-    """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points."""
+    """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
 
-    def __init__(self, params: dict[str, Any] | None = None) -> None:
-        self.params = dict(params or {})
+    `pack` is for the jobs of Hydra's other launchers: what each of them trains besides its own trial.
+    """
+
+    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None) -> None:
+        self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over; the launcher is made when something is to be launched."""
+        from stability.errors import UserError
         from stability.sweep.sweeper import StudySweeper
 
+        if self._pack is not None:
+            raise UserError("hydra.sweeper.pack is for a study's jobs, not for a command to say; accepted: pack.size=N")
         self._study = StudySweeper(self.params, hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -88,7 +94,7 @@ class SweepsSource(file_config_source.FileConfigSource):
 
 # Naming the two groups' options is what a plugin module is imported for. Plain dictionaries: Hydra executes this module
 # before it stands in sys.modules, where a dataclass looks for it.
-_SWEEPER = {"_target_": "hydra_plugins.stability_plugins.StabilitySweeper", "params": {}}
+_SWEEPER: dict[str, Any] = {"_target_": "hydra_plugins.stability_plugins.StabilitySweeper", "params": {}, "pack": None}
 _LAUNCHER = {"_target_": "hydra_plugins.stability_plugins.PoolLauncher"}
 ConfigStore.instance().store(group="hydra/sweeper", name="stability", node=_SWEEPER, provider="stability")
 ConfigStore.instance().store(group="hydra/launcher", name="pool", node=_LAUNCHER, provider="stability")

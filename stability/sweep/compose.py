@@ -53,11 +53,11 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
-        return _composition(self._loader.load_sweep_config(self._master, list(overrides)))
+        return composition(self._loader.load_sweep_config(self._master, list(overrides)))
 
     def composed(self) -> Composition:
         """Return what Hydra has composed already, without what the command line sweeps over."""
-        return _composition(self._master)
+        return composition(self._master)
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""
@@ -71,7 +71,8 @@ class Composer:
         )
 
 
-def _composition(config: DictConfig) -> Composition:
+def composition(config: DictConfig) -> Composition:
+    """Return what Hydra has composed, its own node and the study's name left out."""
     from omegaconf import OmegaConf
 
     choices = dict(config.hydra.runtime.choices)

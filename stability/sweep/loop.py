@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
-from stability.records import ENDED, attempts_begun, failures, is_claimed, read_record, trial_directory
-from stability.sweep.pack import together
+from stability.records import ENDED, attempts_begun, failures, is_claimed, read_manifest, read_record, trial_directory
+from stability.sweep.pack import pack_of, together
+from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
 
 # A trial that fails is tried again once; one that had failed before the command, once.
@@ -50,10 +51,6 @@ def _look_into(returns: Sequence[Any]) -> None:
             raise StudyError(f"{where}{error.strerror or error}") from error
 
 
-def _job(task: TrialTask) -> list[str]:
-    return [*task.overrides, f"hydra.sweep.subdir=trials/{task.id}"]
-
-
 class Loop:
     """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
 
@@ -74,7 +71,7 @@ class Loop:
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
             if free:
-                self._launch(free, planned)
+                self._launch(self._in_packs(free), planned)
             else:
                 time.sleep(POLL_SECONDS)
 
@@ -85,9 +82,18 @@ class Loop:
             failed = failures(record)
             if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
                 continue
-            if self._launched[task.id, failed] < LAUNCHES:
+            # A launcher may have left it running that broke off with another; or another command has it.
+            if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):
                 missing.append(replace(task, attempt=failed + 1, tries=self._limits[task.id] - failed))
         return missing
+
+    def _in_packs(self, tasks: Sequence[TrialTask]) -> Sequence[TrialTask]:
+        """Return tasks with the packs that the manifest has for them by now: memory may not have sufficed."""
+        manifest = read_manifest(self._directory)
+        if manifest is None:
+            return tasks
+        packs = pack_of(manifest)
+        return [replace(task, pack=packs.get(task.id, ())) for task in tasks]
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
         """Hand tasks over: whole to a launcher that knows trials, as jobs to one that knows only Hydra's."""
@@ -107,18 +113,16 @@ class Loop:
 
     def _launch_jobs(self, tasks: Sequence[TrialTask]) -> None:
         """Hand tasks to a launcher of Hydra's as jobs: a pack each; first those that have not died on us."""
-        # A job trains what is missing of its trial's pack, which it finds in the manifest. A trial that has failed, or
-        # was begun and left no record, trains alone: another of its pack may be what kills; and in the end by itself,
-        # since a launcher may lose its whole batch with it.
+        # A trial that has failed, or was begun and left no record, trains alone: another of its pack may be what kills;
+        # and in the end by itself, since a launcher may lose its whole batch with it.
         deaths = {task.id: self._launched[task.id, task.attempt - 1] for task in tasks}
         fresh = [task for task in tasks if not deaths[task.id] and task.attempt == 1]
         alone = [task for task in tasks if task not in fresh]
         if fresh:
-            jobs = [_job(members[0]) for members, _ in together(fresh)]
-        elif any(deaths[task.id] < 2 for task in alone):
-            jobs = [[*_job(task), "pack.size=1"] for task in alone if deaths[task.id] < 2]
+            jobs = [job_overrides(members) for members, _ in together(fresh)]
         else:
-            jobs = [[*_job(alone[0]), "pack.size=1"]]
+            safe = [task for task in alone if deaths[task.id] < 2]
+            jobs = [job_overrides([task], alone=True) for task in safe or alone[:1]]
         try:
             _look_into(self._launcher.launch(jobs, initial_job_idx=0))
         except (StudyError, UserError):

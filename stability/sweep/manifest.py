@@ -15,7 +15,8 @@ from typing import Any
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
-from stability.records import RESULTS_VERSION, read_manifest, results_version, write_manifest
+from stability.records import MANIFEST, RESULTS_VERSION, read_manifest, results_version, write_manifest
+from stability.sweep.pack import divide
 from stability.sweep.plan import FACTORS, GRID, Cell, Plan, describe
 
 VERSION = 1
@@ -236,6 +237,22 @@ def change(directory: Path, make: Callable[[dict[str, Any] | None], dict[str, An
         if manifest != standing:
             write_manifest(directory, manifest)
     return manifest
+
+
+def divide_packs(directory: Path, parts: Sequence[Sequence[str]]) -> None:
+    """Have the study in `directory` keep `parts`, ids of trials, as packs of their own; see `divide`.
+
+    Where there is no manifest nothing is written. Raises OSError where it cannot be, and UserError where it cannot be
+    read.
+    """
+
+    def divided(standing: dict[str, Any] | None) -> dict[str, Any]:
+        assert standing is not None
+        others = {name: value for name, value in standing.items() if name != "packs"}
+        return {**others, **_packs(divide(standing.get("packs", ()), parts))}
+
+    if (directory / MANIFEST).exists():
+        change(directory, divided)
 
 
 @contextlib.contextmanager

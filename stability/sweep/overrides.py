@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -85,6 +86,13 @@ def parse(
 def is_varied(override: Override) -> bool:
     """Tell whether an override makes cells or points."""
     return override.is_sweep_override() or (_name(override) in COORDINATES and _is_several(override))
+
+
+def quoted(text: str) -> str:
+    """Return a text as an override's value that Hydra reads as it is."""
+    # A backslash counts only before a quote: then it is doubled.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def _as_text(value: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stability.config import TrialConfig, in_common
 from stability.sweep import timings
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from stability.sweep.plan import Plan
     from stability.sweep.pool import Layout
     from stability.sweep.worker import TrialTask
+
+Member = TypeVar("Member")
 
 
 def architecture(config: TrialConfig) -> str:
@@ -58,7 +59,8 @@ class PackSizes:
         for cell in plan.cells:
             trials = sum(trial.cell == cell.index for trial in plan.trials)
             self._planned[architecture(cell.config)] += max(trials, plan.config.samples or 0)
-        self._known: dict[str, int] = {}
+        # By architecture: the name by which its size is remembered, and the size.
+        self._known: dict[str, tuple[str, int]] = {}
 
     def of(self, config: TrialConfig) -> int:
         """Return the size of packs of a configuration's architecture; measured, where need be, when first asked for."""
@@ -68,24 +70,51 @@ class PackSizes:
         if not self._has_gpu or self._launcher is None or self._planned[key] < 2:
             return 1
         if key not in self._known:
-            self._known[key] = self._recalled(config, key)
-        return self._known[key]
+            name = _name(config)
+            self._known[key] = (name, self._recalled(config, name, self._planned[key]))
+        name, size = self._known[key]
+        # It may have run out of memory since.
+        return min(size, _remembered(name).get("most", size))
 
     def group(self, trials: Mapping[str, TrialConfig]) -> list[tuple[str, ...]]:
         """Part trials into packs; see `group`."""
         return group(trials, self.of)
 
-    def _recalled(self, config: TrialConfig, key: str) -> int:
-        """Return the size that this machine remembers, or what a measurement says."""
-        name = json.dumps([platform.node(), gpu_name(), _what_counts(config)], sort_keys=True)
-        limit = self._planned[key]
-        known = timings.recall()["pack_size"].get(name)
-        if not isinstance(known, dict) or known.get("limit", 0) < limit:
+    def _recalled(self, config: TrialConfig, name: str, limit: int) -> int:
+        """Return the size, up to `limit`, that this machine remembers by `name`, or what a measurement says."""
+        known = _remembered(name)
+        limit = min(limit, known.get("most", limit))
+        if limit > 1 and known.get("limit", 0) < limit:
             size = best_size(partial(getattr(self._launcher, "seconds_of_pack", seconds_of_pack), config), limit)
             if size > 1:
-                timings.remember(pack_size={name: {"size": size, "limit": limit}})
+                timings.remember(pack_size={name: known | {"size": size, "limit": limit}})
             return size
-        return min(int(known["size"]), limit)
+        return min(known.get("size", 1), limit)
+
+
+def ran_out_of_memory(config: TrialConfig, size: int) -> None:
+    """Remember that this machine's GPU has not the memory for packs of `size` trials of a configuration.
+
+    Packs whose size is `auto` are at most half as large from then on. Without a GPU nothing is remembered.
+    """
+    if config.device == "cpu" or not gpu_name():
+        return
+    name, most = _name(config), max(1, size // 2)
+    known = _remembered(name)
+    timings.remember(pack_size={name: known | {"most": min(most, known.get("most", most))}})
+
+
+def _name(config: TrialConfig) -> str:
+    """Return by what a size of packs is remembered: the machine, its GPU, and what decides which size is best."""
+    return json.dumps([platform.node(), gpu_name(), _what_counts(config)], sort_keys=True)
+
+
+def _remembered(name: str) -> dict[str, int]:
+    """Return the `size` that was found best of those up to `limit`, and the `most` that memory may suffice for."""
+    known = timings.recall()["pack_size"].get(name)
+    if not isinstance(known, dict) or not all(isinstance(value, int) and value > 0 for value in known.values()):
+        return {}
+    return known
 
 
 def _what_counts(config: TrialConfig) -> dict[str, Any]:
@@ -96,9 +125,7 @@ def _what_counts(config: TrialConfig) -> dict[str, Any]:
 
 def seconds_of_pack(config: TrialConfig, size: int) -> float | None:
     """Return the seconds of a step of a pack of so many trials; None where the device has not the memory."""
-    import torch
-
-    from stability.sweep.worker import is_short_of_memory
+    from stability.sweep.worker import free_memory, is_short_of_memory
     from stability.training import measure
 
     try:
@@ -108,9 +135,7 @@ def seconds_of_pack(config: TrialConfig, size: int) -> float | None:
             return None
         raise
     finally:
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 def together(tasks: Sequence[TrialTask]) -> list[tuple[list[TrialTask], int]]:
@@ -119,6 +144,31 @@ def together(tasks: Sequence[TrialTask]) -> list[tuple[list[TrialTask], int]]:
     for task in tasks:
         packs.setdefault(task.pack or (task.id,), []).append(task)
     return [(members, len(pack)) for pack, members in packs.items()]
+
+
+def halves(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
+    """Return the two halves that a pack of several goes on in; the first is no smaller than the second."""
+    half = -(-len(members) // 2)
+    return list(members[:half]), list(members[half:])
+
+
+def divide(packs: Iterable[Sequence[str]], parts: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return packs with `parts` of them as packs of their own, since memory does not suffice for more together.
+
+    What else such a pack holds (it has ended, or was not asked for) is in packs no larger than the largest part.
+    """
+    most = max(map(len, parts))
+    own = {identifier for part in parts for identifier in part}
+    divided: list[list[str]] = []
+    for pack in packs:
+        if own.isdisjoint(pack):
+            divided.append(list(pack))
+            continue
+        rest = [identifier for identifier in pack if identifier not in own]
+        pieces = [[identifier for identifier in part if identifier in pack] for part in parts]
+        pieces += [rest[start : start + most] for start in range(0, len(rest), most)]
+        divided += [piece for piece in pieces if piece]
+    return divided
 
 
 def pack_of(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

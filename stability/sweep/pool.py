@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from stability.errors import StudyError
 from stability.sweep.gpus import visible_gpus
+from stability.sweep.pack import halves
 from stability.sweep.worker import TrialTask
 
 # Processes that die before they are ready, one after the other, until we stop trying.
@@ -58,8 +59,7 @@ class Job:
 
     def halves(self) -> list[Job]:
         """Return a pack's two halves."""
-        half = -(-len(self.tasks) // 2)
-        return [Job(self.kind, part, len(part)) for part in (self.tasks[:half], self.tasks[half:])]
+        return [Job(self.kind, part, len(part)) for part in halves(self.tasks)]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from stability.sweep.compose import Composer
 from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.optuna_bridge import Mirror
-from stability.sweep.overrides import parse
+from stability.sweep.overrides import parse, quoted
 from stability.sweep.pack import PackSizes, pack_of
 from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
@@ -194,7 +194,7 @@ class StudySweeper:
 def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     """Return the overrides that compose a trial by itself, within its study."""
     settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
-    settled |= {"runs": _quoted(str(directory.parent)), "samples": "null"}
+    settled |= {"runs": quoted(str(directory.parent)), "samples": "null"}
     cell = plan.cells[trial.cell].overrides
     kept = [one for one in cell if one.partition("=")[0].lstrip("+~") not in (*settled, "plan")]
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))
@@ -204,11 +204,6 @@ def _any_point(cell: Cell) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
-
-
-def _quoted(text: str) -> str:
-    """Return a text as an override's value that Hydra reads as it is."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _check_optimizers(plan: Plan) -> None:

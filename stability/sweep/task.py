@@ -1,81 +1,144 @@
-"""What Hydra's own launchers run: a trial from its composed configuration, and its pack."""
+"""What Hydra's own launchers run: a job trains a trial, from its composed configuration, and others of its pack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.sweep.overrides import quoted
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from stability.config import StudyConfig, TrialConfig
     from stability.sweep.worker import TrialTask
+
+# Where a job finds what it trains besides the trial that it composes: {attempt, alone, members}. It is Hydra's own
+# configuration, so that the trial's stays as it is, and for our loop alone to say.
+PACK = "hydra.sweeper.pack"
+_SUBDIR = "hydra.sweep.subdir"
+
+
+def job_overrides(tasks: Sequence[TrialTask], *, alone: bool = False) -> list[str]:
+    """Return the overrides of the job that trains `tasks`, of one pack, together: the first's, and what it is told.
+
+    alone: the first trains as if it belonged to no pack.
+    """
+    lead, *others = tasks
+    assert not (alone and others), [task.id for task in tasks]
+    own = [*lead.overrides, f"{_SUBDIR}=trials/{lead.id}"]
+    if not others and not alone and lead.attempt == 1:
+        return own
+    members = (f"{{id:'{task.id}',overrides:[{','.join(map(quoted, _differing(lead, task)))}]}}" for task in others)
+    return [*own, f"{PACK}={{attempt:{lead.attempt},alone:{str(alone).lower()},members:[{','.join(members)}]}}"]
+
+
+def _differing(lead: TrialTask, task: TrialTask) -> list[str]:
+    """Return those overrides of a task that the lead has otherwise: trials of one command are told by the same keys."""
+    pairs = list(zip(lead.overrides, task.overrides, strict=True))
+    assert all(_key(ours) == _key(theirs) for ours, theirs in pairs), pairs
+    return [theirs for ours, theirs in pairs if ours != theirs]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def train_one(config: DictConfig) -> dict[str, Any]:
-    """Run the trial that a job's configuration describes, and what is missing of its pack; return the trial's record.
+    """Run the trial that a job's configuration describes, with those of its pack that the job was given besides.
 
-    With pack.size=1 the trial runs alone. Its folder is the output folder that Hydra made.
+    Returns the trial's record, or {id, status: "claimed"} where it is running elsewhere; the others' are in their
+    folders. The trial's folder is the output folder that Hydra made.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from stability.config import parse_study, parse_trial
-    from stability.records import read_manifest, read_records, trial_id
-    from stability.sweep.pack import pack_of
+    from stability.records import read_manifest
+    from stability.sweep.pack import together
     from stability.sweep.worker import run_pack
 
-    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    values.pop("sweeps", None)
-    trial, study = parse_trial(values), parse_study(values)
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    identifier = trial_id(trial)
-    assert directory.name == identifier, f"planned as {directory.name}, composed as {identifier}"
-    manifest = read_manifest(directory.parents[1])
+    node: Any = OmegaConf.to_container(HydraConfig.get(), resolve=False, enum_to_str=True)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    manifest = read_manifest(folder.parents[1])
     assert manifest is not None
-    pack = (identifier,) if study.pack.size == 1 else pack_of(manifest).get(identifier, (identifier,))
-    # The trial that Hydra was given first: it answers for the job.
-    failed = {name for name, record in read_records(directory.parents[1]).items() if record["status"] == "failed"}
-    # One that has failed is tried again by itself, while it has tries left.
-    members = [identifier, *(one for one in pack if one != identifier and one not in failed)]
-    tasks = [_task(manifest, one, pack, directory.parents[1], trial, study) for one in members]
-    return run_pack(tasks, full_size=len(pack))[0]
+    given = node["sweeper"].get("pack") or {"attempt": 1, "alone": False, "members": []}
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    tasks = [_task(values, manifest, folder, given)]
+    tasks += [_member(one, node, manifest, folder, given) for one in given["members"]]
+    # Of one pack, unless memory has not sufficed for it meanwhile: the manifest has it in parts then.
+    records = [run_pack(members, full_size=size) for members, size in together(tasks)]
+    return records[0][0]
 
 
 def _task(
+    values: dict[str, Any],
     manifest: Mapping[str, Any],
-    identifier: str,
-    pack: tuple[str, ...],
-    study_directory: Path,
-    trial: TrialConfig,
-    study: StudyConfig,
+    folder: Path,
+    given: Mapping[str, Any],
 ) -> TrialTask:
-    """Return a planned trial as the manifest describes it; what decides no result is as in the job's `trial`."""
-    from stability.config import parse_trial, to_dict
-    from stability.records import failures, read_record, trial_directory
+    """Return the task of a trial from its composed configuration; `given` is what the job was told."""
+    from stability.config import parse_study, parse_trial, to_dict
+    from stability.records import trial_id
+    from stability.sweep.pack import pack_of
     from stability.sweep.pool import plan_layout
     from stability.sweep.worker import TrialTask
 
+    values.pop("sweeps", None)
+    trial, study = parse_trial(values), parse_study(values)
+    identifier = trial_id(trial)
+    assert folder.name == identifier, f"planned as {folder.name}, composed as {identifier}"
     planned = next(one for one in manifest["trials"] if one["id"] == identifier)
-    cell = manifest["cells"][planned["cell"]]
-    point = {name: planned[name] for name in ("lr", "wd", "seed")}
-    own = replace(parse_trial(cell["config"] | point), device=trial.device, training=trial.training)
-    own = replace(
-        own, data=replace(own.data, path=trial.data.path, workers=trial.data.workers, memory_gib=trial.data.memory_gib)
-    )
     assert study.study is not None
     return TrialTask(
         id=identifier,
         study=study.study,
-        study_directory=study_directory,
-        factors=cell["factors"],
-        config=to_dict(own),
-        attempt=failures(read_record(trial_directory(study_directory, identifier))) + 1,
+        study_directory=folder.parents[1],
+        factors=manifest["cells"][planned["cell"]]["factors"],
+        config=to_dict(trial),
+        attempt=given["attempt"],
         logger=vars(study.logger),
         # As in the pool: the number of threads may show in the last bit of a result.
         threads=plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads,
         number=planned["number"],
-        pack=pack,
+        pack=() if given["alone"] else pack_of(manifest).get(identifier, ()),
+    )
+
+
+def _member(
+    member: Mapping[str, Any],
+    node: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    lead: Path,
+    given: Mapping[str, Any],
+) -> TrialTask:
+    """Return the task of a trial that the job was given besides, composed as if it were the job's own.
+
+    node: Hydra's of the job; lead: the folder of the trial that the job composed.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from stability.sweep.compose import composition
+
+    folder = lead.with_name(member["id"])
+    own = {_key(one): one for one in member["overrides"]}
+    overrides = [own.get(_key(one), one) for one in node["overrides"]["task"]]
+    kept = [one for one in node["overrides"]["hydra"] if _key(one) not in (PACK, _SUBDIR)]
+    config = (
+        GlobalHydra.instance()
+        .config_loader()
+        .load_configuration(
+            node["job"]["config_name"], [*kept, *overrides, f"{_SUBDIR}=trials/{folder.name}"], RunMode.RUN
+        )
+    )
+    found = composition(config)
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+    hydra["job"] |= {name: node["job"][name] for name in ("id", "num")}
+    return replace(
+        _task(found.values, manifest, folder, given),
+        overrides=tuple(overrides),
+        hydra=None if hydra["output_subdir"] is None else hydra,
+        composed=found.written,
     )

@@ -31,6 +31,7 @@ from stability.records import (
     trial_directory,
     write_record,
 )
+from stability.sweep.pack import halves, ran_out_of_memory
 from stability.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ LOG = "log.txt"
 CLAIMED = "claimed"
 # Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
 FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+# What Hydra's configuration holds where there is no value yet.
+MISSING = "???"
 
 # What is said of a first batch that ends in an exception or the death of its process.
 FIRST_BATCH_FAILS = "its first batch fails: "
@@ -71,6 +75,8 @@ class TrialTask:
     # The overrides that compose this trial alone, and Hydra's own node, for .hydra/; None: Hydra writes it.
     overrides: tuple[str, ...] = ()
     hydra: Mapping[str, Any] | None = None
+    # What config.yaml in .hydra/ holds; None: `config`.
+    composed: Mapping[str, Any] | None = None
     # Of the draw, or of the place in a plain grid: names the trial for the eye.
     number: int | None = None
     # The ids of the pack that the trial belongs to, its own and those that have ended included; empty: it trains alone.
@@ -111,11 +117,12 @@ def run_pack(
     In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
     where somebody else is running the trial. `on_record` is told of each that ends here, when it does. full_size: with
     how many trials the pack began. An exception (memory that does not suffice, most often) has the pack go on in
-    halves; a trial by itself goes on in micro-batches where memory does not suffice, and else it has failed.
-    KeyboardInterrupt and SystemExit pass through. `capture_output` sends this process's stdout and stderr to the first
-    trial's log meanwhile.
+    halves, which the study's manifest keeps where it was memory; a trial by itself goes on in micro-batches where
+    memory does not suffice, and else it has failed. KeyboardInterrupt and SystemExit pass through. `capture_output`
+    sends this process's stdout and stderr to the first trial's log meanwhile.
 
-    Raises OSError where a trial's folder cannot be written, and UserError where what stands there is no record.
+    Raises OSError where a trial's folder or the manifest cannot be written, and UserError where what stands there is no
+    record or no manifest.
     """
     outcomes: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
@@ -147,8 +154,10 @@ def run_pack(
                 # What is raised after the last record is no trial's end.
                 continue
             if error is not None and len(rest) > 1:
-                half = -(-len(rest) // 2)
-                waiting[:0] = [(rest[:half], half, parts), (rest[half:], len(rest) - half, parts)]
+                both = halves(rest)
+                if is_short_of_memory(error):
+                    _keep_halves([[attempt.task for attempt in half] for half in both], size)
+                waiting[:0] = [(half, len(half), parts) for half in both]
             elif error is not None and is_short_of_memory(error) and 2 * parts <= rest[0].task.config["batch_size"]:
                 rest[0].log.line(f"out of memory: each batch is computed in {2 * parts} parts")
                 waiting.insert(0, (rest, 1, 2 * parts))
@@ -171,6 +180,17 @@ def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, 
         held.release()
         return record
     return stack.enter_context(Attempt(task, held))
+
+
+def _keep_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
+    """Keep what was found out of a pack that memory did not suffice for: its halves in the study, its size here."""
+    from stability.config import parse_trial
+    from stability.sweep.manifest import divide_packs
+    from stability.training.stack import stack_size
+
+    first = both[0][0]
+    divide_packs(Path(first.study_directory), [[task.id for task in half] for half in both])
+    ran_out_of_memory(parse_trial(first.config), stack_size(full_size, sum(map(len, both))))
 
 
 def is_short_of_memory(error: BaseException) -> bool:
@@ -335,22 +355,27 @@ def _train(
         problem = error.with_traceback(None)
         problem.__context__ = problem.__cause__ = None
     if problem is not None:
-        gc.collect()
-        if torch.cuda.is_initialized():
-            _recover(len(rest))
+        _recover(len(rest))
     return problem
 
 
 def _recover(members: int) -> None:
-    """Give a GPU's memory back. Where it answers no more, only another process can go on with a pack: SystemExit."""
-    import torch
-
+    """Give memory back. Where a GPU answers no more, only another process can go on with a pack: SystemExit."""
     try:
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
+        free_memory()
     except RuntimeError as error:
         if members > 1:
             raise SystemExit(f"the GPU answers no more: {describe(error)}") from None
+
+
+def free_memory() -> None:
+    """Give back the memory of what is used no more, a GPU's too. Raises RuntimeError where the GPU answers no more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
 
 
 def first_batch_problem(task: TrialTask) -> str | None:
@@ -462,17 +487,19 @@ def write_hydra_files(task: TrialTask) -> None:
     import yaml
 
     assert task.hydra is not None
-    folder = task.directory / ".hydra"
+    folder = task.directory / task.hydra["output_subdir"]
     folder.mkdir(exist_ok=True)
     remove_leftovers(folder)
+    # A job of a launcher's has a number; in the pool a trial is its own job.
+    given = {name: value for name, value in task.hydra["job"].items() if value != MISSING}
     hydra = {
         **task.hydra,
-        "job": {**task.hydra["job"], "id": task.id, "num": task.id},
+        "job": {**dict.fromkeys(("id", "num"), task.id), **given},
         "overrides": {**task.hydra["overrides"], "task": list(task.overrides)},
         "runtime": {**task.hydra["runtime"], "output_dir": os.path.abspath(task.directory)},
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    contents = {"config": task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
+    contents = {"config": task.composed or task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
     for name, content in contents.items():
         write_text(folder / f"{name}.yaml", yaml.dump(_plain(content), Dumper=dumper, sort_keys=False))
 

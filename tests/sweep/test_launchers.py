@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+import yaml
 
-from stability.records import read_records
+from stability.records import read_manifest, read_records
 from stability.training import train
 
 STUDY = ("-m", "model.blocks=1,2", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=x")
@@ -24,22 +26,64 @@ def test_trouble_with_a_trials_folder_is_told_by_hydras_launchers_too(place, pla
     assert done.stderr.strip().splitlines()[-1] == f"error: {log.resolve()}: Is a directory"
 
 
-PACKS = ("-m", "model.blocks=1,2", "seed=0,1", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=packs")
+def hydra_files(folder):
+    """Return what .hydra/ of a trial holds, but for what tells one command and its jobs from another."""
+    assert sorted(path.name for path in (folder / ".hydra").iterdir()) == [
+        "config.yaml",
+        "hydra.yaml",
+        "overrides.yaml",
+    ]
+    config, overrides, hydra = (
+        yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text()) for name in ("config", "overrides", "hydra")
+    )
+    hydra = hydra["hydra"]
+    told = hydra["sweeper"].pop("pack")
+    hydra["overrides"]["hydra"] = [one for one in hydra["overrides"]["hydra"] if "sweeper.pack" not in one]
+    assert sorted(hydra["overrides"].pop("task")) == sorted(overrides)
+    assert hydra["job"].pop("num") == int(hydra["job"].pop("id"))
+    return {"config": config, "overrides": sorted(overrides), "hydra": hydra}, told
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
-def test_packs_train_through_hydras_launchers(launcher, place, plan_of):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", exc_type=ImportError)
-    command = [sys.executable, "-m", "stability.run", *PACKS, "pack.size=2", f"hydra/launcher={launcher}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def test_a_job_trains_what_the_command_asks_for_of_its_pack(place):
+    """A pack of two cells, said again for one of them: at the pack's size as planned, and each trial has its files."""
+    study = ["-m", "seed=0,1", "model.blocks=1", "data.train_size=128", "epochs=1", "study=x", "hydra/launcher=basic"]
+    command = [sys.executable, "-m", "stability.run", *study]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "optimizer=adamw,sgd", "pack.size=4"], text=True, stderr=subprocess.PIPE, env=environment
+    )
     assert done.returncode == 0, done.stderr
-    records = read_records(place / "runs" / "packs")
-    assert len(records) == 4
-    assert {(record["status"], record["provenance"]["pack_size"]) for record in records.values()} == {("completed", 2)}
-    for trial in plan_of(*PACKS[1:]).trials:
-        assert "one of a pack of 2" in (place / "runs" / "packs" / "trials" / trial.id / "log.txt").read_text()
+    manifest, whole = read_manifest(place / "runs" / "x"), read_records(place / "runs" / "x")
+    (pack,) = manifest["packs"]
+    before = {name: hydra_files(place / "runs" / "x" / "trials" / name) for name in whole}
+    first = next(name for name, (_, told) in before.items() if told is not None)
+    for trial in manifest["trials"]:
+        files = before[trial["id"]][0]
+        assert {name: files["config"][name] for name in ("lr", "wd", "seed")} == {
+            name: trial[name] for name in ("lr", "wd", "seed")
+        }
+        choices = manifest["cells"][trial["cell"]]["choices"]
+        assert files["config"]["optimizer"]["name"] == choices["optimizer"]
+        assert files["hydra"]["runtime"]["choices"]["optimizer"] == choices["optimizer"]
+
+    # As if nothing had been trained; then the other trials lead, or are no members.
+    for name in whole:
+        shutil.rmtree(place / "runs" / "x" / "trials" / name)
+    done = subprocess.run(
+        [*command, "optimizer=sgd", "pack.size=4"], text=True, stderr=subprocess.PIPE, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    again = read_records(place / "runs" / "x")
+    ours = [name for name in pack if whole[name]["cell"]["optimizer"] == "sgd"]
+    assert sorted(path.name for path in place.glob("runs/x/trials/*")) == sorted(again) == sorted(ours)
+    assert {name: record["result"] for name, record in again.items()} == {name: whole[name]["result"] for name in ours}
+    assert {record["provenance"]["pack_size"] for record in again.values()} == {4}
+    after = {name: hydra_files(place / "runs" / "x" / "trials" / name) for name in again}
+    (leader,) = (name for name, (_, told) in after.items() if told is not None)
+    assert leader != first
+    assert {name: files for name, (files, _) in after.items()} == {name: before[name][0] for name in ours}
+    assert read_manifest(place / "runs" / "x")["packs"] == [pack]
 
 
 @pytest.mark.slow

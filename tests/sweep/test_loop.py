@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stability.records import LOCK, read_record
+from stability.records import LOCK, claim, read_record, write_manifest
 from stability.sweep.loop import LAUNCHES, Loop
+from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
 
 
 class Losing:
     """A launcher of Hydra's that runs one job after the other, until one kills it with all that it has begun.
 
-    Of each job it runs the pack that the manifest would give: trials t0 to t3, t4 to t7, ...
+    Packs are trials t0 to t3, t4 to t7, ...
     """
 
     def __init__(self, tasks, pretend, deadly, begins=True):
@@ -25,9 +32,7 @@ class Losing:
     def launch(self, jobs, initial_job_idx):
         self.batches.append(jobs)
         for job in jobs:
-            lead = job[-1 if job[-1].startswith("hydra") else -2].rpartition("/")[2]
-            alone = job[-1] == "pack.size=1"
-            members = [lead] if alone else [one for one in self.tasks[lead].pack if not self.ended(one)]
+            members, _ = told(job)
             if not self.begins:
                 raise RuntimeError("no machine to be had")
             for one in members:
@@ -42,8 +47,13 @@ class Losing:
                 (self.tasks[one].directory / LOCK).unlink()
         return []
 
-    def ended(self, one):
-        return read_record(self.tasks[one].directory) is not None
+
+def told(job):
+    """Return which trials a job is to train, and whether its first by itself."""
+    values = {override.key_or_group: override.value() for override in OverridesParser.create().parse_overrides(job)}
+    given = values.get("hydra.sweeper.pack", {"alone": False, "members": []})
+    lead = values["hydra.sweep.subdir"].removeprefix("trials/")
+    return [lead, *(member["id"] for member in given["members"])], given["alone"]
 
 
 @pytest.fixture
@@ -62,9 +72,8 @@ def test_a_trial_that_kills_its_launcher_costs_no_other(tasks, pretend, capsys):
     without = [name for name, task in tasks.items() if read_record(task.directory) is None]
     assert without == ["t0"]
     # Only its own pack was ever taken apart.
-    alone = Counter(
-        job[-2].rpartition("/")[2] for batch in launcher.batches for job in batch if job[-1] == "pack.size=1"
-    )
+    jobs = [told(job) for batch in launcher.batches for job in batch]
+    alone = Counter(one for members, is_alone in jobs if is_alone for one in members)
     assert set(alone) == {"t0", "t1", "t2", "t3"}
     assert max(alone.values()) <= LAUNCHES
     assert "what is missing is launched again" in capsys.readouterr().err
@@ -75,3 +84,72 @@ def test_a_launcher_that_begins_nothing_is_given_up(tasks, pretend):
     Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     assert LAUNCHES <= len(launcher.batches) <= LAUNCHES + len(tasks)
     assert not any(read_record(task.directory) for task in tasks.values())
+
+
+class Leaving(Losing):
+    """Breaks off each time, and leaves the trials of the last launch running: they end a while later."""
+
+    def launch(self, jobs, initial_job_idx):
+        with contextlib.suppress(RuntimeError):
+            super().launch(jobs, initial_job_idx)
+        if len(self.batches) == LAUNCHES:
+            held = claim(self.tasks["t0"].directory)
+
+            def end():
+                self.pretend(self.tasks["t0"], "completed")
+                held.release()
+
+            threading.Timer(0.3, end).start()
+        raise RuntimeError("a worker was killed")
+
+
+def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_off(tasks, pretend):
+    Loop(Leaving(tasks, pretend, {"t0"}), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
+    assert read_record(tasks["t0"].directory)["status"] == "completed"
+
+
+def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(tasks, pretend):
+    """Memory did not suffice for the first pack meanwhile."""
+    directory = tasks["t0"].directory.parents[1]
+    launched = []
+
+    class Halving:
+        def launch_trials(self, tasks, planned):
+            launched.append({task.id: task.pack for task in tasks})
+            write_manifest(directory, {"trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]})
+            for task in tasks:
+                pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
+
+    write_manifest(directory, {"trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]})
+    Loop(Halving(), directory).run(list(tasks.values())[:8], 8)
+    assert launched[0] == {name: task.pack for name, task in list(tasks.items())[:8]}
+    assert launched[1] == {"t0": ("t0", "t1"), "t2": (), "t4": tasks["t4"].pack}
+
+
+def test_jobs_hold_the_trials_that_were_asked_for(tasks, pretend):
+    """Those of a pack that it leaves out, or that have ended, are in no job; one that had failed goes alone."""
+    pretend(tasks["t1"], "completed")
+    pretend(tasks["t6"], "failed")
+    launcher = Losing(tasks, pretend, set())
+    asked = [tasks[name] for name in ("t0", "t1", "t3", "t4", "t5", "t6")]
+    Loop(launcher, tasks["t0"].directory.parents[1]).run(asked, 16)
+    first, second = ([told(job) for job in batch] for batch in launcher.batches)
+    assert first == [(["t0", "t3"], False), (["t4", "t5"], False)]
+    assert second == [(["t6"], True)]
+    assert launcher.batches[1][0][-1].startswith("hydra.sweeper.pack={attempt:2,")
+
+
+TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.sampled_from("'\\\"${}[],:=() "))
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.sets(st.integers(0, 3)))
+def test_a_job_is_told_the_overrides_of_each_trial_whatever_they_hold(texts, different):
+    """Only what differs from the first trial's is told; put in place of that it gives the trial's own."""
+    own = [f"k{place}={text}" for place, text in enumerate(texts)]
+    other = [f"{one}'other'" if place in different else one for place, one in enumerate(own)]
+    tasks = [TrialTask(name, "s", "", {}, {}, overrides=tuple(own)) for name in ("a", "b")]
+    job = job_overrides([tasks[0], replace(tasks[1], overrides=tuple(other))])
+    (override,) = OverridesParser.create().parse_overrides(job[-1:])
+    (member,) = override.value()["members"]
+    assert job[:-1] == [*own, "hydra.sweep.subdir=trials/a"]
+    assert member == {"id": "b", "overrides": [one for one in other if one not in own]}

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from stability.config import MEMBER_KEYS, in_common
 from stability.records import read_manifest, read_records, trial_id
-from stability.sweep.pack import PackSizes, architecture, best_size, group, pack_of, together
+from stability.sweep import timings
+from stability.sweep.manifest import divide_packs
+from stability.sweep.pack import (
+    PackSizes,
+    architecture,
+    best_size,
+    divide,
+    group,
+    halves,
+    pack_of,
+    ran_out_of_memory,
+    together,
+)
 from stability.sweep.pool import Layout
 from stability.training.defaults import complete
 
@@ -120,6 +132,79 @@ def test_a_measured_size_is_remembered(plan_of, place):
     assert PackSizes(plan, Layout(2, 1), Launcher()).of(plan.cells[0].config) == 1
     asked = plan_of(*STUDY[1:], "pack.size=2")
     assert PackSizes(asked, Layout(2, 1), None).of(asked.cells[0].config) == 2
+
+
+def test_a_remembered_size_falls_when_it_runs_out_of_memory(plan_of, place, monkeypatch):
+    monkeypatch.setattr("stability.sweep.pack.gpu_name", lambda: "A100")
+    plan, gpu = plan_of(*STUDY[1:]), Layout(1, 4, ("0",))
+    config = plan.cells[0].config
+    sizes = PackSizes(plan, gpu, Launcher())
+    assert sizes.of(config) == 4
+    ran_out_of_memory(config, 4)
+    # In the command that it happened in, and in all that follow; a larger one is not even tried.
+    again = Launcher()
+    more = plan_of(*STUDY[1:], "samples=16")
+    for one in (sizes, PackSizes(plan, gpu, again), PackSizes(more, gpu, again)):
+        assert one.of(config) == 2
+    assert again.asked == []
+    # What was never measured is measured up to what memory may suffice for.
+    other = plan.cells[-1].config
+    assert other.model != config.model
+    for size in (6, 16):
+        ran_out_of_memory(other, size)
+    assert PackSizes(more, gpu, again).of(other) == 2
+    assert again.asked == [1, 2]
+    ran_out_of_memory(config, 2)
+    assert PackSizes(more, gpu, again).of(config) == 1
+    # What was asked for is not for a memory of other commands to change.
+    assert PackSizes(plan_of(*STUDY[1:], "pack.size=4"), gpu, again).of(config) == 4
+    assert again.asked == [1, 2]
+
+
+def test_memory_of_the_cpu_is_no_gpus(plan_of, place, monkeypatch):
+    config = plan_of(*STUDY[1:]).cells[0].config
+    ran_out_of_memory(config, 4)
+    monkeypatch.setattr("stability.sweep.pack.gpu_name", lambda: "A100")
+    ran_out_of_memory(dataclasses.replace(config, device="cpu"), 4)
+    assert timings.recall()["pack_size"] == {}
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.data())
+def test_packs_are_divided_where_memory_does_not_suffice(sizes, data):
+    names = iter("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    packs = [[next(names) for _ in range(size)] for size in sizes]
+    place = data.draw(st.integers(0, len(packs) - 1))
+    trained = data.draw(st.permutations(packs[place]))[: data.draw(st.integers(1, sizes[place]))]
+    parts = [half for half in halves(trained) if half]
+    found = divide(packs, parts)
+    assert sorted(one for pack in found for one in pack) == sorted(one for pack in packs for one in pack)
+    assert all(part in found for part in parts)
+    assert all(pack in found for other, pack in enumerate(packs) if other != place)
+    pieces = [pack for pack in found if set(pack) <= set(packs[place])]
+    assert max(map(len, pieces)) == len(parts[0])
+    # What was divided by then stays as it is.
+    assert divide(found, [trained]) == found
+
+
+def test_the_manifest_keeps_the_halves_and_all_else(say, place, pretence):
+    assert say(*STUDY, "pack.size=4").code == 0
+    directory = place / "runs" / "x"
+    before = read_manifest(directory)
+    first, others = before["packs"][0], before["packs"][1:]
+    assert len(first) == 4
+    divide_packs(directory, halves(first))
+    assert read_manifest(directory) == {**before, "packs": [first[:2], first[2:], *others]}
+    # Said again it launches what the manifest has now.
+    for record in place.glob("runs/x/trials/*/record.json"):
+        record.unlink()
+    pretence.launched.clear()
+    assert say(*STUDY, "pack.size=4").code == 0
+    assert {task.pack for task in pretence.launched[0]} == set(map(tuple, [first[:2], first[2:], *others]))
+    for pack in read_manifest(directory)["packs"]:
+        divide_packs(directory, [[identifier] for identifier in pack])
+    assert read_manifest(directory) == {name: value for name, value in before.items() if name != "packs"}
+    divide_packs(place, [["a"]])
+    assert [path.name for path in place.iterdir()] == ["runs"]
 
 
 def test_the_manifest_keeps_packs_and_growth_adds_to_them(say, place, pretence):

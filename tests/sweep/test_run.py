@@ -121,6 +121,8 @@ MISTAKES = [
     ("hydra.run.dir=x", ["hydra.run.dir=x", "runs=FOLDER"]),
     ("hydra.mode=RUN", ["hydra.mode=RUN"]),
     ("hydra/sweeper=basic", ["hydra/sweeper=basic", "stability"]),
+    ("hydra.sweeper.pack=nonsense", ["hydra.sweeper.pack", "pack.size=N"]),
+    ("hydra.sweeper.pack={attempt:1,alone:true,members:[]}", ["hydra.sweeper.pack", "pack.size=N"]),
     ("hydra.verbose=true,false", ["take one value"]),
     ("hydra.job.chdir=true", ["hydra.job.chdir=true", "false"]),
     ("hydra.searchpath=[file:///nonexistent]", ["/nonexistent"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from stability.records import is_claimed, read_records
+from stability.records import is_claimed, read_manifest, read_records
 
 # Four cells of two points, half a second each: what is killed is in the middle of trials, or between two.
 STUDY = (
@@ -198,18 +200,71 @@ def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
     assert "is no folder" in command.output
 
 
+# Ray tries a job again by itself before it raises.
+LAUNCHERS = {
+    "joblib": (1, ["hydra.launcher.n_jobs=2"]),
+    "submitit_local": (1, []),
+    "ray": (2, ["+hydra.launcher.ray.remote.max_retries=1"]),
+}
+
+
 @pytest.mark.slow
-def test_a_worker_that_dies_under_hydras_launcher_costs_no_record_of_another_pack(tmp_path: Path) -> None:
-    """joblib loses its whole batch with it: what is missing is launched again, each trial of the pack alone."""
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_worker_that_dies_under_hydras_launchers_costs_no_record_of_another_pack(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """joblib loses its whole batch with it, the others its pack: that is launched again, each trial alone."""
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", exc_type=ImportError)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    times, options = LAUNCHERS[launcher]
     target = ["model._target_=misbehaving_models.Misbehaves", "+model.what=kill", f"+model.counter={tmp_path}/count"]
-    study = ["-m", *target, "+model.at=4", "seed=0,1", "epochs=1,2", "data.train_size=128", "data.eval_size=50"]
-    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "pack.size=2", "study=dies"]
-    command = Command(tmp_path, [*study, *launcher])
+    # Two packs: one dies in its second epoch, and the other is never so far.
+    study = ["-m", *target, f"+model.times={times}", "+model.at=6,1000000", "seed=0,1", "epochs=60", "study=dies"]
+    study += ["data.train_size=128", "data.eval_size=50", "pack.size=2", f"hydra/launcher={launcher}", *options]
+    command = Command(tmp_path, study)
     assert command.wait() == 0, command.output
-    records = read_records(tmp_path / "runs" / "dies")
-    assert [record["status"] for record in records.values()] == ["completed"] * 4
-    assert {record["provenance"]["pack_size"] for record in records.values()} <= {1, 2}
+    assert (tmp_path / "count").read_text() == str(times)
     assert "what is missing is launched again" in command.output
-    texts = logs(tmp_path).values()
-    assert {text.count("attempt ") for text in texts} <= {1, 2}
-    assert any("one of a pack of 2" not in text.splitlines()[-1] and text.count("attempt ") == 2 for text in texts)
+    directory = tmp_path / "runs" / "dies"
+    records = read_records(directory)
+    assert [record["status"] for record in records.values()] == ["completed"] * 4
+    for name, record in records.items():
+        folder = directory / "trials" / name
+        starts = [line for line in (folder / "log.txt").read_text().splitlines() if " attempt " in line]
+        is_deadly = record["cell"]["model.at"] == 6
+        if is_deadly or launcher == "joblib":
+            assert len(starts) <= times + 1
+        else:
+            assert len(starts) == 1
+        assert len(starts) == record["provenance"]["attempts"]
+        assert ("one of a pack of 2" in starts[-1]) == (record["provenance"]["pack_size"] == 2)
+        assert record["provenance"]["pack_size"] == (1 if len(starts) > 1 else 2)
+        # Whichever of its pack the job was composed from.
+        assert sorted(os.listdir(folder)) == [".hydra", "log.txt", "record.json"]
+        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+        assert (config["seed"], config["model"]["at"]) == (record["seed"], record["cell"]["model.at"])
+    assert any(record["provenance"]["pack_size"] == 1 for record in records.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["pool", "basic"])
+def test_a_pack_that_memory_does_not_suffice_for_is_halved_for_good(launcher: str, tmp_path: Path) -> None:
+    study = ["-m", "model._target_=misbehaving_models.Hungry", "+model.most=128", "seed=0,1,2,3", "epochs=2"]
+    study += ["data.train_size=256", "data.eval_size=100", "study=hungry", f"hydra/launcher={launcher}"]
+    study += ["pack.size=4", "pool.size=1", "pool.threads=1"]
+    assert Command(tmp_path, study).wait() == 0
+    directory = tmp_path / "runs" / "hungry"
+    manifest, records = read_manifest(directory), read_records(directory)
+    assert manifest is not None
+    assert [len(pack) for pack in manifest["packs"]] == [2, 2]
+    assert "its pack of 4 broke off" in "".join(logs(tmp_path).values())
+    for name in records:
+        shutil.rmtree(directory / "trials" / name)
+    assert Command(tmp_path, study).wait() == 0
+    assert "broke off" not in "".join(logs(tmp_path).values())
+    assert read_manifest(directory) == manifest
+    again = read_records(directory)
+    assert {name: record["result"] for name, record in again.items()} == {
+        name: record["result"] for name, record in records.items()
+    }
+    assert {record["provenance"]["pack_size"] for record in again.values()} == {2}

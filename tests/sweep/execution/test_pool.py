@@ -100,7 +100,9 @@ def test_a_process_that_dies_idle_costs_nothing(pool: Pool, make_task: Make) -> 
     assert happened[-2:] == [("started", second.id), ("ended", second.id)]
 
 
-def test_idle_processes_end_when_they_are_told_to(pool: Pool) -> None:
+def test_idle_processes_end_when_they_are_told_to(pool: Pool, make_task: Make) -> None:
+    pool.submit(Job("pack", [make_task()]))
+    drain(pool)
     process = process_of(pool)
     start = time.monotonic()
     pool.close()

@@ -14,7 +14,8 @@ import torch
 import yaml
 
 import stability.training
-from stability.records import claim, failures, is_claimed, read_record, write_record
+from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
+from stability.sweep import timings
 from stability.sweep.worker import TrialTask, failed_record, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
 
@@ -224,14 +225,23 @@ def test_a_tracker_is_told_of_every_epoch_and_the_end(make_task: Make, monkeypat
 
 
 def test_hydras_files_say_what_was_run(make_task: Make) -> None:
-    hydra = {"job": {"name": "stability"}, "overrides": {"hydra": []}, "runtime": {"cwd": "/x"}}
+    job = {"name": "stability", "id": "???", "num": "???"}
+    hydra = {"job": job, "overrides": {"hydra": []}, "runtime": {"cwd": "/x"}, "output_subdir": "kept"}
     task = dataclasses.replace(make_task(), hydra=hydra, overrides=("model=plain", "lr=0.01"))
     run_trial(task)
-    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / ".hydra").iterdir()}
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / "kept").iterdir()}
     assert files["overrides"] == ["model=plain", "lr=0.01"]
     assert files["config"] == json.loads(json.dumps(task.config))
     assert files["hydra"]["hydra"]["runtime"]["output_dir"] == str(task.directory)
-    assert files["hydra"]["hydra"]["job"]["id"] == task.id
+    assert files["hydra"]["hydra"]["job"] == {"name": "stability", "id": task.id, "num": task.id}
+
+    # A job of a launcher's has a number of its own, and its configuration as Hydra composed it.
+    job = {"name": "stability", "id": "7_1", "num": 1}
+    task = dataclasses.replace(make_task(seed=1), hydra={**hydra, "job": job}, composed={"lr": "${other}"})
+    run_trial(task)
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / "kept").iterdir()}
+    assert files["config"] == {"lr": "${other}"}
+    assert files["hydra"]["hydra"]["job"] == job
 
 
 def test_what_is_no_record_stops_the_trial_with_words(make_task: Make) -> None:
@@ -292,3 +302,39 @@ def test_who_claims_the_first_trial_gets_the_pack(make_task: Make) -> None:
     (tasks[1].directory / "record.json").unlink()
     with claim(tasks[2].directory):
         assert [record["status"] for record in run_pack(tasks)] == ["completed"] * 3
+
+
+def pack_of_four(make_task: Make, model: str, **arguments: Any) -> tuple[list[TrialTask], dict[str, Any]]:
+    """Return trials whose study's manifest has them as one pack, with another, and that manifest."""
+    tasks = [make_task(model, seed=seed, **arguments) for seed in range(4)]
+    identifiers = [task.id for task in tasks]
+    manifest = {"trials": [{"id": one} for one in identifiers], "packs": [identifiers, ["x", "y", "z"]], "kept": 1}
+    write_manifest(Path(tasks[0].study_directory), manifest)
+    return [dataclasses.replace(task, pack=tuple(identifiers)) for task in tasks], manifest
+
+
+def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
+    make_task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("stability.sweep.pack.gpu_name", lambda: "A100")
+    tasks, manifest = pack_of_four(make_task, "Hungry", most=128)
+    first, second, *_ = (task.id for task in tasks)
+    # Three of the four were asked for: too many at once, and the fourth is alone then.
+    run_pack(tasks[:3], full_size=4)
+    directory = Path(tasks[0].study_directory)
+    assert read_manifest(directory) == {**manifest, "packs": [[first, second], ["x", "y", "z"]]}
+    ((_, remembered),) = timings.recall()["pack_size"].items()
+    assert remembered == {"most": 2}
+    assert [read_record(task.directory)["provenance"]["pack_size"] for task in tasks[:3]] == [2, 2, 1]  # type: ignore[index]
+    # A single trial that does not fit goes on in micro-batches, which is nobody's to remember.
+    (hungry, *_), manifest = pack_of_four(make_task, "Hungry", most=32)
+    run_pack([hungry], full_size=1)
+    assert read_manifest(directory) == manifest
+
+
+def test_other_exceptions_leave_the_manifests_packs(make_task: Make, tmp_path: Path) -> None:
+    tasks, manifest = pack_of_four(make_task, "Misbehaves", what="fail", counter=str(tmp_path / "count"), at=6)
+    records = run_pack(tasks)
+    assert {record["provenance"]["pack_size"] for record in records} == {2}
+    assert read_manifest(Path(tasks[0].study_directory)) == manifest
