@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stability.data.images import resize
+from stability.devices import send
 
 # The numbers that one image's crop is drawn with: the areas and ratios tried, and the place.
 TRIES = 10
@@ -47,7 +48,7 @@ def random_resized_crop(image: Tensor, side: int, draws: numpy.ndarray) -> Tenso
 def random_resized_crops(images: Tensor, side: int, draws: numpy.ndarray) -> Tensor:
     """Do the same to a batch, uint8 (B, C, H, W), on its device; `draws`: (B, CROP_DRAWS)."""
     boxes = crop_boxes(images.shape[2], images.shape[3], draws)
-    places = torch.from_numpy(boxes).to(images.device, non_blocking=True)
+    places = send(torch.from_numpy(boxes), images.device)
     top, left, heights, widths = places.double()[:, :, None, None].unbind(1)
     # Columns first, as Pillow and torch have it: what is resized along one axis is rounded before the other.
     across, scale = _weights(left, widths, images.shape[3], side)

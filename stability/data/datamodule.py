@@ -76,6 +76,11 @@ class DataModule(pytorch_lightning.LightningDataModule):
         """Number of whole training batches; an incomplete last one is dropped."""
         return self.info.train_images // self.batch_size
 
+    @property
+    def batches_ahead(self) -> int:
+        """Number of training batches that workers make before they are asked for."""
+        return self._train_feed.batches_ahead(self.batch_size)
+
     def train_batches(self, epoch: int, start: int = 0) -> Stream:
         """Return the batches of `epoch` (from 0) from batch `start` on: the same as an uninterrupted stream gives."""
         assert epoch >= 0, epoch

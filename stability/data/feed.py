@@ -23,16 +23,23 @@ from stability.data.crop import CROP_DRAWS
 from stability.data.decoded import decoded
 from stability.data.images import Images, fit
 from stability.data.recipe import ImageStage
+from stability.devices import send
 from stability.errors import UserError
 
 # Makes of a stored image one at the model's size, from uniform numbers (CROP_DRAWS,) of its own.
 Stage = Callable[[Tensor, numpy.ndarray], Tensor]
 Fed = Iterator[tuple[Tensor, Tensor]]
 MADE_AT_ONCE = 128
+# Jobs that each worker does ahead.
+JOBS_AHEAD = 2
 
 
 class Feed(Protocol):
     """The images of a split, uint8 (B, C, S, S), and their labels, int64 (B,), on the training device."""
+
+    def batches_ahead(self, size: int) -> int:
+        """Return how many batches of `size` are made before they are asked for."""
+        ...
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on."""
@@ -78,6 +85,10 @@ class Kept:
     ) -> Kept:
         """Put the labels beside the images."""
         return cls(pixels, torch.from_numpy(labels).to(pixels.device), crop)
+
+    def batches_ahead(self, size: int) -> int:
+        """Return 0: they are made when they are asked for."""
+        return 0
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on."""
@@ -146,6 +157,11 @@ class Made:
         # Loaders with living workers that nobody iterates over.
         self._idle: list[DataLoader[Any]] = []
 
+    def batches_ahead(self, size: int) -> int:
+        """Return how many batches of `size` the workers make before they are asked for."""
+        jobs = JOBS_AHEAD * _num_workers(self._workers)
+        return -(-jobs * min(size, MADE_AT_ONCE) // size)
+
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield the images at `order`, `size` at a time, from batch `start` on. Raises UserError if one is broken."""
         batches = [_parts(epoch, first, order[first : first + size]) for first in range(start * size, len(order), size)]
@@ -153,12 +169,12 @@ class Made:
         for parts in batches:
             pixels = torch.cat([self._to_device(next(made)) for _ in parts])
             indices = numpy.concatenate([job.indices for job in parts])
-            yield pixels, self._labels[indices].to(self._device, non_blocking=True)
+            yield pixels, send(self._labels[indices], self._device)
 
     def _to_device(self, pixels: Tensor | UserError) -> Tensor:
         if isinstance(pixels, UserError):
             raise pixels
-        return pixels.to(self._device, non_blocking=True)
+        return send(pixels, self._device)
 
     def _run(self, jobs: list[Job]) -> Iterator[Tensor | UserError]:
         workers = _num_workers(self._workers)
@@ -178,6 +194,7 @@ class Made:
             self._maker,  # type: ignore[arg-type]
             batch_sampler=Jobs(),  # type: ignore[arg-type]
             num_workers=workers,
+            prefetch_factor=JOBS_AHEAD,
             collate_fn=_as_made,
             worker_init_fn=_leave_signals_to_the_parent,
             persistent_workers=True,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stability.devices import send
 from stability.errors import UserError
 
 # The numbers that one image's policy is drawn with.
@@ -114,13 +115,13 @@ class Policies:
         """Take one step with each image, those together that take the same."""
         order = numpy.argsort(chosen, kind="stable")
         arranged = chosen[order]
-        where = torch.from_numpy(order).to(images.device, non_blocking=True)
+        where = send(torch.from_numpy(order), images.device)
         sorted_images = images[where]
         geometric = numpy.array([one.operation in GEOMETRIC for one in self.steps])[arranged]
         first, last = _span(geometric)
         if last > first:
             thetas = torch.tensor([self.steps[place].theta() for place in arranged[first:last]])
-            sorted_images[first:last] = _warp(sorted_images[first:last], thetas.to(images.device, non_blocking=True))
+            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device))
         for place in numpy.unique(arranged[last if last > first else 0 :]):
             if self.steps[place].operation != "Identity":
                 first, last = _span(arranged == place)

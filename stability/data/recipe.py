@@ -21,6 +21,7 @@ from stability.data.chance import Purpose, generator, uniform
 from stability.data.crop import random_resized_crop, random_resized_crops
 from stability.data.images import fit
 from stability.data.policy import POLICY_DRAWS, policies
+from stability.devices import send
 from stability.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -203,7 +204,7 @@ def erase(images: Tensor, draws: numpy.ndarray, probability: float, chance: nump
     )
     boxes = numpy.broadcast_to((rows[:, :, None] & columns[:, None, :])[:, None], (len(chosen), *images.shape[1:]))
     image, within = numpy.divmod(numpy.flatnonzero(boxes), boxes[0].size)
-    where = torch.from_numpy(chosen[image] * boxes[0].size + within).to(images.device, non_blocking=True)
+    where = send(torch.from_numpy(chosen[image] * boxes[0].size + within), images.device)
     noise = torch.from_numpy(chance.standard_normal(len(where), dtype=numpy.float32))
-    images.view(-1).index_copy_(0, where, noise.to(images.device, non_blocking=True))
+    images.view(-1).index_copy_(0, where, send(noise, images.device))
     return images

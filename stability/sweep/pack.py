@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stability.sweep.worker import TrialTask
 
 Member = TypeVar("Member")
+# Hydra's launchers whose jobs run on other machines.
+REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 
 def architecture(config: TrialConfig) -> str:
@@ -54,6 +56,7 @@ class PackSizes:
     def __init__(self, plan: Plan, layout: Layout, launcher: Any) -> None:
         self._asked, self._launcher = plan.config.pack.size, launcher
         self._has_gpu = bool(layout.devices)
+        self._is_for_cpu = all(cell.config.device == "cpu" for cell in plan.cells)
         # More than there are trials of an architecture, no pack can hold.
         self._planned = Counter[str]()
         for cell in plan.cells:
@@ -75,6 +78,17 @@ class PackSizes:
         name, size = self._known[key]
         # It may have run out of memory since.
         return min(size, _remembered(name).get("most", size))
+
+    @property
+    def advice(self) -> str | None:
+        """Say, where jobs run elsewhere and no GPU is here to measure packs on, that trials will train one by one."""
+        is_elsewhere = type(self._launcher).__name__ in REMOTE_LAUNCHERS and not self._is_for_cpu
+        if self._asked != "auto" or self._has_gpu or not is_elsewhere:
+            return None
+        return (
+            "pack.size=auto: there is no GPU here to measure packs on, and every trial trains by itself; "
+            "pack.size=N has N of them train together"
+        )
 
     def group(self, trials: Mapping[str, TrialConfig]) -> list[tuple[str, ...]]:
         """Part trials into packs; see `group`."""
@@ -118,14 +132,16 @@ def _remembered(name: str) -> dict[str, int]:
 
 
 def _what_counts(config: TrialConfig) -> dict[str, Any]:
-    """Return what of a configuration decides which size of packs is best."""
-    data = {name: getattr(config.data, name) for name in ("image_size", "channels")}
-    return {"model": config.model, "batch_size": config.batch_size, "precision": config.precision, **data}
+    """Return what of a configuration decides which size of packs is best: what is computed, and what images cost."""
+    data = {name: getattr(config.data, name) for name in ("image_size", "channels", "source", "workers", "memory_gib")}
+    recipe = {name: getattr(config.recipe, name) for name in ("crop", "augment")}
+    own = {"model": config.model, "batch_size": config.batch_size, "precision": config.precision}
+    return own | data | recipe
 
 
 def seconds_of_pack(config: TrialConfig, size: int) -> float | None:
     """Return the seconds of a step of a pack of so many trials; None where the device has not the memory."""
-    from stability.sweep.worker import free_memory, is_short_of_memory
+    from stability.devices import free_memory, is_short_of_memory
     from stability.training import measure
 
     try:

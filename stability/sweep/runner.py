@@ -98,6 +98,8 @@ class TrialRunner:
         self.progress.note(f"measuring packs of {size} ...")
         task = TrialTask(trial_id(config), "", Path(), {}, to_dict(config))
         (outcome,) = self._call("pack size", [task], [size])
+        if outcome["status"] == "stopped":
+            self.progress.say(f"packs of {size} cannot be measured: {outcome['text']}")
         # A process that died of it had not the memory either.
         return outcome.get("seconds")
 

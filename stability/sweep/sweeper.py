@@ -74,6 +74,8 @@ class StudySweeper:
                     launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
             sizes = PackSizes(plan, _layout(plan), launcher)
+            if sizes.advice and len(missing) > 1:
+                print(sizes.advice)
             # A study that is complete can be said again where its data is not.
             if grows or launcher is not None:
                 known = {trial["id"] for trial in standing["trials"]} if standing else set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import socket
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
 from stability.files import remove_leftovers, write_text
 from stability.records import (
@@ -193,14 +193,6 @@ def _keep_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
     ran_out_of_memory(parse_trial(first.config), stack_size(full_size, sum(map(len, both))))
 
 
-def is_short_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception is the device's, a library's on it, or the allocator's want of memory."""
-    import torch
-
-    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in words)
-
-
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
     """Return the record that makes running the task needless: an ended trial's, or as many failures as were to be."""
     record = read_record(task.directory)
@@ -366,16 +358,6 @@ def _recover(members: int) -> None:
     except RuntimeError as error:
         if members > 1:
             raise SystemExit(f"the GPU answers no more: {describe(error)}") from None
-
-
-def free_memory() -> None:
-    """Give back the memory of what is used no more, a GPU's too. Raises RuntimeError where the GPU answers no more."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
 
 
 def first_batch_problem(task: TrialTask) -> str | None:

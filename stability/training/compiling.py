@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 AUTO = "auto"
 # Steps that are timed, after some to warm up.
 WARM_UP, TIMED = 2, 8
-# `auto` tries a compilation where eager steps are to take longer than this: it takes about a minute and seldom saves
-# more than half. It is paid at most once for each size of pack in a process.
-TRY_SECONDS = 300.0
+# `auto` tries a compilation, once for each size of pack in a process, where such a share of the time ahead is more than
+# it costs: the most that one has cost in this process, or so many seconds.
+SAVED_SHARE, COMPILE_SECONDS = 0.2, 60.0
 # Variants of a pack that a process keeps compiled before it falls back to eager (torch's default: 8).
 COMPILED_VARIANTS = 64
 
@@ -131,11 +131,17 @@ class Compiler:
         else:
             self.pace.eager = statistics.median(self._times[-TIMED:])
             self._times.clear()
-            self.is_on = self._is_measuring = self.pace.eager * steps_ahead > TRY_SECONDS
+            saved = SAVED_SHARE * self.pace.eager * steps_ahead
+            self.is_on = self._is_measuring = saved > _expected_cost()
 
     def _give_up(self) -> None:
         self.pace.compiled, self._compiled = float("inf"), None
         self.is_on = self._is_measuring = False
+
+
+def _expected_cost() -> float:
+    known = [pace.cost for pace in _PACES.values() if pace.compiled not in (None, float("inf"))]
+    return max(known, default=COMPILE_SECONDS)
 
 
 def _now(device: torch.device) -> float:

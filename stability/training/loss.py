@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stability.devices import send
+
 
 def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
     """Return each member's mean cross-entropy, (K,), of logits (K, B, classes).
@@ -22,5 +24,5 @@ def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -
         right = log_shares.gather(-1, targets.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
     else:
         right = (log_shares * targets).sum(-1)
-    weight = torch.tensor(smoothing, dtype=logits.dtype).to(logits.device, non_blocking=True).unsqueeze(-1)
+    weight = send(torch.tensor(smoothing, dtype=logits.dtype), logits.device).unsqueeze(-1)
     return -((1 - weight) * right + weight * log_shares.mean(-1)).mean(-1)

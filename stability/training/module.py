@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stability.config import in_common
+from stability.devices import send
 from stability.errors import UserError
 from stability.training.checkpoint import settle_checkpoint
 from stability.training.compiling import Compiler
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 1.0
 # Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
 STEPS_PER_READ = 16
+# Between two checkpoints lies at least so often the time that they take.
+WRITE_FACTOR = 20
 T = TypeVar("T")
 OnEvent = Callable[[str, dict[str, Any]], None]
 OnEnd = Callable[[Member, "StackModule"], None]
@@ -192,7 +195,7 @@ class StackModule(pl.LightningModule):
     def _places(self, lanes: list[int]) -> Tensor:
         """Return lanes as an index on the device, kept for the next step: to make it the host waits for the device."""
         if self._index is None or self._index[0] != lanes:
-            self._index = (lanes, torch.tensor(lanes, device=self.device))
+            self._index = (lanes, send(torch.tensor(lanes), self.device))
         return self._index[1]
 
     def _parts(self, images: int) -> list[slice]:
@@ -241,7 +244,7 @@ class StackModule(pl.LightningModule):
             return keep_masks(member.config.seed, step, self.num_residuals, batch_size, self.depth_rate)
 
         masks = self._by_lane(torch.ones(self.num_residuals, batch_size), draw)
-        return torch.stack(masks).to(self.device, non_blocking=True)
+        return send(torch.stack(masks), self.device)
 
     def _by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
         """Return what every lane of the stack gets: its member's own, or `rest` where it idles."""
@@ -383,6 +386,8 @@ class Keeper:
         self._members, self._on_event = members, on_event
         self._states: list[dict[str, Any] | None] = [None] * len(members)
         self._written = self._told = time.monotonic()
+        # How long the last checkpoints took.
+        self._took = 0.0
 
     def continue_from(self, states: Sequence[dict[str, Any] | None]) -> None:
         """Take what the members were at when their checkpoints were written, all at one step."""
@@ -419,14 +424,19 @@ class Keeper:
         """Tell whether the members' last checkpoints are old enough for new ones."""
         if not self._members:
             return False
-        return time.monotonic() - self._written >= self._members[0].config.training.checkpoint_seconds
+        wanted = self._members[0].config.training.checkpoint_seconds
+        # Those of a large pack take long: what is saved by them is not to be spent on them.
+        pause = max(wanted, WRITE_FACTOR * self._took) if wanted else 0.0
+        return time.monotonic() - self._written >= pause
 
     def write(self) -> None:
         """Write a checkpoint of every member that has a folder: all of this step, or all of the last."""
         are_several = len(self._members) > 1
+        start = time.monotonic()
         for member in self._members:
             member.write(is_next=are_several)
         for member in self._members if are_several else ():
             if member.directory is not None:
                 settle_checkpoint(member.directory)
         self._written = time.monotonic()
+        self._took = self._written - start

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stability.devices import send
 from stability.training.member import Member
 from stability.training.optim import IMPLEMENTATIONS
 from stability.training.stack import ModelStack
@@ -185,10 +186,7 @@ class _Update(ABC):
             [[self._coefficients(one["lr"], one["weight_decay"]) for one in same] for same in zip(*every, strict=True)],
             dtype=self._table.dtype,
         )
-        if self._table.is_cuda:
-            # From pinned memory, or the host would wait for the device.
-            values = values.pin_memory()
-        self._table.copy_(values, non_blocking=True)
+        self._table.copy_(send(values, self._table.device))
         gradients = self._of_lanes([one.grad for one in self._stacked if one.grad is not None])
         if isinstance(self._lanes, Tensor):
             parameters = self._of_lanes(self._whole)

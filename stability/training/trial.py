@@ -19,6 +19,7 @@ from torch import nn
 
 from stability.config import TrialConfig, in_common
 from stability.data import DataModule, get_data
+from stability.devices import in_parts
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
@@ -219,31 +220,43 @@ def fit(module: StackModule, device: torch.device) -> None:
 def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
     """Take one optimizer step and evaluate one batch on a model that is thrown away.
 
-    Raises what is wrong with the trial: data, shapes, optimizer, memory (the optimizer's own state included).
+    Raises what is wrong with the trial: data, shapes, optimizer, memory (the optimizer's own state included) where it
+    does not suffice for a batch in parts either.
     """
     config = complete(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
-    module = ready_module([config], data, device)
-    with own_chance(device), exact_arithmetic(device):
+
+    def step(parts: int) -> None:
+        module = ready_module([config], data, device, parts)
         if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
             module.update_members()
         module.stack.eval()
         with torch.no_grad():
             module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images)
 
+    with own_chance(device), exact_arithmetic(device):
+        in_parts(config.batch_size, step)
+
 
 def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int = 1) -> float:
     """Return the seconds that one optimizer step takes, batch included: the mean over `steps` after two to warm up.
 
-    size: of a pack of so many such trials, for all of them together.
+    size: of a pack of so many such trials, for all of them together. Where workers make the images, what they have made
+    ahead is not counted, and more steps are taken: they deliver in bursts. A trial alone is measured in micro-batches
+    where memory does not suffice.
     """
     config = complete(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
-    module = ready_module([replace(config, seed=config.seed + member) for member in range(size)], data, device)
-    with own_chance(device), exact_arithmetic(device):
+    configs = [replace(config, seed=config.seed + member) for member in range(size)]
+    steps = max(steps, data.batches_ahead)
+
+    def taken(parts: int) -> float:
+        module = ready_module(configs, data, device, parts)
         batches = _endless(data)
+        for _ in range(data.batches_ahead):
+            next(batches)
         start = 0.0
         for step in range(steps + 2):
             if step == 2:
@@ -254,6 +267,9 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int =
             for member in module.members:
                 member.progress = Progress()
         return (_now(device) - start) / steps
+
+    with own_chance(device), exact_arithmetic(device):
+        return taken(1) if size > 1 else in_parts(config.batch_size, taken)
 
 
 def pick_device(name: str) -> torch.device:
@@ -278,10 +294,12 @@ def build(config: TrialConfig, data: DataModule) -> nn.Module:
         )
 
 
-def ready_module(configs: Sequence[TrialConfig], data: DataModule, device: torch.device) -> StackModule:
+def ready_module(
+    configs: Sequence[TrialConfig], data: DataModule, device: torch.device, micro_batches: int = 1
+) -> StackModule:
     """Return a pack's module ready to step without a Trainer."""
     members = [Member(config, data.steps_per_epoch) for config in configs]
-    module = StackModule(_stack(configs, len(configs), data), members, data).to(device)
+    module = StackModule(_stack(configs, len(configs), data), members, data, micro_batches=micro_batches).to(device)
     module.configure_optimizers()
     return module.train()
 

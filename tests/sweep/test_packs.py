@@ -115,6 +115,22 @@ class Launcher:
         return max(1.0, size / 4)
 
 
+class SlurmLauncher:
+    """Of another machine's jobs."""
+
+
+def test_a_cluster_whose_gpus_are_elsewhere_is_told_how_to_pack(plan_of):
+    here = Layout(2, 1, ())
+    assert "pack.size=N" in PackSizes(plan_of(*STUDY[1:]), here, SlurmLauncher()).advice
+    for overrides, layout, launcher in (
+        (["pack.size=4"], here, SlurmLauncher()),
+        (["device=cpu"], here, SlurmLauncher()),
+        ([], Layout(1, 4, ("0",)), SlurmLauncher()),
+        ([], here, Launcher()),
+    ):
+        assert PackSizes(plan_of(*STUDY[1:], *overrides), layout, launcher).advice is None
+
+
 def test_a_measured_size_is_remembered(plan_of, place):
     plan, gpu = plan_of(*STUDY[1:]), Layout(1, 4, ("0",))
     launcher = Launcher()

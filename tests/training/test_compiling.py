@@ -75,6 +75,14 @@ def test_is_not_tried_where_little_is_ahead(world: Callable[..., World]) -> None
     assert here.compilations == 0
 
 
+def test_what_compiling_has_cost_is_what_it_is_expected_to_cost(world: Callable[..., World]) -> None:
+    here = world(eager=1.0, compiled=0.5, cost=500.0)
+    assert here.train("auto", 1000)[-1]
+    # A fifth of the time ahead, 200 s, is more than a minute, but less than that.
+    assert not any(here.train("auto", 1000, size=2))
+    assert here.train("auto", 3000, size=2)[-1]
+
+
 def test_what_is_measured_to_be_faster_stays_and_serves_the_next_pack_at_once(world: Callable[..., World]) -> None:
     here = world(eager=1.0, compiled=0.5, cost=60.0)
     were_on = here.train("auto", 1000)
@@ -123,7 +131,7 @@ def test_where_it_cannot_be_compiled_a_pack_goes_on_without(
     trial: Any, monkeypatch: pytest.MonkeyPatch, world: Callable[..., World]
 ) -> None:
     """Its batch norms as if nothing had been tried."""
-    monkeypatch.setattr(compiling, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "COMPILE_SECONDS", 0.0)
     tries = []
 
     def compiled(stack: ModelStack, dynamic: bool) -> Callable[..., Tensor]:
@@ -151,7 +159,7 @@ def test_where_it_cannot_be_compiled_a_pack_goes_on_without(
 def test_a_pack_trains_on_across_the_change(trial: Any, members: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(compiling, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "COMPILE_SECONDS", 0.0)
     # Whatever the times say, it is faster.
     monkeypatch.setattr(Compiler, "_is_faster", lambda self: self.pace.compiled is not None)
     configs = [trial("conv", lr=1e-3, seed=seed, epochs=6) for seed in range(members)]

@@ -37,10 +37,16 @@ PACKAGE = os.path.dirname(stability.__file__)
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: its own tests show more")
 
 
+def pinned(tensor: Tensor) -> Tensor:
+    """Say of a fake tensor that it lies in pinned memory."""
+    tensor.was_pinned = True  # type: ignore[attr-defined]
+    return tensor
+
+
 @pytest.fixture(autouse=True)
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stand in for what fake tensors cannot do, and show that they refuse what they should."""
-    monkeypatch.setattr(Tensor, "pin_memory", lambda self, device=None: self)
+    monkeypatch.setattr(Tensor, "pin_memory", pinned)
     # Optimizers ask their counters of steps.
     monkeypatch.setattr(FakeTensor, "tolist", lambda self: [2.0] * len(self))
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -112,6 +118,8 @@ class Waits(TorchDispatchMode):
         name = function.overloadpacket.__name__
         # The last argument of aten::copy_ is whether not to block.
         does_not_block = keywords.get("non_blocking") or (name == "copy_" and arguments[2:] == (True,))
+        # Though told not to block, a copy out of pageable memory may.
+        does_not_block &= all(hasattr(one, "was_pinned") for one in tree_leaves(arguments) if _is_on_host(one))
         made = function(*arguments, **keywords)
         after = {one.device.type for one in tree_leaves(made) if isinstance(one, Tensor)}
         if name in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2") and "cuda" in before:
@@ -127,6 +135,10 @@ class Waits(TorchDispatchMode):
             if is_counted or any(one.device != arguments[0].device for one in indices):
                 self.note(name)
         return made
+
+
+def _is_on_host(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.device.type == "cpu"
 
 
 def take_steps(module: StackModule, count: int) -> list[str]:
@@ -186,12 +198,12 @@ def test_a_pack_of_several_kinds_trains_leaves_and_is_evaluated(
 def test_what_makes_the_host_wait_is_noticed() -> None:
     on_gpu, host = torch.empty(4, device=GPU), torch.empty(4)
     with Waits() as waits:
-        host.to(GPU, non_blocking=True)
+        pinned(host).to(GPU, non_blocking=True)
         on_gpu[1:3].add_(1)
         on_gpu.copy_(host, non_blocking=True)
         assert waits.found == []
         host.to(GPU)
-        on_gpu.copy_(host)
+        on_gpu.copy_(torch.empty(4), non_blocking=True)
         torch.tensor([1.0, 2.0], device=GPU)
         on_gpu[[0, 2]]
         on_gpu[on_gpu > 0] = 0

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from stability.config import to_dict
 from stability.data import get_data
+from stability.data.recipe import ImageStage
 from stability.errors import UserError
 from stability.records import to_json, trial_id
 from stability.training import measure, train, try_first_batch
@@ -354,6 +356,14 @@ def test_measures_steps_beyond_the_end_of_a_schedule(trial, monkeypatch):
     # A schedule of four steps, and five are taken: two to warm up.
     assert 0 < measure(trial(epochs=1), steps=3) < math.inf
     assert taken == [0] * 5
+
+
+def test_what_workers_have_made_ahead_is_not_measured(trial, monkeypatch):
+    """Two workers that take 5 ms an image cannot feed steps of 16 images faster than in 40 ms."""
+    crop = ImageStage.__call__
+    monkeypatch.setattr(ImageStage, "__call__", lambda *given: (time.sleep(0.005), crop(*given))[1])
+    data = {"name": "digits", "train_size": 320, "eval_size": 16, "memory_gib": 0.0, "workers": 2}
+    assert measure(trial(batch_size=16, data=data)) > 0.02
 
 
 def test_a_mapping_is_completed_like_a_command_line(trial):

@@ -14,9 +14,10 @@ import torch
 import yaml
 
 import stability.training
+from stability.config import parse_trial
 from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
 from stability.sweep import timings
-from stability.sweep.worker import TrialTask, failed_record, run_pack, run_trial, tidy
+from stability.sweep.worker import TrialTask, failed_record, first_batch_problem, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
@@ -331,6 +332,16 @@ def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
     (hungry, *_), manifest = pack_of_four(make_task, "Hungry", most=32)
     run_pack([hungry], full_size=1)
     assert read_manifest(directory) == manifest
+
+
+def test_a_batch_that_fits_in_parts_alone_is_no_reason_to_refuse_a_cell(make_task: Make) -> None:
+    """Batches of 64, of 16 images at once: what would be refused before it trains would never get to its parts."""
+    task = make_task("Hungry", most=16)
+    assert first_batch_problem(task) is None
+    assert stability.training.measure(parse_trial(task.config)) > 0
+    with pytest.raises(torch.OutOfMemoryError):
+        stability.training.measure(parse_trial(task.config), size=2)
+    assert "its first batch fails: torch.OutOfMemoryError" in str(first_batch_problem(make_task("Hungry", most=0)))
 
 
 def test_other_exceptions_leave_the_manifests_packs(make_task: Make, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What devices have too little of, and how tensors get there: memory that does not suffice, copies that do not wait."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+Found = TypeVar("Found")
+# What torch, the libraries under it and malloc say, besides the exceptions for it.
+WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception is the device's, a library's on it, or the allocator's want of memory."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in WORDS)
+
+
+def free_memory() -> None:
+    """Give back the memory of what is used no more, a GPU's too. Raises RuntimeError where the GPU answers no more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+def in_parts(batch_size: int, compute: Callable[[int], Found]) -> Found:
+    """Return what `compute` finds in as few micro-batches as memory suffices for: 1, 2, 4, ... up to one an image."""
+    parts = 1
+    while True:
+        try:
+            return compute(parts)
+        except Exception as error:
+            if not is_short_of_memory(error) or 2 * parts > batch_size:
+                raise
+        free_memory()
+        parts *= 2
+
+
+def send(tensor: Tensor, to: device) -> Tensor:
+    """Return what the host has made on a device. To a GPU it goes from pinned memory, or the host would wait."""
+    return tensor if to.type == "cpu" else tensor.pin_memory().to(to, non_blocking=True)
