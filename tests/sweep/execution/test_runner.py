@@ -209,11 +209,15 @@ def test_a_first_batch_that_ends_its_process_is_a_problem(make_task: Make, monke
 
 
 def children() -> set[int]:
-    """Return the processes that this one has started and not reaped, zombies included."""
+    """Return the processes that this one has started and not reaped, zombies included.
+
+    But for multiprocessing's tracker of resources, which it keeps once another test has spawned processes.
+    """
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+            is_ours = int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid()
+            if is_ours and b"resource_tracker" not in path.with_name("cmdline").read_bytes():
                 found.add(int(path.parent.name))
     return found
 
