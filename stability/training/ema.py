@@ -31,13 +31,17 @@ class Ema:
     @torch.no_grad()
     def update(self, state: Mapping[str, Tensor], steps_done: int) -> None:
         """Take in the trial's state after `steps_done` steps. What is not floating point (counters) is copied."""
-        copied = steps_done <= self._schedule.warmup_steps or self.share == 1
         averages, weights = [], []
         for name, average in self.state.items():
-            if copied or not average.is_floating_point():
-                average.copy_(state[name])
-            else:
+            if average.is_floating_point():
                 averages.append(average)
                 weights.append(state[name].detach())
-        if averages:
+            else:
+                average.copy_(state[name])
+        if not averages:
+            return
+        # A call for all tensors: on a GPU one for each would cost the host more than the arithmetic.
+        if steps_done <= self._schedule.warmup_steps or self.share == 1:
+            torch._foreach_copy_(averages, weights)
+        else:
             torch._foreach_lerp_(averages, weights, self.share)
