@@ -18,6 +18,8 @@ CROP_DRAWS = 2 * TRIES + 2
 # Weights of pixels fit into 16 bits with their sign, after at most so many bits behind the point (as in Pillow): their
 # sums are exact in float64, in any order.
 WEIGHT_BITS, MOST_BITS = 15, 22
+# Of images in float64.
+BYTES_AT_ONCE = 2**28
 
 
 def crop_boxes(height: int, width: int, draws: numpy.ndarray) -> numpy.ndarray:
@@ -47,6 +49,10 @@ def random_resized_crop(image: Tensor, side: int, draws: numpy.ndarray) -> Tenso
 
 def random_resized_crops(images: Tensor, side: int, draws: numpy.ndarray) -> Tensor:
     """Do the same to a batch, uint8 (B, C, H, W), on its device; `draws`: (B, CROP_DRAWS)."""
+    most = max(1, BYTES_AT_ONCE // images[0].numel() // 8)
+    if len(images) > most:
+        parts = zip(images.split(most), numpy.split(draws, range(most, len(images), most)), strict=True)
+        return torch.cat([random_resized_crops(part, side, own) for part, own in parts])
     boxes = crop_boxes(images.shape[2], images.shape[3], draws)
     places = send(torch.from_numpy(boxes), images.device)
     top, left, heights, widths = places.double()[:, :, None, None].unbind(1)

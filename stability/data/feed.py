@@ -23,7 +23,7 @@ from stability.data.crop import CROP_DRAWS
 from stability.data.decoded import decoded
 from stability.data.images import Images, fit
 from stability.data.recipe import ImageStage
-from stability.devices import send
+from stability.devices import free_memory, is_short_of_memory, send
 from stability.errors import UserError
 
 # Makes of a stored image one at the model's size, from uniform numbers (CROP_DRAWS,) of its own.
@@ -53,12 +53,21 @@ def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     images = found.source.train
     if not found.fits(stored=stage.cuts):
         return Made(images, stage, data, device)
-    if not stage.cuts:
-        return Kept.of(found.fitted(True, 1.0, device), images.labels)
-    alike = found.stored_alike(device)
-    if alike is None:
-        return Made(found.stored(), stage, data, device)
-    return Kept.of(alike, images.labels, partial(_cropped, stage, data.seed))
+    pixels = _on_device(lambda: found.stored_alike(device) if stage.cuts else found.fitted(True, 1.0, device))
+    if pixels is None:
+        return Made(found.stored() if stage.cuts else images, stage, data, device)
+    return Kept.of(pixels, images.labels, partial(_cropped, stage, data.seed) if stage.cuts else None)
+
+
+def _on_device(place: Callable[[], Tensor | None]) -> Tensor | None:
+    """Return images where they are to be kept, or None where that device has not the memory: they are streamed then."""
+    try:
+        return place()
+    except Exception as error:
+        if not is_short_of_memory(error):
+            raise
+    free_memory()
+    return None
 
 
 def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
@@ -67,7 +76,10 @@ def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     images = found.source.evaluation
     if not found.fits(stored=recipe.crop == "random_resized"):
         return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
-    return Kept.of(found.fitted(False, recipe.eval_crop, device), images.labels)
+    pixels = _on_device(lambda: found.fitted(False, recipe.eval_crop, device))
+    if pixels is None:
+        return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
+    return Kept.of(pixels, images.labels)
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from stability.errors import UserError
 
 # The numbers that one image's policy is drawn with.
 POLICY_DRAWS = 5
-# Largest magnitudes: of a shear, of a turn in degrees, of a shift in sides, of what is added to a factor of 1.
+# Largest magnitudes, as torchvision scales the papers' levels: of a shear, of a turn in degrees, of a shift in sides,
+# of what is added to a factor of 1.
 SHEAR, DEGREES, SHIFT, FACTOR = 0.3, 30.0, 150 / 331, 0.9
 BYTES_AT_ONCE = 2**19
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
-# AutoAugment's policy for ImageNet (Cubuk et al., 2019, appendix, Table 9): two steps (operation, probability, level).
+# AutoAugment's policy for ImageNet (Cubuk et al., 2019, appendix): two steps (operation, probability, level of 9).
 IMAGENET = """
 Posterize 0.4 8  Rotate 0.6 9       | Solarize 0.6 5  AutoContrast 0.6 5 | Equalize 0.8 8   Equalize 0.6 3
 Posterize 0.6 7  Posterize 0.6 6    | Equalize 0.4 7  Solarize 0.2 4     | Equalize 0.4 4   Rotate 0.8 8
@@ -194,6 +195,9 @@ def _warp(images: Tensor, thetas: Tensor) -> Tensor:
 
 def _sharpened(images: Tensor, factor: float) -> Tensor:
     """Blend images with blurred ones, but for their edges; torchvision's own makes a GPU's host wait for a kernel."""
+    if images.shape[-1] < 3:
+        # All edge.
+        return images
     sharp = images.float()
     inner = sharp[..., 1:-1, 1:-1]
     nine = functional.avg_pool2d(sharp, 3, stride=1, divisor_override=1)

@@ -51,15 +51,22 @@ _PACES: dict[str, Pace] = {}
 class Compiler:
     """Calls a stack, compiled or not, and times steps as far as that is to be decided."""
 
-    def __init__(self, stack: ModelStack, mode: bool | str, key: str) -> None:
-        """mode: of `training.compile`. key: what packs agree on that can use each other's compiled code."""
+    def __init__(self, stack: ModelStack, mode: bool | str, key: str, *, begins: bool = False) -> None:
+        """mode: of `training.compile`. key: what packs agree on that can use each other's compiled code.
+
+        begins: `auto` compiles at once, since a larger stack of the same was faster so (see `shrunk`).
+        """
         self._stack, self._mode, self._key = stack, mode, key
         self._compiled: Callable[..., Tensor] | None = None
         self._times: list[float] = []
+        # Compiled steps that this pack has taken.
+        self._taken = 0
         self.pace = _PACES.setdefault(f"{key}/{stack.size}", Pace())
         # Whether steps are compiled now; `auto` changes its mind between two steps.
-        self.is_on = mode is True or (mode == AUTO and self._is_faster())
+        self.is_on = mode is True or (mode == AUTO and (self._is_faster() or begins))
         self._is_measuring = mode is not False and self.pace.compiled is None
+        # Why `auto` has not compiled what it tried to, in words.
+        self.failure: str | None = None
 
     def __call__(self, images: Tensor, keep: Tensor | None, seeds: Sequence[int]) -> Tensor:
         """Return the stack's logits (K, B, classes)."""
@@ -69,6 +76,8 @@ class Compiler:
             # One function is compiled for every architecture and size of pack that this process trains.
             limits = torch._dynamo.config
             limits.recompile_limit = max(limits.recompile_limit, COMPILED_VARIANTS)
+            # A model that draws random numbers draws the same, compiled or not.
+            torch._inductor.config.fallback_random = True
             self._compiled = torch.compile(self._stack, dynamic=False)
         # Outside of what is compiled, which would be compiled anew for every seed.
         seed_torch(seeds[0], images.device)
@@ -88,14 +97,16 @@ class Compiler:
         self._conclude(steps_ahead - 1)
 
     def attempt(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Compute a step's gradients; where `auto` tries its first compiled step and that fails, without."""
-        if self._mode != AUTO or not self.is_on or self._times or not self._is_measuring:
+        """Compute a step's gradients; where one of the first steps that `auto` compiles fails, without."""
+        self._taken += self.is_on
+        if self._mode != AUTO or not self.is_on or self._taken > 1 + WARM_UP + TIMED:
             return compute()
         buffers = [buffer.clone() for buffer in self._stack.buffers()]
         try:
             return compute()
-        except Exception:
+        except Exception as error:
             # No compiler, or no memory to spare: whatever is wrong with the trial itself shows when it goes on.
+            self.failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             self._give_up()
             with torch.no_grad():
                 for buffer, before in zip(self._stack.buffers(), buffers, strict=True):
@@ -104,15 +115,21 @@ class Compiler:
         gc.collect()
         return compute()
 
-    def pays_to_shrink(self, stack_size: int, steps_ahead: int) -> bool:
-        """Tell whether a smaller stack saves more than compiling it costs."""
-        known = _PACES.get(f"{self._key}/{stack_size}")
-        if not self.is_on or (known is not None and known.compiled is not None):
-            return True
-        if self.pace.compiled is None:
+    def shrunk(self, stack_size: int, steps_ahead: int) -> bool | None:
+        """Tell whether a smaller stack, half as large or less, saves time: None if not, else whether to compile it."""
+        if not self.is_on:
             return False
-        saved = self.pace.compiled * (1 - stack_size / self._stack.size)
-        return steps_ahead * saved > self.pace.cost
+        share, now, known = stack_size / self._stack.size, self.pace.compiled, _PACES.get(f"{self._key}/{stack_size}")
+        if known is not None and known.compiled not in (None, float("inf")):
+            return True
+        if now is None:
+            return None
+        if known is None or known.compiled is None:
+            compiled = self.pace.cost + share * now * steps_ahead
+        else:
+            compiled = float("inf")
+        eager = share * self.pace.eager * steps_ahead if self.pace.eager and self._mode == AUTO else float("inf")
+        return None if now * steps_ahead <= min(compiled, eager) else compiled < eager
 
     def _is_faster(self) -> bool:
         eager, compiled = self.pace.eager, self.pace.compiled
@@ -127,7 +144,7 @@ class Compiler:
         elif self.is_on:
             self.pace.compiled = statistics.median(self._times[-TIMED:])
             self._is_measuring = False
-            self.is_on = self._mode is True or self._is_faster()
+            self.is_on = self._mode is True or self.pace.eager is None or self._is_faster()
         else:
             self.pace.eager = statistics.median(self._times[-TIMED:])
             self._times.clear()

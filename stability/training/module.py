@@ -87,7 +87,6 @@ class StackModule(pl.LightningModule):
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
-        self._compiles_like = json.dumps([in_common(config), micro_batches], sort_keys=True)
         self.compiler = self._compiler()
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
@@ -339,24 +338,31 @@ class StackModule(pl.LightningModule):
         self.members[:] = [member for member in self.members if member not in ended]
         if self.compact and self.members:
             size = stack_size(self.full_size, len(self.members))
-            if size < self.stack.size and self.compiler.pays_to_shrink(size, self.steps_ahead):
-                self._move_to(size)
+            if size < self.stack.size:
+                compiles = self.compiler.shrunk(size, self.steps_ahead)
+                if compiles is not None:
+                    self._move_to(size, compiles)
 
-    def _move_to(self, size: int) -> None:
+    def _move_to(self, size: int, compiles: bool) -> None:
         """Put the members into a stack of another size, padded with the last of them."""
         assert not self._unread, "numbers of lanes that are no more"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
         old, self.stack, self._updates = self.stack, self.stack.select(places), None
         self.stack.train(old.training)
-        self.compiler = self._compiler()
+        self.compiler = self._compiler(begins=compiles)
         for index, member in enumerate(self.members):
             member.move(self.stack, index)
         if self._facade is not None:
             self._facade.param_groups[0]["params"] = list(self.stack.parameters())
 
-    def _compiler(self) -> Compiler:
-        return Compiler(self.stack, self.members[0].config.training.compile, self._compiles_like)
+    def _compiler(self, begins: bool = False) -> Compiler:
+        """Return what calls the stack; packs of this process that compute the same share what it finds out."""
+        config, info = self.members[0].config, self.data.info
+        computed = {name: value for name, value in in_common(config).items() if name not in ("data", "training")}
+        images = [info.image_size, info.channels, info.num_classes]
+        key = json.dumps([computed, images, self.micro_batches], sort_keys=True)
+        return Compiler(self.stack, config.training.compile, key, begins=begins)
 
     def precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""

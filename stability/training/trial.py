@@ -109,6 +109,8 @@ def train_pack(
             origin["micro_batches"] = module.micro_batches
         if module.compiler.is_on:
             origin["compiled"] = True
+        if module.compiler.failure is not None:
+            origin["not_compiled"] = module.compiler.failure
         record = _record(member, origin, study, own[member.id])
         records[member.id] = record
         if on_record is not None:

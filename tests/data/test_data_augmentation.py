@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as reference
 
 from stability.data.chance import Purpose, uniform
 from stability.data.crop import CROP_DRAWS, crop_boxes, random_resized_crop, random_resized_crops
-from stability.data.policy import GEOMETRIC, POLICY_DRAWS, RAND, Policies, Step, policies, step
+from stability.data.policy import FACTORS, GEOMETRIC, POLICY_DRAWS, RAND, Policies, Step, policies, step
 
 SMOOTH = v2.InterpolationMode.BILINEAR
 OPERATIONS = (*RAND, "Invert")
@@ -61,6 +63,24 @@ def test_a_batch_is_cropped_as_its_images_are_to_the_bit(channels: int, height: 
     draws = numpy.random.default_rng(0).random((300, CROP_DRAWS))
     alone = [random_resized_crop(image, side, own) for image, own in zip(images, draws, strict=True)]
     assert torch.equal(random_resized_crops(images, side, draws), torch.stack(alone))
+
+
+def test_large_images_are_cropped_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
+    draws = numpy.random.default_rng(0).random((20, CROP_DRAWS))
+    whole = random_resized_crops(images, 16, draws)
+    monkeypatch.setattr("stability.data.crop.BYTES_AT_ONCE", 7 * 8 * images[0].numel())
+    assert torch.equal(random_resized_crops(images, 16, draws), whole)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("augment", ["auto", "rand"])
+def test_images_of_a_few_pixels_have_policies_too(augment: str, side: int) -> None:
+    images = torch.randint(0, 256, (300, 3, side, side), dtype=torch.uint8)
+    draws = uniform(0, Purpose.POLICY, 0, 0, 300, POLICY_DRAWS)
+    assert policies(augment, side)(images, draws).shape == images.shape
+    expected = reference.adjust_sharpness(images, 1.9)
+    assert torch.equal(Step("Sharpness", 0.9)(images), expected)
 
 
 def referenced(one: Step, image: Tensor, side: int) -> Tensor:
@@ -156,6 +176,19 @@ def test_operations_and_signs_are_drawn_as_often_as_published(augment: str) -> N
                 expected[index][operation] += probability / 25  # type: ignore[assignment]
         for found, wanted in zip(counts, expected, strict=True):
             assert all(abs(found[name] / 20000 - share) < 0.015 for name, share in wanted.items())
+    first, second = ([chosen.steps[place] for place in layer] for layer in chosen.choose(draws))
+    if augment == "rand":
+        # The two steps are drawn apart.
+        pairs = Counter((one.operation, other.operation) for one, other in zip(first, second, strict=True))
+        assert len(pairs) == len(RAND) ** 2
+        assert max(pairs.values()) < 3 * 20000 / 14**2
+    signed = (*GEOMETRIC, *FACTORS)
+    signs = Counter(
+        (one.magnitude > 0, other.magnitude > 0)
+        for one, other in zip(first, second, strict=True)
+        if one.operation in signed and other.operation in signed and one.magnitude and other.magnitude
+    )
+    assert all(abs(signs[pair] / signs.total() - 0.25) < 0.05 for pair in itertools.product((True, False), repeat=2))
     turned = [chosen.steps[place].magnitude for place in chosen.choose(draws).flat]
     turned = [much for place, much in zip(chosen.choose(draws).flat, turned, strict=True) if is_turn(chosen, place)]
     assert abs(numpy.mean(numpy.sign(turned))) < 0.06

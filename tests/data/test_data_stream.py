@@ -17,6 +17,7 @@ import torch
 from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch, DataModule, get_data
 from stability.data.crop import CROP_DRAWS
+from stability.data.decoded import Decoded
 from stability.data.feed import Job, Kept, Made
 from stability.data.policy import _kernels
 from stability.data.policy import policies as find_policies
@@ -94,6 +95,27 @@ def test_streams_may_be_left_and_interleaved() -> None:
     next(iter(data.train_batches(5)))
     assert same(data.train_batches(0), data.train_batches(0))
     assert same(data.train_batches(1), get_data(DIGITS, LIGHT, 32).train_batches(1))
+
+
+@pytest.mark.parametrize("recipe", [LIGHT, PAPER], ids=lambda recipe: recipe.name)
+def test_what_the_device_has_no_memory_for_is_streamed(recipe: RecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, evaluated = (list(stream) for stream in streams(DataModule(DIGITS, recipe, 32)))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Decoded, "fitted", full)
+    monkeypatch.setattr(Decoded, "stored_alike", full)
+    data = DataModule(DIGITS, recipe, 32)
+    assert isinstance(data._train_feed, Made)
+    assert isinstance(data._eval_feed, Made)
+    assert same(data.train_batches(0), expected)
+    assert same(data.eval_batches(), evaluated)
+
+
+def streams(data: DataModule) -> tuple[Iterable[Batch], Iterable[Batch]]:
+    """Return an epoch to train on, and what is evaluated on."""
+    return data.train_batches(0), data.eval_batches()
 
 
 def test_a_large_batch_is_divided_among_workers() -> None:
