@@ -19,7 +19,7 @@ import torch
 from benchmarks import augmentation
 from benchmarks.packs import contest, tables, timing
 from benchmarks.packs.__main__ import parse
-from benchmarks.packs.benchmark import aims, decodes_per_trial_image
+from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.ways import Here, Round
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_textures
@@ -54,6 +54,7 @@ def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
     assert found["machine"]["versions"]["torch"] == torch.__version__
     assert found["options"]["sizes"] == [1, 2]
     assert found["left_out"] == {}
+    assert found["finished"]
     assert found["jpegs"] == []
     assert is_summary(found["matmul_flops"]["float32"], 5)
     (work,) = found["works"]
@@ -71,6 +72,56 @@ def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
             assert all(is_summary(part, 1) for part in one["parts"].values())
         if one["name"] == "pack":
             assert one["peak_memory"] > 50e6
+
+
+def benchmark_of(path: Path, words: str) -> Benchmark:
+    """Return a benchmark on the CPU that is over in seconds, and writes to `path`."""
+    quick = "--device cpu --sizes 1,2 --seconds 0.01 --rounds 1 --batch-size 4 --processes 0 --workers 1"
+    return Benchmark(parse([*quick.split(), *words.split(), "--json", str(path / "packs.json")]), "cpu")
+
+
+@pytest.mark.usefixtures("small_products")
+def test_what_was_measured_is_there_whatever_fails_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tmp_path / "packs.json"
+    measure, seen = Benchmark._model, []
+
+    def model(benchmark: Benchmark, name: str, deadline: float) -> dict[str, Any]:
+        seen.append(json.loads(found.read_text()))
+        if name == "vitp_tiny":
+            raise ImportError("no library\nsecond line")
+        if name == "vitp_1gf":
+            raise KeyboardInterrupt
+        return measure(benchmark, name, deadline)
+
+    monkeypatch.setattr(Benchmark, "_model", model)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark_of(tmp_path, "--only vitp_tiny,vitc_tiny,vitp_1gf").run()
+    assert seen[1]["left_out"] == {"vitp_tiny": "ImportError: no library"}
+    assert [work["model"] for work in seen[2]["works"]] == ["vitc_tiny"]
+    assert json.loads(found.read_text()) == seen[2]
+    assert not seen[2]["finished"]
+
+
+@pytest.mark.usefixtures("small_products")
+def test_a_work_that_breaks_keeps_what_was_measured_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(field_of: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+
+    monkeypatch.setattr(contest, "forget", forget)
+    benchmark_of(tmp_path, "--only vitc_tiny").run()
+    found = json.loads((tmp_path / "packs.json").read_text())
+    text = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert found["left_out"] == {"vitc_tiny, the rest": text}
+    (work,) = found["works"]
+    assert [is_summary(one["images_per_second"], 1) for one in work["contestants"]] == [True] * 3
+    assert found["finished"]
+
+
+@pytest.fixture
+def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the peak of matrix products, nor for processes that tell their memory."""
+    monkeypatch.setitem(DEFAULTS, "cpu", replace(DEFAULTS["cpu"], matmul_size=64))
+    monkeypatch.setattr(contest, "fresh_peaks", lambda work, sizes: {})
 
 
 def is_summary(summary: dict[str, Any], rounds: int) -> bool:

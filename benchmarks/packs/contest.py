@@ -160,7 +160,7 @@ def _take(one: Contestant, seconds: float, field_of: Sequence[Contestant], plan:
     except CrewError as error:
         is_short, text = error.is_out_of_memory, str(error)
     except Exception as error:
-        is_short, text = timing.is_out_of_memory(error), f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
+        is_short, text = timing.is_out_of_memory(error), timing.brief(error)
     one.note = "out of memory" if is_short else text[:160]
     for other in field_of if is_short else ():
         amounts = (other.size >= one.size, other.processes >= one.processes)
