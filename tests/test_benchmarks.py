@@ -188,16 +188,13 @@ def test_where_memory_is_short_larger_packs_are_left_out_and_others_go_on() -> N
 
 
 def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not() -> None:
-    class EightProcesses:
+    class Processes(list[int]):
         def take(self) -> None:
             """Be there to be called."""
 
-        def __len__(self) -> int:
-            return 8
-
     work = Work("vitp_tiny", 32, 10, 64, device="cuda")
     plan = Plan([1, 64], rounds=1, seconds=0.1, compiles=True, device=torch.device("cuda"))
-    found = contest.contestants(work, plan, EightProcesses())  # type: ignore[arg-type]
+    found = contest.contestants(work, plan, Processes(range(8)))  # type: ignore[arg-type]
     assert [(one.name, one.size, one.processes) for one in found] == [
         ("alone", 1, 1),
         ("pack", 1, 1),
@@ -208,8 +205,12 @@ def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not() -> No
         ("pack, compiled", 64, 1),
         ("pack, compiled", 1, 1),
     ]
-    fed = contest.contestants(replace(work, images="jpegs"), replace(plan, compiles=False), None)
-    assert [one.name for one in fed] == ["pipeline", "alone", "pack", "pack"]
+    more = contest.contestants(work, plan, Processes(range(64)))  # type: ignore[arg-type]
+    assert [one.processes for one in more if one.name == "at once"] == [2, 4, 8, 16, 32, 64]
+    # Alone it waits for its images.
+    fed = contest.contestants(replace(work, images="jpegs"), replace(plan, only_largest=True), None)
+    names = ["pipeline", "alone", "pack", "pack", "pack, compiled"]
+    assert [(one.name, one.size) for one in fed] == list(zip(names, (1, 1, 1, 64, 64), strict=True))
 
 
 @pytest.mark.parametrize("is_kept", [False, True])

@@ -37,7 +37,7 @@ PATHS = ("cifar", "jpegs", "json")
 # Workers deliver in bursts, a batch each: a rate takes a longer look. Decodes are counted over so many steps.
 JPEG_FACTOR, DECODE_STEPS = 3.0, 2
 # Of the time, beside a large model's share of 1; the tiny ones' aims are about what has to be compiled.
-TINY_SHARE, JPEG_SHARE = 1.3, 0.4
+TINY_SHARE, JPEG_SHARE = 1.3, 0.8
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -232,7 +232,7 @@ class Benchmark:
         )
         sizes = sorted({1, max((size for size in self.plan.sizes if size <= self.defaults.jpeg_most), default=1)})
         # Alone it waits for its images, compiled or not.
-        plan = replace(self.plan, sizes=sizes, seconds=JPEG_FACTOR * self.plan.seconds, compiles=False)
+        plan = replace(self.plan, sizes=sizes, seconds=JPEG_FACTOR * self.plan.seconds, only_largest=True)
         field_of = contest.contestants(work, plan, None)
         if self.kind == "cpu":
             field_of = [one for one in field_of if one.name == "pipeline"]

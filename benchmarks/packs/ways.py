@@ -91,7 +91,7 @@ class Pack(Feed):
             # A stack's first call finds out whether its members can be computed together: not to be compiled.
             with self.arithmetic(), torch.no_grad():
                 self.module.stack(self.batch().images[:2])
-            call = torch.compile(self.module.stack.forward)
+            call = torch.compile(self.module.stack.forward, dynamic=False)
             # Seeds change at every step, which would be compiled in; the models here draw nothing.
             self.module.stack.forward = lambda images, keep=None, *_, **__: call(images, keep)  # type: ignore[method-assign]
 
