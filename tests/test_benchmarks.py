@@ -18,11 +18,12 @@ import torch
 
 from benchmarks import augmentation
 from benchmarks.packs import contest, tables, timing
+from benchmarks.packs import work as work_module
 from benchmarks.packs.__main__ import parse
 from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.ways import Here, Round
-from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_textures
+from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
 from stability.config import DataConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,13 +134,27 @@ def is_summary(summary: dict[str, Any], rounds: int) -> bool:
 
 def test_a_trial_image_of_a_pack_takes_its_share_of_a_decode(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
-    write_textures(tmp_path / "textures", classes=2, each=2)
-    link_images(tmp_path / "textures", tmp_path / "links", 24)
+    write_sample(tmp_path / "sample", classes=2, each=2)
+    link_images(tmp_path / "sample", tmp_path / "links", 24)
     assert len(list((tmp_path / "links").glob("*/*.jpg"))) == 24
     images = {"images": "jpegs", "path": str(tmp_path / "links"), "workers": 1}
     work = Work("vitc_tiny", 32, 2, 4, **images)
     assert decodes_per_trial_image(work, 1) == 1
     assert decodes_per_trial_image(work, 2) == 0.5
+
+
+def test_what_is_decoded_are_photographs_of_imagenets_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    assert [path.name for path in work_module.photographs()] == ["china.jpg", "flower.jpg"]
+    kinds = {"photographs": write_sample(tmp_path / "photographs", classes=2, each=12)}
+    monkeypatch.setattr(work_module, "photographs", list)
+    kinds["textures"] = write_sample(tmp_path / "textures", classes=8, each=3)
+    assert kinds == {"photographs": "parts of 2 photographs, JPEG quality 98", "textures": "random textures"}
+    for kind in kinds:
+        paths = list((tmp_path / kind).glob("*/*.jpg"))
+        assert {image.open(path).size for path in paths} == {(500, 375)}
+        assert len({path.read_bytes() for path in paths}) == len(paths) == 24
+        assert (100e3 if kind == "photographs" else 80e3) < sum(path.stat().st_size for path in paths) / 24 < 120e3
 
 
 def test_a_burst_ends_by_time() -> None:

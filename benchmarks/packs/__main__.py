@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=whole, help="that decode JPEGs (default: one per core)")
     parser.add_argument("--cifar", type=folder, help="of CIFAR-10 as Parquet files (default: random images)")
-    parser.add_argument("--jpegs", type=folder, help="of class folders (default: random textures)")
+    parser.add_argument("--jpegs", type=folder, help="of class folders (default: parts of two photographs)")
     parser.add_argument("--json", type=Path, default=Path("packs.json"), help="where the results go")
     options = parser.parse_args(arguments)
     if not options.json.absolute().parent.is_dir():

@@ -24,7 +24,7 @@ from benchmarks.packs import JPEGS, MODELS, contest, tables, timing
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.crew import Crew
 from benchmarks.packs.ways import Pack
-from benchmarks.packs.work import Work, decodes, has_policies, link_images, write_textures
+from benchmarks.packs.work import Work, decodes, has_policies, link_images, write_sample
 from stability.errors import UserError
 from stability.files import write_text
 from stability.training.trial import exact_arithmetic
@@ -83,6 +83,8 @@ class Benchmark:
         self.plan = Plan(sizes, options.rounds, seconds, compiles, self.device)
         self.crew: Crew | None = None
         self.peak_flops = 1.0
+        # What is decoded.
+        self.files = "given"
         # What goes into the JSON.
         kept = {name: value for name, value in vars(options).items() if name not in PATHS}
         self.found: dict[str, Any] = {"version": VERSION, "finished": False, "options": kept}
@@ -217,8 +219,8 @@ class Benchmark:
         if not links.exists():
             self.screen.say("finding JPEG files")
             if self.options.jpegs is None:
-                write_textures(folder / "textures")
-            link_images(self.options.jpegs or folder / "textures", links, self.defaults.jpeg_images)
+                self.files = write_sample(folder / "sample")
+            link_images(self.options.jpegs or folder / "sample", links, self.defaults.jpeg_images)
         work = Work(
             name,
             JPEG_SIDE,
@@ -239,7 +241,7 @@ class Benchmark:
         self._compete(work, field_of, plan, deadline, jpegs_title(name))
         row = contest.results(work, field_of, self.peak_flops, {})
         row["augments"] = has_policies()
-        row["files"] = "given" if self.options.jpegs else "random textures"
+        row["files"] = self.files
         row["decodes_per_trial_image"] = {}
         failed = [one.size for one in field_of if one.name == "pack" and one.note is not None]
         for size in [size for size in sizes if size not in failed]:
