@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -17,10 +18,11 @@ import pytest
 import torch
 
 from benchmarks import augmentation
+from benchmarks.packs import benchmark as benchmark_module
 from benchmarks.packs import contest, tables, timing
 from benchmarks.packs import work as work_module
 from benchmarks.packs.__main__ import parse
-from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image
+from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image, lacking
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.ways import Here, Round
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
@@ -314,6 +316,23 @@ def test_counts_what_is_computed() -> None:
     published = published_multiply_adds(work)
     assert published is not None
     assert 0.9 < computed_multiply_adds(work) / published < 0.95
+
+
+def test_says_at_the_beginning_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "timm" else find(name, *_))
+    monkeypatch.setattr(benchmark_module, "has_policies", lambda: False)
+    assert lacking(["vitp_tiny"], []) == []
+    assert [line.split()[0] for line in lacking(["vitp_1gf"], [])] == ["torchvision"]
+    benchmark = benchmark_of(tmp_path, "--only resnet50,jpegs")
+    monkeypatch.setattr(benchmark, "_matmul", dict)
+    monkeypatch.setattr(benchmark, "end", 0.0)
+    benchmark.run()
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["timm", "torchvision"]
+    assert all("pip install" in line for line in lines[:2])
 
 
 def test_aims_take_the_best_pack_and_the_best_trial_alone() -> None:

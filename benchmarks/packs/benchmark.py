@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -93,7 +94,7 @@ class Benchmark:
     def run(self) -> None:
         """Measure everything; print and write it as it comes: what ends this process takes one work with it at most."""
         self.found["machine"] = machine(self.device)
-        self._print(self.found["machine"]["line"])
+        self._print(self.found["machine"]["line"], *lacking(self.models, self.jpeg_models))
         at_once = self.defaults.at_once if self.options.processes is None else self.options.processes
         if self.models and at_once > 1:
             self.crew = Crew(at_once, self.kind, 1 if self.kind == "cpu" else None)
@@ -255,6 +256,18 @@ class Benchmark:
 def share_of(model: str) -> float:
     """Return a model's share of the time."""
     return TINY_SHARE if MODELS[model][0] == TINY_SIDE else 1.0
+
+
+def lacking(models: Sequence[str], jpeg_models: Sequence[str]) -> list[str]:
+    """Return a line for each library that is missing here: what is not measured without it."""
+    lines = []
+    if "resnet50" in models and importlib.util.find_spec("timm") is None:
+        lines.append("timm is missing, resnet50 is left out: pip install timm")
+    if (jpeg_models or any(MODELS[name][0] > TINY_SIDE for name in models)) and not has_policies():
+        lines.append(f"torchvision is missing, no AutoAugment at {JPEG_SIDE} px: pip install torchvision")
+    if jpeg_models and importlib.util.find_spec("PIL") is None:
+        lines.append("Pillow is missing, nothing is fed from JPEG files: pip install pillow")
+    return lines
 
 
 def jpegs_title(model: str) -> str:
