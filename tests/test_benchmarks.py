@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from benchmarks.packs import work as work_module
 from benchmarks.packs.__main__ import parse
 from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image, lacking
 from benchmarks.packs.contest import Contestant, Plan, Screen
-from benchmarks.packs.ways import Here, Round
+from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
 from stability.config import DataConfig
 
@@ -202,6 +203,45 @@ def test_where_memory_is_short_larger_packs_are_left_out_and_others_go_on() -> N
     assert row["contestants"][1]["peak_memory"] == 10**8
     assert "left out: 4 was out of memory" in tables.rates_table(row)
     assert tables.fastest(row) == "  fastest: pack, K = 2"
+
+
+def test_a_pack_that_is_short_of_memory_gets_that_of_larger_ones_that_are_kept() -> None:
+    class Kept(Here):
+        """Holds as many bytes as it has members once it has been called."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__(partial(Feed, Work("vitc_tiny", 32, 10, 4)), CPU, is_kept=True)
+            self.size = size
+
+        def __call__(self, seconds: float) -> Round:
+            self._kept = self._kept or self._make()
+            return Round(1.0, 1.0)
+
+    held = [Contestant("pack, compiled", size, Kept(size), is_compiled=True) for size in (8, 1)]
+
+    def take(seconds: float, limit: int) -> Round:
+        if sum(one.size for one in held if one.take.keeps) > limit:  # type: ignore[attr-defined]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Round(1.0, 1.0)
+
+    packs = [Contestant("pack", 2, partial(take, limit=4)), Contestant("pack", 4, partial(take, limit=0))]
+    plan = Plan([1, 2, 8], rounds=1, seconds=0.1, compiles=True, device=CPU)
+    contest.compete(Work("vitc_tiny", 32, 10, 4), [*packs, *held], plan, time.monotonic() + 999, Screen())
+    # Each of the packs had a turn in which both were kept.
+    notes = [None, "out of memory beside 1 compiled and kept", "left: its memory was needed at K = 2", None]
+    assert [one.note for one in (*packs, *held)] == notes
+    assert [len(one.rounds) for one in (*packs, *held)] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("way", [partial(Pack, size=1), partial(Pack, size=2), Alone], ids=["one", "two", "alone"])
+def test_what_is_kept_holds_no_gradients_between_its_bursts(way: Any) -> None:
+    kept = way(Work("vitc_tiny", 32, 10, 4))
+    tensors = kept.model.parameters() if isinstance(kept, Alone) else kept.module.stack._with_gradients
+    tensors = list(tensors)
+    kept.step()
+    assert any(tensor.grad is not None for tensor in tensors)
+    kept.rest()
+    assert all(tensor.grad is None for tensor in tensors)
 
 
 def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not() -> None:

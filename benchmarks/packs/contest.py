@@ -152,7 +152,10 @@ def _try(one: Contestant, field_of: Sequence[Contestant], plan: Plan) -> None:
 
 
 def _take(one: Contestant, seconds: float, field_of: Sequence[Contestant], plan: Plan) -> None:
-    """Let a contestant have its turn; where it fails it leaves, and where memory is short all larger ones do."""
+    """Let a contestant have its turn; where it fails it leaves, and where memory is short all larger ones do.
+
+    A pack as it is gets another try after larger ones, compiled and kept, have gone: theirs was the memory.
+    """
     try:
         one.rounds.append(one.take(seconds))
         return
@@ -162,12 +165,22 @@ def _take(one: Contestant, seconds: float, field_of: Sequence[Contestant], plan:
         is_short, text = error.is_out_of_memory, str(error)
     except Exception as error:
         is_short, text = timing.is_out_of_memory(error), timing.brief(error)
-    one.note = "out of memory" if is_short else text[:160]
+    timing.release(plan.device)
+    kept = [other for other in field_of if other is not one and isinstance(other.take, Here) and other.take.keeps]
+    larger = [other for other in kept if other.size > one.size]
+    if is_short and larger and one.name == "pack":
+        for other in larger:
+            assert isinstance(other.take, Here)
+            other.take.forget()
+            other.note = f"left: its memory was needed at K = {one.size}"
+        _take(one, seconds, field_of, plan)
+        return
+    beside = f" beside {len(kept)} compiled and kept" if kept else ""
+    one.note = f"out of memory{beside}" if is_short else text[:160]
     for other in field_of if is_short else ():
         amounts = (other.size >= one.size, other.processes >= one.processes)
         if other.name == one.name and all(amounts) and other.note is None:
             other.note = f"left out: {max(one.size, one.processes)} was out of memory"
-    timing.release(plan.device)
 
 
 def fresh_peaks(work: Work, sizes: Sequence[int]) -> dict[int, int | None]:
