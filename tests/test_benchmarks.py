@@ -25,7 +25,7 @@ from benchmarks.packs import work as work_module
 from benchmarks.packs.__main__ import parse
 from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image, lacking
 from benchmarks.packs.contest import Contestant, Plan, Screen
-from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round
+from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round, warm_up
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
 from stability.config import DataConfig
 
@@ -160,6 +160,72 @@ def test_what_is_decoded_are_photographs_of_imagenets_weight(tmp_path: Path, mon
         assert (100e3 if kind == "photographs" else 80e3) < sum(path.stat().st_size for path in paths) / 24 < 120e3
 
 
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Compile without a compiler, in whatever mode; what has been compiled."""
+    compiled: list[Any] = []
+    compile_ = torch.compile
+
+    def compile_quickly(what: Any, **options: Any) -> Any:
+        compiled.append(what)
+        options.pop("mode", None)
+        return compile_(what, **options, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    return compiled
+
+
+def parameters_of(way: Feed) -> list[torch.nn.Parameter]:
+    """Return what a way trains."""
+    return list(way.model.parameters() if isinstance(way, Alone) else way.module.stack.parameters())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("model", ["vitc_tiny", "vitp_tiny"])
+def test_compiled_ways_train_as_others_do(model: str, compilations: list[Any]) -> None:
+    work = Work(model, 32, 10, 4)
+    pairs: list[tuple[Any, Any]] = [(Pack(work, size), Pack(work, size, compiled=True)) for size in (2, 1)]
+    pairs += [(Alone(work), Alone(work, mode)) for mode in ("default", "reduce-overhead")]
+    for plain, compiled in pairs:
+        batch = plain.batch()
+        for way in (plain, compiled):
+            way.compute(batch)
+        gradients = [[tensor.grad for tensor in parameters_of(way)] for way in (plain, compiled)]
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+        # It steps on, and again after others have had their turn.
+        compiled.update()
+        compiled.rest()
+        warm_up(compiled)
+    assert len(compilations) == len(pairs)
+    # None is compiled anew at a later step.
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= len(pairs)
+
+
+@pytest.mark.usefixtures("small_products")
+def test_packs_are_timed_on_jpeg_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("PIL")
+    monkeypatch.setattr(benchmark_module, "JPEG_SIDE", 32)
+    monkeypatch.setattr(contest, "COMPILE_SECONDS", (0.0, 0.0, 0.0))
+    small = replace(DEFAULTS["cpu"], jpeg_models=("vitc_tiny",), jpeg_images=24, jpeg_packs=True)
+    monkeypatch.setitem(DEFAULTS, "cpu", small)
+    benchmark_of(tmp_path, "--only jpegs --compile").run()
+    found = json.loads((tmp_path / "packs.json").read_text())
+    assert found["left_out"] == {}
+    (row,) = found["jpegs"]
+    assert row["files"] == "parts of 2 photographs, JPEG quality 98"
+    assert row["decodes_per_trial_image"] == {"1": 1.0, "2": 0.5}
+    expected = [("pipeline", 1), ("alone", 1), ("pack", 1), ("pack", 2), ("pack, compiled", 2)]
+    assert [(one["name"], one["size"]) for one in row["contestants"]] == expected
+    assert [one["note"] for one in row["contestants"]] == [None] * 5
+    assert all(is_summary(one["images_per_second"], 1) for one in row["contestants"])
+    assert len(compilations) == 1
+    assert "images decoded per trial-image: 1 (K = 1), 0.5 (K = 2); 1 workers" in capsys.readouterr().out
+
+
 def test_a_burst_ends_by_time() -> None:
     at = 0.0
 
@@ -236,8 +302,7 @@ def test_a_pack_that_is_short_of_memory_gets_that_of_larger_ones_that_are_kept()
 @pytest.mark.parametrize("way", [partial(Pack, size=1), partial(Pack, size=2), Alone], ids=["one", "two", "alone"])
 def test_what_is_kept_holds_no_gradients_between_its_bursts(way: Any) -> None:
     kept = way(Work("vitc_tiny", 32, 10, 4))
-    tensors = kept.model.parameters() if isinstance(kept, Alone) else kept.module.stack._with_gradients
-    tensors = list(tensors)
+    tensors = parameters_of(kept) if isinstance(kept, Alone) else kept.module.stack._with_gradients
     kept.step()
     assert any(tensor.grad is not None for tensor in tensors)
     kept.rest()
