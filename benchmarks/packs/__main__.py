@@ -33,10 +33,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--batch-size", type=whole, help="of a trial (default: 64; with JPEGs on the CPU 8)")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
-    parser.add_argument("--processes", type=int, help="at once (default: 8 on a GPU, else one per core; 0: none)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="at once, on a GPU 2, 4, ... up to it (default: 8, on the CPU one per core; 0: none)",
+    )
     parser.add_argument("--workers", type=whole, help="that decode JPEGs (default: one per core)")
     parser.add_argument("--cifar", type=folder, help="of CIFAR-10 as Parquet files (default: random images)")
-    parser.add_argument("--jpegs", type=folder, help="of class folders (default: random textures)")
+    parser.add_argument("--jpegs", type=folder, help="of class folders (default: parts of two photographs)")
     parser.add_argument("--json", type=Path, default=Path("packs.json"), help="where the results go")
     options = parser.parse_args(arguments)
     if not options.json.absolute().parent.is_dir():

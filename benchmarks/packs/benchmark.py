@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -23,7 +25,7 @@ from benchmarks.packs import JPEGS, MODELS, contest, tables, timing
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.crew import Crew
 from benchmarks.packs.ways import Pack
-from benchmarks.packs.work import Work, decodes, has_policies, link_images, write_textures
+from benchmarks.packs.work import Work, decodes, has_policies, link_images, write_sample
 from stability.errors import UserError
 from stability.files import write_text
 from stability.training.trial import exact_arithmetic
@@ -36,7 +38,7 @@ PATHS = ("cifar", "jpegs", "json")
 # Workers deliver in bursts, a batch each: a rate takes a longer look. Decodes are counted over so many steps.
 JPEG_FACTOR, DECODE_STEPS = 3.0, 2
 # Of the time, beside a large model's share of 1; the tiny ones' aims are about what has to be compiled.
-TINY_SHARE, JPEG_SHARE = 1.3, 0.4
+TINY_SHARE, JPEG_SHARE = 1.3, 0.8
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -54,13 +56,17 @@ class Defaults:
     jpeg_batch: int
     jpeg_most: int
     jpeg_images: int
+    # Whether packs are timed on them, or the pipeline alone, which shares the CPU with them.
+    jpeg_packs: bool
 
 
 DEFAULTS = {
     "cuda": Defaults(
-        (*MODELS, JPEGS), (1, 2, 4, 8, 16, 32, 64), 0.5, 8192, 8, ("vitp_1gf", "vitc_1gf"), 64, 16, 20_000
+        (*MODELS, JPEGS), (1, 2, 4, 8, 16, 32, 64), 0.5, 8192, 8, ("vitp_1gf", "vitc_1gf"), 64, 16, 20_000, True
     ),
-    "cpu": Defaults(("vitp_tiny", "vitc_tiny", JPEGS), (1, 2, 4, 8), 1.0, 1024, CORES, ("vitc_1gf",), 4, 2, 2_000),
+    "cpu": Defaults(
+        ("vitp_tiny", "vitc_tiny", JPEGS), (1, 2, 4, 8), 1.0, 1024, CORES, ("vitc_1gf",), 4, 2, 2_000, False
+    ),
 }
 
 
@@ -82,56 +88,70 @@ class Benchmark:
         self.plan = Plan(sizes, options.rounds, seconds, compiles, self.device)
         self.crew: Crew | None = None
         self.peak_flops = 1.0
+        # What is decoded.
+        self.files = "given"
+        # What goes into the JSON.
+        kept = {name: value for name, value in vars(options).items() if name not in PATHS}
+        self.found: dict[str, Any] = {"version": VERSION, "finished": False, "options": kept}
+        self.found |= {"works": [], "jpegs": [], "left_out": {}, "aims": []}
 
     def run(self) -> None:
-        """Measure everything, print it as it comes, and write it."""
-        options = {name: value for name, value in vars(self.options).items() if name not in PATHS}
-        found: dict[str, Any] = {"version": VERSION, "machine": machine(self.device), "options": options}
-        self._print(found["machine"]["line"])
+        """Measure everything; print and write it as it comes: what ends this process takes one work with it at most."""
+        self.found["machine"] = machine(self.device)
+        self._print(self.found["machine"]["line"], *lacking(self.models, self.jpeg_models))
         at_once = self.defaults.at_once if self.options.processes is None else self.options.processes
         if self.models and at_once > 1:
             self.crew = Crew(at_once, self.kind, 1 if self.kind == "cpu" else None)
         try:
-            found["matmul_flops"] = self._matmul()
-            found |= {"works": [], "jpegs": [], "left_out": {}}
+            self.found["matmul_flops"] = self._matmul()
+            self._write()
             for name in self.models:
-                self._add(found, "works", name, share_of(name), partial(self._model, name))
+                self._add("works", name, share_of(name), partial(self._model, name))
         finally:
             if self.crew is not None:
                 self.crew.close()
         with tempfile.TemporaryDirectory(prefix="packs-") as folder:
             for name in self.jpeg_models:
-                title = f"{name} fed from JPEG files"
-                self._add(found, "jpegs", title, JPEG_SHARE, partial(self._jpegs, name, Path(folder)))
-        found["aims"] = aims(found["works"], found["jpegs"]) if self.kind == "cuda" else []
-        if found["aims"]:
-            self._print("", tables.aims_table(found["aims"]))
-        write_text(self.options.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+                self._add("jpegs", jpegs_title(name), JPEG_SHARE, partial(self._jpegs, name, Path(folder)))
+        if self.found["aims"]:
+            self._print("", tables.aims_table(self.found["aims"]))
+        self.found["finished"] = True
+        self._write()
         self._print("", f"{self.options.json} written after {self.screen.elapsed:.0f} s")
+
+    def _write(self) -> None:
+        """Write what has been found so far."""
+        if self.kind == "cuda":
+            self.found["aims"] = aims(self.found["works"], self.found["jpegs"])
+        write_text(self.options.json, json.dumps(self.found, indent=1, allow_nan=False) + "\n")
 
     def _print(self, *lines: str) -> None:
         self.screen.clear()
         print("\n".join(lines), flush=True)
 
-    def _add(
-        self, found: dict[str, Any], key: str, title: str, share: float, measure: Callable[[float], dict[str, Any]]
-    ) -> None:
-        """Add what `measure` finds, and print it; where it cannot be measured here, say why."""
+    def _add(self, key: str, title: str, share: float, measure: Callable[[float], dict[str, Any]]) -> None:
+        """Add what `measure` finds, print and write it; where it cannot be measured here, say why."""
         now = time.monotonic()
         deadline = now + (self.end - now) * share / self.shares
         self.shares -= share
-        try:
+        with self._noting(title):
             if now > self.end:
                 raise UserError("no time left")
             row = measure(deadline)
-        except UserError as error:
-            found["left_out"][title] = str(error)
-            self._print("", f"{title}: left out: {error}")
-            return
-        found[key].append(row)
-        parts, best = tables.parts_table(row), tables.fastest(row)
-        texts = [tables.work_title(row), tables.rates_table(row), parts, tables.decodes_line(row), best]
-        self._print("", *filter(None, texts))
+            self.found[key].append(row)
+            parts, best = tables.parts_table(row), tables.fastest(row)
+            texts = [tables.work_title(row), tables.rates_table(row), parts, tables.decodes_line(row), best]
+            self._print("", *filter(None, texts))
+        self._write()
+
+    @contextmanager
+    def _noting(self, title: str) -> Iterator[None]:
+        """Let what fails be noted as left out, and the rest go on."""
+        try:
+            yield
+        except Exception as error:
+            self.found["left_out"][title] = text = str(error) if isinstance(error, UserError) else timing.brief(error)
+            self._print("", f"{title}: left out: {text}")
 
     def _matmul(self) -> dict[str, Any]:
         """Measure the peak of matrix products: in the precision asked for, what MFU is a share of."""
@@ -181,12 +201,19 @@ class Benchmark:
         return contest.results(work, field_of, self.peak_flops, peaks)
 
     def _compete(self, work: Work, field_of: list[Contestant], plan: Plan, deadline: float, title: str) -> None:
-        self._watch_peak()
+        """Let contestants compete; where something breaks once they have been measured, that remains."""
         try:
-            contest.compete(work, field_of, plan, deadline, self.screen, title)
-        finally:
-            contest.forget(field_of)
-        self._watch_peak()
+            self._watch_peak()
+            try:
+                contest.compete(work, field_of, plan, deadline, self.screen, title)
+            finally:
+                contest.forget(field_of)
+            self._watch_peak()
+        except Exception:
+            if not any(one.rounds for one in field_of):
+                raise
+            with self._noting(f"{title}, the rest"):
+                raise
 
     def _jpegs(self, name: str, folder: Path, deadline: float) -> dict[str, Any]:
         """Measure a model whose images workers decode from JPEG files, as the paper's recipe has it.
@@ -197,8 +224,8 @@ class Benchmark:
         if not links.exists():
             self.screen.say("finding JPEG files")
             if self.options.jpegs is None:
-                write_textures(folder / "textures")
-            link_images(self.options.jpegs or folder / "textures", links, self.defaults.jpeg_images)
+                self.files = write_sample(folder / "sample")
+            link_images(self.options.jpegs or folder / "sample", links, self.defaults.jpeg_images)
         work = Work(
             name,
             JPEG_SIDE,
@@ -212,26 +239,44 @@ class Benchmark:
         )
         sizes = sorted({1, max((size for size in self.plan.sizes if size <= self.defaults.jpeg_most), default=1)})
         # Alone it waits for its images, compiled or not.
-        plan = replace(self.plan, sizes=sizes, seconds=JPEG_FACTOR * self.plan.seconds, compiles=False)
+        plan = replace(self.plan, sizes=sizes, seconds=JPEG_FACTOR * self.plan.seconds, only_largest=True)
         field_of = contest.contestants(work, plan, None)
-        if self.kind == "cpu":
+        if not self.defaults.jpeg_packs:
             field_of = [one for one in field_of if one.name == "pipeline"]
-        self._compete(work, field_of, plan, deadline, f"{name} fed from JPEG files")
+        self._compete(work, field_of, plan, deadline, jpegs_title(name))
         row = contest.results(work, field_of, self.peak_flops, {})
         row["augments"] = has_policies()
-        row["files"] = "given" if self.options.jpegs else "random textures"
+        row["files"] = self.files
         row["decodes_per_trial_image"] = {}
         failed = [one.size for one in field_of if one.name == "pack" and one.note is not None]
         for size in [size for size in sizes if size not in failed]:
             self.screen.say(f"{name}: counting decodes, K = {size}")
-            row["decodes_per_trial_image"][str(size)] = decodes_per_trial_image(work, size)
-            timing.release(self.device)
+            with self._noting(f"{jpegs_title(name)}, decodes at K = {size}"):
+                row["decodes_per_trial_image"][str(size)] = decodes_per_trial_image(work, size)
+                timing.release(self.device)
         return row
 
 
 def share_of(model: str) -> float:
     """Return a model's share of the time."""
     return TINY_SHARE if MODELS[model][0] == TINY_SIDE else 1.0
+
+
+def lacking(models: Sequence[str], jpeg_models: Sequence[str]) -> list[str]:
+    """Return a line for each library that is missing here: what is not measured without it."""
+    lines = []
+    if "resnet50" in models and importlib.util.find_spec("timm") is None:
+        lines.append("timm is missing, resnet50 is left out: pip install timm")
+    if (jpeg_models or any(MODELS[name][0] > TINY_SIDE for name in models)) and not has_policies():
+        lines.append(f"torchvision is missing, no AutoAugment at {JPEG_SIDE} px: pip install torchvision")
+    if jpeg_models and importlib.util.find_spec("PIL") is None:
+        lines.append("Pillow is missing, nothing is fed from JPEG files: pip install pillow")
+    return lines
+
+
+def jpegs_title(model: str) -> str:
+    """Return what a model's packs are called that are fed from JPEG files."""
+    return f"{model} fed from JPEG files"
 
 
 def decodes_per_trial_image(work: Work, size: int) -> float:
@@ -262,7 +307,7 @@ def aims(works: Sequence[dict[str, Any]], jpegs: Sequence[dict[str, Any]]) -> li
             add(f"{work['model']}, K = 64, times alone", 15, of_pack(work, 64, "over_alone"))
             add(f"{work['model']}, K = 64, times alone and compiled", 5, of_pack(work, 64, "over_compiled"))
     for work in jpegs:
-        title = f"{work['model']} fed from JPEG files, K = 16"
+        title = f"{jpegs_title(work['model'])}, K = 16"
         alone = max(filter(None, (best_alone(one) for one in works if one["model"] == work["model"])), default=None)
         alone = alone or best_alone(work)
         rate = of_pack(work, 16, "images_per_second")

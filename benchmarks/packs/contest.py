@@ -19,7 +19,7 @@ from stability.errors import UserError
 
 # What compiling a model may take, forward and backward: small images (tiny models), others, and on the CPU. With less
 # than that left beside LEAST_ROUNDS it is left out.
-COMPILE_SECONDS = (15.0, 35.0, 60.0)
+COMPILE_SECONDS = (30.0, 60.0, 60.0)
 LEAST_ROUNDS = 2
 # What a burst takes besides: making the way, warming up, the steps that are timed part by part.
 BURST_FACTOR, BURST_SECONDS = 1.4, 0.8
@@ -41,13 +41,14 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often to measure; sizes: of packs."""
+    """How long and how often to measure; sizes: of packs. only_largest: nothing but the largest pack is compiled."""
 
     sizes: Sequence[int]
     rounds: int
     seconds: float
     compiles: bool
     device: torch.device
+    only_largest: bool = False
 
 
 class Screen:
@@ -83,7 +84,7 @@ def contestants(work: Work, plan: Plan, crew: Crew | None) -> list[Contestant]:
     found += [Contestant("pack", size, Here(partial(Pack, work, size), device)) for size in plan.sizes]
     if crew is not None:
         # A GPU is shared by trials that run alone; on the CPU, each process has a core and a pack.
-        pairs = [(count, 1) for count in (2, 4, 8) if count <= len(crew)] if is_gpu else []
+        pairs = [(2**power, 1) for power in range(1, len(crew).bit_length())] if is_gpu else []
         pairs += [] if is_gpu else [(len(crew), size) for size in plan.sizes]
         kind = "alone" if is_gpu else "pack"
         found += [
@@ -91,10 +92,10 @@ def contestants(work: Work, plan: Plan, crew: Crew | None) -> list[Contestant]:
         ]
     if plan.compiles:
         modes = {"alone, compiled": "default"} | ({"alone, CUDA graphs": "reduce-overhead"} if is_gpu else {})
-        for name, mode in modes.items():
+        for name, mode in modes.items() if not plan.only_largest else ():
             found.append(Contestant(name, 1, Here(partial(Alone, work, mode), device, is_kept=True), is_compiled=True))
         # Seven at most: torch compiles one piece of code eight times and then no more.
-        for size in sorted(plan.sizes, reverse=True)[:7]:
+        for size in sorted(plan.sizes, reverse=True)[: 1 if plan.only_largest else 7]:
             make = partial(Pack, work, size, compiled=True)
             found.append(Contestant("pack, compiled", size, Here(make, device, is_kept=True), is_compiled=True))
     return found
@@ -151,7 +152,10 @@ def _try(one: Contestant, field_of: Sequence[Contestant], plan: Plan) -> None:
 
 
 def _take(one: Contestant, seconds: float, field_of: Sequence[Contestant], plan: Plan) -> None:
-    """Let a contestant have its turn; where it fails it leaves, and where memory is short all larger ones do."""
+    """Let a contestant have its turn; where it fails it leaves, and where memory is short all larger ones do.
+
+    A pack as it is gets another try after larger ones, compiled and kept, have gone: theirs was the memory.
+    """
     try:
         one.rounds.append(one.take(seconds))
         return
@@ -160,13 +164,23 @@ def _take(one: Contestant, seconds: float, field_of: Sequence[Contestant], plan:
     except CrewError as error:
         is_short, text = error.is_out_of_memory, str(error)
     except Exception as error:
-        is_short, text = timing.is_out_of_memory(error), f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
-    one.note = "out of memory" if is_short else text[:160]
+        is_short, text = timing.is_out_of_memory(error), timing.brief(error)
+    timing.release(plan.device)
+    kept = [other for other in field_of if other is not one and isinstance(other.take, Here) and other.take.keeps]
+    larger = [other for other in kept if other.size > one.size]
+    if is_short and larger and one.name == "pack":
+        for other in larger:
+            assert isinstance(other.take, Here)
+            other.take.forget()
+            other.note = f"left: its memory was needed at K = {one.size}"
+        _take(one, seconds, field_of, plan)
+        return
+    beside = f" beside {len(kept)} compiled and kept" if kept else ""
+    one.note = f"out of memory{beside}" if is_short else text[:160]
     for other in field_of if is_short else ():
         amounts = (other.size >= one.size, other.processes >= one.processes)
         if other.name == one.name and all(amounts) and other.note is None:
             other.note = f"left out: {max(one.size, one.processes)} was out of memory"
-    timing.release(plan.device)
 
 
 def fresh_peaks(work: Work, sizes: Sequence[int]) -> dict[int, int | None]:

@@ -105,8 +105,7 @@ def serve(pipe: Connection, threads: int | None) -> None:
         try:
             pipe.send((False, getattr(seat, call)(*arguments)))
         except Exception as error:
-            text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            pipe.send((True, text, timing.is_out_of_memory(error)))
+            pipe.send((True, timing.brief(error), timing.is_out_of_memory(error)))
 
 
 class Seat:

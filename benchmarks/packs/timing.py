@@ -103,6 +103,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
+def brief(error: BaseException) -> str:
+    """Return an exception's type and the first line of what it says."""
+    return f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
+
+
 def allocated(device: torch.device) -> int:
     """Return the bytes that tensors take on a GPU; 0 elsewhere."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0

@@ -91,7 +91,7 @@ class Pack(Feed):
             # A stack's first call finds out whether its members can be computed together: not to be compiled.
             with self.arithmetic(), torch.no_grad():
                 self.module.stack(self.batch().images[:2])
-            call = torch.compile(self.module.stack.forward)
+            call = torch.compile(self.module.stack.forward, dynamic=False)
             # Seeds change at every step, which would be compiled in; the models here draw nothing.
             self.module.stack.forward = lambda images, keep=None, *_, **__: call(images, keep)  # type: ignore[method-assign]
 
@@ -106,6 +106,11 @@ class Pack(Feed):
     def update(self) -> None:
         """Step every member."""
         self.module.update_members()
+
+    def rest(self) -> None:
+        """Let go of the gradients too: others need the memory."""
+        super().rest()
+        self.module.stack.clear_gradients()
 
 
 class Alone(Feed):
@@ -145,6 +150,11 @@ class Alone(Feed):
         self.steps += 1
         if self.average is not None and self.steps % AVERAGE_EVERY == 0:
             self.average.update_parameters(self.model)
+
+    def rest(self) -> None:
+        """Let go of the gradients too: others need the memory."""
+        super().rest()
+        self.optimizer.zero_grad(set_to_none=True)
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -209,6 +219,11 @@ class Here:
         peak = timing.peak(self._device) if is_gpu else None
         taken = None if peak is None else own + peak - before
         return Round(done * way.images / elapsed, elapsed / done, parts, taken)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether something lies in memory between two calls."""
+        return self._kept is not None
 
     def forget(self) -> None:
         """Let go of what is kept."""
