@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from benchmarks.packs import work as work_module
 from benchmarks.packs.__main__ import parse
 from benchmarks.packs.benchmark import DEFAULTS, Benchmark, aims, decodes_per_trial_image, lacking
 from benchmarks.packs.contest import Contestant, Plan, Screen
+from benchmarks.packs.crew import Crew, CrewError
 from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round, warm_up
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
 from stability.config import DataConfig
@@ -72,7 +74,8 @@ def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
             assert is_summary(one[key], 1), (one["name"], key)
         assert one["over_compiled"] is None
         if one["processes"] == 1:
-            assert set(one["parts"]) == {"data", "forward and backward", "update", "whole"}
+            assert set(one["parts"]) == {"data", "forward and backward", "update", "whole", "kernels"}
+            assert one["parts"].pop("kernels") is None
             assert all(is_summary(part, 1) for part in one["parts"].values())
         if one["name"] == "pack":
             assert one["peak_memory"] > 50e6
@@ -452,6 +455,67 @@ def test_aims_take_the_best_pack_and_the_best_trial_alone() -> None:
     fed["decodes_per_trial_image"] = {"1": 1.0, "16": 0.0625}
     found = [(each["measured"], each["reached"]) for each in aims([tiny, large], [fed])]
     assert found == [(16.0, True), (2.0, True), (0.075, False), (0.0625, True)]
+
+
+def test_kernels_are_summed_over_two_steps() -> None:
+    steps: list[int] = []
+
+    def event(name: str, device: Any, microseconds: float, is_user_annotation: bool = False) -> Any:
+        took = SimpleNamespace(elapsed_us=lambda: microseconds)
+        return SimpleNamespace(name=name, device_type=device, time_range=took, is_user_annotation=is_user_annotation)
+
+    gpu, host = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+    events = [event("gemm", gpu, 3000.0), event("softmax", gpu, 1000.0), event("gemm", gpu, 2000.0)]
+    others = [event("Memcpy HtoD (Pinned -> Device)", gpu, 700.0), event("cudaLaunchKernel", host, 50.0)]
+    others.append(event("Optimizer.step#AdamW.step", gpu, 900.0, is_user_annotation=True))
+
+    def take(found: list[Any]) -> float:
+        profile = nullcontext(SimpleNamespace(events=lambda: found))
+        return timing.kernels(lambda: steps.append(1), lambda: 0.0, lambda: profile)
+
+    assert take([*events, *others]) == pytest.approx(0.003)
+    assert len(steps) == 2
+    with pytest.raises(RuntimeError, match="saw no kernels"):
+        take(others)
+
+
+def test_kernels_that_cannot_be_found_out_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work("vitc_tiny", 32, 10, 4, workers=2)
+    round_of = Round(10.0, 0.1, {"data": 0.01})
+    kinds = (("pipeline", 1), ("alone", 1), ("pack", 1), ("pack", 4), ("pack", 8), ("pack, compiled", 4))
+    field_of = [Contestant(name, size, Here, is_compiled="," in name, rounds=[round_of]) for name, size in kinds]
+    field_of[4].rounds.clear()
+    asked: list[tuple[str, int]] = []
+
+    class Process:
+        def kernels(self, work: Work, name: str, size: int) -> float:
+            assert work.workers == 0
+            asked.append((name, size))
+            if size > 1:
+                raise CrewError("a process has ended")
+            return 0.05
+
+    # Not enough for what has to be compiled.
+    contest.profile(work, field_of, Process(), time.monotonic() + 20, Screen())  # type: ignore[arg-type]
+    assert asked == [("alone", 1), ("pack", 4), ("pack", 1)]
+    row = contest.results(work, field_of, 1e12, {})
+    _, alone, _, pack, _, compiled = row["contestants"]
+    assert alone["parts"]["kernels"]["median"] == 0.05
+    assert (pack["parts"]["kernels"], pack["kernels_note"]) == (None, "CrewError: a process has ended")
+    assert (compiled["parts"]["kernels"], compiled["kernels_note"]) == (None, contest.NO_TIME)
+    head, *lines = tables.parts_table(row).splitlines()
+    assert head.split()[-1] == "kernels"
+    assert lines[1].split()[-1] == "50.0"
+    assert "  kernels: CrewError: a process has ended" in lines
+    # A process of its own says what is wrong, and goes on.
+    crew = Crew(1, "cpu", threads=1)
+    try:
+        for _ in range(2):
+            with pytest.raises(CrewError):
+                crew.kernels(replace(work, workers=0), "pack", 1)
+        assert crew.take(replace(work, workers=0), "pack", 1, 1, 0.01).images_per_second > 0
+    finally:
+        crew.close()
 
 
 def test_numbers_and_tables() -> None:

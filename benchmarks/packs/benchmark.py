@@ -39,6 +39,8 @@ PATHS = ("cifar", "jpegs", "json")
 JPEG_FACTOR, DECODE_STEPS = 3.0, 2
 # Of the time, beside a large model's share of 1; the tiny ones' aims are about what has to be compiled.
 TINY_SHARE, JPEG_SHARE = 1.3, 0.8
+# Of a work's time, what is kept for finding out how long its kernels take.
+KERNELS_SHARE = 0.1
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -87,6 +89,8 @@ class Benchmark:
         seconds = options.seconds or self.defaults.seconds
         self.plan = Plan(sizes, options.rounds, seconds, compiles, self.device)
         self.crew: Crew | None = None
+        # One process, for what would disturb this one.
+        self.profiler: Crew | None = None
         self.peak_flops = 1.0
         # What is decoded.
         self.files = "given"
@@ -102,17 +106,21 @@ class Benchmark:
         at_once = self.defaults.at_once if self.options.processes is None else self.options.processes
         if self.models and at_once > 1:
             self.crew = Crew(at_once, self.kind, 1 if self.kind == "cpu" else None)
+        if self.kind == "cuda":
+            self.profiler = Crew(1, self.kind, None)
         try:
             self.found["matmul_flops"] = self._matmul()
             self._write()
             for name in self.models:
                 self._add("works", name, share_of(name), partial(self._model, name))
-        finally:
             if self.crew is not None:
                 self.crew.close()
-        with tempfile.TemporaryDirectory(prefix="packs-") as folder:
-            for name in self.jpeg_models:
-                self._add("jpegs", jpegs_title(name), JPEG_SHARE, partial(self._jpegs, name, Path(folder)))
+            with tempfile.TemporaryDirectory(prefix="packs-") as folder:
+                for name in self.jpeg_models:
+                    self._add("jpegs", jpegs_title(name), JPEG_SHARE, partial(self._jpegs, name, Path(folder)))
+        finally:
+            for crew in filter(None, (self.crew, self.profiler)):
+                crew.close()
         if self.found["aims"]:
             self._print("", tables.aims_table(self.found["aims"]))
         self.found["finished"] = True
@@ -204,11 +212,15 @@ class Benchmark:
         """Let contestants compete; where something breaks once they have been measured, that remains."""
         try:
             self._watch_peak()
+            reserve = KERNELS_SHARE * (deadline - time.monotonic()) if self.profiler else 0.0
             try:
-                contest.compete(work, field_of, plan, deadline, self.screen, title)
+                contest.compete(work, field_of, plan, deadline - reserve, self.screen, title)
             finally:
                 contest.forget(field_of)
+            timing.release(self.device)
             self._watch_peak()
+            if self.profiler is not None:
+                contest.profile(work, field_of, self.profiler, deadline, self.screen)
         except Exception:
             if not any(one.rounds for one in field_of):
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.packs import timing
 from benchmarks.packs.crew import Crew, CrewError
-from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round
+from benchmarks.packs.ways import KINDS, Alone, Feed, Here, Pack, Round
 from benchmarks.packs.work import Work, computed_multiply_adds, published_multiply_adds
 from stability.errors import UserError
 
@@ -37,6 +37,9 @@ class Contestant:
     is_compiled: bool = False
     rounds: list[Round] = field(default_factory=list)
     note: str | None = None
+    # Seconds that the kernels of a step take on a GPU, or why they are not known.
+    kernels: float | None = None
+    kernels_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,24 @@ def compete(
             break
 
 
+def profile(work: Work, field_of: Sequence[Contestant], crew: Crew, deadline: float, screen: Screen) -> None:
+    """Find out how long the kernels of a step take, of each that was timed: alone first, then the largest packs, and
+    what has to be compiled for it at the end, as long as there is time. Nothing that fails here does any harm."""
+    # A process of a crew may not start others: it decodes by itself, which no kernel waits for.
+    work = replace(work, workers=0)
+    cost = COMPILE_SECONDS[int(work.image_size > 32)]
+    timed = [one for one in field_of if one.rounds and one.processes == 1 and one.name in KINDS]
+    for one in sorted(timed, key=lambda one: (one.is_compiled, one.name, -one.size)):
+        if time.monotonic() + cost * one.is_compiled > deadline:
+            one.kernels_note = NO_TIME
+            continue
+        screen.say(f"{work.model}: kernels of {one.name}, K = {one.size}", is_passing=True)
+        try:
+            one.kernels = crew.kernels(work, one.name, one.size)
+        except Exception as error:
+            one.kernels_note = timing.brief(error)
+
+
 def forget(field_of: Sequence[Contestant]) -> None:
     """Let go of what has been compiled."""
     for one in field_of:
@@ -223,6 +244,10 @@ def results(
         row["mfu"] = None if one.name == "pipeline" else _summary(shares)
         row["peak_memory"] = max(known, default=peaks.get(one.size) if one.name == "pack" else None)
         row["parts"] = _parts(one.rounds)
+        if row["parts"] is not None:
+            # Taken once, by a process of its own.
+            row["parts"]["kernels"] = None if one.kernels is None else timing.summary([one.kernels])
+        row["kernels_note"] = one.kernels_note
         rows.append(row)
     values = {name: value for name, value in asdict(work).items() if name != "path"}
     published = published_multiply_adds(work)

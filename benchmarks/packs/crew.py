@@ -67,6 +67,19 @@ class Crew:
             peak=None if None in peaks else sum(peaks),
         )
 
+    def kernels(self, work: Work, kind: str, size: int) -> float:
+        """Return the seconds that the kernels of a step take; raises CrewError where that cannot be found out.
+
+        In a process of its own: a profiler may slow down what runs after it, and with CUDA graphs it has crashed.
+        """
+        pipes = self._pipes[:1]
+        try:
+            self._ask(pipes, ("open", work, kind, size))
+            (found,) = self._ask(pipes, ("kernels",))
+        finally:
+            self._ask(pipes, ("close",))
+        return found
+
     def _ask(self, pipes: list[Connection], message: tuple[Any, ...]) -> list[Any]:
         """Tell all, then hear all: the barrier at which they meet."""
         try:
@@ -134,7 +147,16 @@ class Seat:
         peak = timing.peak(way.device)
         return done * way.images / elapsed, elapsed / done, None if peak is None else peak - self._before
 
+    def kernels(self) -> float:
+        """Return the seconds that the kernels of a step take."""
+        way = self._way
+        assert way is not None
+        with way.arithmetic():
+            return timing.kernels(way.step, timing.clock(way.device))
+
     def close(self) -> None:
-        """Let go of the way."""
+        """Let go of the way, and of workers that decode for it."""
+        if self._way is not None:
+            self._way.rest()
         self._way = None
         timing.release(self._device)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 Summary = dict[str, Any] | None
-PART_HEADS = {"data": "data", "forward and backward": "fwd+bwd", "update": "update", "whole": "sum", "host": "host"}
+PART_HEADS = {"data": "data", "forward and backward": "fwd+bwd", "update": "update", "whole": "sum"}
+PART_HEADS |= {"host": "host", "kernels": "kernels"}
 
 
 def number(value: float) -> str:
@@ -72,14 +73,15 @@ def rates_table(work: dict[str, Any]) -> str:
 def parts_table(work: dict[str, Any]) -> str:
     """Return where a step's time goes, in milliseconds; empty where nothing was timed part by part."""
     timed = [one for one in work["contestants"] if one["parts"] is not None]
-    parts = [name for name in PART_HEADS if any(name in one["parts"] for one in timed)]
+    parts = [name for name in PART_HEADS if any(one["parts"].get(name) for one in timed)]
     head = ["ms of a step", "K", "as it runs", *(PART_HEADS[name] for name in parts)]
     rows = [
         [one["name"], str(one["size"]), median(one["seconds_per_step"], 1e3)]
         + [median(one["parts"].get(name), 1e3) for name in parts]
         for one in timed
     ]
-    return table(head, rows) if rows else ""
+    notes = sorted({one["kernels_note"] for one in timed if one.get("kernels_note")})
+    return "\n".join([table(head, rows), *(f"  kernels: {note}" for note in notes)]) if rows else ""
 
 
 def decodes_line(work: dict[str, Any]) -> str:

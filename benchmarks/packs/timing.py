@@ -15,6 +15,8 @@ import torch
 CHECK_SECONDS = 0.25
 LEAST_STEPS = 2
 MOST_SECTIONS = 16
+PROFILED_STEPS = 2
+COPIES = ("Memcpy", "Memset")
 PARTS = ("data", "forward and backward", "update")
 # What torch, cuBLAS and malloc say, besides OutOfMemoryError.
 NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
@@ -72,6 +74,26 @@ def sections(way: Any, now: Callable[[], float], seconds: float, runs_behind: bo
         rows.append((fed - begin, computed - fed, end - computed, end - begin, launched))
     names = (*PARTS, "whole", *(("host",) if runs_behind else ()))
     return {name: statistics.median(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
+
+
+def kernels(step: Callable[[], object], now: Callable[[], float], profile: Callable[[], Any] | None = None) -> float:
+    """Return the seconds that a step's kernels take on a GPU, copies not counted: the sum over two steps, halved.
+
+    profile: makes what records them (torch.profiler's, of CUDA alone). Raises RuntimeError where it saw none.
+    """
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity
+
+    now()
+    with profile() if profile else torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for _ in range(PROFILED_STEPS):
+            step()
+        now()
+    events = [one for one in seen.events() if one.device_type == DeviceType.CUDA and not one.is_user_annotation]
+    total = sum(one.time_range.elapsed_us() for one in events if not one.name.startswith(COPIES))
+    if not total:
+        raise RuntimeError("the profiler saw no kernels")
+    return total / 1e6 / PROFILED_STEPS
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, size: int, rounds: int, seconds: float) -> list[float]:

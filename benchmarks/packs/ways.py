@@ -168,7 +168,12 @@ class Alone(Feed):
 
 
 # What can be named to another process.
-KINDS: dict[str, Callable[[Work, int], Feed]] = {"pack": Pack, "alone": lambda work, size: Alone(work)}
+KINDS: dict[str, Callable[[Work, int], Feed]] = {
+    "pack": Pack,
+    "pack, compiled": lambda work, size: Pack(work, size, compiled=True),
+    "alone": lambda work, size: Alone(work),
+    "alone, compiled": lambda work, size: Alone(work, "default"),
+}
 
 
 def warm_up(way: Feed) -> None:
