@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy
 import torch
@@ -24,8 +24,9 @@ from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch
 from stability.data.chance import Purpose, uniform
 from stability.data.crop import CROP_DRAWS
-from stability.data.feed import Kept
+from stability.data.feed import Kept, cropped
 from stability.data.recipe import BatchStage, ImageStage
+from stability.devices import now
 from stability.training.defaults import complete
 
 RECIPES = ("light", "paper", "deit")
@@ -40,11 +41,8 @@ def named(recipe: str) -> RecipeConfig:
 def in_batches(recipe: RecipeConfig, data: DataConfig, pixels: Tensor, size: int, device: str) -> Iterator[Batch]:
     """Yield batches as the library makes them."""
     stage, crop = BatchStage(recipe, data, 10, torch.device(device)), ImageStage(data.image_size, recipe.crop)
-
-    def cut(images: Tensor, number: int, position: int) -> Tensor:
-        return crop.batch(images, uniform(0, Purpose.CROP, number, position, len(images), CROP_DRAWS))
-
-    feed = Kept.of(pixels.to(device), numpy.arange(len(pixels)) % 10, cut if crop.cuts else None)
+    cut = partial(cropped, crop, data.seed) if crop.cuts else None
+    feed = Kept.of(pixels.to(device), numpy.arange(len(pixels)) % 10, cut)
     epoch = stage.epoch(0, len(pixels))
     for index, (images, labels) in enumerate(feed.batches(epoch.order, size)):
         yield stage.train(images, labels, epoch, index)
@@ -70,16 +68,11 @@ def one_by_one(recipe: RecipeConfig, data: DataConfig, pixels: Tensor, size: int
 def images_per_second(batches: Iterator[Batch], device: str) -> float:
     """Read a stream to its end; return its images a second after the first batch, until the device is done."""
     next(batches)
-    count, start = 0, _now(device)
+    place = torch.device(device)
+    count, start = 0, now(place)
     for batch in batches:
         count += len(batch.images)
-    return count / (_now(device) - start)
-
-
-def _now(device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    return count / (now(place) - start)
 
 
 def main() -> None:

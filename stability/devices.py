@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,6 +43,15 @@ def in_parts(batch_size: int, compute: Callable[[int], Found]) -> Found:
                 raise
         free_memory()
         parts *= 2
+
+
+def now(of: device) -> float:
+    """Return the time in seconds, once the device has done all that it was given."""
+    import torch
+
+    if of.type == "cuda":
+        torch.cuda.synchronize(of)
+    return time.perf_counter()
 
 
 def send(tensor: Tensor, to: device) -> Tensor:

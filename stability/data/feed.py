@@ -56,7 +56,7 @@ def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     pixels = _on_device(lambda: found.stored_alike(device) if stage.cuts else found.fitted(True, 1.0, device))
     if pixels is None:
         return Made(found.stored() if stage.cuts else images, stage, data, device)
-    return Kept.of(pixels, images.labels, partial(_cropped, stage, data.seed) if stage.cuts else None)
+    return Kept.of(pixels, images.labels, partial(cropped, stage, data.seed) if stage.cuts else None)
 
 
 def _on_device(place: Callable[[], Tensor | None]) -> Tensor | None:
@@ -111,7 +111,8 @@ class Kept:
             yield pixels if self.crop is None else self.crop(pixels, epoch, first), self.labels[chosen]
 
 
-def _cropped(stage: ImageStage, seed: int, images: Tensor, epoch: int, position: int) -> Tensor:
+def cropped(stage: ImageStage, seed: int, images: Tensor, epoch: int, position: int) -> Tensor:
+    """Return random parts of a batch, whose first image stands at `position` of `epoch`."""
     return stage.batch(images, uniform(seed, Purpose.CROP, epoch, position, len(images), CROP_DRAWS))
 
 

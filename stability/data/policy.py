@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy
@@ -112,20 +112,25 @@ class Policies:
             changed.append(part)
         return changed[0] if len(changed) == 1 else torch.cat(changed)
 
+    @cached_property
+    def _thetas(self) -> Tensor:
+        """The matrices of the geometric steps, (n, 2, 3)."""
+        return torch.tensor([one.theta() for one in self.steps if one.operation in GEOMETRIC]).view(-1, 2, 3)
+
     def _take(self, images: Tensor, chosen: numpy.ndarray) -> Tensor:
         """Take one step with each image, those together that take the same."""
         order = numpy.argsort(chosen, kind="stable")
         arranged = chosen[order]
         where = send(torch.from_numpy(order), images.device)
         sorted_images = images[where]
-        geometric = numpy.array([one.operation in GEOMETRIC for one in self.steps])[arranged]
-        first, last = _span(geometric)
-        if last > first:
-            thetas = torch.tensor([self.steps[place].theta() for place in arranged[first:last]])
+        # Where the images of each step begin.
+        starts = numpy.searchsorted(arranged, numpy.arange(len(self.steps) + 1))
+        others = 1 + len(self._thetas)
+        if (first := starts[1]) < (last := starts[others]):
+            thetas = self._thetas[arranged[first:last] - 1]
             sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device))
-        for place in numpy.unique(arranged[last if last > first else 0 :]):
-            if self.steps[place].operation != "Identity":
-                first, last = _span(arranged == place)
+        for place in range(others, len(self.steps)):
+            if (first := starts[place]) < (last := starts[place + 1]):
                 sorted_images[first:last] = self.steps[place](sorted_images[first:last])
         return torch.empty_like(images).index_copy_(0, where, sorted_images)
 
@@ -179,12 +184,6 @@ def _tabled(pairs: list[tuple[str, float]], side: int) -> tuple[tuple[Step, ...]
     ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
     places = {one: place for place, one in enumerate((Step("Identity"), *ordered))}
     return tuple(places), numpy.array([[places[one] for one in both] for both in found])
-
-
-def _span(chosen: numpy.ndarray) -> tuple[int, int]:
-    """Return the first place that is chosen and the one after the last, of places that lie together."""
-    places = numpy.flatnonzero(chosen)
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
 def _warp(images: Tensor, thetas: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stability.devices import now
 from stability.training.masks import seed_torch
 
 if TYPE_CHECKING:
@@ -84,17 +84,17 @@ class Compiler:
         return self._compiled(images, keep)
 
     @contextmanager
-    def step(self, steps_ahead: int, device: torch.device) -> Iterator[None]:
-        """Time a step, this and those ahead included in `steps_ahead`, as long as there is something to find out."""
+    def step(self, device: torch.device, steps_ahead: Callable[[], int]) -> Iterator[None]:
+        """Time a step, as long as there is something to find out; `steps_ahead` counts those that come after it."""
         if not self._is_measuring:
             yield
             return
-        start = _now(device)
+        start = now(device)
         yield
-        self._times.append(_now(device) - start)
+        self._times.append(now(device) - start)
         if self.is_on and self.pace.first is None:
             self.pace.first = self._times[-1]
-        self._conclude(steps_ahead - 1)
+        self._conclude(steps_ahead())
 
     def attempt(self, compute: Callable[[], Tensor]) -> Tensor:
         """Compute a step's gradients; where one of the first steps that `auto` compiles fails, without."""
@@ -119,17 +119,17 @@ class Compiler:
         """Tell whether a smaller stack, half as large or less, saves time: None if not, else whether to compile it."""
         if not self.is_on:
             return False
-        share, now, known = stack_size / self._stack.size, self.pace.compiled, _PACES.get(f"{self._key}/{stack_size}")
+        share, taken, known = stack_size / self._stack.size, self.pace.compiled, _PACES.get(f"{self._key}/{stack_size}")
         if known is not None and known.compiled not in (None, float("inf")):
             return True
-        if now is None:
+        if taken is None:
             return None
         if known is None or known.compiled is None:
-            compiled = self.pace.cost + share * now * steps_ahead
+            compiled = self.pace.cost + share * taken * steps_ahead
         else:
             compiled = float("inf")
         eager = share * self.pace.eager * steps_ahead if self.pace.eager and self._mode == AUTO else float("inf")
-        return None if now * steps_ahead <= min(compiled, eager) else compiled < eager
+        return None if taken * steps_ahead <= min(compiled, eager) else compiled < eager
 
     def _is_faster(self) -> bool:
         eager, compiled = self.pace.eager, self.pace.compiled
@@ -159,9 +159,3 @@ class Compiler:
 def _expected_cost() -> float:
     known = [pace.cost for pace in _PACES.values() if pace.compiled not in (None, float("inf"))]
     return max(known, default=COMPILE_SECONDS)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -128,7 +128,7 @@ class StackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Take one optimizer step with every member."""
-        with self.compiler.step(self.steps_ahead, self.device):
+        with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
                 self.optimizers().step()  # type: ignore[union-attr]
 

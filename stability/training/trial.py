@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch import nn
 
 from stability.config import TrialConfig, in_common
 from stability.data import DataModule, get_data
-from stability.devices import in_parts
+from stability.devices import in_parts, now
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
@@ -262,13 +261,13 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int =
         start = 0.0
         for step in range(steps + 2):
             if step == 2:
-                start = _now(device)
+                start = now(device)
             module.compute_gradients(_batch(module, next(batches), device))
             # A step that is not finite costs the same, and a schedule shorter than this has steps to measure too.
             module.update_members()
             for member in module.members:
                 member.progress = Progress()
-        return (_now(device) - start) / steps
+        return (now(device) - start) / steps
 
     with own_chance(device), exact_arithmetic(device):
         return taken(1) if size > 1 else in_parts(config.batch_size, taken)
@@ -315,12 +314,6 @@ def _endless(data: DataModule) -> Iterator[Any]:
     while True:
         yield from data.train_batches(epoch)
         epoch += 1
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class World:
         self.compilations = 0
         # Sizes of stacks whose code is there.
         self.made: set[int] = set()
-        monkeypatch.setattr(compiling, "_now", lambda device: self.now)
+        monkeypatch.setattr(compiling, "now", lambda device: self.now)
         monkeypatch.setattr(torch, "compile", self.compile)
 
     def compile(self, stack: ModelStack, dynamic: bool) -> Callable[..., Tensor]:
@@ -55,7 +55,7 @@ class World:
         stack = ModelStack([nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(size)])
         self.compiler, were_on = Compiler(stack, mode, "key", begins=begins), []
         for done in range(steps):
-            with self.compiler.step(steps - done, CPU):
+            with self.compiler.step(CPU, lambda ahead=steps - done - 1: ahead):
                 self.now += self.eager
                 were_on.append(self.compiler.is_on)
                 self.compiler.attempt(lambda: self.compiler(IMAGES, None, [0] * size))

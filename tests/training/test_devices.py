@@ -24,7 +24,7 @@ import stability
 from stability.config import DataConfig, RecipeConfig, TrialConfig
 from stability.data import get_data
 from stability.data.crop import CROP_DRAWS
-from stability.data.feed import Kept, _cropped
+from stability.data.feed import Kept, cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.training.defaults import complete
 from stability.training.member import Member
@@ -147,7 +147,7 @@ def take_steps(module: StackModule, count: int) -> list[str]:
     stage = BatchStage(config.recipe, config.data, 10, GPU)
     epoch = stage.epoch(0, 128)
     pixels, labels = torch.empty(128, 1, 40, 40, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
-    feed = Kept(pixels, labels, partial(_cropped, ImageStage(16, "random_resized"), 0))
+    feed = Kept(pixels, labels, partial(cropped, ImageStage(16, "random_resized"), 0))
     batches = feed.batches(epoch.order, 32)
     next(batches)
     with Waits() as waits:
@@ -229,7 +229,7 @@ def test_a_trial_alone_trains(model: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("augment", ["auto", "rand"])
-def test_images_are_cropped_and_changed_where_they_lie(augment: str) -> None:
+def test_images_arecropped_and_changed_where_they_lie(augment: str) -> None:
     pixels = torch.empty(64, 3, 40, 50, dtype=torch.uint8, device=GPU)
     crop = ImageStage(32, "random_resized").batch(pixels, numpy.random.default_rng(0).random((64, CROP_DRAWS)))
     assert (crop.shape, crop.dtype, crop.device) == ((64, 3, 32, 32), torch.uint8, GPU)
