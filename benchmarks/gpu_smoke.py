@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.machine import describe
 from stability.data import get_data
@@ -176,6 +177,19 @@ def gradient_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.T
     return math.sqrt(above / below)
 
 
+class TorchAttention(nn.Module):
+    """A model with torch's own transformer layer, as users bring one: it calls torch's attention, not the library's."""
+
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(image_size, 2, 32, dropout=0.0, batch_first=True)
+        self.classifier = nn.Linear(image_size, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Attend among the rows of images (B, 1, S, S); return logits (B, classes)."""
+        return self.classifier(self.layer(images[:, 0]).mean(1))
+
+
 class Smoke:
     """One run of the smoke test."""
 
@@ -196,6 +210,7 @@ class Smoke:
             references = {one: pool.submit(run_pack, configs(one, "cpu")) for one in PRECISIONS}
             for precision in PRECISIONS:
                 self._case(f"{precision}, first batch", self._first_batch, precision)
+                self._case(f"{precision}, user's model", self._own_model, precision)
             for compiled in (False, True):
                 for precision in PRECISIONS:
                     case = f"{precision}{', compiled' if compiled else ''}"
@@ -247,6 +262,13 @@ class Smoke:
         ours = {name: one[:3] for name, one in gradients.items()}
         difference = gradient_difference(ours, theirs)
         self._limit(case, "gradients, pack against alone", difference, GRADIENT_LIMIT[precision])
+
+    def _own_model(self, case: str, precision: str) -> None:
+        """Train a pack of a user's model, which calls torch's attention under vmap."""
+        model = {"_target_": "benchmarks.gpu_smoke.TorchAttention", "name": "torch_attention"}
+        trials = [config | {"model": model, "lr": 1e-3, "epochs": 1} for config in configs(precision, self.device)]
+        losses = [record["result"]["curve"][0]["train_loss"] for record in run_pack(trials).records]
+        self._add(case, "torch's attention in a pack trains", f"loss {statistics.mean(losses):.3f}", None, True)
 
     def _pack(self, case: str, precision: str, compiled: bool, reference: Future[Outcome]) -> None:
         """Train the pack to its end, and once more with a Ctrl-C after its first epoch."""

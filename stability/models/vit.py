@@ -163,13 +163,23 @@ class Attention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(query key^T / sqrt(d)) value: query (B, H, Q, d), key and value (B, H, T, d), result (B, H, Q, d).
 
-    On the CPU the fused kernel has no batching rule: inside a vmap it would run member by member, so there the
-    products are written out.
+    Inside a vmap (a pack) `F.scaled_dot_product_attention` fails: on the CPU its kernel has no batching rule and runs
+    member by member; on a GPU it does not see that gradients are needed, keeps no log-sum-exp, and the backward pass
+    refuses that ("LSE is not correctly aligned"). So there the kernel is called by its own name, or the products are
+    written out.
     """
-    if query.device.type == "cpu" and torch._C._functorch.is_batchedtensor(query):
+    if not torch._C._functorch.is_batchedtensor(query):
+        return F.scaled_dot_product_attention(query, key, value)
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):
+        # Outside a vmap autocast does this.
+        query, key, value = (one.to(torch.get_autocast_dtype(kind)) for one in (query, key, value))
+    # The kernel reads 16 bytes at a time.
+    if kind == "cpu" or query.shape[-1] * query.element_size() % 16:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        return scores.softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+        return scores.softmax(-1).to(value.dtype) @ value
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    return kernel(query, key, value, None, torch.is_grad_enabled())[0]
 
 
 class StemLayer(NamedTuple):

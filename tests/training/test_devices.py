@@ -210,6 +210,32 @@ def test_what_makes_the_host_wait_is_noticed() -> None:
     assert len(waits.found) == 4
 
 
+class Attentions(TorchDispatchMode):
+    """Notes the size of each attention kernel's log-sum-exp."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        made = function(*arguments, **(keywords or {}))
+        if function.overloadpacket.__name__.startswith("_scaled_dot_product"):
+            self.sizes.append(made[1].numel())
+        return made
+
+
+def test_attention_in_a_pack_keeps_what_its_backward_pass_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of([trial("vitp_tiny", seed=seed, lr=1e-3) for seed in range(3)], monkeypatch)
+    images = torch.empty(4, 1, 16, 16, device=GPU)
+    # The first call tries the stack without gradients.
+    module.stack.prepare(images)
+    with Attentions() as seen:
+        module.forward(images)
+    # A GPU's kernel without a log-sum-exp refuses the backward pass: "LSE is not correctly aligned (strideH)".
+    assert len(seen.sizes) == 4
+    assert all(seen.sizes)
+
+
 @pytest.mark.parametrize("members", [1, 4])
 @pytest.mark.parametrize("augment", ["auto", "rand"])
 def test_a_step_makes_the_host_wait_for_nothing(members: int, augment: str, monkeypatch: pytest.MonkeyPatch) -> None:
