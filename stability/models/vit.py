@@ -148,7 +148,7 @@ class Attention(nn.Module):
             query, key, value = self._project(x, 0, 3)
         else:
             (query,), (key, value) = self._project(x[:, :queries], 0, 1), self._project(x, 1, 3)
-        return self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
     def _project(self, x: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
         """Return tokens (B, T, D) as query (0), key (1) and value (2), from `first` to before `end`: (B, H, T, d)."""
@@ -158,28 +158,6 @@ class Attention(nn.Module):
             rows = slice(first * x.shape[-1], end * x.shape[-1])
             projected = F.linear(x, self.qkv.weight[rows], self.qkv.bias[rows])
         return projected.unflatten(-1, (end - first, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query key^T / sqrt(d)) value: query (B, H, Q, d), key and value (B, H, T, d), result (B, H, Q, d).
-
-    Inside a vmap (a pack) `F.scaled_dot_product_attention` fails: on the CPU its kernel has no batching rule and runs
-    member by member; on a GPU it does not see that gradients are needed, keeps no log-sum-exp, and the backward pass
-    refuses that ("LSE is not correctly aligned"). So there the kernel is called by its own name, or the products are
-    written out.
-    """
-    if not torch._C._functorch.is_batchedtensor(query):
-        return F.scaled_dot_product_attention(query, key, value)
-    kind = query.device.type
-    if torch.is_autocast_enabled(kind):
-        # Outside a vmap autocast does this.
-        query, key, value = (one.to(torch.get_autocast_dtype(kind)) for one in (query, key, value))
-    # The kernel reads 16 bytes at a time.
-    if kind == "cpu" or query.shape[-1] * query.element_size() % 16:
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        return scores.softmax(-1).to(value.dtype) @ value
-    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    return kernel(query, key, value, None, torch.is_grad_enabled())[0]
 
 
 class StemLayer(NamedTuple):

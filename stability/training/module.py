@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stability.config import in_common
 from stability.devices import send
@@ -366,16 +365,8 @@ class StackModule(pl.LightningModule):
         return Compiler(self.stack, config.training.compile, key, begins=begins)
 
     def precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32.
-
-        A pack on a GPU computes attention by kernels whose backward pass works under vmap (see `models.vit.attend`).
-        """
-        contexts = ExitStack()
-        if self.autocast_type is not None:
-            contexts.enter_context(torch.autocast(device.type, self.autocast_type))
-        if device.type == "cuda" and self.stack.size > 1:
-            contexts.enter_context(sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]))
-        return contexts
+        """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
+        return nullcontext() if self.autocast_type is None else torch.autocast(device.type, self.autocast_type)
 
 
 class BatchStream:

@@ -13,6 +13,7 @@ from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError
 from stability.training.masks import seed_torch
+from stability.training.packed import PackedCalls
 
 
 class ModelStack(nn.Module):
@@ -107,7 +108,10 @@ class ModelStack(nn.Module):
             return _checked(functional_call(self.architecture, member, arguments))
 
         axes = (0, None if keep is None else 0)
-        return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
+        kind = images.device.type
+        autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        with PackedCalls(autocast):
+            return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
 
     def _call_in_turn(
         self, states: Sequence[Mapping[str, Tensor]], images: Tensor, keep: Tensor | None, seeds: Sequence[int] | None
