@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RESULTS_VERSION = 2
 # Of trials whose images are cut at random or changed by policies: how these are drawn has changed since.
 AUGMENTED_VERSION = 3
+# Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
+BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Any] = {"recipe.clip_norm": None}
 ENDED = ("completed", "diverged")
@@ -53,7 +55,8 @@ def trial_id(config: TrialConfig) -> str:
 def results_version(config: TrialConfig) -> int:
     """Return the version of our numerics that a trial's results are of."""
     is_augmented = config.recipe.augment != "none" or config.recipe.crop == "random_resized"
-    return AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
+    version = AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
+    return version + BF16_STEP if config.precision == "bf16" else version
 
 
 def _drop_introduced(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import augmentation
+from benchmarks import augmentation, gpu_smoke, kernels
 from benchmarks.packs import benchmark as benchmark_module
 from benchmarks.packs import contest, tables, timing
 from benchmarks.packs import work as work_module
@@ -30,6 +30,7 @@ from benchmarks.packs.crew import Crew, CrewError
 from benchmarks.packs.ways import Alone, Feed, Here, Pack, Round, warm_up
 from benchmarks.packs.work import Work, computed_multiply_adds, link_images, published_multiply_adds, write_sample
 from stability.config import DataConfig
+from stability.training import packed
 
 ROOT = Path(__file__).resolve().parents[1]
 ABSENT = ("hydra", "omegaconf", "optuna", "wandb")
@@ -554,3 +555,38 @@ def test_refuses_before_it_measures(wrong: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         parse(wrong.split())
     assert "accepted" in (said := capsys.readouterr().err) or "no folder" in said
+
+
+def test_kernels_measures_a_step_and_lists_what_it_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "BURSTS", 2)
+    monkeypatch.setattr(kernels, "BURST_SECONDS", 0.02)
+    path = tmp_path / "kernels.json"
+    words = "--device cpu --models vitp_tiny --sizes 1,2 --batch-size 2 --precision float32 --top 2"
+    with pytest.raises(SystemExit) as ended:
+        kernels.main([*words.split(), "--json", str(path)])
+    assert ended.value.code == 0
+    rows = json.loads(path.read_text())["results"]
+    assert [row["size"] for row in rows] == [1, 2]
+    for row in rows:
+        assert is_summary(row["seconds"], 2)
+        assert row["kernel_seconds"] == pytest.approx(sum(one["seconds"] for one in row["kernels"]))
+        assert row["kernels"][0]["seconds"] >= row["kernels"][-1]["seconds"] > 0
+    assert "vitp_tiny, pack, K = 2, batch 2, float32" in capsys.readouterr().out
+
+
+def test_the_smoke_test_fails_where_a_pack_is_not_its_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke = gpu_smoke.Smoke("cpu", tmp_path / "smoke.json", compiles=False)
+    smoke._case("float32, first batch", smoke._first_batch, "float32")
+    assert [check.holds for check in smoke.checks] == [True] * 4
+    # An attention that is slightly wrong in a pack, and right alone.
+    attend = packed.attend
+    monkeypatch.setattr(packed, "attend", lambda query, key, value: 1.01 * attend(query, key, value))
+    smoke._case("broken", smoke._first_batch, "float32")
+    broken = [check for check in smoke.checks if check.case == "broken"]
+    assert [check.holds for check in broken if "alone" in check.name] == [False, False]
+    rows = json.loads((tmp_path / "smoke.json").read_text())["checks"]
+    assert [row["holds"] for row in rows] == [check.holds for check in smoke.checks]

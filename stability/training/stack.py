@@ -83,17 +83,21 @@ class ModelStack(nn.Module):
         return self._call_together({name: torch.stack([one[name] for one in states]) for name in states[0]}, images)
 
     def prepare(self, images: Tensor) -> None:
-        """Find out, once, whether the members can be computed together when they train; no buffer is changed by it."""
+        """Find out, once, whether the members can be computed together, forward and backward; no buffer is changed."""
         if self.size == 1 or self._is_tried:
             return
         self._is_tried = True
         state = {name: tensor.detach().clone() for name, tensor in self._stacked().items()}
+        trained = [state[name].requires_grad_() for name in self._parameter_names if self.stacked(name).requires_grad]
         # Two images: norms over a batch refuse one.
         images = images[:2] if len(images) > 1 else torch.cat([images, images])
         self.architecture.train()
         try:
-            with torch.no_grad():
-                self._call_together(state, images)
+            with torch.enable_grad():
+                logits = self._call_together(state, images)
+                # Some operations fail in the backward pass alone.
+                if logits.requires_grad:
+                    torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError):

@@ -18,6 +18,7 @@ from stability.errors import UserError
 from stability.models.complexity import count_module
 from stability.models.named import read_model
 from stability.models.vit import Attention, Block, ChannelNorm, VisionTransformer, stem_layers
+from stability.training.packed import PackedCalls
 
 SMALL: dict[str, Any] = {
     "image_size": 16,
@@ -333,7 +334,8 @@ class TestMemberAxis:
         # An operator without a batching rule would run member by member, with a warning.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            together = vmap(forward)(parameters, buffers, keep)
+            with PackedCalls(None):
+                together = vmap(forward)(parameters, buffers, keep)
         alone = torch.stack([member(pixels, mask) for member, mask in zip(members, keep, strict=True)])
         assert torch.allclose(together, alone, rtol=0, atol=1e-12)
 
@@ -350,7 +352,8 @@ class TestMemberAxis:
         layers = [Attention(24, 3).double() for _ in range(2)]
         parameters, buffers = stack_module_state(layers)
         tokens = torch.randn(2, 4, 9, 24).double()
-        together = vmap(lambda p, b, x: functional_call(layers[0], (p, b), (x,)))(parameters, buffers, tokens)
+        with PackedCalls(None):
+            together = vmap(lambda p, b, x: functional_call(layers[0], (p, b), (x,)))(parameters, buffers, tokens)
         alone = torch.stack([layer(x) for layer, x in zip(layers, tokens, strict=True)])
         assert torch.allclose(together, alone, rtol=0, atol=1e-13)
 
