@@ -171,7 +171,8 @@ class Loop:
         if hasattr(self._launcher, "launch_trials"):
             for task in tasks:
                 self._launched[task.id, task.attempt - 1] += 1
-            self._launcher.launch_trials(tasks, planned=planned, on_event=self._tell)
+            listening = {"on_event": self._tell} if self._loggers else {}
+            self._launcher.launch_trials(tasks, planned=planned, **listening)
             return
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
