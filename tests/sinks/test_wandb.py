@@ -6,10 +6,9 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from stability import tracking
-from stability.config import LoggerConfig
 from stability.errors import UserError
+from stability.sinks.base import LoggedTrial
+from stability.sinks.threads import Loggers
+from stability.sinks.wandb import WandbLogger, run_id
+from stability.study.events import Ended, Epoch, Resumed, Started, replay
 
 CELL = {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 3}
 CONFIG = {"model": {"name": "vitp_tiny"}, "lr": 1.23e-3, "wd": 0.05, "seed": 3, "epochs": 3}
@@ -36,7 +37,9 @@ def behave(where):
     if plan.get("once"):
         open(plan["once"], "w").close()
     if plan["how"] == "hang":
-        time.sleep(1000)
+        release = plan["release"]
+        while not os.path.exists(release):
+            time.sleep(0.02)
     elif plan["how"] == "leave":
         os._exit(7)
     else:
@@ -59,6 +62,9 @@ class Run:
         behave("finish")
         keep(exit_code=exit_code)
 
+def teardown():
+    pass
+
 def init(**keywords):
     keep(mode=keywords["mode"], id=keywords["id"])
     behave("init" if keywords["mode"] == "online" else "init offline")
@@ -69,48 +75,37 @@ behave("import")
 
 
 @pytest.fixture
-def process() -> Iterator[tracking._Process]:
-    process = tracking._Process(call_seconds=1.0)
-    yield process
-    if process._child is not None:
-        process._child.kill()
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[], list[dict[str, Any]]]]:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Put a wandb in place that behaves badly: `fake(where, how)` returns what reads back what it was told."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(FAKE)
-    heard = tmp_path / "heard"
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    heard, release = tmp_path / "heard", str(tmp_path / "release")
+    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
     monkeypatch.setenv("FAKE_WANDB_LOG", str(heard))
     monkeypatch.delenv("WANDB_MODE", raising=False)
 
     def plan(where: str, how: str, *, once: bool = False) -> Callable[[], list[dict[str, Any]]]:
         file = str(tmp_path / "done") if once else None
-        monkeypatch.setenv("FAKE_WANDB", json.dumps({"where": where, "how": how, "once": file}))
+        monkeypatch.setenv("FAKE_WANDB", json.dumps({"where": where, "how": how, "once": file, "release": release}))
         return lambda: [json.loads(line) for line in heard.read_text().splitlines()] if heard.exists() else []
 
-    return plan
+    yield plan
+    # A thread that hangs in its import would keep the next test from importing wandb.
+    Path(release).touch()
+    for thread in threading.enumerate():
+        if thread.name.startswith("logger-"):
+            thread.join(5.0)
+    sys.modules.pop("wandb", None)
 
 
-def make(name: str, directory: Path, identifier: str = "0123456789ab", **keywords: Any) -> tracking.Tracker:
-    tracker = tracking.make_tracker(
-        LoggerConfig(name=name),
-        config=CONFIG,
-        study="quick",
-        cell=CELL,
-        identifier=identifier,
-        directory=directory / "trials" / identifier,
-        **keywords,
-    )
-    assert tracker is not None
-    return tracker
+def tell(logger: WandbLogger, trial: LoggedTrial, *events: Any) -> None:
+    for event in events:
+        logger.take(trial, event)
 
 
-def close() -> None:
-    """Let this process's helper end, as the end of a worker does."""
-    tracking._process_of(os.getpid()).close()
+def epochs(trial: LoggedTrial, *rows: dict[str, Any]) -> list[Epoch]:
+    return [Epoch(trial.id, 3, row) for row in rows]
 
 
 def read_back(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -158,7 +153,6 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
     cell = {"factors": CELL, "config": CONFIG}
     write_manifest(folder, {"study": "s", "command": "c", "cells": [cell], "trials": trials})
     assert main([str(folder), "--offline", "--project", "mine"]) == 0
-    close()
     assert "told of 3 of 4 planned trials" in capsys.readouterr().out
     found = {run["run_id"]: (run, rows) for run, rows in map(read_back, runs_of(folder))}
     assert set(found) == {f"s-{number:012x}" for number in range(3)}
@@ -170,46 +164,30 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
         assert f'"{one["status"]}"' in json.dumps(run["summary"])
 
 
-def test_what_cannot_be_told_again_is_said(
-    tmp_path: Path, fake: Any, process: tracking._Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_told_again_is_said(tmp_path: Path, fake: Any, make_trial: Any, make_record: Any) -> None:
     from analysis.wandb import main
     from stability.errors import StudyError
     from stability.records import trial_directory, write_manifest, write_record
 
-    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
-    fake(where="import", how="leave")
-    one = {"id": "0" * 12, "study": "s", "cell": CELL, "lr": 1.0, "wd": 0.0, "seed": 0, "status": "completed"}
-    write_record(trial_directory(tmp_path / "s", one["id"]), {**one, "result": RESULT, "provenance": {}})
-    trials = [{name: one[name] for name in ("id", "lr", "wd", "seed")} | {"cell": 0, "number": 0}]
+    fake(where="import", how="error")
+    trial = make_trial()
+    record = make_record(trial)
+    write_record(trial_directory(tmp_path / "s", trial.id), record)
+    trials = [{name: record[name] for name in ("id", "lr", "wd", "seed")} | {"cell": 0, "number": 0}]
     cells = [{"factors": CELL, "config": CONFIG}]
     write_manifest(tmp_path / "s", {"study": "s", "command": "c", "cells": cells, "trials": trials})
-    with pytest.raises(StudyError, match="took 0 of 1 trials and no more"):
+    with pytest.raises(StudyError, match="took 0 of 1 trials and no more: no"):
         main([str(tmp_path / "s"), "--offline"])
 
 
-def test_a_run_that_made_trouble_is_not_said_to_be_with_wandb(
-    tmp_path: Path, fake: Any, process: tracking._Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
-    fake(where="log", how="error", once=True)
-    told = [make("wandb_offline", tmp_path, identifier=f"{number:012x}") for number in range(2)]
-    for tracker in told:
-        tracker.epoch(CURVE[0])
-        tracker.finish("completed", RESULT)
-    assert [tracker.wait(20) for tracker in told] == [False, True]
-
-
-def test_offline_run_is_read_back_as_it_happened(tmp_path: Path) -> None:
-    tracker = make("wandb_offline", tmp_path, number=3)
-    for row in CURVE:
-        tracker.epoch({"id": "0123456789ab", "epochs": 3, **row, "gradient_norm": float("inf")})
-    tracker.finish("completed", RESULT)
-    close()
+def test_offline_run_is_read_back_as_it_happened(tmp_path: Path, make_trial: Any, make_record: Any, curve: Any) -> None:
+    trial, logger = make_trial(number=3), WandbLogger(mode="offline")
+    rows = [{**row, "gradient_norm": float("inf")} for row in curve]
+    tell(logger, trial, Started(trial.id, 1), *epochs(trial, *rows), Ended(trial.id, make_record(trial)))
     (folder,) = runs_of(tmp_path)
     run, rows = read_back(folder)
     assert run["display_name"] == "vitp_tiny adamw lr=1.2e-03 wd=0.05 #3"
-    assert (run["run_id"], run["run_group"]) == ("quick-0123456789ab", "quick")
+    assert (run["run_id"], run["run_group"]) == ("quick-000000000000", "quick")
     assert (run["job_type"], run["project"]) == ("vitp_tiny adamw epochs=3", "stability")
     assert run["exit_code"] == 0
     assert run["config"]["lr"] == 1.23e-3
@@ -217,153 +195,108 @@ def test_offline_run_is_read_back_as_it_happened(tmp_path: Path) -> None:
     assert run["summary"]["status"] == "completed"
     assert run["summary"]["top1_error"] == 20.0
     kept = ("epoch", "train_loss", "top1_error")
-    assert [{name: row[name] for name in kept} for row in rows] == [{n: row[n] for n in kept} for row in CURVE]
+    assert [{name: row[name] for name in kept} for row in rows] == [{n: row[n] for n in kept} for row in curve]
     assert [row["_step"] for row in rows] == [1, 2, 3]
     assert not any({"id", "epochs", "ema_top1_error", "gradient_norm"} & row.keys() for row in rows)
 
 
-def test_resumed_trial_keeps_its_run_id_and_its_first_epochs(tmp_path: Path) -> None:
-    first = make("wandb_offline", tmp_path)
-    first.epoch(CURVE[0])
-    # As when its worker is killed: the pipe is closed, and nobody says how the trial ended.
-    close()
+def test_resumed_trial_keeps_its_run_id_and_its_first_epochs(
+    tmp_path: Path, make_trial: Any, make_record: Any, curve: Any
+) -> None:
+    trial, first, second = make_trial(), WandbLogger(mode="offline"), WandbLogger(mode="offline")
+    tell(first, trial, Started(trial.id, 1), *epochs(trial, curve[0]))
+    # As when the command is interrupted.
+    first.close()
     time.sleep(1.0)  # a run's folder is named by the second
-    second = make("wandb_offline", tmp_path)
-    second.epoch(CURVE[1])
-    second.epoch(CURVE[2])
-    second.finish("completed", RESULT)
-    close()
+    rest = [Resumed(trial.id, 1, 4), *epochs(trial, *curve[1:])]
+    tell(second, trial, Started(trial.id, 2), *rest, Ended(trial.id, make_record(trial)))
     (cut_off, _), (run, rows) = map(read_back, runs_of(tmp_path))
-    assert cut_off["run_id"] == run["run_id"] == "quick-0123456789ab"
+    assert cut_off["run_id"] == run["run_id"] == "quick-000000000000"
     assert (cut_off["summary"]["status"], run["summary"]["status"]) == ("interrupted", "completed")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
 
 
-def test_runs_of_one_process_one_after_another_and_at_once(tmp_path: Path) -> None:
-    trackers = [make("wandb_offline", tmp_path, f"{n:012d}") for n in range(2)]
-    for tracker in trackers:
-        tracker.epoch(CURVE[0])
-    trackers[1].finish("diverged", {**RESULT, "top1_error": None, "diverged_step": 17})
-    trackers[0].finish("failed", {**RESULT, "top1_error": None, "exception": "RuntimeError: no"})
-    make("wandb_offline", tmp_path, f"{2:012d}").finish("completed", RESULT)
-    close()
+def test_a_trial_whose_process_died_goes_on_with_its_run(
+    tmp_path: Path, make_trial: Any, make_record: Any, curve: Any
+) -> None:
+    trial, logger = make_trial(), WandbLogger(mode="offline")
+    tell(logger, trial, Started(trial.id, 1), *epochs(trial, *curve[:2]))
+    again = [Resumed(trial.id, 1, 4), *epochs(trial, *curve[1:])]
+    tell(logger, trial, Started(trial.id, 2), *again, Ended(trial.id, make_record(trial)))
+    (folder,) = runs_of(tmp_path)
+    assert [row["epoch"] for row in read_back(folder)[1]] == [1, 2, 3]
+
+
+def test_runs_of_one_process_one_after_another_and_at_once(
+    tmp_path: Path, make_trial: Any, make_record: Any, curve: Any
+) -> None:
+    trials, logger = [make_trial(number) for number in range(3)], WandbLogger(mode="offline")
+    for trial in trials[:2]:
+        tell(logger, trial, Started(trial.id, 1), *epochs(trial, curve[0]))
+    diverged = make_record(trials[1], "diverged", top1_error=None, diverged_step=17)
+    failed = make_record(trials[0], "failed", top1_error=None, exception="RuntimeError: no")
+    tell(logger, trials[1], Ended(trials[1].id, diverged))
+    tell(logger, trials[0], Ended(trials[0].id, failed))
+    tell(logger, trials[2], *replay(make_record(trials[2])))
     runs = {run["run_id"]: run for run, _ in map(read_back, runs_of(tmp_path))}
-    assert [runs[f"quick-{n:012d}"]["summary"]["status"] for n in range(3)] == ["failed", "diverged", "completed"]
-    assert [runs[f"quick-{n:012d}"]["exit_code"] for n in range(3)] == [1, 0, 0]
+    assert [runs[f"quick-{n:012x}"]["summary"]["status"] for n in range(3)] == ["failed", "diverged", "completed"]
+    assert [runs[f"quick-{n:012x}"]["exit_code"] for n in range(3)] == [1, 0, 0]
     assert runs["quick-000000000001"]["summary"]["diverged_step"] == 17
     assert runs["quick-000000000000"]["summary"]["exception"] == "RuntimeError: no"
 
 
-def test_without_a_login_runs_are_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_without_a_login_runs_are_kept_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, make_trial: Any, make_record: Any
+) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    advice = tracking.check(LoggerConfig(name="wandb"))
+    trials, logger = [make_trial(number) for number in range(2)], WandbLogger()
+    advice = logger.check()
     assert advice is not None
     assert "WANDB_API_KEY" in advice
-    tracker = make("wandb", tmp_path)
-    tracker.epoch(CURVE[0])
-    tracker.finish("completed", RESULT)
-    close()
-    (folder,) = runs_of(tmp_path)
-    assert read_back(folder)[0]["exit_code"] == 0
-    assert "kept offline" in caplog.text
+    for trial in trials:
+        tell(logger, trial, *replay(make_record(trial)))
+    assert [read_back(folder)[0]["exit_code"] for folder in runs_of(tmp_path)] == [0, 0]
+    assert caplog.text.count("kept offline") == 1
 
 
-@pytest.mark.parametrize("how", ["error", "interrupt", "exit", "leave", "hang"])
+@pytest.mark.parametrize("how", ["error", "interrupt", "exit", "hang"])
 @pytest.mark.parametrize("where", ["import", "init", "init offline", "log", "finish"])
 def test_a_bad_wandb_costs_nothing(
-    where: str, how: str, tmp_path: Path, fake: Any, process: Any, monkeypatch: pytest.MonkeyPatch
+    where: str, how: str, fake: Any, monkeypatch: pytest.MonkeyPatch, make_trial: Any, make_record: Any, caplog: Any
 ) -> None:
-    fake(where, how)
-    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
-    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 2.0)
+    heard = fake(where, how)
+    monkeypatch.setattr(WandbLogger, "close_seconds", 0.5)
     start = time.monotonic()
-    for number in range(3):
-        tracker = make("wandb" if where == "init" else "wandb_offline", tmp_path, f"{number:012d}")
-        for row in CURVE:
-            tracker.epoch(row)
-            time.sleep(0.02)
-        tracker.finish("completed", RESULT)
-    assert time.monotonic() - start < 1.0
-    process.close()
-    assert time.monotonic() - start < 4.0
-    # Whatever can be caught is caught: the other runs of the helper go on.
-    if how in ("error", "interrupt", "exit") and where != "import":
-        assert process._failures == 0
+    mode = "online" if where == "init" else "offline"
+    with Loggers({"wandb": WandbLogger(mode=mode)}) as loggers:
+        for number in range(3):
+            trial = make_trial(number)
+            for event in replay(make_record(trial)):
+                loggers.take(trial, event)
+        assert time.monotonic() - start < 0.3
+    assert time.monotonic() - start < 2.0
+    # Without a network the runs are kept offline; of other trouble the user is told.
+    is_saved = (where, how) == ("init", "error")
+    assert ("kept offline" in caplog.text) == is_saved
+    assert ("given up" in caplog.text) == (not is_saved)
+    assert len([one for one in heard() if "exit_code" in one]) == (3 if is_saved else 0)
 
 
-def test_what_hung_or_died_online_is_kept_offline(
-    tmp_path: Path, fake: Any, process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard = fake("finish", "hang", once=True)
-    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
-    trackers = []
-    for number in range(2):
-        trackers.append(make("wandb", tmp_path, f"{number:012d}"))
-        trackers[-1].epoch(CURVE[0])
-    trackers[0].finish("completed", RESULT)
-    # The helper hangs in finish() until its time is over; then the next message finds it gone.
-    assert process._child.wait(10) == 1
-    trackers[1].finish("completed", RESULT)
-    process.close()
-    entries = heard()
-    again = next(index for index, entry in enumerate(entries) if entry.get("mode") == "offline")
-    assert [entry["mode"] for entry in entries[:again] if "mode" in entry] == ["online", "online"]
-    assert [entry["id"] for entry in entries[again:] if "id" in entry] == [f"quick-{n:012d}" for n in range(2)]
-    assert sum("row" in entry for entry in entries[again:]) == 2
-    assert [entry["exit_code"] for entry in entries[again:] if "exit_code" in entry] == [0, 0]
-
-
-def test_a_process_that_reads_nothing_costs_a_bounded_time(
-    tmp_path: Path, fake: Any, process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake("nowhere", "")
-    monkeypatch.setattr(tracking, "_process_of", lambda _: process)
-    monkeypatch.setattr(tracking, "WRITE_SECONDS", 0.3)
-    tracker = make("wandb_offline", tmp_path)
-    os.kill(process._child.pid, signal.SIGSTOP)
-    start = time.monotonic()
-    for n in range(1, 2000):
-        tracker.epoch({**CURVE[0], "epoch": n, **{f"metric{k}": 0.1 for k in range(10)}})
-    assert time.monotonic() - start < 5.0
-
-
-def test_the_helper_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); import test_tracking as t; from pathlib import Path\n"
-        "tracker = t.make('wandb_offline', Path(sys.argv[2])); tracker.epoch(t.CURVE[0])\n"
-        "print(t.tracking._process_of(t.os.getpid())._child.pid, flush=True); time.sleep(100)"
-    )
-    worker = subprocess.Popen(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert worker.stdout is not None
-    helper = int(worker.stdout.readline())
-    time.sleep(0.5)
-    worker.kill()
-    worker.wait()
-    end = time.monotonic() + 20
-    while _is_running(helper) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not _is_running(helper)
-    (folder,) = runs_of(tmp_path)
-    assert read_back(folder)[0]["summary"]["status"] == "interrupted"
-
-
-def _is_running(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return bool(state) and not state.startswith("Z")
-
-
-def test_nothing_is_made_without_a_logger(tmp_path: Path) -> None:
-    logger = LoggerConfig()
-    assert tracking.check(logger) is None
-    made = tracking.make_tracker(
-        logger, config=CONFIG, study="quick", cell=CELL, identifier="0", directory=tmp_path / "trials" / "0"
-    )
-    assert made is None
-    assert not list(tmp_path.iterdir())
+def test_trouble_with_one_run_costs_no_other(fake: Any, make_trial: Any, make_record: Any, caplog: Any) -> None:
+    heard = fake("log", "error", once=True)
+    trials = [make_trial(number) for number in range(3)]
+    with Loggers({"wandb": WandbLogger(mode="offline")}) as loggers:
+        for trial in trials:
+            for event in replay(make_record(trial)):
+                loggers.take(trial, event)
+    told = heard()
+    assert [one["id"] for one in told if "id" in one] == [f"quick-{trial.id}" for trial in trials]
+    assert sum("row" in one for one in told) == 6
+    # The run that made trouble is ended as interrupted when the command ends.
+    assert [one["exit_code"] for one in told if "exit_code" in one] == [0, 0, 1]
+    assert caplog.text.count("loses trial") == 1
 
 
 def test_wandb_that_is_not_installed_is_told_before_anything_trains(
@@ -374,34 +307,18 @@ def test_wandb_that_is_not_installed_is_told_before_anything_trains(
     assert found is not None
     for spec in (None, found):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
-        with pytest.raises(UserError, match=r"pip install 'stability\[wandb\]'"):
-            tracking.check(LoggerConfig(name="wandb_offline"))
+        with pytest.raises(UserError, match=r"logger=wandb_offline needs pip install 'stability\[wandb\]'"):
+            WandbLogger(mode="offline").check()
 
 
 @pytest.mark.parametrize("project", ["", "a/b", "x" * 129])
 def test_a_project_that_wandb_refuses_is_told_before_anything_trains(project: str) -> None:
-    with pytest.raises(UserError, match=r"logger\.project="):
-        tracking.check(LoggerConfig(name="wandb_offline", project=project))
+    with pytest.raises(UserError, match=r"logger\.wandb\.project="):
+        WandbLogger(project)
 
 
 def test_run_ids_are_apart_and_fit() -> None:
     names = ["quick", "quick/2", "quick-2", "quick 2", "q" * 200, "q" * 199, "ü"]
-    made = {tracking.run_id(name, "0123456789ab") for name in names}
+    made = {run_id(name, "0123456789ab") for name in names}
     assert len(made) == len(names)
     assert all(len(one) <= 128 and not set(one) & set(":;,#?/'% ") for one in made)
-
-
-def test_make_tracker_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("no more processes")
-
-    monkeypatch.setattr(tracking, "_process_of", lambda _: tracking._Process())
-    monkeypatch.setattr(subprocess, "Popen", fail)
-    tracker = make("wandb_offline", tmp_path)
-    tracker.epoch(CURVE[0])
-    tracker.finish("completed", RESULT)
-    made = tracking.make_tracker(
-        LoggerConfig(name="wandb_offline"), config={}, study="s", cell={}, identifier="0", directory=tmp_path
-    )
-    assert made is None
-    shutil.rmtree(tmp_path / "wandb")

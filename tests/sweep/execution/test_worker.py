@@ -16,8 +16,8 @@ import yaml
 import stability.training
 from stability.config import parse_trial
 from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
-from stability.sweep import timings
 from stability.study.events import Ended, Event, Resumed, Started, from_json
+from stability.sweep import timings
 from stability.sweep.worker import TrialTask, failed_record, first_batch_problem, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
 
