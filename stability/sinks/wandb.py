@@ -114,8 +114,9 @@ class WandbLogger(Logger):
             wandb.teardown()
 
     def _init(self, trial: LoggedTrial, mode: Any) -> Any:
-        # Set before wandb is imported: else it reports its own errors over the network.
+        # Read when wandb is imported: it would report its own errors over the network, and print on the display.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         return wandb.init(

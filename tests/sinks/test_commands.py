@@ -62,10 +62,19 @@ def begin(place: Path, *overrides: str, path: str = "told") -> subprocess.Popen[
     return subprocess.Popen([*command, *overrides], cwd=place, env=environment, start_new_session=True, **streams)
 
 
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a command; return its exit code and what it printed."""
+    try:
+        output, _ = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, output
+
+
 def run(place: Path, *overrides: str, path: str = "told") -> tuple[int, str]:
     process = begin(place, *overrides, path=path)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+    return end(process)
 
 
 def told(place: Path, path: str = "told") -> list[dict[str, Any]]:
@@ -110,8 +119,8 @@ def test_a_users_logger_is_one_file_and_one_yaml(place: Path) -> None:
 def test_two_commands_on_one_study_log_each_trial_once(launcher: str, place: Path) -> None:
     study = ("-m", "lr=1e-3,2e-3,3e-3,4e-3,5e-3,6e-3", "pool.size=1", "logger=lines", f"hydra/launcher={launcher}")
     both = [begin(place, *study) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
+    ends = [end(process) for process in both]
+    assert [code for code, _ in ends] == [0, 0], ends
     assert len(read_records(place / "runs" / "x")) == 6
     check_told_once(place)
 
@@ -138,8 +147,8 @@ def test_a_logger_that_hangs_delays_neither_the_study_nor_ctrl_c(place: Path) ->
         time.sleep(0.05)
     start = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    code, output = end(process)
+    assert code == 130, output
     assert time.monotonic() - start < 15.0
     assert output.count("logger lines is given up") == 1
     code, output = run(place, "epochs=1", "study=y", *study[1:], path="other")

@@ -178,9 +178,12 @@ def test_events_tell_of_the_trials_that_this_pool_trains(runner: TrialRunner, ma
     elsewhere, stands = make_task(seed=1), make_task(seed=2)
     record = run_trial(stands)
     other = held_by_another(elsewhere)
-    threading.Timer(
-        3.0, lambda: (write_record(elsewhere.directory, failed_record(elsewhere, "no")), other.kill())
-    ).start()
+
+    def end() -> None:
+        write_record(elsewhere.directory, failed_record(elsewhere, "no"))
+        other.kill()
+
+    threading.Timer(3.0, end).start()
     told: list[tuple[TrialTask, Event]] = []
     records = runner.run([dies, elsewhere, stands], on_event=lambda task, event: told.append((task, event)))
     assert records[2] == record
