@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -34,10 +34,15 @@ class Recorder(Logger):
 
 
 class Hanging(Logger):
+    """Hangs until it is released."""
+
     close_seconds: ClassVar[float] = 0.3
 
+    def __init__(self, released: threading.Event) -> None:
+        self._released = released
+
     def started(self, trial: LoggedTrial, event: Started) -> None:
-        time.sleep(1000)
+        self._released.wait()
 
 
 class Raising(Recorder):
@@ -51,6 +56,13 @@ class Raising(Recorder):
         super().take(trial, event)
         if event.kind == "epoch" and trial.id in self.identifiers:
             raise self.error
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    released = threading.Event()
+    yield Hanging(released)
+    released.set()
 
 
 def tell(loggers: Loggers, trial: LoggedTrial) -> list[Event]:
@@ -79,12 +91,16 @@ def test_a_logger_without_events_has_no_thread() -> None:
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, SystemExit])
 def test_a_logger_that_hangs_is_given_up_in_a_line(
-    end: type[BaseException] | None, make_trial: MakeTrial, caplog: Any, monkeypatch: pytest.MonkeyPatch
+    end: type[BaseException] | None,
+    hanging: Hanging,
+    make_trial: MakeTrial,
+    caplog: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads, "INTERRUPTED_SECONDS", 0.2)
     recorder, trial, start = Recorder(), make_trial(), time.monotonic()
     try:
-        with Loggers({"slow": Hanging(), "mine": recorder}) as loggers:
+        with Loggers({"slow": hanging, "mine": recorder}) as loggers:
             events = tell(loggers, trial)
             assert time.monotonic() - start < 0.1
             if end is not None:
@@ -98,11 +114,11 @@ def test_a_logger_that_hangs_is_given_up_in_a_line(
 
 
 def test_a_queue_that_is_full_ends_the_logger_and_not_the_study(
-    make_trial: MakeTrial, caplog: Any, monkeypatch: pytest.MonkeyPatch
+    hanging: Hanging, make_trial: MakeTrial, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "QUEUE_LENGTH", 10)
     trial, start = make_trial(), time.monotonic()
-    with Loggers({"slow": Hanging()}) as loggers:
+    with Loggers({"slow": hanging}) as loggers:
         for _ in range(100):
             tell(loggers, trial)
     assert time.monotonic() - start < 0.3

@@ -94,7 +94,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     # A thread that hangs in its import would keep the next test from importing wandb.
     Path(release).touch()
     for thread in threading.enumerate():
-        if thread.name.startswith("logger-"):
+        if thread.name == "logger-wandb":
             thread.join(5.0)
     sys.modules.pop("wandb", None)
 
