@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +14,6 @@ from typing import Any
 from stability.errors import StudyError, UserError
 from stability.records import (
     ENDED,
-    RECORD,
     attempts_begun,
     failures,
     is_claimed,
@@ -25,10 +22,10 @@ from stability.records import (
     trial_directory,
 )
 from stability.sinks.threads import Loggers
-from stability.study.events import Event, replay
+from stability.study.events import Event
 from stability.sweep.pack import pack_of, together
-from stability.sweep.runner import OnTrialEvent
 from stability.sweep.task import job_overrides
+from stability.sweep.watcher import watched
 from stability.sweep.worker import TrialTask
 
 # A trial that fails is tried again once; one that had failed before the command, once.
@@ -64,59 +61,6 @@ def _look_into(returns: Sequence[Any]) -> None:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise StudyError(f"{where}{error.strerror or error}") from error
-
-
-class RecordWatcher:
-    """Tells the events of trials from their records, as these appear: Hydra's launchers pass no events on.
-
-    `with RecordWatcher(tasks, tell, seconds): ...`, where the jobs of `tasks` run within. Only records that the jobs of
-    the tasks' own command have written are told of.
-
-    Args:
-        tasks: the trials, each with its `command`.
-        tell: called with a task and an event, in the watcher's thread.
-        seconds: the time between two looks.
-    """
-
-    def __init__(self, tasks: Sequence[TrialTask], tell: OnTrialEvent, seconds: float) -> None:
-        self._waiting, self._tell, self._seconds = list(tasks), tell, seconds
-        self._before = {task.id: _written(task) for task in tasks}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="records")
-
-    def __enter__(self) -> RecordWatcher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            self._look()
-
-    def _look(self) -> None:
-        """Tell of the records that are new; a record that cannot be read is for the loop to complain of."""
-        for task in list(self._waiting):
-            with contextlib.suppress(UserError):
-                if _written(task) != self._before[task.id]:
-                    self._waiting.remove(task)
-                    self._tell_of(task, read_record(task.directory))
-
-    def _tell_of(self, task: TrialTask, record: dict[str, Any] | None) -> None:
-        if record is not None and record["provenance"].get("command") == task.command:
-            for event in replay(record):
-                self._tell(task, event)
-
-
-def _written(task: TrialTask) -> int | None:
-    """Return when a trial's record was written, in nanoseconds; None where there is none."""
-    try:
-        return (task.directory / RECORD).stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 class Loop:
@@ -176,10 +120,8 @@ class Loop:
             return
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
-        if self._loggers:
-            tasks = [replace(task, command=self._command) for task in tasks]
-        with RecordWatcher(tasks, self._tell, POLL_SECONDS) if self._loggers else contextlib.nullcontext():
-            self._launch_jobs(tasks)
+        with watched(tasks, self._tell if self._loggers else None, self._command) as named:
+            self._launch_jobs(named)
         # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
         died = [task for task in tasks if attempts_begun(task.directory) != begun[task.id]]
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
