@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from analysis.cells import Cell, read_cells, varied
+from analysis.cells import CellResults, read_cells, varied
 from analysis.command import Parser, run
 from stability.errors import UserError
 from stability.files import write_atomic
@@ -72,7 +72,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     return options
 
 
-def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
+def _check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
     if any(cell.finished for cell in cells):
         return
     failed = sum(cell.count("failed") for cell in cells)
@@ -84,7 +84,7 @@ def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
     )
 
 
-def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> dict[str, bytes]:
+def analyse(cells: Sequence[CellResults], names: Sequence[str], options: Options) -> dict[str, bytes]:
     """Return every file of the analysis by name, edf.txt (what the command prints) among them."""
     from analysis.bands import band
     from analysis.export import edf_csv, trials_csv
@@ -108,7 +108,7 @@ def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> di
     return files
 
 
-def report(cells: Sequence[Cell], names: Sequence[str], confidence: float) -> str:
+def report(cells: Sequence[CellResults], names: Sequence[str], confidence: float) -> str:
     """Return what is printed: what was studied, a line per cell, verdicts, and how far all that can be trusted."""
     from analysis.tables import caveats, cells_table, evaluation, heading
     from analysis.verdicts import verdict_lines, verdicts
@@ -139,7 +139,7 @@ def _fill(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _next(studies: Sequence[Path], cells: Sequence[Cell]) -> str:
+def _next(studies: Sequence[Path], cells: Sequence[CellResults]) -> str:
     """Return what to type next: what tells how to finish a partial study, else what shows the best trial."""
     if any(cell.partial for cell in cells):
         return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"

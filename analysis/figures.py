@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.cells import Cell, Trial, varied
+from analysis.cells import CellResults, TrialResult, varied
 from analysis.reference import Reference
 from analysis.statistics import Curve
 from analysis.style import COLUMN, GREY, SETTINGS, Look, family, looks, model_name, number, optimizer_name, scientific
 from analysis.tables import plan_words
+from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 class Shown(NamedTuple):
     """A cell and what is drawn of it."""
 
-    cell: Cell
+    cell: CellResults
     curve: Curve
     reference: Reference
     look: Look
@@ -52,7 +53,7 @@ class Panel(NamedTuple):
     shown: list[Shown]
 
 
-def panels(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Reference]) -> list[list[Panel]]:
+def panels(cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequence[Reference]) -> list[list[Panel]]:
     """Lay the cells out: a column per optimizer, a row per value of the factors beyond, and per size of many models."""
     models = list(dict.fromkeys(cell.model for cell in cells))
     optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
@@ -203,7 +204,8 @@ def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
 
 
 def _error_label(relative: bool) -> str:
-    return "Δ top-1 error (points)" if relative else "top-1 error (%)"
+    metric = metrics_of().primary
+    return f"Δ {metric.label} (points)" if relative else metric.title
 
 
 def _edf_label(shown: Shown, relative: bool) -> str:
@@ -287,11 +289,11 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
     return notes
 
 
-def _ranges(cell: Cell) -> str:
+def _ranges(cell: CellResults) -> str:
     return ", ".join(f"{name} {_range(cell, name)}" for name in ("lr", "wd"))
 
 
-def _range(cell: Cell, name: str) -> str:
+def _range(cell: CellResults, name: str) -> str:
     limits = cell.ranges.get(name)
     if limits:
         return f"{number(limits[0])} to {number(limits[1])}"
@@ -307,11 +309,11 @@ class Coordinate(NamedTuple):
     label: str
     names: tuple[str, ...]
 
-    def value(self, trial: Trial) -> float:
+    def value(self, trial: TrialResult) -> float:
         """Return where a trial stands."""
         return math.prod(getattr(trial, name) for name in self.names)
 
-    def limits(self, cell: Cell) -> tuple[float, float]:
+    def limits(self, cell: CellResults) -> tuple[float, float]:
         """Return the ends of what a cell could sample, or of what it did where it does not sample."""
         values = [[getattr(trial, name) for trial in cell.trials] for name in self.names]
         ends = [cell.ranges.get(name) or (min(own), max(own)) for name, own in zip(self.names, values, strict=True)]

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from analysis.command import Parser, run
-from analysis.status import Study, read_study, study_folders
 from stability import tracking
 from stability.config import LoggerConfig
 from stability.errors import StudyError
-from stability.records import trial_directory
+from stability.study.schema import Record
+from stability.study.shape import dump
+from stability.study.store import Study, study_folders
 
 PROGRAM = "analysis.wandb"
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse(arguments)
     logger = LoggerConfig("wandb_offline" if given.offline else "wandb", given.project, given.entity)
     folders = dict.fromkeys(folder for path in given.runs for folder in study_folders(path))
-    found = [read_study(folder) for folder in folders]
+    found = [Study.open(folder) for folder in folders]
     advice = tracking.check(logger)
     if advice:
         print(advice)
@@ -44,32 +44,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _is_taken(tracker: tracking.Tracker, record: Mapping[str, Any]) -> bool:
+def _is_taken(tracker: tracking.Tracker, record: Record) -> bool:
     """Tell W&B of a whole trial, and whether it has taken it. A call that hangs is tried again, offline."""
-    for row in record["result"].get("curve") or ():
+    for row in record.result.curve:
         tracker.epoch(row)
-    tracker.finish(record["status"], record["result"])
+    result = dump(record.result)
+    assert isinstance(result, dict)
+    tracker.finish(record.status, result)
     return tracker.wait((1 + tracking.RESTARTS) * (tracking.CALL_SECONDS + 5))
 
 
 def _tell(study: Study, logger: LoggerConfig, log: Path) -> None:
     """Tell of every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
-    numbers = {trial["id"]: trial["number"] for trial in study.manifest["trials"]}
-    ended = [trial for trial in study.trials if trial.record is not None]
-    name, before = str(study.manifest["study"]), _offline_runs(study)
-    for count, trial in enumerate(ended, 1):
-        assert trial.record is not None
-        cell = study.manifest["cells"][trial.cell]
+    ended = [(trial, study.records[trial.id]) for trial in study.trials if trial.id in study.records]
+    name, before = study.name, _offline_runs(study)
+    for count, (trial, record) in enumerate(ended, 1):
+        cell = study.manifest.cell_of(trial)
         tracker = tracking.make_tracker(
             logger,
-            config={**cell["config"], "lr": trial.lr, "wd": trial.wd, "seed": trial.seed},
+            config={**cell.config, **trial.point},
             study=name,
-            cell=cell["factors"],
+            cell=cell.factors,
             identifier=trial.id,
-            directory=trial_directory(study.directory, trial.id),
-            number=numbers[trial.id],
+            directory=study.folder(trial),
+            number=trial.number,
         )
-        if tracker is None or not _is_taken(tracker, trial.record):
+        if tracker is None or not _is_taken(tracker, record):
             raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more; see {log}")
         if sys.stdout.isatty():
             print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from stability.mirror import OFF, Copy, quiet, remove_half_written
-from stability.records import ENDED
+from stability.study.metrics import metrics_of
+from stability.study.schema import Record
 from stability.sweep.sampling import DIGITS, log_scale, rounded, uniform
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,7 @@ class Tpe:
     ranges: Mapping[str, Sequence[float] | None]
     seed: int
 
-    def ask(
-        self, count: int, finished: Sequence[Mapping[str, Any]], start: int | None = None
-    ) -> list[dict[str, float]]:
+    def ask(self, count: int, finished: Sequence[Record], start: int | None = None) -> list[dict[str, float]]:
         """Return the next `count` points, values of the drawn coordinates, given the records that have `finished`.
 
         `start` is the number of the first new trial within the cell; null: as many as have finished. It has to count
@@ -90,7 +89,7 @@ class Tpe:
         self,
         count: int,
         ranges: Mapping[str, tuple[float, float]],
-        finished: Sequence[Mapping[str, Any]],
+        finished: Sequence[Record],
         asked: Sequence[Mapping[str, float]],
         start: int,
     ) -> list[dict[str, float]]:
@@ -106,8 +105,8 @@ class Tpe:
         )
         with quiet():
             study = optuna.create_study(sampler=sampler, direction="minimize")
-        for record in sorted(finished, key=lambda one: (one["seed"], one["id"])):
-            if record["status"] in ENDED:
+        for record in sorted(finished, key=lambda one: (one.seed, one.id)):
+            if record.has_ended:
                 study.add_trial(_told(record, distributions))
         for point in asked:
             running = optuna.trial.TrialState.RUNNING
@@ -119,12 +118,12 @@ class Tpe:
         return points
 
 
-def _told(record: Mapping[str, Any], distributions: Mapping[str, Any]) -> Any:
+def _told(record: Record, distributions: Mapping[str, Any]) -> Any:
     """Return a record as a trial that TPE learns from."""
     import optuna
 
-    value = math.inf if record["status"] == "diverged" else record["result"]["top1_error"]
-    params = {name: record[name] for name in distributions}
+    value = math.inf if record.status == "diverged" else record.result.value(metrics_of().primary.key)
+    params = {name: getattr(record, name) for name in distributions}
     return optuna.trial.create_trial(params=params, distributions=dict(distributions), value=value)
 
 

@@ -11,26 +11,21 @@ from typing import Any
 from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
-from stability.records import trial_id
+from stability.study.identity import trial_id
+from stability.study.schema import COORDINATES, DRAWN, GRID, TPE, Trial
 from stability.sweep.compose import Composition, unknown_key
-from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
+from stability.sweep.overrides import Asked, Axis, Coordinate, check_range
 from stability.sweep.sampling import independent_points, log_scale
 
-# Coordinates that can be drawn from a range.
-DRAWN = ("lr", "wd")
 # Factors that every cell has, whatever is varied.
 FACTORS = ("model", "optimizer", "epochs")
-# What the sampler of a plain grid is called in the manifest.
-GRID = "grid"
-# The sampler whose points depend on results: a plan holds none of them, they are asked for in rounds (rounds.py).
-TPE = "tpe"
 
 Points = Callable[[int, Sequence[str], int], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination of the factors compared.
+class CellPlan:
+    """One combination of factor values, as a command describes it.
 
     `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
     `choices` the config groups' choices and `overrides` the command line that composes it.
@@ -45,18 +40,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A cell at a point. `number` is that of the draw, or of the place in a plain grid."""
-
-    id: str
-    cell: int
-    number: int
-    lr: float
-    wd: float
-    seed: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
@@ -65,7 +48,7 @@ class Plan:
 
     study: str
     config: StudyConfig
-    cells: tuple[Cell, ...]
+    cells: tuple[CellPlan, ...]
     trials: tuple[Trial, ...]
     sampler: str
 
@@ -138,7 +121,7 @@ def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
             )
 
 
-def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
+def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPlan:
     """Check a composed cell and settle what is drawn in it, from where."""
     values, given = dict(draft.values), asked.coordinates
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
@@ -152,7 +135,7 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
         elif name in unset and study.samples is not None:
             ranges[name] = _search_range(values, name)
     _check_points(draft, values, given, ranges, study)
-    return Cell(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
+    return CellPlan(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
 
 
 def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
@@ -243,8 +226,8 @@ def describe(factors: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in factors.items())
 
 
-def _check_distinct(cells: Sequence[Cell]) -> None:
-    seen: dict[str, Cell] = {}
+def _check_distinct(cells: Sequence[CellPlan]) -> None:
+    seen: dict[str, CellPlan] = {}
     for cell in cells:
         words = describe(cell.factors)
         if words in seen:
@@ -253,7 +236,7 @@ def _check_distinct(cells: Sequence[Cell]) -> None:
 
 
 def _points(
-    cell: Cell, given: Mapping[str, Coordinate], study: StudyConfig, points: Points
+    cell: CellPlan, given: Mapping[str, Coordinate], study: StudyConfig, points: Points
 ) -> list[tuple[int, float, float, int]]:
     """Return (number, lr, wd, seed) of each point of a cell: draws at every listed value, or a plain grid."""
     listed = {name: given[name].values if name in given else () for name in COORDINATES}
@@ -270,7 +253,7 @@ def _points(
     return placed
 
 
-def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[Cell]) -> tuple[Trial, ...]:
+def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[CellPlan]) -> tuple[Trial, ...]:
     """Return the trials of all cells, interleaved, so that what has ended can be compared. Refuses twins."""
     trials: dict[str, Trial] = {}
     for row in _interleave(points):
@@ -288,7 +271,7 @@ def _interleave(points: Sequence[Sequence[Any]]) -> Iterator[list[tuple[int, Any
         yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
 
 
-def _refuse_twin(one: Cell, other: Cell, lr: float, wd: float, seed: int) -> None:
+def _refuse_twin(one: CellPlan, other: CellPlan, lr: float, wd: float, seed: int) -> None:
     point = f"lr={lr:g} wd={wd:g} seed={seed}"
     if one.index == other.index:
         raise UserError(f"{point} comes twice in {describe(one.factors)}; accepted: each point once")

@@ -16,10 +16,12 @@ import pytest
 from stability import mirror as mirror_module
 from stability.errors import UserError
 from stability.mirror import JOURNAL, Copy, check_storage, rebuild
-from stability.records import read_manifest, trial_directory, write_manifest, write_record
+from stability.study.schema import Record
+from stability.study.store import trial_directory, write_record
 from stability.sweep import optuna_bridge
 from stability.sweep.optuna_bridge import STARTUP, Mirror, Tpe, sobol_points
 from stability.sweep.sampling import log_scale, uniform
+from tests.plain import read_manifest, write_manifest
 
 RANGES = {"lr": (1e-4, 3e-2), "wd": (5e-3, 0.5)}
 CELLS = [{"model": model, "optimizer": "adamw", "epochs": 3} for model in ("vitp_tiny", "vitc_tiny")]
@@ -49,6 +51,11 @@ def ended(number: int, cell: int, lr: float, wd: float, status: str) -> dict[str
             "end": f"2026-11-23T10:{number:02d}:30.500+00:00",
         },
     }
+
+
+def typed(records: list[dict[str, Any]]) -> list[Record]:
+    """Return records as they are read."""
+    return [Record.from_json(record, "a record") for record in records]
 
 
 def plan_study(folder: Path, samples: int = 6) -> list[dict[str, Any]]:
@@ -97,7 +104,7 @@ def test_tpe_starts_with_the_points_of_the_default_sampler_and_then_learns() -> 
     tpe = Tpe(RANGES, seed=5)
     finished: list[dict[str, Any]] = []
     while len(finished) < 64:
-        points = tpe.ask(4, finished)
+        points = tpe.ask(4, typed(finished))
         for number, point in enumerate(points, start=len(finished)):
             finished.append(ended(number, 0, status="completed", **point))
     draws = [{name: log_scale(uniform(5, n, name), *RANGES[name]) for name in RANGES} for n in range(64)]
@@ -115,9 +122,9 @@ def test_tpe_repeats_itself_whatever_the_order_of_the_records() -> None:
     lrs = [log_scale(uniform(9, number, "lr"), *RANGES["lr"]) for number in range(40)]
     records = [ended(n, 0, lrs[n], 0.05, status) for n, status in enumerate(statuses)]
     shuffled = random.Random(0).sample(records, len(records))
-    asked = tpe.ask(4, records, start=40)
-    assert asked == tpe.ask(4, shuffled, start=40) == tpe.ask(4, records[:38], start=40)
-    assert asked != tpe.ask(4, records, start=44)
+    asked = tpe.ask(4, typed(records), start=40)
+    assert asked == tpe.ask(4, typed(shuffled), start=40) == tpe.ask(4, typed(records)[:38], start=40)
+    assert asked != tpe.ask(4, typed(records), start=44)
     assert len({point["lr"] for point in asked}) == 4
     assert all(set(point) == {"lr"} for point in asked)
 
@@ -125,7 +132,7 @@ def test_tpe_repeats_itself_whatever_the_order_of_the_records() -> None:
 def test_tpe_keeps_away_from_where_trials_diverge() -> None:
     tpe, finished = Tpe(RANGES, seed=2), []
     for start in range(0, 40, 4):
-        for number, point in enumerate(tpe.ask(4, finished), start=start):
+        for number, point in enumerate(tpe.ask(4, typed(finished)), start=start):
             # Worse than chance below, diverged above: a diverged trial must not look better than any that ended.
             status = "diverged" if point["lr"] > 2e-3 else "completed"
             finished.append(ended(number, 0, status=status, **point))

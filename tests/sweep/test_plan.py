@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.sweep.sampling import independent_points, log_scale, uniform
 
 

@@ -19,7 +19,9 @@ import pytest
 import torch
 
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, read_record, write_record
+from stability.records import read_record
+from stability.study.claims import claim, is_claimed
+from stability.study.store import write_record
 from stability.sweep.pool import Layout, Report
 from stability.sweep.progress import Progress
 from stability.sweep.runner import TrialRunner
@@ -122,7 +124,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from stability.records import claim
+from stability.study.claims import claim
 held = claim(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

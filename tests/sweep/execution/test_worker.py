@@ -15,10 +15,13 @@ import yaml
 
 import stability.training
 from stability.config import parse_trial
-from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
+from stability.records import failures, read_record
+from stability.study.claims import claim, is_claimed
+from stability.study.store import write_record
 from stability.sweep import timings
 from stability.sweep.worker import TrialTask, failed_record, first_batch_problem, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
+from tests.plain import read_manifest, write_manifest
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
