@@ -113,7 +113,6 @@ def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_
 def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(tasks, pretend):
     """Memory did not suffice for the first pack meanwhile."""
     directory = tasks["t0"].directory.parents[1]
-    plan = {"study": "x", "cells": [], "trials": []}
     launched = []
 
     class Halving:
