@@ -136,7 +136,7 @@ class Manifest:
         for place, trial in enumerate(found.trials):
             if not 0 <= trial.cell < len(found.cells):
                 raise ShapeError(
-                    f"{where}: trials[{place}]: cell is {trial.cell}; accepted: 0 to {len(found.cells) - 1}"
+                    f"{where}: trials[{place}].cell is {trial.cell}; accepted: 0 to {len(found.cells) - 1}"
                 )
         return found
 
