@@ -16,7 +16,7 @@ from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
 from stability.study.identity import RESULTS_VERSION, results_version
 from stability.study.metrics import metrics_of
-from stability.study.schema import COORDINATES, ENDED, GRID, TPE, Cell, Manifest, Record, Trial, cell_label
+from stability.study.schema import COORDINATES, ENDED, GRID, Cell, Manifest, Record, Trial, cell_label
 from stability.study.store import PLANNED, UNREADABLE, Study, study_folders
 
 if TYPE_CHECKING:
@@ -108,11 +108,13 @@ class CellResults:
     trials: tuple[TrialResult, ...]
     # The choice of each config group, where the manifest keeps them.
     choices: Mapping[str, Any] = field(default_factory=dict)
+    # Whether points depend on results.
+    adaptive: bool = False
 
     @property
     def planned(self) -> int:
         """Number of trials planned, those included whose points TPE has yet to choose."""
-        return max(len(self.trials), self.samples if TPE in self.plan else 0)
+        return max(len(self.trials), self.samples if self.adaptive else 0)
 
     @cached_property
     def finished(self) -> tuple[TrialResult, ...]:
@@ -209,7 +211,11 @@ def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial]) -> CellResult
         choices=cell.choices,
         plan=plan,
         samples=manifest.samples or 0,
-        independent=plan == "random" and _are_drawn_once(trials) and any(cell.ranges.values()),
+        independent=plan != GRID
+        and manifest.sampler.is_independent
+        and _are_drawn_once(trials)
+        and any(cell.ranges.values()),
+        adaptive=plan != GRID and manifest.sampler.needs_results,
         trials=tuple(trials),
     )
 

@@ -18,7 +18,7 @@ from stability.study.shape import ShapeError, dump, parse
 COORDINATES = ("lr", "wd", "seed")
 DRAWN = ("lr", "wd")
 # What a plain grid is called where others have the name of a sampler, and the sampler whose points depend on results.
-GRID, TPE = "grid", "tpe"
+GRID, RANDOM, TPE = "grid", "random", "tpe"
 Status = Literal["completed", "diverged", "failed"]
 ENDED: tuple[Status, ...] = ("completed", "diverged")
 STATUSES: tuple[Status, ...] = (*ENDED, "failed")
@@ -95,10 +95,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sampler:
-    """What chose the points of a study."""
+    """What chose the points of a study.
+
+    words, independent, adaptive: of a sampler of the user's own, what `stability.samplers.Sampler` declares.
+    """
 
     name: str
     seed: int | None = None
+    words: str | None = field(default=None, metadata={"optional": True})
+    independent: bool | None = field(default=None, metadata={"optional": True})
+    adaptive: bool | None = field(default=None, metadata={"optional": True})
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether points are independent draws of one distribution."""
+        return self.name == RANDOM if self.independent is None else self.independent
+
+    @property
+    def needs_results(self) -> bool:
+        """Whether points depend on the results of earlier ones."""
+        return self.name == TPE if self.adaptive is None else self.adaptive
 
 
 @dataclass(frozen=True)
@@ -162,8 +178,8 @@ class Manifest:
         return self.cells[trial.cell]
 
     def planned(self, cell: int) -> int:
-        """Return how many trials of a cell are planned, those included whose points TPE has yet to choose."""
-        waiting = (self.samples or 0) if self.sampler.name == TPE else 0
+        """Return how many trials of a cell are planned, those included whose points are still to be chosen."""
+        waiting = (self.samples or 0) if self.sampler.needs_results else 0
         return max(len(self.by_cell[cell]), waiting)
 
 

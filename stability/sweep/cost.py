@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import check_batch_size
 from stability.errors import UserError
-from stability.study.schema import DRAWN, ENDED, GRID, Provenance, Record, Trial
+from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
 from stability.study.store import read_record, trial_directory
 from stability.sweep import timings
 from stability.sweep.plan import CellPlan, Plan, describe
@@ -192,9 +192,8 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
 
 def _heading(plan: Plan, directory: Path) -> list[str]:
     points = "a plain grid"
-    if plan.sampler != GRID:
-        words = {"random": "independent log-uniform draws", "sobol": "a Sobol sequence", "tpe": "chosen by TPE"}
-        points = f"{plan.config.samples} points a cell, {words[plan.sampler]}, sweep.seed={plan.config.sweep.seed}"
+    if plan.sampler is not None:
+        points = f"{plan.config.samples} points a cell, {plan.sampler.words}, sweep.seed={plan.config.sweep.seed}"
     return [f"study {plan.study} in {directory}: {points}", ""]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
+from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
 from stability.study.schema import COORDINATES, GRID, Cell, Manifest, Sampler, Scalar
 from stability.study.store import MANIFEST, read_manifest, write_manifest
@@ -71,7 +72,7 @@ def build(
         commands=(command.line,),
         overrides=command.overrides,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sampler=Sampler(plan.sampler, plan.config.sweep.seed),
+        sampler=_sampler(plan),
         samples=plan.config.samples,
         fingerprint=fingerprints[0],
         data=_group(cells[0], "data"),
@@ -79,6 +80,14 @@ def build(
         trials=plan.trials,
         packs=_several(packs),
     )
+
+
+def _sampler(plan: Plan) -> Sampler:
+    """Return what the manifest keeps of a sampler; of those shipped, the name says all."""
+    name, seed, sampler = plan.sampler_name, plan.config.sweep.seed, plan.sampler
+    if sampler is None or name in SHIPPED:
+        return Sampler(name, seed)
+    return Sampler(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
 
 
 def _several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

@@ -11,16 +11,14 @@ from typing import Any
 from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
+from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_id
-from stability.study.schema import COORDINATES, DRAWN, GRID, TPE, Trial
+from stability.study.schema import COORDINATES, DRAWN, GRID, Trial
 from stability.sweep.compose import Composition, unknown_key
 from stability.sweep.overrides import Asked, Axis, Coordinate, check_range
-from stability.sweep.sampling import independent_points, log_scale
 
 # Factors that every cell has, whatever is varied.
 FACTORS = ("model", "optimizer", "epochs")
-
-Points = Callable[[int, Sequence[str], int], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,39 @@ class CellPlan:
     choices: dict[str, Any]
     overrides: tuple[str, ...]
 
+    @property
+    def drawn(self) -> dict[str, tuple[float, float]]:
+        """The ranges of the coordinates that are drawn."""
+        return {name: ends for name, ends in self.ranges.items() if ends}
+
 
 @dataclass(frozen=True)
 class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
-    With TPE, `trials` are those that have been asked for so far.
+    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far.
     """
 
     study: str
     config: StudyConfig
     cells: tuple[CellPlan, ...]
     trials: tuple[Trial, ...]
-    sampler: str
+    sampler: Sampler | None
 
     @property
     def planned(self) -> int:
         """How many trials the command asks for, those included whose points are still to be chosen."""
-        return len(self.cells) * (self.config.samples or 0) if self.sampler == TPE else len(self.trials)
+        return len(self.cells) * (self.config.samples or 0) if self.needs_results else len(self.trials)
+
+    @property
+    def needs_results(self) -> bool:
+        """Whether points depend on results, so that they are asked for in rounds."""
+        return self.sampler is not None and self.sampler.needs_results
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler's name as the user gives it; `grid` where points are listed."""
+        return GRID if self.sampler is None else self.config.sweep.sampler
 
     def config_of(self, trial: Trial) -> TrialConfig:
         """Return everything that training `trial` needs."""
@@ -75,21 +88,11 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
         _check_frame(study, draft.study)
     cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
     _check_distinct(cells)
-    sampler = GRID if study.samples is None else study.sweep.sampler
-    points = POINTS.get(sampler, independent_points)
-    placed = [] if sampler == TPE else [_points(cell, asked.coordinates, study, points) for cell in cells]
+    sampler = None if study.samples is None else find(study.sweep.sampler)
+    waits = sampler is not None and sampler.needs_results
+    placed = [] if waits else [_points(cell, asked.coordinates, study, sampler) for cell in cells]
     trials = _place(placed, cells)
     return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
-
-
-def _sobol(count: int, names: Sequence[str], seed: int) -> list[dict[str, float]]:
-    from stability.sweep.optuna_bridge import sobol_points
-
-    return sobol_points(count, names, seed)
-
-
-# Samplers whose points are known beforehand: (count, names, seed) -> points of the unit cube; of more, the first.
-POINTS: dict[str, Points] = {"random": independent_points, "sobol": _sobol}
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,11 @@ def _check_points(
             parse_trial({**values, name: value})
     if study.samples is None and study.sweep.sampler != "random":
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
-    if study.samples is not None and study.sweep.sampler == TPE and any(one.values for one in given.values()):
+    lists = any(one.values for one in given.values())
+    if study.samples is not None and lists and find(study.sweep.sampler).needs_results:
         raise UserError(
-            "sweep.sampler=tpe chooses points one after the other, and a list wants the same for each value; "
-            "accepted: one value, or sweep.sampler=random"
+            f"sweep.sampler={study.sweep.sampler} chooses points one after the other, and a list wants the same for "
+            "each value; accepted: one value, or sweep.sampler=random"
         )
     if study.samples is not None and not any(ranges.values()):
         raise UserError(
@@ -236,18 +240,18 @@ def _check_distinct(cells: Sequence[CellPlan]) -> None:
 
 
 def _points(
-    cell: CellPlan, given: Mapping[str, Coordinate], study: StudyConfig, points: Points
+    cell: CellPlan, given: Mapping[str, Coordinate], study: StudyConfig, sampler: Sampler | None
 ) -> list[tuple[int, float, float, int]]:
     """Return (number, lr, wd, seed) of each point of a cell: draws at every listed value, or a plain grid."""
     listed = {name: given[name].values if name in given else () for name in COORDINATES}
     fixed = {name: values or (getattr(cell.config, name),) for name, values in listed.items()}
-    if study.samples is None:
+    if study.samples is None or sampler is None:
         grid = itertools.product(*(fixed[name] for name in COORDINATES))
         return [(number, float(lr), float(wd), seed) for number, (lr, wd, seed) in enumerate(grid)]
-    drawn = [name for name in DRAWN if cell.ranges[name]]
+    request = Request(cell.drawn, study.sweep.seed, 0, study.samples)
     placed = []
-    for number, unit in enumerate(points(study.samples, DRAWN, study.sweep.seed)):
-        draws = {name: (log_scale(unit[name], *(cell.ranges[name] or ())),) for name in drawn}
+    for number, point in enumerate(checked_points(sampler, study.sweep.sampler, request)):
+        draws = {name: (point[name],) for name in cell.drawn}
         for lr, wd, seed in itertools.product(*((fixed | draws)[name] for name in COORDINATES)):
             placed.append((number, float(lr), float(wd), seed + number))
     return placed

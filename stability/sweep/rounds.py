@@ -1,4 +1,4 @@
-"""Points that depend on results: TPE is asked for a few of every cell at a time; the manifest keeps what it said."""
+"""Points that depend on results: the sampler is asked for a few of every cell at a time; the manifest keeps them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stability.config import TrialConfig
+from stability.samplers import Request, checked_points
 from stability.study.identity import trial_id
 from stability.study.schema import Manifest, Record, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
@@ -78,10 +79,10 @@ def _records(directory: Path, trials: Sequence[Trial]) -> list[Record] | None:
 
 
 def _ask(plan: Plan, cell: CellPlan, count: int, start: int, finished: Sequence[Record]) -> list[Trial]:
-    from stability.sweep.optuna_bridge import Tpe
-
+    assert plan.sampler is not None
+    request = Request(cell.drawn, plan.config.sweep.seed, start, count, finished)
     trials = []
-    for number, point in enumerate(Tpe(cell.ranges, plan.config.sweep.seed).ask(count, finished, start), start=start):
+    for number, point in enumerate(checked_points(plan.sampler, plan.sampler_name, request), start=start):
         lr, wd = point.get("lr", cell.config.lr), point.get("wd", cell.config.wd)
         config = replace(cell.config, lr=lr, wd=wd, seed=cell.config.seed + number)
         trials.append(Trial(trial_id(config), cell.index, number, config.lr, config.wd, config.seed))

@@ -15,7 +15,7 @@ from stability.config import parse_trial, to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
 from stability.study.identity import trial_id
-from stability.study.schema import ENDED, TPE, Manifest, Record, Trial
+from stability.study.schema import ENDED, Manifest, Record, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
@@ -62,7 +62,7 @@ class StudySweeper:
         advice = tracking.check(plan.config.logger)
         if advice:
             print(advice)
-        if plan.sampler == TPE:
+        if plan.needs_results:
             plan = rounds.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
@@ -94,7 +94,7 @@ class StudySweeper:
     def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
         loop = Loop(launcher, directory)
-        if plan.sampler != TPE:
+        if not plan.needs_results:
             manifest = read_manifest(directory)
             assert manifest is not None
             loop.run(self._tasks(plan, directory, manifest), len(manifest.trials))
