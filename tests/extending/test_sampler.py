@@ -27,7 +27,7 @@ class Uniform:
 
     def points(self, request):
         numbers = range(request.first, request.first + request.count)
-        return [{name: self.draw(request.seed, number, name, ends) 
+        return [{name: self.draw(request.seed, number, name, ends)
                 for name, ends in request.ranges.items()} for number in numbers]
 
     def draw(self, seed, number, name, ends):
