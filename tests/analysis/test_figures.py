@@ -14,7 +14,10 @@ from matplotlib.figure import Figure
 
 from analysis.bands import band
 from analysis.cells import CellResults, read_cells
-from analysis.figures import Panel, edf_figure, panels, print_style, scatter_figure
+from analysis.figures import print_style
+from analysis.figures.edf import edf_figure
+from analysis.figures.layout import Panel, panels
+from analysis.figures.scatter import scatter_figure
 from analysis.reference import references
 from analysis.statistics import error_distribution
 from analysis.style import COLUMN, looks, model_name, number
