@@ -195,7 +195,7 @@ def _complete(override: Override) -> list[str]:
     from stability.sweep.overrides import quoted
 
     line, value = str(override.input_line), override.value()
-    if override.key_or_group in ("logger", "sweeps") and value is None:
+    if override.key_or_group in ("logger", "sweeps") and value in (None, []):
         return [f"{override.key_or_group}=none"] if override.key_or_group == "logger" else []
     if override.key_or_group in (*_NEEDED, "logger", "sweeps") and not override.is_delete():
         # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
@@ -279,4 +279,6 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from stability.sinks.threads import leave
+
+    leave(main())

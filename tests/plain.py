@@ -23,6 +23,12 @@ def write_manifest(folder: Path, values: dict[str, Any]) -> None:
     store.write_manifest(folder, Manifest.from_json(values, "the test's manifest"))
 
 
+def read_record(folder: Path) -> Any:
+    """Return a trial's record.json, or None where there is none."""
+    path = folder / "record.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def read_records(folder: Path) -> dict[str, Any]:
     """Return every record.json of a study, by trial id."""
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("trials/*/record.json"))}

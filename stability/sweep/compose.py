@@ -141,7 +141,8 @@ def _missing(error: Any) -> UserError:
     if group == "hydra/launcher" and name in LAUNCHERS:
         return UserError(f"hydra/launcher={name} is not installed; accepted: {LAUNCHERS[name]}, or hydra/launcher=pool")
     what = "sweep" if group == "sweeps" else group
-    return unknown(f"{what}{within}", name, error.options or [])
+    # Of a list, as logger=[a,b], Hydra names no choices.
+    return unknown(f"{what}{within}", name, error.options or _choices(group).split(", "))
 
 
 _REFUSALS: tuple[tuple[str, str], ...] = (

@@ -12,7 +12,7 @@ from stability.config import TrialConfig
 from stability.errors import UserError
 from stability.study.store import read_records, trial_directory
 from stability.sweep.pool import plan_layout
-from stability.sweep.runner import OnRecord, TrialRunner
+from stability.sweep.runner import OnRecord, OnTrialEvent, TrialRunner
 from stability.sweep.worker import TrialTask, refuse_cells, tidy
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ class PoolLauncher:
         return self._pool().seconds_of_pack(config, size)
 
     def launch_trials(
-        self, tasks: Sequence[TrialTask], *, planned: int | None = None, on_record: OnRecord | None = None
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int | None = None,
+        on_record: OnRecord | None = None,
+        on_event: OnTrialEvent | None = None,
     ) -> list[dict[str, Any]]:
         """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
 
@@ -79,7 +84,7 @@ class PoolLauncher:
         standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
-        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record)
+        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
 
     def close(self) -> None:
         """End the pool's processes. They end with this process in any case."""

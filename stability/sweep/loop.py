@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
+from stability.sinks.threads import Loggers
 from stability.study.claims import attempts_begun, is_claimed
+from stability.study.events import Event, replay
 from stability.study.schema import ENDED
-from stability.study.store import read_manifest, read_record, trial_directory
+from stability.study.store import RECORD, read_json, read_manifest, read_record, trial_directory
 from stability.sweep.pack import pack_of, together
+from stability.sweep.runner import OnTrialEvent
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
 
@@ -53,11 +59,67 @@ def _look_into(returns: Sequence[Any]) -> None:
             raise StudyError(f"{where}{error.strerror or error}") from error
 
 
+class RecordWatcher:
+    """Tells the events of trials from their records, as these appear: Hydra's launchers pass no events on.
+
+    `with RecordWatcher(tasks, tell, seconds): ...`, where the jobs of `tasks` run within. Only records that the jobs of
+    the tasks' own command have written are told of.
+
+    Args:
+        tasks: the trials, each with its `command`.
+        tell: called with a task and an event, in the watcher's thread.
+        seconds: the time between two looks.
+    """
+
+    def __init__(self, tasks: Sequence[TrialTask], tell: OnTrialEvent, seconds: float) -> None:
+        self._waiting, self._tell, self._seconds = list(tasks), tell, seconds
+        self._before = {task.id: _written(task) for task in tasks}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="records")
+
+    def __enter__(self) -> RecordWatcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self._look()
+
+    def _look(self) -> None:
+        """Tell of the records that are new; a record that cannot be read is for the loop to complain of."""
+        for task in list(self._waiting):
+            with contextlib.suppress(UserError):
+                if _written(task) != self._before[task.id]:
+                    self._waiting.remove(task)
+                    self._tell_of(task, read_json(task.directory))
+
+    def _tell_of(self, task: TrialTask, record: dict[str, Any] | None) -> None:
+        if record is not None and record["provenance"].get("command") == task.command:
+            for event in replay(record):
+                self._tell(task, event)
+
+
+def _written(task: TrialTask) -> int | None:
+    """Return when a trial's record was written, in nanoseconds; None where there is none."""
+    try:
+        return (task.directory / RECORD).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 class Loop:
     """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
 
-    def __init__(self, launcher: Any, directory: Path) -> None:
+    def __init__(self, launcher: Any, directory: Path, loggers: Loggers | None = None) -> None:
         self._launcher, self._directory = launcher, directory
+        self._loggers = loggers or Loggers({})
+        # Tells the records of this command's jobs from those of other commands on the study.
+        self._command = secrets.token_hex(4)
         self._limits: dict[str, int] = {}
         self._launched: Counter[tuple[str, int]] = Counter()
 
@@ -103,16 +165,23 @@ class Loop:
         if hasattr(self._launcher, "launch_trials"):
             for task in tasks:
                 self._launched[task.id, task.attempt - 1] += 1
-            self._launcher.launch_trials(tasks, planned=planned)
+            listening = {"on_event": self._tell} if self._loggers else {}
+            self._launcher.launch_trials(tasks, planned=planned, **listening)
             return
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
-        self._launch_jobs(tasks)
+        if self._loggers:
+            tasks = [replace(task, command=self._command) for task in tasks]
+        with RecordWatcher(tasks, self._tell, POLL_SECONDS) if self._loggers else contextlib.nullcontext():
+            self._launch_jobs(tasks)
         # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
         died = [task for task in tasks if attempts_begun(task.directory) != begun[task.id]]
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
         for task in tasks if is_futile else died:
             self._launched[task.id, task.attempt - 1] += 1
+
+    def _tell(self, task: TrialTask, event: Event) -> None:
+        self._loggers.take(task.logged, event)
 
     def _launch_jobs(self, tasks: Sequence[TrialTask]) -> None:
         """Hand tasks to a launcher of Hydra's as jobs: a pack each; first those that have not died on us."""

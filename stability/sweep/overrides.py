@@ -157,6 +157,8 @@ def _axis(key: str, override: Override, choices_of: typing.Callable[[str], list[
 
 
 def _refuse_uncomparable(key: str, given: str) -> None:
+    if key == "logger":
+        raise UserError(f"{given!r}: all trials of a study have the same loggers; accepted: {_as_list(given)}")
     if key == "sweeps" or key.split(".")[0] in _FRAME:
         raise UserError(f"{given!r}: a study has one {key}; accepted: one value, or one command for each")
     if key == "data.seed":
@@ -167,6 +169,13 @@ def _refuse_uncomparable(key: str, given: str) -> None:
         raise UserError(
             f"{given!r}: {key} decides no trial's result, so there is nothing to compare; accepted: one value"
         )
+
+
+def _as_list(given: str) -> str:
+    """Return `logger=a,b` as the list that was meant."""
+    key, _, values = given.partition("=")
+    is_list = re.fullmatch(r"[\w/-]+(,[\w/-]+)*", values)
+    return f"{key}=[{values}]" if is_list else "logger=NAME or logger=[A,B]"
 
 
 def _decides(key: str) -> bool:

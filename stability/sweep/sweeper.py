@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stability import tracking
 from stability.config import parse_trial, to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
+from stability.sinks.choose import check_loggers, make_loggers
+from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
 from stability.study.schema import ENDED, Manifest, Record, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
@@ -59,8 +60,8 @@ class StudySweeper:
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         check_storage(plan.config.optuna.storage)
-        advice = tracking.check(plan.config.logger)
-        if advice:
+        loggers = make_loggers(plan.config.logger)
+        for advice in check_loggers(loggers):
             print(advice)
         if plan.needs_results:
             plan = rounds.standing(plan, standing)
@@ -85,15 +86,16 @@ class StudySweeper:
                 settle(directory, build(plan, command, _fingerprints(plan), sizes.group(fresh)))
             if launcher is not None:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
-                plan = self._run(launcher, plan, directory, sizes)
+                listening = stack.enter_context(Loggers(loggers))
+                plan = self._run(launcher, plan, directory, sizes, listening)
         records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
         _report(plan, directory, records)
         return records
 
-    def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
+    def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
-        loop = Loop(launcher, directory)
+        loop = Loop(launcher, directory, loggers)
         if not plan.needs_results:
             manifest = read_manifest(directory)
             assert manifest is not None
@@ -179,7 +181,6 @@ class StudySweeper:
             study_directory=directory,
             factors=factors,
             config=to_dict(plan.config_of(trial)),
-            logger=vars(plan.config.logger),
             threads=plan.config.pool.threads,
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from stability.study.schema import Manifest
     from stability.sweep.worker import TrialTask
 
-# Where a job finds what it trains besides the trial that it composes: {attempt, alone, members}. It is Hydra's own
-# configuration, so that the trial's stays as it is, and for our loop alone to say.
+# Where a job finds what it trains besides the trial that it composes: {attempt, alone, members, command}. It is
+# Hydra's own configuration, so that the trial's stays as it is, and for our loop alone to say.
 PACK = "hydra.sweeper.pack"
 _SUBDIR = "hydra.sweep.subdir"
 
@@ -29,10 +29,12 @@ def job_overrides(tasks: Sequence[TrialTask], *, alone: bool = False) -> list[st
     lead, *others = tasks
     assert not (alone and others), [task.id for task in tasks]
     own = [*lead.overrides, f"{_SUBDIR}=trials/{lead.id}"]
-    if not others and not alone and lead.attempt == 1:
+    if not others and not alone and lead.attempt == 1 and lead.command is None:
         return own
     members = (f"{{id:'{task.id}',overrides:[{','.join(map(quoted, _differing(lead, task)))}]}}" for task in others)
-    return [*own, f"{PACK}={{attempt:{lead.attempt},alone:{str(alone).lower()},members:[{','.join(members)}]}}"]
+    command = "" if lead.command is None else f"command:{quoted(lead.command)},"
+    given = f"{command}attempt:{lead.attempt},alone:{str(alone).lower()},members:[{','.join(members)}]"
+    return [*own, f"{PACK}={{{given}}}"]
 
 
 def _differing(lead: TrialTask, task: TrialTask) -> list[str]:
@@ -98,7 +100,7 @@ def _task(
         factors=manifest.cell_of(planned).factors,
         config=to_dict(trial),
         attempt=given["attempt"],
-        logger=vars(study.logger),
+        command=given.get("command"),
         # As in the pool: the number of threads may show in the last bit of a result.
         threads=plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads,
         number=planned.number,

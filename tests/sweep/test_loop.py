@@ -13,12 +13,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.records import read_record
 from stability.study.claims import LOCK, claim
 from stability.sweep.loop import LAUNCHES, Loop
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
-from tests.plain import write_manifest
+from tests.plain import read_record, write_manifest
 
 
 class Losing:

@@ -34,7 +34,7 @@ def drain(pool: Pool, seconds: float = 60.0) -> list[tuple[str, str]]:
             # A job whose trials have all ended has none left.
             lead = leads.setdefault(id(report.job), report.job.tasks[0].id if report.job.tasks else "")
             happened.append((report.name, lead))
-    return [one for one in happened if one[0] not in ("epoch", "progress", "resumed", "record")]
+    return [one for one in happened if one[0] != "event"]
 
 
 def alive(pid: int) -> bool:
