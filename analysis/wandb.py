@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import Parser, run
-from analysis.status import Study, read_study, study_folders
 from stability.errors import StudyError
 from stability.sinks.base import LoggedTrial
 from stability.sinks.wandb import WandbLogger
 from stability.study.events import replay
+from stability.study.schema import Trial
+from stability.study.store import Study, read_json, study_folders
 
 PROGRAM = "analysis.wandb"
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse(arguments)
     logger = WandbLogger(given.project, given.entity, "offline" if given.offline else "online")
     folders = dict.fromkeys(folder for path in given.runs for folder in study_folders(path))
-    found = [read_study(folder) for folder in folders]
+    found = [Study.open(folder) for folder in folders]
     advice = logger.check()
     if advice:
         print(advice)
@@ -46,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(study: Study, logger: WandbLogger) -> None:
     """Log every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
-    ended = [trial for trial in study.trials if trial.record is not None]
-    name, before = str(study.manifest["study"]), _offline_runs(study)
-    for count, trial in enumerate(_logged(study), 1):
+    ended = [trial for trial in study.trials if trial.id in study.records]
+    name, before = study.name, _offline_runs(study)
+    for count, trial in enumerate(ended, 1):
         try:
-            _log(logger, trial, ended[count - 1].record or {})
+            _log(logger, _logged(study, trial), read_json(study.folder(trial)) or {})
         # The boundary of wandb: whatever it raises ends the command in a line.
         except Exception as error:
             words = (str(error).splitlines() or [type(error).__name__])[0]
@@ -64,17 +65,11 @@ def _tell(study: Study, logger: WandbLogger) -> None:
         print(f"kept in {where}")
 
 
-def _logged(study: Study) -> list[LoggedTrial]:
-    """Return what the logger knows of each trial that has a record, in order."""
-    numbers = {trial["id"]: trial["number"] for trial in study.manifest["trials"]}
-    name, cells = str(study.manifest["study"]), study.manifest["cells"]
-    logged = []
-    for trial in study.trials:
-        if trial.record is not None:
-            cell = cells[trial.cell]
-            config = {**cell["config"], "lr": trial.lr, "wd": trial.wd, "seed": trial.seed}
-            logged.append(LoggedTrial(trial.id, name, study.directory, cell["factors"], config, numbers[trial.id]))
-    return logged
+def _logged(study: Study, trial: Trial) -> LoggedTrial:
+    """Return what the logger knows of a trial."""
+    cell = study.cells[trial.cell]
+    config = {**cell.config, **trial.point}
+    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
 
 
 def _log(logger: WandbLogger, trial: LoggedTrial, record: Mapping[str, Any]) -> None:

@@ -165,7 +165,8 @@ class SweepConfig:
     """How points are drawn."""
 
     seed: int = key(0, ge=0)
-    sampler: str = key("random", choices=("random", "sobol", "tpe"))
+    # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
+    sampler: str = "random"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stability.records import cell_label
 from stability.study.events import Ended, Epoch, Event, Probe, Resumed, Started
+from stability.study.schema import cell_label
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from stability.errors import UserError
-from stability.records import cell_label
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.packages import require
 from stability.study.events import Ended, Epoch, Probe, Resumed, Started
+from stability.study.schema import cell_label
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import TrialConfig
 from stability.errors import UserError
-from stability.records import ENDED, read_records, trial_directory
+from stability.study.store import read_records, trial_directory
 from stability.sweep.pool import plan_layout
 from stability.sweep.runner import OnRecord, OnTrialEvent, TrialRunner
 from stability.sweep.worker import TrialTask, refuse_cells, tidy
@@ -145,8 +145,9 @@ def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[
     ours = {task.id for task in tasks}
     directory = Path(tasks[0].study_directory)
     counts = Counter[str]()
-    for identifier, record in read_records(directory).items():
-        if identifier not in ours and record["status"] in ENDED:
-            counts[record["status"]] += 1
+    records, _ = read_records(directory)
+    for identifier, record in records.items():
+        if identifier not in ours and record.has_ended:
+            counts[record.status] += 1
             tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
     return counts

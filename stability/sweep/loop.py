@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from stability.errors import StudyError, UserError
-from stability.records import (
-    ENDED,
-    attempts_begun,
-    failures,
-    is_claimed,
-    read_manifest,
-    read_record,
-    trial_directory,
-)
 from stability.sinks.threads import Loggers
+from stability.study.claims import attempts_begun, is_claimed
 from stability.study.events import Event
+from stability.study.schema import ENDED
+from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep.pack import pack_of, together
 from stability.sweep.task import job_overrides
 from stability.sweep.watcher import watched
@@ -39,7 +33,7 @@ POLL_SECONDS = 1.0
 def status(directory: Path, identifier: str) -> str | None:
     """Return how a trial of the study in `directory` has ended, or None."""
     record = read_record(trial_directory(directory, identifier))
-    return record["status"] if record else None
+    return record.status if record else None
 
 
 def attempts_left(directory: Path, identifier: str) -> int:
@@ -81,7 +75,8 @@ class Loop:
         """
         for task in tasks:
             if task.id not in self._limits:
-                failed = failures(read_record(task.directory))
+                record = read_record(task.directory)
+                failed = record.failures if record else 0
                 self._limits[task.id] = failed + attempts_left(self._directory, task.id)
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
@@ -94,8 +89,8 @@ class Loop:
         missing = []
         for task in tasks:
             record = read_record(task.directory)
-            failed = failures(record)
-            if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
+            failed = record.failures if record else 0
+            if record is not None and (record.has_ended or failed >= self._limits[task.id]):
                 continue
             # A launcher may have left it running that broke off with another; or another command has it.
             if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):

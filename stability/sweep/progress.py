@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from stability.records import ENDED, STATUSES
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.events import Progress as ProgressEvent
 from stability.study.metrics import metrics_of
+from stability.study.schema import ENDED, STATUSES
 from stability.sweep.worker import TrialTask, describe_end
 from stability.words import duration
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from stability.config import TrialConfig, to_dict
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, trial_id, write_record
+from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Started
+from stability.study.identity import trial_id
+from stability.study.store import write_record
 from stability.sweep.pack import together
 from stability.sweep.pool import Job, Layout, Pool, Report
 from stability.sweep.progress import Progress

@@ -12,6 +12,7 @@ from stability.sweep.overrides import quoted
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from stability.study.schema import Manifest
     from stability.sweep.worker import TrialTask
 
 # Where a job finds what it trains besides the trial that it composes: {attempt, alone, members, command}. It is
@@ -56,7 +57,7 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from stability.records import read_manifest
+    from stability.study.store import read_manifest
     from stability.sweep.pack import together
     from stability.sweep.worker import run_pack
 
@@ -75,13 +76,13 @@ def train_one(config: DictConfig) -> dict[str, Any]:
 
 def _task(
     values: dict[str, Any],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     folder: Path,
     given: Mapping[str, Any],
 ) -> TrialTask:
     """Return the task of a trial from its composed configuration; `given` is what the job was told."""
     from stability.config import parse_study, parse_trial, to_dict
-    from stability.records import trial_id
+    from stability.study.identity import trial_id
     from stability.sweep.pack import pack_of
     from stability.sweep.pool import plan_layout
     from stability.sweep.worker import TrialTask
@@ -90,19 +91,19 @@ def _task(
     trial, study = parse_trial(values), parse_study(values)
     identifier = trial_id(trial)
     assert folder.name == identifier, f"planned as {folder.name}, composed as {identifier}"
-    planned = next(one for one in manifest["trials"] if one["id"] == identifier)
+    planned = next(one for one in manifest.trials if one.id == identifier)
     assert study.study is not None
     return TrialTask(
         id=identifier,
         study=study.study,
         study_directory=folder.parents[1],
-        factors=manifest["cells"][planned["cell"]]["factors"],
+        factors=manifest.cell_of(planned).factors,
         config=to_dict(trial),
         attempt=given["attempt"],
         command=given.get("command"),
         # As in the pool: the number of threads may show in the last bit of a result.
         threads=plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads,
-        number=planned["number"],
+        number=planned.number,
         pack=() if given["alone"] else pack_of(manifest).get(identifier, ()),
     )
 
@@ -110,7 +111,7 @@ def _task(
 def _member(
     member: Mapping[str, Any],
     node: Mapping[str, Any],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     lead: Path,
     given: Mapping[str, Any],
 ) -> TrialTask:

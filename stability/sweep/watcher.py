@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from stability.errors import UserError
-from stability.records import RECORD, read_record
 from stability.study.events import replay
+from stability.study.store import RECORD, read_json
 from stability.sweep.runner import OnTrialEvent
 from stability.sweep.worker import TrialTask
 
@@ -72,7 +72,7 @@ class RecordWatcher:
             with contextlib.suppress(UserError):
                 if _written(task) != self._before[task.id]:
                     self._waiting.remove(task)
-                    self._tell_of(task, read_record(task.directory))
+                    self._tell_of(task, read_json(task.directory))
 
     def _tell_of(self, task: TrialTask, record: dict[str, Any] | None) -> None:
         if record is not None and record["provenance"].get("command") == task.command:

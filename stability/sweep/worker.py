@@ -19,21 +19,12 @@ from typing import IO, Any
 from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
 from stability.files import remove_leftovers, write_text
-from stability.records import (
-    ENDED,
-    LOCK,
-    Claim,
-    cell_label,
-    claim,
-    failures,
-    read_record,
-    to_json,
-    trial_directory,
-    write_record,
-)
 from stability.sinks.base import LoggedTrial
+from stability.study.claims import LOCK, Claim, claim
 from stability.study.events import Ended, Epoch, Event, Resumed, Started, from_callback
 from stability.study.metrics import metrics_of
+from stability.study.schema import ENDED, cell_label
+from stability.study.store import read_json, read_record, to_json, trial_directory, write_record
 from stability.sweep.pack import halves, ran_out_of_memory
 from stability.training.checkpoint import remove_checkpoints
 
@@ -199,11 +190,11 @@ def _keep_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
-    """Return the record that makes running the task needless: an ended trial's, or as many failures as were to be."""
+    """Return the existing record if the trial completed, diverged, or has used up its attempts; otherwise None."""
     record = read_record(task.directory)
-    if record is None or record["status"] in ENDED:
-        return record
-    return record if failures(record) >= task.attempt else None
+    if record is None or not (record.has_ended or record.failures >= task.attempt):
+        return None
+    return read_json(task.directory)
 
 
 def tidy(directory: Path, *, keep_checkpoints: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stability.records import read_records
+from tests.plain import read_records
 
 # A user's logger: one file ...
 PYTHON = """

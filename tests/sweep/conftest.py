@@ -112,7 +112,7 @@ class Pretence:
 
 def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
     """Write and return a record of a trial as if it had ended with `status`."""
-    from stability.records import write_record
+    from stability.study.store import write_record
 
     if status is None:
         return None

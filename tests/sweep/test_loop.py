@@ -13,10 +13,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.records import LOCK, claim, read_record, write_manifest
+from stability.study.claims import LOCK, claim
 from stability.sweep.loop import LAUNCHES, Loop
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
+from tests.plain import read_record, write_manifest
 
 
 class Losing:
@@ -116,11 +117,15 @@ def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(ta
     class Halving:
         def launch_trials(self, tasks, planned):
             launched.append({task.id: task.pack for task in tasks})
-            write_manifest(directory, {"trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]})
+            write_manifest(
+                directory, {"study": "x", "cells": [], "trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]}
+            )
             for task in tasks:
                 pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
 
-    write_manifest(directory, {"trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]})
+    write_manifest(
+        directory, {"study": "x", "cells": [], "trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]}
+    )
     Loop(Halving(), directory).run(list(tasks.values())[:8], 8)
     assert launched[0] == {name: task.pack for name, task in list(tasks.items())[:8]}
     assert launched[1] == {"t0": ("t0", "t1"), "t2": (), "t4": tasks["t4"].pack}

@@ -123,7 +123,7 @@ def make_task(tmp_path: Path) -> Callable[..., TrialTask]:
 
     def make(model: str = "Plain", *, attempt: int = 1, seed: int = 0, **arguments: Any) -> TrialTask:
         from stability.config import to_dict
-        from stability.records import trial_id
+        from stability.study.identity import trial_id
         from stability.training.defaults import complete
 
         trial = {name: arguments.pop(name) for name in ("lr", "epochs", "training", "batch_size") if name in arguments}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stability.errors import StudyError
-from stability.records import is_claimed
+from stability.study.claims import is_claimed
 from stability.sweep import pool as pools
 from stability.sweep.gpus import visible_gpus
 from stability.sweep.pool import Job, Layout, Pool, available_cores, describe_deaths, plan_layout
@@ -121,7 +121,7 @@ def test_processes_that_cannot_start_end_the_study_in_a_line(make_task: Make, mo
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.config import to_dict
 from stability.sweep.gpus import visible_gpus
 from stability.sweep.pool import Job, Layout, Pool

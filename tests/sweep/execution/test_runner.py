@@ -19,12 +19,14 @@ import pytest
 import torch
 
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, read_record, write_record
+from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event
+from stability.study.store import write_record
 from stability.sweep.pool import Layout, Report
 from stability.sweep.progress import Progress
 from stability.sweep.runner import TrialRunner
 from stability.sweep.worker import TrialTask, failed_record, run_trial
+from tests.plain import read_record
 
 Make = Callable[..., TrialTask]
 
@@ -123,7 +125,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from stability.records import claim
+from stability.study.claims import claim
 held = claim(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

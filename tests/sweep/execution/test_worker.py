@@ -15,11 +15,14 @@ import yaml
 
 import stability.training
 from stability.config import parse_trial
-from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
+from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Resumed, Started, from_json
+from stability.study.schema import Record
+from stability.study.store import write_record
 from stability.sweep import timings
 from stability.sweep.worker import TrialTask, failed_record, first_batch_problem, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
+from tests.plain import read_manifest, read_record, write_manifest
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -96,7 +99,7 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
     record = run_trial(mistaken)
     assert record["status"] == "failed"
     assert record["provenance"]["attempts"] == 3
-    assert failures(record) == 1
+    assert Record.from_json(record, "a record").failures == 1
 
 
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
