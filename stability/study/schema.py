@@ -144,6 +144,8 @@ class Manifest:
     trials: tuple[Trial, ...]
     packs: tuple[tuple[str, ...], ...] = field(default=(), metadata={"optional": True})
     contrast: Contrast | None = field(default=None, metadata={"optional": True})
+    # What no field is for: kept, since a later version may have written it.
+    rest: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: object, where: str) -> Manifest:

@@ -315,9 +315,11 @@ def pack_of_four(make_task: Make, model: str, **arguments: Any) -> tuple[list[Tr
     """Return trials whose study's manifest has them as one pack, with another, and that manifest."""
     tasks = [make_task(model, seed=seed, **arguments) for seed in range(4)]
     identifiers = [task.id for task in tasks]
-    manifest = {"trials": [{"id": one} for one in identifiers], "packs": [identifiers, ["x", "y", "z"]], "kept": 1}
-    write_manifest(Path(tasks[0].study_directory), manifest)
-    return [dataclasses.replace(task, pack=tuple(identifiers)) for task in tasks], manifest
+    point = {"cell": 0, "number": 0, "lr": 0.1, "wd": 0.0, "seed": 0}
+    manifest = {"study": "x", "cells": [{"factors": {}}], "trials": [{"id": one, **point} for one in identifiers]}
+    directory = Path(tasks[0].study_directory)
+    write_manifest(directory, {**manifest, "packs": [identifiers, ["x", "y", "z"]], "kept": 1})
+    return [dataclasses.replace(task, pack=tuple(identifiers)) for task in tasks], read_manifest(directory)
 
 
 def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
