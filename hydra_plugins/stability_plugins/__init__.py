@@ -22,9 +22,10 @@ class StabilitySweeper(Sweeper):
     """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
 
     `pack` is for the jobs of Hydra's other launchers: what each of them trains besides its own trial.
+    `others` are keys of another sweeper, which the study refuses in words.
     """
 
-    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None) -> None:
+    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None, **others: Any) -> None:
         self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

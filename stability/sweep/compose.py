@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest, unknown
+from stability.sweep.keys import ADDED, check_composed, check_target, other_sweeper
+from stability.sweep.overrides import quoted
+from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -50,14 +53,47 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
+        self._targets: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Refuse what the user's files set where a command may not. Raises UserError."""
+        from hydra.types import RunMode
+
+        from stability.config import StudyConfig, TrialConfig
+
+        # Composed once more without what run.py and Hydra add to a command, which hides what the files say.
+        overrides = self._master.hydra.overrides
+        given = [one for one in (*overrides.hydra, *overrides.task) if one not in ADDED]
+        config = self._loader.load_configuration(self._master.hydra.job.config_name, given, RunMode.MULTIRUN)
+        check_composed(config, [item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)])
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
-        return composition(self._loader.load_sweep_config(self._master, list(overrides)))
+        return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))))
 
     def composed(self) -> Composition:
         """Return what Hydra has composed already, without what the command line sweeps over."""
-        return composition(self._master)
+        return self._checked(composition(self._master))
+
+    def _checked(self, found: Composition) -> Composition:
+        """Return a composition whose optimizer is of the class that its own YAML names. Raises UserError."""
+        optimizer, choice = found.values.get("optimizer"), found.choices.get("optimizer")
+        if choice and isinstance(optimizer, Mapping) and not is_shipped("optimizer", optimizer):
+            check_target(optimizer.get("_target_"), self._own_target(str(choice)), str(choice))
+        return found
+
+    def _own_target(self, optimizer: str) -> Any:
+        """Return `_target_` of an optimizer's own YAML, composed without anything else."""
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        if optimizer not in self._targets:
+            paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
+            path = f"hydra.searchpath=[{paths}]"
+            # A configuration of nothing else: only of a primary one does Hydra look at the search path.
+            alone = self._loader.load_configuration("hydra_defaults", [path, f"+optimizer={optimizer}"], RunMode.RUN)
+            self._targets[optimizer] = OmegaConf.select(alone, "optimizer._target_")
+        return self._targets[optimizer]
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""
@@ -140,6 +176,8 @@ def _missing(error: Any) -> UserError:
     within = f" in {where[1]}.yaml" if where and where[1] not in ("config", "hydra/config") else ""
     if group == "hydra/launcher" and name in LAUNCHERS:
         return UserError(f"hydra/launcher={name} is not installed; accepted: {LAUNCHERS[name]}, or hydra/launcher=pool")
+    if group == "hydra/sweeper":
+        return other_sweeper(name)
     what = "sweep" if group == "sweeps" else group
     return unknown(f"{what}{within}", name, error.options or [])
 

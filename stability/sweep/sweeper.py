@@ -17,6 +17,7 @@ from stability.mirror import check_storage
 from stability.records import ENDED, read_manifest, read_record, trial_directory, trial_id
 from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
+from stability.sweep.keys import SWEEPER
 from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.optuna_bridge import Mirror
@@ -116,7 +117,8 @@ class StudySweeper:
 
     def plan(self, arguments: Sequence[str]) -> Plan:
         """Return the plan that `arguments` describe; composes and checks every cell."""
-        asked = parse(self._params, arguments, self._context.config_loader, self._composer.choices_of)
+        self._composer.check()
+        asked = parse(self._params, arguments, self._composer.choices_of)
         chosen = self._config.hydra.runtime.choices.get("sweeps")
         # A single cell that the command line gives whole is composed already; composing takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
@@ -146,7 +148,7 @@ class StudySweeper:
         if self._config.hydra.job.config_name != "config":
             flags += ["--config-name", self._config.hydra.job.config_name]
         several = ["-m"] if plan.planned > 1 else []
-        overrides = (*self._config.hydra.overrides.hydra, *arguments)
+        overrides = (*(one for one in self._config.hydra.overrides.hydra if one != SWEEPER), *arguments)
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
