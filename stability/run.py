@@ -79,10 +79,10 @@ def _run(arguments: list[str]) -> None:
     from stability.sweep.compose import explain, register_resolvers
 
     register_resolvers()
-    if "--version" in arguments:
+    options = _parse(arguments)
+    if options.version:
         _print_version()
         return
-    options = _parse(arguments)
     try:
         _check(options)
         with _raising():
@@ -98,12 +98,39 @@ def _run(arguments: list[str]) -> None:
         raise explained from error
 
 
+# Hydra's flags: (names, what argparse needs besides).
+_FLAGS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--help", "-h"), {"action": "store_true"}),
+    (("--hydra-help",), {"action": "store_true"}),
+    (("--version",), {"action": "store_true"}),
+    (("--cfg", "-c"), {"choices": ["job", "hydra", "all"]}),
+    (("--resolve",), {"action": "store_true"}),
+    (("--package", "-p"), {}),
+    (("--run", "-r"), {"action": "store_true"}),
+    (("--multirun", "-m"), {"action": "store_true"}),
+    (("--shell-completion", "-sc"), {"action": "store_true"}),
+    (("--config-path", "-cp"), {}),
+    (("--config-name", "-cn"), {}),
+    (("--config-dir", "-cd"), {}),
+    (("--experimental-rerun",), {}),
+    (
+        ("--info", "-i"),
+        {
+            "const": "all",
+            "nargs": "?",
+            "choices": ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
+        },
+    ),
+)
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Parse what Hydra parses, flags and overrides in any order."""
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
-    known = [name for action in parser._actions for name in action.option_strings]
+    parser = argparse.ArgumentParser(prog="stability.run", add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names, settings in _FLAGS:
+        parser.add_argument(*names, **settings)
+    known = [name for names, _ in _FLAGS for name in names]
 
     def refuse(message: str) -> None:
         given = message.rpartition(": ")[2].split()[0] if message else ""
@@ -140,6 +167,7 @@ def _hand_over(options: argparse.Namespace) -> None:
     """Let Hydra run the command, with flags first and its own spelling of what is asked."""
     import hydra
 
+    from stability.sweep import versions
     from stability.sweep.compose import CONF
     from stability.sweep.keys import SWEEPER
     from stability.sweep.task import train_one
@@ -152,7 +180,7 @@ def _hand_over(options: argparse.Namespace) -> None:
         flags += [flag] if value is True else [flag, str(value)]
     if not any(getattr(options, name) for name in _QUESTIONS):
         flags += ["--multirun", SWEEPER]
-    entry = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(train_one)
+    entry = hydra.main(config_path=str(CONF), config_name="config", **versions.base())(train_one)
     with _argv([*flags, *options.overrides]), warnings.catch_warnings():
         # Where a file sets hydra.mode: the sweeper refuses it.
         warnings.filterwarnings("ignore", r"\s*Running Hydra app with --multirun")
@@ -188,10 +216,11 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from stability.sweep import versions
     from stability.sweep.compose import CONF, flatten
 
     def keys(overrides: Sequence[str]) -> list[str]:
-        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        with initialize_config_dir(config_dir=str(CONF), **versions.base()):
             config = compose(options.config_name or "config", overrides=list(overrides), return_hydra_config=True)
         values: Any = OmegaConf.to_container(config, resolve=False)
         return [*flatten(values), "sweeps", "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest, unknown
-from stability.sweep.keys import ADDED, check_composed, check_target, other_sweeper
+from stability.sweep.keys import ADDED, SETTLED, check_composed, check_target, other_sweeper
 from stability.sweep.overrides import quoted
+from stability.sweep.versions import register_resolver
 from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ CONF = ROOT / "conf"
 
 def register_resolvers() -> None:
     """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("root", _root, replace=True)
-    OmegaConf.register_new_resolver("choices", _choices, replace=True)
+    register_resolver("root", _root)
+    register_resolver("choices", _choices)
 
 
 def _root() -> str:
@@ -79,14 +78,18 @@ class Composer:
         """Return a composition whose optimizer is of the class that its own YAML names. Raises UserError."""
         optimizer, choice = found.values.get("optimizer"), found.choices.get("optimizer")
         if choice and isinstance(optimizer, Mapping) and not is_shipped("optimizer", optimizer):
-            check_target(optimizer.get("_target_"), self._own_target(str(choice)), str(choice))
+            own = self._own_target(str(choice))
+            if own is not None:
+                check_target(optimizer.get("_target_"), own, str(choice))
         return found
 
     def _own_target(self, optimizer: str) -> Any:
-        """Return `_target_` of an optimizer's own YAML, composed without anything else."""
+        """Return `_target_` of an optimizer's own YAML, composed alone; None beside a --config-path without ours."""
         from hydra.types import RunMode
         from omegaconf import OmegaConf
 
+        if not any(source.is_config("hydra_defaults") for source in self._loader.get_sources()):
+            return None
         if optimizer not in self._targets:
             paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
             path = f"hydra.searchpath=[{paths}]"
@@ -188,6 +191,10 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
         r"Interpolation key '(?P<name>[^']+)' not found\s+full_key: (?P<key>\S+)",
         "{key} refers to ${{{name}}}, and there is no key {name}",
     ),
+    # OmegaConf 2.4 leaves out where it stands.
+    (r"Interpolation key '(?P<name>[^']+)' not found", "a value refers to ${{{name}}}, and there is no key {name}"),
+    # Hydra 1.4 looks at it before the sweeper does.
+    (r"hydra\.mode changed during", f"hydra.mode=RUN in a file: accepted: {SETTLED['hydra.mode'].instead}"),
     (r"Could not append to config\. An item is already at '(?P<key>[^']+)'", "{key} is there already; leave out the +"),
     (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is nothing to delete"),
     (r"Could not delete from config\. The value of '(?P<key>[^']+)' is (?P<value>\S+)", "~{key}: its value is {value}"),

@@ -60,11 +60,12 @@ def plan_of(*overrides: str) -> Plan:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import HydraContext, RunMode
 
+    from stability.sweep import versions
     from stability.sweep.compose import CONF, register_resolvers
     from stability.sweep.sweeper import StudySweeper
 
     register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(CONF), **versions.base()):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
