@@ -47,7 +47,7 @@ class PoolLauncher(Launcher):
     """`hydra/launcher=pool`: supervised processes on this machine."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher proper; what the sweeper finds on it beyond Hydra's own calls is passed through."""
+        """Make the launcher proper."""
         from stability.sweep.launcher import PoolLauncher as Pool
 
         self._launcher: Any = Pool()
@@ -57,10 +57,9 @@ class PoolLauncher(Launcher):
         """Run jobs as any Hydra launcher does."""
         return self._launcher.launch(job_overrides, initial_job_idx)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._launcher, name)
+    def trial_launcher(self) -> Any:
+        """Return the pool as the sweeper uses it; see stability.sweep.jobs.TrialLauncher."""
+        return self._launcher
 
 
 class SweepsSource(ConfigSource):

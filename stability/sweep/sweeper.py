@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability import tracking
-from stability.config import parse_trial, to_dict
+from stability.config import to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
 from stability.records import ENDED, read_manifest, read_record, trial_directory, trial_id
 from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
+from stability.sweep.jobs import TrialLauncher, trial_launcher
 from stability.sweep.keys import SWEEPER
 from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
@@ -25,7 +26,7 @@ from stability.sweep.overrides import parse, quoted
 from stability.sweep.pack import PackSizes, pack_of
 from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
-from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
+from stability.sweep.worker import TrialTask
 from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class StudySweeper:
             is_open = len(plan.trials) < plan.planned
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
-                if hasattr(launcher, "warm_up"):
-                    launcher.warm_up(len(missing))
+                launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
@@ -89,7 +89,7 @@ class StudySweeper:
         cost.learn(plan, records, _layout(plan))
         return _report(plan, directory, records)
 
-    def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
+    def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
         loop = Loop(launcher, directory)
         if plan.sampler != TPE:
@@ -109,8 +109,8 @@ class StudySweeper:
             launcher = self._launcher(plan, stack)
             sizes = PackSizes(plan, _layout(plan), launcher)
             members = [sizes.of(cell.config) for cell in plan.cells]
-            measure = launcher.measure_cells if hasattr(launcher, "measure_cells") else _measure_here
-            seconds = [taken / size for taken, size in zip(measure(tasks, members), members, strict=True)]
+            taken = launcher.measure_cells(tasks, members)
+            seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, _layout(plan))
         cost.show(plan, directory, _layout(plan))
         return {}
@@ -125,18 +125,18 @@ class StudySweeper:
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
         return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
 
-    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> Any:
+    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
         from hydra.core.plugins import Plugins
         from omegaconf import open_dict
 
         with open_dict(self._config):
             self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
-        launcher: Any = Plugins.instance().instantiate_launcher(
+        plugin = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task_function, config=self._config
         )
-        if hasattr(launcher, "close"):
-            stack.callback(launcher.close)
+        launcher = trial_launcher(plugin)
+        stack.callback(launcher.close)
         return launcher
 
     def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
@@ -152,16 +152,13 @@ class StudySweeper:
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
-    def _try_cells(self, launcher: Any, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
+    def _try_cells(self, launcher: TrialLauncher, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
         """Try the first batch of every cell none of whose trials has ended, before anything is written."""
         ended = {trial.cell for trial in plan.trials if status(directory, trial.id) in ENDED}
         first = {trial.cell: trial for trial in reversed(missing)}
         cells = [cell for cell in plan.cells if cell.index not in ended]
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
-        if hasattr(launcher, "try_cells"):
-            launcher.try_cells(tasks)
-        else:
-            refuse_cells(tasks, [first_batch_problem(task) for task in tasks])
+        launcher.try_cells(tasks)
 
     def _tasks(self, plan: Plan, directory: Path, manifest: Mapping[str, Any]) -> list[TrialTask]:
         factors = {trial["id"]: manifest["cells"][trial["cell"]]["factors"] for trial in manifest["trials"]}
@@ -223,12 +220,6 @@ def _check_optimizers(plan: Plan) -> None:
             check_optimizer(config)
         except UserError as error:
             raise UserError(f"{words}: {error}") from error
-
-
-def _measure_here(tasks: Sequence[TrialTask], sizes: Sequence[int]) -> list[float]:
-    from stability.training import measure
-
-    return [measure(parse_trial(task.config), size=size) for task, size in zip(tasks, sizes, strict=True)]
 
 
 def _layout(plan: Plan) -> Layout:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stability.records import LOCK, claim, read_record, write_manifest
+from stability.sweep.jobs import JobLauncher
 from stability.sweep.loop import LAUNCHES, Loop
 from stability.sweep.task import job_overrides
 from stability.sweep.worker import TrialTask
@@ -68,7 +69,7 @@ def tasks(tmp_path):
 
 def test_a_trial_that_kills_its_launcher_costs_no_other(tasks, pretend, capsys):
     launcher = Losing(tasks, pretend, {"t0"})
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     without = [name for name, task in tasks.items() if read_record(task.directory) is None]
     assert without == ["t0"]
     # Only its own pack was ever taken apart.
@@ -81,7 +82,7 @@ def test_a_trial_that_kills_its_launcher_costs_no_other(tasks, pretend, capsys):
 
 def test_a_launcher_that_begins_nothing_is_given_up(tasks, pretend):
     launcher = Losing(tasks, pretend, set(), begins=False)
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     assert LAUNCHES <= len(launcher.batches) <= LAUNCHES + len(tasks)
     assert not any(read_record(task.directory) for task in tasks.values())
 
@@ -104,7 +105,7 @@ class Leaving(Losing):
 
 
 def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_off(tasks, pretend):
-    Loop(Leaving(tasks, pretend, {"t0"}), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
+    Loop(JobLauncher(Leaving(tasks, pretend, {"t0"})), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
     assert read_record(tasks["t0"].directory)["status"] == "completed"
 
 
@@ -114,11 +115,12 @@ def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(ta
     launched = []
 
     class Halving:
-        def launch_trials(self, tasks, planned):
+        def run(self, tasks, planned, deaths):
             launched.append({task.id: task.pack for task in tasks})
             write_manifest(directory, {"trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]})
             for task in tasks:
                 pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
+            return {task.id for task in tasks}
 
     write_manifest(directory, {"trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]})
     Loop(Halving(), directory).run(list(tasks.values())[:8], 8)
@@ -132,7 +134,7 @@ def test_jobs_hold_the_trials_that_were_asked_for(tasks, pretend):
     pretend(tasks["t6"], "failed")
     launcher = Losing(tasks, pretend, set())
     asked = [tasks[name] for name in ("t0", "t1", "t3", "t4", "t5", "t6")]
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(asked, 16)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(asked, 16)
     first, second = ([told(job) for job in batch] for batch in launcher.batches)
     assert first == [(["t0", "t3"], False), (["t4", "t5"], False)]
     assert second == [(["t6"], True)]
