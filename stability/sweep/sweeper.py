@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shlex
 from collections import Counter
@@ -132,6 +133,10 @@ class StudySweeper:
 
         with open_dict(self._config):
             self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
+            # As the cells have them, which a sweep file's params may set.
+            self._config.pool = dataclasses.asdict(plan.config.pool)
+            if all(cell.config.device == "cpu" for cell in plan.cells):
+                self._config.device = "cpu"
         plugin = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task_function, config=self._config
         )

@@ -171,6 +171,14 @@ def test_the_pool_is_the_default_and_a_file_may_choose_it(sweep, say, pretence):
     assert len(pretence.launched) == 2
 
 
+def test_the_pool_is_as_a_files_params_say(sweep, say, pretence, monkeypatch):
+    taken = []
+    monkeypatch.setattr(pretence, "setup", lambda *, config, **_: taken.append((config.pool.size, config.device)))
+    sweep(f"{TINY}hydra: {{sweeper: {{params: {{pool.size: 3, device: cpu}}}}}}\n")
+    assert say("sweeps=mine").code == 0
+    assert taken == [(3, "cpu")]
+
+
 def test_hydras_own_logging_and_folders_of_a_file_are_honoured(sweep, say, pretence):
     sweep(
         f"defaults:\n  - override /hydra/job_logging: disabled\n{TINY}hydra: {{output_subdir: null, verbose: true}}\n"
