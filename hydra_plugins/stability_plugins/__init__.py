@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 class StabilitySweeper(Sweeper):
     """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
 
-    `pack` is for the jobs of Hydra's other launchers: what each of them trains besides its own trial.
+    `pack` is for the jobs of Hydra's other launchers: which trials each of them trains.
     `others` are keys of another sweeper, which the study refuses in words.
     """
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stability.config import TrialConfig, parse_trial
 from stability.errors import StudyError, UserError
 from stability.records import attempts_begun, read_record
 from stability.sweep.pack import seconds_of_pack, together
-from stability.sweep.task import job_overrides
+from stability.sweep.task import job_overrides, remove_plan, write_plan
 from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class JobLauncher:
         """Launch trials as jobs; return those that were begun, or all where nothing came of any."""
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
-        self._launch(_jobs(tasks, deaths))
+        self._launch(_packs(tasks, deaths))
         # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
         died = {task.id for task in tasks if attempts_begun(task.directory) != begun[task.id]}
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
@@ -102,10 +103,16 @@ class JobLauncher:
     def close(self) -> None:
         """Do nothing: a launcher of Hydra's ends with its jobs."""
 
-    def _launch(self, jobs: list[list[str]]) -> None:
-        """Have Hydra's launcher run jobs. Raises what ends the study; a broken batch is launched again later."""
+    def _launch(self, packs: Sequence[Sequence[TrialTask]]) -> None:
+        """Have Hydra's launcher train packs, a job each. Raises what ends the study.
+
+        A batch that breaks off is launched again later.
+        """
+        plan = write_plan([task for pack in packs for task in pack])
         try:
-            _raise_failures(self._plugin.launch(jobs, initial_job_idx=0))
+            _raise_failures(self._plugin.launch([job_overrides(pack, plan) for pack in packs], initial_job_idx=0))
+            # Else jobs of it may still begin, on a cluster.
+            remove_plan(plan)
         except (StudyError, UserError):
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -117,15 +124,15 @@ class JobLauncher:
             print(f"the launcher broke off ({words}); what is missing is launched again", file=sys.stderr)
 
 
-def _jobs(tasks: Sequence[TrialTask], deaths: Mapping[str, int]) -> list[list[str]]:
-    """Return the overrides of the jobs to launch next: first of the trials that have not died so far."""
+def _packs(tasks: Sequence[TrialTask], deaths: Mapping[str, int]) -> list[list[TrialTask]]:
+    """Return the packs to launch next: first of the trials that have not died so far."""
     # A trial that has failed, or was begun and left no record, trains alone: another of its pack may be what kills;
     # and in the end by itself, since a launcher may lose its whole batch with it.
     fresh = [task for task in tasks if not deaths[task.id] and task.attempt == 1]
     if fresh:
-        return [job_overrides(members) for members, _ in together(fresh)]
+        return [members for members, _ in together(fresh)]
     safe = [task for task in tasks if deaths[task.id] < 2]
-    return [job_overrides([task], alone=True) for task in safe or tasks[:1]]
+    return [[replace(task, pack=())] for task in safe or tasks[:1]]
 
 
 def _raise_failures(returns: Sequence[Any]) -> None:
