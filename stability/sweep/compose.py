@@ -52,7 +52,7 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._targets: dict[str, Any] = {}
+        self._targets: dict[tuple[str, str], Any] = {}
 
     def check(self) -> None:
         """Refuse what the user's files set where a command may not. Raises UserError."""
@@ -68,35 +68,41 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
-        return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))))
+        return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))), overrides)
 
     def composed(self) -> Composition:
         """Return what Hydra has composed already, without what the command line sweeps over."""
-        return self._checked(composition(self._master))
+        return self._checked(composition(self._master), list(self._master.hydra.overrides.task))
 
-    def _checked(self, found: Composition) -> Composition:
-        """Return a composition whose optimizer is of the class that its own YAML names. Raises UserError."""
-        optimizer, choice = found.values.get("optimizer"), found.choices.get("optimizer")
-        if choice and isinstance(optimizer, Mapping) and not is_shipped("optimizer", optimizer):
-            own = self._own_target(str(choice))
-            if own is not None:
-                check_target(optimizer.get("_target_"), own, str(choice))
+    def _checked(self, found: Composition, overrides: Sequence[str]) -> Composition:
+        """Return a composition whose model and optimizer are of the classes that their own YAMLs name, or `overrides`.
+
+        Raises UserError where a file puts another class in their place.
+        """
+        given = {one.partition("=")[0].lstrip("+") for one in overrides}
+        for group in ("model", "optimizer"):
+            choice, written = found.choices.get(group), found.written.get(group)
+            if not choice or not isinstance(written, Mapping) or f"{group}._target_" in given:
+                continue
+            if not is_shipped(group, found.values[group]):
+                check_target(group, str(choice), written.get("_target_"), self._own_target(group, str(choice)))
         return found
 
-    def _own_target(self, optimizer: str) -> Any:
-        """Return `_target_` of an optimizer's own YAML, composed alone; None beside a --config-path without ours."""
+    def _own_target(self, group: str, choice: str) -> Any:
+        """Return `_target_` of a choice's own YAML, composed alone; None beside a --config-path without ours."""
         from hydra.types import RunMode
         from omegaconf import OmegaConf
 
         if not any(source.is_config("hydra_defaults") for source in self._loader.get_sources()):
             return None
-        if optimizer not in self._targets:
+        if (group, choice) not in self._targets:
             paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
-            path = f"hydra.searchpath=[{paths}]"
+            overrides = [f"hydra.searchpath=[{paths}]", f"+{group}={quoted(choice)}"]
             # A configuration of nothing else: only of a primary one does Hydra look at the search path.
-            alone = self._loader.load_configuration("hydra_defaults", [path, f"+optimizer={optimizer}"], RunMode.RUN)
-            self._targets[optimizer] = OmegaConf.select(alone, "optimizer._target_")
-        return self._targets[optimizer]
+            alone = self._loader.load_configuration("hydra_defaults", overrides, RunMode.RUN)
+            node: Any = OmegaConf.to_container(alone, resolve=False)
+            self._targets[group, choice] = (node.get(group) or {}).get("_target_")
+        return self._targets[group, choice]
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""

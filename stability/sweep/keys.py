@@ -176,16 +176,24 @@ def _check_launcher(node: Mapping[str, Any] | None) -> None:
         )
 
 
-def check_target(found: Any, own: Any, choice: str) -> None:
-    """Refuse a file that puts another class in an optimizer's place: names and ranges would not be its own.
+# How a file gives a model or an optimizer a class of the user's own.
+_OWN_CLASS = {
+    "model": "'override /model: custom' in the file's defaults, or model/NAME.yaml in a folder for --config-dir",
+    "optimizer": SETTLED["optimizer._target_"].instead,
+}
+
+
+def check_target(group: str, choice: str, found: Any, own: Any) -> None:
+    """Refuse a file that puts another class in a choice's place: its name and search ranges would not be its own.
 
     Args:
-        found: `_target_` of the composed optimizer.
-        own: that of the YAML of `choice`.
-        choice: the optimizer's name.
+        group: model or optimizer.
+        choice: the group's choice.
+        found: `_target_` as composed.
+        own: `_target_` of the choice's own YAML; None or ???: it names none.
     """
-    if found != own:
+    if own not in (None, "???", found):
         raise UserError(
-            f"optimizer._target_={found} in a file, beside optimizer={choice} ({own}): the study decides "
-            f"optimizer._target_; accepted: {SETTLED['optimizer._target_'].instead}"
+            f"{group}._target_={found} in a file, beside {group}={choice} ({own}): a choice has one class; "
+            f"accepted: {_OWN_CLASS[group]}"
         )

@@ -46,7 +46,7 @@ def remove_plan(path: Path) -> None:
 
 
 def job_overrides(tasks: Sequence[TrialTask], plan: Path) -> list[str]:
-    """Return the overrides of the job that trains `tasks`, of one pack, together: they compose the first's configuration.
+    """Return the overrides of the job that trains `tasks`, of one pack, together; they compose the first one.
 
     plan: the file that `write_plan` wrote.
     """

@@ -46,6 +46,7 @@ MISTAKES = [
     (choosing("submitit_local", timeout_mn=3), ["timeout_mn"]),
     (choosing("submitit_slrm"), ["'submitit_slrm'", "did you mean 'submitit_slurm'"]),
     ("optimizer: {_target_: torch.optim.NAdam}", ["torch.optim.NAdam", "optimizer=adamw", "optimizer/NAME.yaml"]),
+    ("model: {_target_: a.B}", ["model._target_=a.B", "model=vitp_tiny", "override /model: custom"]),
     ("hydra: {sweeper: {params: {optimizer._target_: a.B}}}", ["optimizer._target_=a.B", "optimizer/NAME.yaml"]),
     ("hydra: {sweeper: {params: {hydra.sweep.dir: x}}}", ["hydra.sweep.dir=x", "runs=FOLDER study=NAME"]),
     ("hydra: {sweeper: {params: {hydra.launcher.n_jobs: 2}}}", ["hydra.launcher.n_jobs=2", "under hydra:"]),
@@ -95,6 +96,13 @@ def test_an_optimizers_own_yaml_names_its_class_by_itself_or_by_another_file(say
     for found in (["--config-dir", "own"], ["hydra.searchpath=[own]"]):
         said = say(*found, "optimizer=adamw,nadam,faster", "samples=2", "plan=true")
         assert (said.code, said.err) == (0, ""), said.err
+
+
+def test_a_file_gives_a_model_of_the_users_own_by_the_choice_for_it(sweep, say, place):
+    sweep("defaults: [override /model: custom]\nmodel: {_target_: torch.nn.Flatten}\nsamples: 2\n")
+    said = say("sweeps=mine", "plan=true")
+    assert (said.code, said.err) == (0, "")
+    assert "torch.nn.Flatten" in said.out
 
 
 def test_a_files_params_are_completed_as_the_command_line_is(sweep, plan_of, place):
