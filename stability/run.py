@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
-import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stability.errors import StudyError, UserError, nearest
 
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
-
 # What a command may ask for instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
-# Keys that a study decides itself, and what to say instead.
-_SETTLED = {
-    "hydra.sweep.dir": "runs=FOLDER study=NAME",
-    "hydra.sweep.subdir": "trials/ID, which is fixed",
-    "hydra.run.dir": "runs=FOLDER study=NAME",
-    "hydra.mode": "nothing: every command goes through one sweeper",
-    "hydra/sweeper": "stability",
-    "hydra.sweeper._target_": "nothing: every command goes through one sweeper",
-    # Its name and search ranges would be those of another optimizer.
-    "optimizer._target_": "optimizer=NAME with a YAML of your own, optimizer/NAME.yaml in a folder for --config-dir",
-}
-# Config groups that every trial has a choice of.
-_NEEDED = ("model", "optimizer", "data", "recipe", "schedule")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,10 +79,10 @@ def _run(arguments: list[str]) -> None:
     from stability.sweep.compose import explain, register_resolvers
 
     register_resolvers()
-    if "--version" in arguments:
+    options = _parse(arguments)
+    if options.version:
         _print_version()
         return
-    options = _parse(arguments)
     try:
         _check(options)
         with _raising():
@@ -115,12 +98,39 @@ def _run(arguments: list[str]) -> None:
         raise explained from error
 
 
+# Hydra's flags: (names, what argparse needs besides).
+_FLAGS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--help", "-h"), {"action": "store_true"}),
+    (("--hydra-help",), {"action": "store_true"}),
+    (("--version",), {"action": "store_true"}),
+    (("--cfg", "-c"), {"choices": ["job", "hydra", "all"]}),
+    (("--resolve",), {"action": "store_true"}),
+    (("--package", "-p"), {}),
+    (("--run", "-r"), {"action": "store_true"}),
+    (("--multirun", "-m"), {"action": "store_true"}),
+    (("--shell-completion", "-sc"), {"action": "store_true"}),
+    (("--config-path", "-cp"), {}),
+    (("--config-name", "-cn"), {}),
+    (("--config-dir", "-cd"), {}),
+    (("--experimental-rerun",), {}),
+    (
+        ("--info", "-i"),
+        {
+            "const": "all",
+            "nargs": "?",
+            "choices": ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
+        },
+    ),
+)
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Parse what Hydra parses, flags and overrides in any order."""
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
-    known = [name for action in parser._actions for name in action.option_strings]
+    parser = argparse.ArgumentParser(prog="stability.run", add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names, settings in _FLAGS:
+        parser.add_argument(*names, **settings)
+    known = [name for names, _ in _FLAGS for name in names]
 
     def refuse(message: str) -> None:
         given = message.rpartition(": ")[2].split()[0] if message else ""
@@ -138,86 +148,28 @@ def _print_version() -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what no study can mean, and complete what the user need not say."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from stability.sweep.overrides import custom_model, is_varied, read
 
-    from stability.sweep.overrides import is_varied
-
-    # A shell that leaves ~ alone after = would have Hydra stumble over it.
-    lines = [re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line) for line in options.overrides]
-    overrides = OverridesParser.create().parse_overrides(lines)
-    keys = {override.get_key_element().lstrip("+~"): override for override in overrides}
-    for key, override in keys.items():
-        _check_key(key, override)
+    overrides = read(options.overrides)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
     if options.package is not None and not options.cfg:
         raise UserError(f"--package {options.package} says what --cfg prints; accepted: --cfg job --package NAME")
-    if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & keys.keys():
+    names = {override.key_or_group for override in overrides if not override.is_delete()}
+    if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & names:
         raise UserError(
             "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
         )
-    own = ["model=custom"] if "model._target_" in keys and "model" not in keys else []
-    options.overrides = own + [line for override in overrides for line in _complete(override)]
-
-
-def _check_key(key: str, override: Override) -> None:
-    """Refuse a key that no command may set."""
-    given = override.input_line
-    if not key:
-        raise UserError(f"cannot read {given!r}: it names no key; accepted: key=value")
-    if key in _SETTLED and not (key == "hydra/sweeper" and override.value() == "stability"):
-        raise UserError(f"{given!r} is not for a command to say; accepted: {_SETTLED[key]}")
-    if override.is_delete() and key in _NEEDED:
-        raise UserError(f"{given!r}: no trial without its {key}; accepted: {key}=NAME")
-    if override.is_delete() and _default(key) is not None:
-        raise UserError(f"{given!r}: without it {key} would be the schema's default; accepted: {key}=VALUE")
-    value: Any = override.value()
-    if key in _NEEDED and (value is None or isinstance(value, (list, dict))):
-        raise UserError(
-            f"{given!r}: a trial has one {key}; accepted: {key}=NAME, {key}=A,B to compare, {key}.KEY=VALUE"
-        )
-    if key == "sweep" and not isinstance(value, dict):
-        raise UserError(f"{given!r}: a study is named by sweeps=NAME; accepted for sweep: sweep.seed, sweep.sampler")
-
-
-def _default(key: str) -> Any:
-    """Return what the schema puts in a group's place where its key is left out; None: nothing, or no such key."""
-    from stability.config import TrialConfig
-
-    group, _, name = key.partition(".")
-    filled = vars(TrialConfig()).get(group)
-    return getattr(filled, name, None) if name and dataclasses.is_dataclass(filled) else None
-
-
-def _complete(override: Override) -> list[str]:
-    """Return an override as Hydra is to read it: numbers that are names as text, search paths beside our own."""
-    from stability.sweep.compose import ROOT
-    from stability.sweep.overrides import quoted
-
-    line, value = str(override.input_line), override.value()
-    if override.key_or_group in ("logger", "sweeps") and value in (None, []):
-        return [f"{override.key_or_group}=none"] if override.key_or_group == "logger" else []
-    if override.key_or_group in (*_NEEDED, "logger", "sweeps") and not override.is_delete():
-        # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
-        line = line.lstrip("+")
-        is_number = isinstance(value, (int, float))
-        return [f"{override.key_or_group}='{override.get_value_string()}'" if is_number else line]
-    if override.key_or_group != "hydra.searchpath" or not isinstance(value, list):
-        return [line]
-    for path in value:
-        folder = str(path).removeprefix("file://")
-        if "://" not in folder and not os.path.isdir(folder):
-            raise UserError(f"{line!r}: there is no folder {folder}; accepted: hydra.searchpath=[file:///A/FOLDER]")
-    # Of conf/config.yaml, whose list this one replaces.
-    paths = ",".join(quoted(str(path)) for path in (*value, "sweeps://.", f"sweeps://{ROOT}"))
-    return [f"{override.get_key_element()}=[{paths}]"]
+    options.overrides = [*custom_model(overrides), *(str(override.input_line) for override in overrides)]
 
 
 def _hand_over(options: argparse.Namespace) -> None:
     """Let Hydra run the command, with flags first and its own spelling of what is asked."""
     import hydra
 
+    from stability.sweep import versions
     from stability.sweep.compose import CONF
+    from stability.sweep.keys import SWEEPER
     from stability.sweep.task import train_one
 
     flags = []
@@ -227,9 +179,11 @@ def _hand_over(options: argparse.Namespace) -> None:
             continue
         flags += [flag] if value is True else [flag, str(value)]
     if not any(getattr(options, name) for name in _QUESTIONS):
-        flags.append("--multirun")
-    entry = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(train_one)
-    with _argv([*flags, *options.overrides]):
+        flags += ["--multirun", SWEEPER]
+    entry = hydra.main(config_path=str(CONF), config_name="config", **versions.base())(train_one)
+    with _argv([*flags, *options.overrides]), warnings.catch_warnings():
+        # Where a file sets hydra.mode: the sweeper refuses it.
+        warnings.filterwarnings("ignore", r"\s*Running Hydra app with --multirun")
         entry()
 
 
@@ -262,10 +216,11 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from stability.sweep import versions
     from stability.sweep.compose import CONF, flatten
 
     def keys(overrides: Sequence[str]) -> list[str]:
-        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        with initialize_config_dir(config_dir=str(CONF), **versions.base()):
             config = compose(options.config_name or "config", overrides=list(overrides), return_hydra_config=True)
         values: Any = OmegaConf.to_container(config, resolve=False)
         return [*flatten(values), "sweeps", "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]

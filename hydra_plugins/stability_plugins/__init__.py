@@ -6,25 +6,27 @@ Every Hydra program of the environment imports this module, some twice: nothing 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins import file_config_source
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobReturn
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class StabilitySweeper(Sweeper):
     """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
 
-    `pack` is for the jobs of Hydra's other launchers: what each of them trains besides its own trial.
+    `pack` is for the jobs of Hydra's other launchers: which trials each of them trains.
+    `others` are keys of another sweeper, which the study refuses in words.
     """
 
-    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None) -> None:
+    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None, **others: Any) -> None:
         self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -45,7 +47,7 @@ class PoolLauncher(Launcher):
     """`hydra/launcher=pool`: supervised processes on this machine."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher proper; what the sweeper finds on it beyond Hydra's own calls is passed through."""
+        """Make the launcher proper."""
         from stability.sweep.launcher import PoolLauncher as Pool
 
         self._launcher: Any = Pool()
@@ -55,13 +57,12 @@ class PoolLauncher(Launcher):
         """Run jobs as any Hydra launcher does."""
         return self._launcher.launch(job_overrides, initial_job_idx)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._launcher, name)
+    def trial_launcher(self) -> Any:
+        """Return the pool as the sweeper uses it; see stability.sweep.jobs.TrialLauncher."""
+        return self._launcher
 
 
-class SweepsSource(file_config_source.FileConfigSource):
+class SweepsSource(ConfigSource):
     """`sweeps://FOLDER` on a search path: of FOLDER only its sweeps/.
 
     With file://FOLDER every folder there would be a config group, and `runs=elsewhere` a choice of group runs as soon
@@ -70,22 +71,44 @@ class SweepsSource(file_config_source.FileConfigSource):
 
     @staticmethod
     def scheme() -> str:
+        """Return what stands before :// on a search path."""
         return "sweeps"
 
     def available(self) -> bool:
         """Be silent about a folder that has no studies."""
         return True
 
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return a study's YAML and the package that its first lines name."""
+        file = self._file(config_path)
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"Config not found : {file}")
+        text = file.read_text(encoding="utf-8")
+        header = self._get_header_dict(text)
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(text or {}), header)
+
     def is_group(self, config_path: str) -> bool:
-        return self._is_ours(config_path) and super().is_group(config_path)
+        """Tell whether a path is sweeps/ or a folder in it."""
+        return self._is_ours(config_path) and (Path(self.path) / config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
-        return self._is_ours(config_path) and super().is_config(config_path)
+        """Tell whether a path is a study's YAML."""
+        return self._is_ours(config_path) and self._file(config_path).is_file()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Return the groups and studies of a path, sorted."""
         if config_path == "":
             return ["sweeps"] if results_filter != ObjectType.CONFIG and self.is_group("sweeps") else []
-        return super().list(config_path, results_filter) if self.is_group(config_path) else []
+        names = set[str]()
+        for file in (Path(self.path) / config_path).iterdir() if self.is_group(config_path) else ():
+            if file.is_dir() and results_filter != ObjectType.CONFIG and file.name != "__pycache__":
+                names.add(file.name)
+            if file.suffix == ".yaml" and results_filter != ObjectType.GROUP:
+                names.add(file.stem)
+        return sorted(names)
+
+    def _file(self, config_path: str) -> Path:
+        return Path(self.path) / (config_path if config_path.endswith(".yaml") else f"{config_path}.yaml")
 
     @staticmethod
     def _is_ours(config_path: str) -> bool:

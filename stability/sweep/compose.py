@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import UserError, nearest, unknown
+from stability.sweep.keys import ADDED, SETTLED, check_composed, check_target, other_sweeper
+from stability.sweep.overrides import quoted
+from stability.sweep.versions import register_resolver
+from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -21,10 +25,8 @@ CONF = ROOT / "conf"
 
 def register_resolvers() -> None:
     """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("root", _root, replace=True)
-    OmegaConf.register_new_resolver("choices", _choices, replace=True)
+    register_resolver("root", _root)
+    register_resolver("choices", _choices)
 
 
 def _root() -> str:
@@ -50,14 +52,57 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
+        self._targets: dict[tuple[str, str], Any] = {}
+
+    def check(self) -> None:
+        """Refuse what the user's files set where a command may not. Raises UserError."""
+        from hydra.types import RunMode
+
+        from stability.config import StudyConfig, TrialConfig
+
+        # Composed once more without what run.py and Hydra add to a command, which hides what the files say.
+        overrides = self._master.hydra.overrides
+        given = [one for one in (*overrides.hydra, *overrides.task) if one not in ADDED]
+        config = self._loader.load_configuration(self._master.hydra.job.config_name, given, RunMode.MULTIRUN)
+        check_composed(config, [item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)])
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
-        return composition(self._loader.load_sweep_config(self._master, list(overrides)))
+        return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))), overrides)
 
     def composed(self) -> Composition:
         """Return what Hydra has composed already, without what the command line sweeps over."""
-        return composition(self._master)
+        return self._checked(composition(self._master), list(self._master.hydra.overrides.task))
+
+    def _checked(self, found: Composition, overrides: Sequence[str]) -> Composition:
+        """Return a composition whose model and optimizer are of the classes that their own YAMLs name, or `overrides`.
+
+        Raises UserError where a file puts another class in their place.
+        """
+        given = {one.partition("=")[0].lstrip("+") for one in overrides}
+        for group in ("model", "optimizer"):
+            choice, written = found.choices.get(group), found.written.get(group)
+            if not choice or not isinstance(written, Mapping) or f"{group}._target_" in given:
+                continue
+            if not is_shipped(group, found.values[group]):
+                check_target(group, str(choice), written.get("_target_"), self._own_target(group, str(choice)))
+        return found
+
+    def _own_target(self, group: str, choice: str) -> Any:
+        """Return `_target_` of a choice's own YAML, composed alone; None beside a --config-path without ours."""
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        if not any(source.is_config("hydra_defaults") for source in self._loader.get_sources()):
+            return None
+        if (group, choice) not in self._targets:
+            paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
+            overrides = [f"hydra.searchpath=[{paths}]", f"+{group}={quoted(choice)}"]
+            # A configuration of nothing else: only of a primary one does Hydra look at the search path.
+            alone = self._loader.load_configuration("hydra_defaults", overrides, RunMode.RUN)
+            node: Any = OmegaConf.to_container(alone, resolve=False)
+            self._targets[group, choice] = (node.get(group) or {}).get("_target_")
+        return self._targets[group, choice]
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""
@@ -140,6 +185,8 @@ def _missing(error: Any) -> UserError:
     within = f" in {where[1]}.yaml" if where and where[1] not in ("config", "hydra/config") else ""
     if group == "hydra/launcher" and name in LAUNCHERS:
         return UserError(f"hydra/launcher={name} is not installed; accepted: {LAUNCHERS[name]}, or hydra/launcher=pool")
+    if group == "hydra/sweeper":
+        return other_sweeper(name)
     what = "sweep" if group == "sweeps" else group
     # Of a list, as logger=[a,b], Hydra names no choices.
     return unknown(f"{what}{within}", name, error.options or _choices(group).split(", "))
@@ -151,6 +198,10 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
         r"Interpolation key '(?P<name>[^']+)' not found\s+full_key: (?P<key>\S+)",
         "{key} refers to ${{{name}}}, and there is no key {name}",
     ),
+    # OmegaConf 2.4 leaves out where it stands.
+    (r"Interpolation key '(?P<name>[^']+)' not found", "a value refers to ${{{name}}}, and there is no key {name}"),
+    # Hydra 1.4 looks at it before the sweeper does.
+    (r"hydra\.mode changed during", f"hydra.mode=RUN in a file: accepted: {SETTLED['hydra.mode'].instead}"),
     (r"Could not append to config\. An item is already at '(?P<key>[^']+)'", "{key} is there already; leave out the +"),
     (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is nothing to delete"),
     (r"Could not delete from config\. The value of '(?P<key>[^']+)' is (?P<value>\S+)", "~{key}: its value is {value}"),

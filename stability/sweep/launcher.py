@@ -86,6 +86,23 @@ class PoolLauncher:
             tasks, on_record = self._with_callbacks(tasks, on_record)
         return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
 
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int,
+        deaths: Mapping[str, int],
+        on_event: OnTrialEvent | None = None,
+    ) -> set[str]:
+        """Run each trial once; every launch counts, since a worker that dies takes no other trial with it."""
+        self.launch_trials(tasks, planned=planned, on_event=on_event)
+        return {task.id for task in tasks}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether trials run on other machines."""
+        return False
+
     def close(self) -> None:
         """End the pool's processes. They end with this process in any case."""
         if self._runner is not None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import os
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from stability.config import StudyConfig, TrialConfig
 from stability.errors import UserError, unknown
+from stability.sweep.keys import NEEDED, check_keys, check_params, key_of
 
 if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import IntervalSweep, Override
 
 COORDINATES = ("lr", "wd", "seed")
@@ -54,22 +56,47 @@ class Asked:
     digest: str
 
 
-def parse(
-    params: Mapping[str, Any],
-    arguments: Sequence[str],
-    loader: ConfigLoader,
-    choices_of: typing.Callable[[str], list[str]],
-) -> Asked:
-    """Take a study's `params` (hydra.sweeper.params) and a command line apart; what the line says wins.
+def read(lines: Iterable[str]) -> list[Override]:
+    """Parse and check overrides as a user writes them, and complete what the user need not write.
 
-    `choices_of` lists the choices of a config group. Raises UserError on what no study can mean.
+    Raises UserError on what no study can mean, and what Hydra raises on a line that it cannot read.
     """
+    # A shell that leaves ~ alone after = would have Hydra stumble over it.
+    overrides = [parsed(re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line)) for line in lines]
+    check_keys(overrides)
+    return [parsed(line) for override in overrides for line in _completed(override)]
+
+
+@functools.lru_cache(maxsize=4096)
+def parsed(line: str) -> Override:
+    """Parse one override; each line is parsed once in a process."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    lines = [f"{name}={_as_text(value)}" for name, value in params.items()] + list(arguments)
+    return OverridesParser.create().parse_overrides([line])[0]
+
+
+def custom_model(overrides: Sequence[Override]) -> list[str]:
+    """Return the choice of a model that `model._target_=CLASS` alone stands for."""
+    keys = {key_of(override) for override in overrides}
+    return ["model=custom"] if "model._target_" in keys and "model" not in keys else []
+
+
+def parse(params: Mapping[str, Any], arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> Asked:
+    """Take a study's `params` and a command line apart; what the line says wins.
+
+    Args:
+        params: hydra.sweeper.params of a sweep file: a key's value, or several as on the command line.
+        arguments: overrides that `read` completed.
+        choices_of: lists the choices of a config group.
+
+    Raises:
+        UserError: on what no study can mean.
+    """
+    own = read(f"{name}={_as_text(value)}" for name, value in params.items())
+    check_params(own)
     last: dict[str, Override] = {}
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(lines):
-        name = _name(override)
+    for override in [*map(parsed, custom_model(own)), *own, *map(parsed, arguments)]:
+        name = key_of(override)
         last.pop(name, None)
         last[name] = override
     fixed, axes, coordinates = [], [], {}
@@ -83,9 +110,34 @@ def parse(
     return Asked(tuple(fixed), tuple(axes), coordinates, _digest(last))
 
 
+def _completed(override: Override) -> list[str]:
+    """Return an override as Hydra is to read it: numbers that are names as text, search paths beside our own."""
+    line, key, value = str(override.input_line), override.key_or_group, override.value()
+    if key in ("logger", "sweeps") and value in (None, []):
+        return ["logger=none"] if key == "logger" else []
+    if key in (*NEEDED, "logger", "sweeps") and not override.is_delete():
+        # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
+        is_number = isinstance(value, (int, float))
+        return [f"{key}='{override.get_value_string()}'" if is_number else line.lstrip("+")]
+    if key == "hydra.searchpath" and isinstance(value, list):
+        return [f"{override.get_key_element()}=[{_search_path(line, value)}]"]
+    return [line]
+
+
+def _search_path(line: str, paths: Sequence[Any]) -> str:
+    """Return a search path's elements with those of conf/config.yaml, whose list this one replaces."""
+    from stability.sweep.compose import ROOT
+
+    for path in paths:
+        folder = str(path).removeprefix("file://")
+        if "://" not in folder and not os.path.isdir(folder):
+            raise UserError(f"{line!r}: there is no folder {folder}; accepted: hydra.searchpath=[file:///A/FOLDER]")
+    return ",".join(quoted(str(path)) for path in (*paths, "sweeps://.", f"sweeps://{ROOT}"))
+
+
 def is_varied(override: Override) -> bool:
     """Tell whether an override makes cells or points."""
-    return override.is_sweep_override() or (_name(override) in COORDINATES and _is_several(override))
+    return override.is_sweep_override() or (key_of(override) in COORDINATES and _is_several(override))
 
 
 def quoted(text: str) -> str:
@@ -97,10 +149,6 @@ def quoted(text: str) -> str:
 
 def _as_text(value: Any) -> str:
     return "null" if value is None else str(value)
-
-
-def _name(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
 
 
 def _is_several(override: Override) -> bool:

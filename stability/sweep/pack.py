@@ -15,13 +15,12 @@ from stability.sweep.gpus import gpu_name
 
 if TYPE_CHECKING:
     from stability.study.schema import Manifest
+    from stability.sweep.jobs import TrialLauncher
     from stability.sweep.plan import Plan
     from stability.sweep.pool import Layout
     from stability.sweep.worker import TrialTask
 
 Member = TypeVar("Member")
-# Hydra's launchers whose jobs run on other machines.
-REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 
 def architecture(config: TrialConfig) -> str:
@@ -54,7 +53,7 @@ def group(trials: Mapping[str, TrialConfig], size: Callable[[TrialConfig], int])
 class PackSizes:
     """How many trials of each architecture a study's packs hold: as asked for, or measured where that is `auto`."""
 
-    def __init__(self, plan: Plan, layout: Layout, launcher: Any) -> None:
+    def __init__(self, plan: Plan, layout: Layout, launcher: TrialLauncher | None) -> None:
         self._asked, self._launcher = plan.config.pack.size, launcher
         self._has_gpu = bool(layout.devices)
         self._is_for_cpu = all(cell.config.device == "cpu" for cell in plan.cells)
@@ -83,7 +82,7 @@ class PackSizes:
     @property
     def advice(self) -> str | None:
         """Say, where jobs run elsewhere and no GPU is here to measure packs on, that trials will train one by one."""
-        is_elsewhere = type(self._launcher).__name__ in REMOTE_LAUNCHERS and not self._is_for_cpu
+        is_elsewhere = self._launcher is not None and self._launcher.is_remote and not self._is_for_cpu
         if self._asked != "auto" or self._has_gpu or not is_elsewhere:
             return None
         return (
@@ -100,7 +99,8 @@ class PackSizes:
         known = _remembered(name)
         limit = min(limit, known.get("most", limit))
         if limit > 1 and known.get("limit", 0) < limit:
-            size = best_size(partial(getattr(self._launcher, "seconds_of_pack", seconds_of_pack), config), limit)
+            assert self._launcher is not None
+            size = best_size(partial(self._launcher.seconds_of_pack, config), limit)
             if size > 1:
                 timings.remember(pack_size={name: known | {"size": size, "limit": limit}})
             return size

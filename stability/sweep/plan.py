@@ -173,10 +173,11 @@ def _check_points(
             )
         for value in coordinate.values:
             parse_trial({**values, name: value})
+    sampler = find(study.sweep.sampler)
     if study.samples is None and study.sweep.sampler != "random":
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
     lists = any(one.values for one in given.values())
-    if study.samples is not None and lists and find(study.sweep.sampler).needs_results:
+    if study.samples is not None and lists and sampler.needs_results:
         raise UserError(
             f"sweep.sampler={study.sweep.sampler} chooses points one after the other, and a list wants the same for "
             "each value; accepted: one value, or sweep.sampler=random"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shlex
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stability.config import parse_trial, to_dict
+from stability.config import to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
 from stability.sinks.choose import check_loggers, make_loggers
@@ -20,6 +21,8 @@ from stability.study.schema import ENDED, Manifest, Record, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
+from stability.sweep.jobs import TrialLauncher, trial_launcher
+from stability.sweep.keys import SWEEPER
 from stability.sweep.loop import Loop, attempts_left, status
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.optuna_bridge import Mirror
@@ -27,7 +30,7 @@ from stability.sweep.overrides import parse, quoted
 from stability.sweep.pack import PackSizes, pack_of
 from stability.sweep.plan import CellPlan, Plan, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
-from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
+from stability.sweep.worker import TrialTask
 from stability.training.defaults import is_shipped
 
 if TYPE_CHECKING:
@@ -73,8 +76,7 @@ class StudySweeper:
             is_open = len(plan.trials) < plan.planned
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
-                if hasattr(launcher, "warm_up"):
-                    launcher.warm_up(len(missing))
+                launcher.warm_up(len(missing))
                 self._try_cells(launcher, plan, directory, missing)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
@@ -93,7 +95,7 @@ class StudySweeper:
         _report(plan, directory, records)
         return records
 
-    def _run(self, launcher: Any, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
+    def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
         loop = Loop(launcher, directory, loggers)
         if not plan.needs_results:
@@ -114,33 +116,38 @@ class StudySweeper:
             launcher = self._launcher(plan, stack)
             sizes = PackSizes(plan, _layout(plan), launcher)
             members = [sizes.of(cell.config) for cell in plan.cells]
-            measure = launcher.measure_cells if hasattr(launcher, "measure_cells") else _measure_here
-            seconds = [taken / size for taken, size in zip(measure(tasks, members), members, strict=True)]
+            taken = launcher.measure_cells(tasks, members)
+            seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, _layout(plan))
         cost.show(plan, directory, _layout(plan))
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:
         """Return the plan that `arguments` describe; composes and checks every cell."""
-        asked = parse(self._params, arguments, self._context.config_loader, self._composer.choices_of)
+        self._composer.check()
+        asked = parse(self._params, arguments, self._composer.choices_of)
         chosen = self._config.hydra.runtime.choices.get("sweeps")
         # A single cell that the command line gives whole is composed already; composing takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
         return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
 
-    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> Any:
+    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
         from hydra.core.plugins import Plugins
         from omegaconf import open_dict
 
         with open_dict(self._config):
             self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
-        launcher: Any = Plugins.instance().instantiate_launcher(
+            # As the cells have them, which a sweep file's params may set.
+            self._config.pool = dataclasses.asdict(plan.config.pool)
+            if all(cell.config.device == "cpu" for cell in plan.cells):
+                self._config.device = "cpu"
+        plugin = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task_function, config=self._config
         )
-        if hasattr(launcher, "close"):
-            stack.callback(launcher.close)
+        launcher = trial_launcher(plugin)
+        stack.callback(launcher.close)
         return launcher
 
     def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
@@ -152,20 +159,17 @@ class StudySweeper:
         if self._config.hydra.job.config_name != "config":
             flags += ["--config-name", self._config.hydra.job.config_name]
         several = ["-m"] if plan.planned > 1 else []
-        overrides = (*self._config.hydra.overrides.hydra, *arguments)
+        overrides = (*(one for one in self._config.hydra.overrides.hydra if one != SWEEPER), *arguments)
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
-    def _try_cells(self, launcher: Any, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
+    def _try_cells(self, launcher: TrialLauncher, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
         """Try the first batch of every cell none of whose trials has ended, before anything is written."""
         ended = {trial.cell for trial in plan.trials if status(directory, trial.id) in ENDED}
         first = {trial.cell: trial for trial in reversed(missing)}
         cells = [cell for cell in plan.cells if cell.index not in ended]
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
-        if hasattr(launcher, "try_cells"):
-            launcher.try_cells(tasks)
-        else:
-            refuse_cells(tasks, [first_batch_problem(task) for task in tasks])
+        launcher.try_cells(tasks)
 
     def _tasks(self, plan: Plan, directory: Path, manifest: Manifest) -> list[TrialTask]:
         factors = {trial.id: manifest.cell_of(trial).factors for trial in manifest.trials}
@@ -226,12 +230,6 @@ def _check_optimizers(plan: Plan) -> None:
             check_optimizer(config)
         except UserError as error:
             raise UserError(f"{words}: {error}") from error
-
-
-def _measure_here(tasks: Sequence[TrialTask], sizes: Sequence[int]) -> list[float]:
-    from stability.training import measure
-
-    return [measure(parse_trial(task.config), size=size) for task, size in zip(tasks, sizes, strict=True)]
 
 
 def _layout(plan: Plan) -> Layout:

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import given as given_texts
 from hypothesis import strategies as st
 
+from stability.errors import StudyError
 from stability.study.claims import LOCK, claim
+from stability.sweep.jobs import JobLauncher
 from stability.sweep.loop import LAUNCHES, Loop
-from stability.sweep.task import job_overrides
+from stability.sweep.task import PLANS, job_overrides, read_plan, write_plan
 from stability.sweep.worker import TrialTask
 from tests.plain import read_record, write_manifest
 
@@ -31,9 +33,10 @@ class Losing:
         self.batches = []
 
     def launch(self, jobs, initial_job_idx):
-        self.batches.append(jobs)
-        for job in jobs:
-            members, _ = told(job)
+        # Plans are removed when their jobs have ended.
+        directory = next(iter(self.tasks.values())).directory.parents[1]
+        self.batches.append([told(job, directory) for job in jobs])
+        for members, _ in self.batches[-1]:
             if not self.begins:
                 raise RuntimeError("no machine to be had")
             for one in members:
@@ -49,12 +52,17 @@ class Losing:
         return []
 
 
-def told(job):
+def told(job, directory):
     """Return which trials a job is to train, and whether its first by itself."""
+    planned = read_plan(directory, given(job))
+    return [task.id for task in planned], not planned[0].pack
+
+
+def given(job):
+    """Return what a job is given besides the configuration that it composes."""
     values = {override.key_or_group: override.value() for override in OverridesParser.create().parse_overrides(job)}
-    given = values.get("hydra.sweeper.pack", {"alone": False, "members": []})
-    lead = values["hydra.sweep.subdir"].removeprefix("trials/")
-    return [lead, *(member["id"] for member in given["members"])], given["alone"]
+    assert values["hydra.sweep.subdir"] == f"trials/{values['hydra.sweeper.pack']['trials'][0]}"
+    return values["hydra.sweeper.pack"]
 
 
 @pytest.fixture
@@ -69,11 +77,11 @@ def tasks(tmp_path):
 
 def test_a_trial_that_kills_its_launcher_costs_no_other(tasks, pretend, capsys):
     launcher = Losing(tasks, pretend, {"t0"})
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     without = [name for name, task in tasks.items() if read_record(task.directory) is None]
     assert without == ["t0"]
     # Only its own pack was ever taken apart.
-    jobs = [told(job) for batch in launcher.batches for job in batch]
+    jobs = [job for batch in launcher.batches for job in batch]
     alone = Counter(one for members, is_alone in jobs if is_alone for one in members)
     assert set(alone) == {"t0", "t1", "t2", "t3"}
     assert max(alone.values()) <= LAUNCHES
@@ -82,7 +90,7 @@ def test_a_trial_that_kills_its_launcher_costs_no_other(tasks, pretend, capsys):
 
 def test_a_launcher_that_begins_nothing_is_given_up(tasks, pretend):
     launcher = Losing(tasks, pretend, set(), begins=False)
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(list(tasks.values()), 16)
     assert LAUNCHES <= len(launcher.batches) <= LAUNCHES + len(tasks)
     assert not any(read_record(task.directory) for task in tasks.values())
 
@@ -105,7 +113,7 @@ class Leaving(Losing):
 
 
 def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_off(tasks, pretend):
-    Loop(Leaving(tasks, pretend, {"t0"}), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
+    Loop(JobLauncher(Leaving(tasks, pretend, {"t0"})), tasks["t0"].directory.parents[1]).run([tasks["t0"]], 16)
     assert read_record(tasks["t0"].directory)["status"] == "completed"
 
 
@@ -115,13 +123,14 @@ def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(ta
     launched = []
 
     class Halving:
-        def launch_trials(self, tasks, planned):
+        def run(self, tasks, planned, deaths, on_event=None):
             launched.append({task.id: task.pack for task in tasks})
             write_manifest(
                 directory, {"study": "x", "cells": [], "trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]}
             )
             for task in tasks:
                 pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
+            return {task.id for task in tasks}
 
     write_manifest(
         directory, {"study": "x", "cells": [], "trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]}
@@ -137,24 +146,34 @@ def test_jobs_hold_the_trials_that_were_asked_for(tasks, pretend):
     pretend(tasks["t6"], "failed")
     launcher = Losing(tasks, pretend, set())
     asked = [tasks[name] for name in ("t0", "t1", "t3", "t4", "t5", "t6")]
-    Loop(launcher, tasks["t0"].directory.parents[1]).run(asked, 16)
-    first, second = ([told(job) for job in batch] for batch in launcher.batches)
+    Loop(JobLauncher(launcher), tasks["t0"].directory.parents[1]).run(asked, 16)
+    first, second = launcher.batches
     assert first == [(["t0", "t3"], False), (["t4", "t5"], False)]
     assert second == [(["t6"], True)]
-    assert launcher.batches[1][0][-1].startswith("hydra.sweeper.pack={attempt:2,")
+    assert not (tasks["t0"].directory.parents[1] / PLANS).exists()
 
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.sampled_from("'\\\"${}[],:=() "))
 
 
-@given(st.lists(TEXTS, min_size=1, max_size=4), st.sets(st.integers(0, 3)))
-def test_a_job_is_told_the_overrides_of_each_trial_whatever_they_hold(texts, different):
-    """Only what differs from the first trial's is told; put in place of that it gives the trial's own."""
-    own = [f"k{place}={text}" for place, text in enumerate(texts)]
-    other = [f"{one}'other'" if place in different else one for place, one in enumerate(own)]
-    tasks = [TrialTask(name, "s", "", {}, {}, overrides=tuple(own)) for name in ("a", "b")]
-    job = job_overrides([tasks[0], replace(tasks[1], overrides=tuple(other))])
-    (override,) = OverridesParser.create().parse_overrides(job[-1:])
-    (member,) = override.value()["members"]
-    assert job[:-1] == [*own, "hydra.sweep.subdir=trials/a"]
-    assert member == {"id": "b", "overrides": [one for one in other if one not in own]}
+@given_texts(st.lists(TEXTS, min_size=1, max_size=4))
+def test_a_job_reads_its_trials_from_the_plan_whatever_they_hold(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("study")
+    overrides = tuple(f"k{place}={text}" for place, text in enumerate(texts))
+    config = {"lr": 0.1 + 0.2, "model": {"name": texts[0]}}
+    one, other = (TrialTask(name, "s", folder, {"model": texts[0]}, config, pack=("a", "b")) for name in ("a", "b"))
+    other = replace(other, overrides=overrides, attempt=2, command=texts[0])
+    job = job_overrides([one, other], write_plan([one, other, replace(one, id="c")]))
+    assert read_plan(folder, given(job)) == [one, other]
+
+
+def test_a_job_refuses_another_plan_than_its_own(tmp_path):
+    task = TrialTask("a", "s", tmp_path, {}, {"lr": 0.1})
+    plan = write_plan([task])
+    job = given(job_overrides([task], plan))
+    plan.write_text(plan.read_text().replace("0.1", "0.2"))
+    with pytest.raises(StudyError, match="holds another plan"):
+        read_plan(tmp_path, job)
+    plan.unlink()
+    with pytest.raises(StudyError, match="is not there"):
+        read_plan(tmp_path, job)

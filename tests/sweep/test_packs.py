@@ -13,6 +13,7 @@ from stability.config import MEMBER_KEYS, in_common
 from stability.study.identity import trial_id
 from stability.study.store import Study
 from stability.sweep import timings
+from stability.sweep.jobs import JobLauncher
 from stability.sweep.manifest import divide_packs
 from stability.sweep.pack import (
     PackSizes,
@@ -109,6 +110,8 @@ def test_packs_grow_while_that_pays(seconds, limit, size):
 class Launcher:
     """Tells of a device on which four trials take as long as one, and counts how often it is asked."""
 
+    is_remote = False
+
     def __init__(self):
         self.asked = []
 
@@ -123,11 +126,11 @@ class SlurmLauncher:
 
 def test_a_cluster_whose_gpus_are_elsewhere_is_told_how_to_pack(plan_of):
     here = Layout(2, 1, ())
-    assert "pack.size=N" in PackSizes(plan_of(*STUDY[1:]), here, SlurmLauncher()).advice
+    assert "pack.size=N" in PackSizes(plan_of(*STUDY[1:]), here, JobLauncher(SlurmLauncher())).advice
     for overrides, layout, launcher in (
-        (["pack.size=4"], here, SlurmLauncher()),
-        (["device=cpu"], here, SlurmLauncher()),
-        ([], Layout(1, 4, ("0",)), SlurmLauncher()),
+        (["pack.size=4"], here, JobLauncher(SlurmLauncher())),
+        (["device=cpu"], here, JobLauncher(SlurmLauncher())),
+        ([], Layout(1, 4, ("0",)), JobLauncher(SlurmLauncher())),
         ([], here, Launcher()),
     ):
         assert PackSizes(plan_of(*STUDY[1:], *overrides), layout, launcher).advice is None

@@ -19,6 +19,7 @@ from hydra.types import HydraContext, RunMode
 
 from stability.errors import UserError
 from stability.study.store import write_record
+from stability.sweep import versions
 from stability.sweep.compose import CONF, register_resolvers
 from stability.sweep.launcher import PoolLauncher
 from stability.sweep.pool import Layout
@@ -65,7 +66,7 @@ def make_launcher(tmp_path: Path) -> Callable[..., PoolLauncher]:
     register_resolvers()
 
     def make(*overrides: str) -> PoolLauncher:
-        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        with initialize_config_dir(config_dir=str(CONF), **versions.base()):
             loader = GlobalHydra.instance().config_loader()
             place = [f"runs={tmp_path}/runs", "study=test"]
             config = loader.load_configuration("config", [*overrides, *place], RunMode.MULTIRUN)
