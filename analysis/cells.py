@@ -14,68 +14,86 @@ from typing import TYPE_CHECKING, Any
 from stability.config import parse_trial
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
-from stability.records import (
-    ENDED,
-    MANIFEST,
-    RESULTS_VERSION,
-    cell_label,
-    read_manifest,
-    read_records,
-    results_version,
-    studies,
-)
+from stability.study.identity import RESULTS_VERSION, results_version
+from stability.study.metrics import metrics_of
+from stability.study.schema import COORDINATES, ENDED, GRID, Cell, Manifest, Record, Trial, cell_label
+from stability.study.store import PLANNED, UNREADABLE, Study, study_folders
 
 if TYPE_CHECKING:
     import numpy as np
 
-GRID = "grid"
-COORDINATES = ("lr", "wd", "seed")
-
 
 @dataclass(frozen=True)
-class Trial:
-    """A planned trial, and its record where it has ended."""
+class TrialResult:
+    """A planned trial with what became of it, placed among the trials of other cells.
 
-    id: str
+    draw: the sampler's seed and the number of the draw; None in a grid. given: what was not drawn: lr and wd where they
+    were listed, and the seed that the trial's own counts from. point: the pairing key; trials of two cells with equal
+    keys are compared as a pair. problem: why the record cannot be read, where it cannot.
+    """
+
+    planned: Trial
     study: str
-    number: int
-    lr: float
-    wd: float
-    seed: int
-    # The sampler's seed and the number of the draw; None in a grid.
-    draw: tuple[Any, Any] | None
-    # What was not drawn: its lr and wd where they were given, and the seed that its own counts from.
+    draw: tuple[int | None, int] | None
     given: Mapping[str, float]
-    # Draw and what was listed in its cell: equal for the trials of cells that list the same.
-    point: tuple[Any, ...]
-    record: Mapping[str, Any] | None
+    point: tuple[object, ...]
+    record: Record | None
+    problem: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The trial's id."""
+        return self.planned.id
+
+    @property
+    def lr(self) -> float:
+        """The point's lr."""
+        return self.planned.lr
+
+    @property
+    def wd(self) -> float:
+        """The point's weight decay."""
+        return self.planned.wd
+
+    @property
+    def seed(self) -> int:
+        """The point's seed."""
+        return self.planned.seed
+
+    @property
+    def number(self) -> int:
+        """The number of the draw, or of the place in a grid."""
+        return self.planned.number
 
     @property
     def status(self) -> str:
-        """Return the record's status, or planned."""
-        return self.record["status"] if self.record else "planned"
+        """The record's status, `unreadable`, or `planned`."""
+        if self.record:
+            return self.record.status
+        return PLANNED if self.problem is None else UNREADABLE
 
     @property
     def finished(self) -> bool:
-        """Tell whether this trial has a result: completed or diverged."""
+        """Whether this trial has a result: completed or diverged."""
         return self.status in ENDED
 
     @property
     def error(self) -> float:
-        """Return the final top-1 error in percent: +inf where diverged, nan where unknown."""
+        """The final error in percent: +inf where diverged, nan where unknown."""
         if self.record is None or not self.finished:
             return math.nan
         if self.status == "diverged":
             return math.inf
-        error = self.record["result"].get("top1_error")
+        metric = metrics_of().primary
+        error = self.record.result.value(metric.key)
         if error is None:
-            raise UserError(f"the record of {self.id} (study {self.study}) is completed and has no top1_error")
-        return float(error)
+            raise UserError(f"the record of {self.id} (study {self.study}) is completed and has no {metric.key}")
+        return error
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination of the factors compared, with all trials planned in it.
+class CellResults:
+    """One combination of factor values, with all trials planned in it and what became of them.
 
     plan is the name of the sampler, or `grid`; samples is how many points it was asked for (0 in a grid); independent
     tells whether the points are independent draws of one distribution, which is what a confidence band assumes.
@@ -87,17 +105,19 @@ class Cell:
     plan: str
     samples: int
     independent: bool
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialResult, ...]
     # The choice of each config group, where the manifest keeps them.
     choices: Mapping[str, Any] = field(default_factory=dict)
+    # Whether points depend on results.
+    adaptive: bool = False
 
     @property
     def planned(self) -> int:
         """Number of trials planned, those included whose points TPE has yet to choose."""
-        return max(len(self.trials), self.samples if "tpe" in self.plan else 0)
+        return max(len(self.trials), self.samples if self.adaptive else 0)
 
     @cached_property
-    def finished(self) -> tuple[Trial, ...]:
+    def finished(self) -> tuple[TrialResult, ...]:
         """Trials that have a result."""
         return tuple(trial for trial in self.trials if trial.finished)
 
@@ -109,7 +129,7 @@ class Cell:
         return np.array([trial.error for trial in self.finished], dtype=float)
 
     @cached_property
-    def best(self) -> Trial | None:
+    def best(self) -> TrialResult | None:
         """The completed trial of lowest error; the first of them where several tie."""
         completed = [trial for trial in self.finished if math.isfinite(trial.error)]
         return min(completed, key=lambda trial: trial.error, default=None)
@@ -123,16 +143,16 @@ class Cell:
         """Return how many trials have this status."""
         return sum(trial.status == status for trial in self.trials)
 
-    def provenance(self, key: str) -> Any:
+    def provenance(self, key: str) -> object:
         """Return what the first finished trial that knows `key` has in its provenance; None where none does."""
-        values = (trial.record["provenance"].get(key) for trial in self.finished if trial.record)
+        values = (trial.record.provenance.get(key) for trial in self.finished if trial.record)
         return next((value for value in values if value is not None), None)
 
     @property
     def chance(self) -> float:
         """Error of guessing, in percent; 100 where the number of classes is not known."""
         classes = self.provenance("num_classes")
-        return 100 * (1 - 1 / classes) if classes else 100.0
+        return 100 * (1 - 1 / classes) if isinstance(classes, int) and classes else 100.0
 
     @property
     def model(self) -> str:
@@ -145,97 +165,80 @@ class Cell:
         return str(self.factors.get("optimizer"))
 
 
-def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[Cell]]:
+def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[CellResults]]:
     """Return the study folders that `runs` name and the cells of all of them together, in the order planned.
 
     Cells of different studies are one where nothing but their points differs. Whatever else differs is a factor of all;
     where only the ranges do, that is the study's name. Raises UserError where a path is no folder or holds no study.
     """
-    directories = list(dict.fromkeys(folder for path in runs for folder in _study_folders(path)))
+    directories = list(dict.fromkeys(folder for path in runs for folder in study_folders(path)))
     cells = [cell for folder in directories for cell in _read_study(folder)]
     return directories, _combine(cells)
 
 
-def _study_folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise UserError(
-            f"no such folder: {path}; accepted: a study's folder, as runs/quick, or a folder of such folders"
-        )
-    found = list(studies(path))
-    if not found:
-        raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
-    return found
+def _read_study(folder: Path) -> list[CellResults]:
+    study = Study.open(folder)
+    return [_read_cell(study, cell, own) for cell, own in zip(study.cells, study.manifest.by_cell, strict=True)]
 
 
-def _read_study(folder: Path) -> list[Cell]:
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    records = read_records(folder)
-    planned: list[list[Mapping[str, Any]]] = [[] for _ in manifest["cells"]]
-    for trial in manifest["trials"]:
-        planned[trial["cell"]].append(trial)
-    return [_read_cell(manifest, cell, own, records) for cell, own in zip(manifest["cells"], planned, strict=True)]
-
-
-def _read_cell(
-    manifest: Mapping[str, Any],
-    cell: Mapping[str, Any],
-    planned: Sequence[Mapping[str, Any]],
-    records: Mapping[str, Mapping[str, Any]],
-) -> Cell:
-    sampler = manifest.get("sampler") or {}
-    plan = str(sampler.get("name")) if manifest.get("samples") else GRID
-    ranges = cell.get("ranges") or {}
+def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial]) -> CellResults:
+    manifest = study.manifest
+    plan = manifest.sampler.name if manifest.samples else GRID
     trials = _placed(
         [
-            Trial(
-                **{key: trial[key] for key in ("id", "number", *COORDINATES)},
-                study=str(manifest["study"]),
-                draw=None if plan == GRID else (sampler.get("seed"), trial["number"]),
+            TrialResult(
+                trial,
+                study=study.name,
+                draw=None if plan == GRID else (manifest.sampler.seed, trial.number),
                 given={},
                 point=(),
-                record=records.get(trial["id"]),
+                record=study.record(trial),
+                problem=study.unreadable.get(trial.id),
             )
             for trial in planned
         ],
-        ranges,
+        cell.ranges,
     )
-    return Cell(
-        factors=cell["factors"],
-        ranges=ranges,
+    return CellResults(
+        factors=dict(cell.factors),
+        ranges=cell.ranges,
         # What the data really was belongs to what a cell is.
         config={
-            **_held(cell.get("config") or {}),
-            "fingerprint": cell.get("fingerprint", manifest.get("fingerprint")),
+            **_held(cell.config),
+            "fingerprint": cell.fingerprint or manifest.fingerprint,
             "results_version": _version(cell, manifest),
         },
-        choices=cell.get("choices") or {},
+        choices=cell.choices,
         plan=plan,
-        samples=manifest.get("samples") or 0,
-        independent=plan == "random" and _are_drawn_once(trials) and any(ranges.values()),
+        samples=manifest.samples or 0,
+        independent=plan != GRID
+        and manifest.sampler.is_independent
+        and _are_drawn_once(trials)
+        and any(cell.ranges.values()),
+        adaptive=plan != GRID and manifest.sampler.needs_results,
         trials=tuple(trials),
     )
 
 
-def _version(cell: Mapping[str, Any], manifest: Mapping[str, Any]) -> Any:
+def _version(cell: Cell, manifest: Manifest) -> int | str:
     """Return the version of our numerics that a cell is of: the study's, but where the cell itself is behind it."""
-    version = manifest.get("results_version", 1)
+    version = manifest.results_version
     if version != RESULTS_VERSION:
         return version
     try:
-        needed = results_version(parse_trial(cell.get("config") or {}))
+        needed = results_version(parse_trial(cell.config))
     except UserError:
         return version
-    own = cell.get("results_version", RESULTS_VERSION)
+    own = cell.results_version or RESULTS_VERSION
     return version if own == needed else f"{own} of {needed}"
 
 
-def _are_drawn_once(trials: Sequence[Trial]) -> bool:
+def _are_drawn_once(trials: Sequence[TrialResult]) -> bool:
     """Tell whether no draw comes twice: one that was tried at several listed values makes trials that depend."""
     return len({trial.draw for trial in trials}) == len(trials)
 
 
-def _placed(trials: Sequence[Trial], ranges: Mapping[str, Any]) -> list[Trial]:
+def _placed(trials: Sequence[TrialResult], ranges: Mapping[str, Any]) -> list[TrialResult]:
     """Return a cell's trials with what makes their points those of other cells: draw, and values of what was listed.
 
     A coordinate that has one value in the whole cell does not count: it may be another one in each cell.
@@ -250,13 +253,13 @@ def _placed(trials: Sequence[Trial], ranges: Mapping[str, Any]) -> list[Trial]:
     return [dataclasses.replace(trial, point=_point(trial, listed)) for trial in placed]
 
 
-def _listed(trials: Sequence[Trial]) -> list[str]:
+def _listed(trials: Sequence[TrialResult]) -> list[str]:
     """Return the coordinates of which a cell lists several values."""
     names = dict.fromkeys(name for trial in trials for name in trial.given)
     return [name for name in names if len({trial.given.get(name) for trial in trials}) > 1]
 
 
-def _point(trial: Trial, listed: Sequence[str]) -> tuple[Any, ...]:
+def _point(trial: TrialResult, listed: Sequence[str]) -> tuple[Any, ...]:
     return (trial.draw, *((name, trial.given.get(name)) for name in listed))
 
 
@@ -268,8 +271,8 @@ def _held(config: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in config.items() if key not in COORDINATES}
 
 
-def _combine(cells: Sequence[Cell]) -> list[Cell]:
-    groups: dict[str, list[Cell]] = {}
+def _combine(cells: Sequence[CellResults]) -> list[CellResults]:
+    groups: dict[str, list[CellResults]] = {}
     for cell in _with_all_factors(cells):
         groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
     merged = _told_apart([_merge(group) for group in groups.values()])
@@ -277,7 +280,7 @@ def _combine(cells: Sequence[Cell]) -> list[Cell]:
     return [_with_study(cell) if names[factors_key(cell)] > 1 else cell for cell in merged]
 
 
-def _with_all_factors(cells: Sequence[Cell]) -> list[Cell]:
+def _with_all_factors(cells: Sequence[CellResults]) -> list[CellResults]:
     """Return cells with each other's factors, as their own configurations have them: what one study varied, another may
     have held fixed."""
     names = dict.fromkeys(name for cell in cells for name in cell.factors)
@@ -289,9 +292,9 @@ def _with_all_factors(cells: Sequence[Cell]) -> list[Cell]:
     return filled
 
 
-def _merge(cells: Sequence[Cell]) -> Cell:
+def _merge(cells: Sequence[CellResults]) -> CellResults:
     """Return one cell of the trials of several, each trial once: with its result if any study has it."""
-    trials: dict[str, Trial] = {}
+    trials: dict[str, TrialResult] = {}
     for cell in cells:
         for trial in cell.trials:
             if trial.id not in trials or (trial.finished and not trials[trial.id].finished):
@@ -305,7 +308,7 @@ def _merge(cells: Sequence[Cell]) -> Cell:
     return dataclasses.replace(cells[0], trials=tuple(placed), independent=independent, plan=plan, samples=samples)
 
 
-def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
+def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
     """Return cells with a factor for each key that differs among them and had none: no verdict passes over it."""
     # Of data that is asked for in the same words and is not the same, the fingerprint tells; of other data, the words.
     prints: dict[str, set[str]] = {}
@@ -325,16 +328,16 @@ def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
     return told
 
 
-def _with_study(cell: Cell) -> Cell:
+def _with_study(cell: CellResults) -> CellResults:
     return dataclasses.replace(cell, factors={**cell.factors, "study": cell.trials[0].study})
 
 
-def factors_key(cell: Cell) -> tuple[tuple[str, str], ...]:
+def factors_key(cell: CellResults) -> tuple[tuple[str, str], ...]:
     """Return a cell's factors as something that can be compared and hashed."""
     return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
 
 
-def varied(cells: Iterable[Cell]) -> list[str]:
+def varied(cells: Iterable[CellResults]) -> list[str]:
     """Return the factors beyond model and optimizer that take more than one value, in the order they first appear."""
     values: dict[str, set[str]] = {}
     found = list(cells)
@@ -346,12 +349,12 @@ def varied(cells: Iterable[Cell]) -> list[str]:
     return [name for name, seen in values.items() if len(seen) > 1 and name not in ("model", "optimizer")]
 
 
-def describe(cell: Cell, extra: Sequence[str]) -> str:
+def describe(cell: CellResults, extra: Sequence[str]) -> str:
     """Return the cell's name in words: model, optimizer, and the factors of `extra`."""
     return cell_label({name: cell.factors[name] for name in ("model", "optimizer", *extra) if name in cell.factors})
 
 
-def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:
+def shared_points(first: CellResults, second: CellResults) -> tuple[list[TrialResult], list[TrialResult]]:
     """Return the finished trials of two cells that were drawn as the same points, pair by pair.
 
     What one of them lists, and the other holds fixed, is shared at that value.
@@ -361,29 +364,29 @@ def shared_points(first: Cell, second: Cell) -> tuple[list[Trial], list[Trial]]:
     return [one for one, _ in finished], [other for _, other in finished]
 
 
-def num_shared(first: Cell, second: Cell) -> int:
+def num_shared(first: CellResults, second: CellResults) -> int:
     """Return how many planned points two cells share."""
     return len(_pairs(first, second))
 
 
-def _pairs(first: Cell, second: Cell) -> list[tuple[Trial, Trial]]:
+def _pairs(first: CellResults, second: CellResults) -> list[tuple[TrialResult, TrialResult]]:
     listed = list(dict.fromkeys([*_listed(first.trials), *_listed(second.trials)]))
     others = {_point(trial, listed): trial for trial in second.trials}
     points = ((trial, _point(trial, listed)) for trial in first.trials)
     return [(trial, others[point]) for trial, point in points if point in others]
 
 
-def mixed_provenance(cells: Sequence[Cell]) -> list[str]:
+def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
     """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
     seen: dict[str, Counter[str]] = {}
     for trial in (trial for cell in cells for trial in cell.finished):
         assert trial.record is not None
-        provenance = trial.record["provenance"]
-        # A failed trial's record holds no more than when and where it failed.
-        names = [name for name in ("device", "threads", "pack_size") if name in provenance]
-        values = {name: provenance[name] for name in names} | (provenance.get("versions") or {})
+        origin = trial.record.provenance
+        values = {"device": origin.device, "threads": origin.threads, "pack_size": origin.pack_size, **origin.versions}
         for name, value in values.items():
-            seen.setdefault(name, Counter())[str(value)] += 1
+            # A failed trial's record says only when and where it failed.
+            if value is not None:
+                seen.setdefault(name, Counter())[str(value)] += 1
     return [
         f"{name}: {', '.join(f'{value} ({count} trials)' for value, count in sorted(counts.items()))}"
         for name, counts in seen.items()

@@ -16,12 +16,15 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from analysis.cells import Cell, read_cells, varied
+from analysis.cells import CellResults, read_cells
 from analysis.command import Parser, run
 from stability.errors import UserError
 from stability.files import write_atomic
+
+if TYPE_CHECKING:
+    from analysis.analysis import Analysis
 
 PROGRAM = "analysis.edf"
 
@@ -33,6 +36,8 @@ class Options(NamedTuple):
     out: Path | None
     relative: list[str]
     confidence: float
+    figure: list[str]
+    section: list[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     studies, cells = read_cells(options.runs)
     _check_finished(options.runs, cells)
     out = options.out or studies[0] / "analysis"
-    files = analyse(cells, [study.name for study in studies], options)
+    from analysis.analysis import analysis_of
+
+    analysis = analysis_of(studies, cells, options.relative, options.confidence)
+    files = files_of(analysis, options.figure, options.section)
     _write(out, files)
     print(files["edf.txt"].decode(), end="")
     print(f"\nWritten to {out}: {', '.join(files)}")
@@ -64,6 +72,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
     )
+    for name, what in (("figure", "figure"), ("section", "section of the report")):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="my_module.NAME",
+            help=f"one more {what}: a function of the analysis (docs/extending.md); may be given several times",
+        )
     options = Options(**vars(parser.parse(arguments)))
     if not 0 < options.confidence < 1:
         raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")
@@ -72,7 +88,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     return options
 
 
-def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
+def _check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
     if any(cell.finished for cell in cells):
         return
     failed = sum(cell.count("failed") for cell in cells)
@@ -84,46 +100,25 @@ def _check_finished(runs: Sequence[Path], cells: Sequence[Cell]) -> None:
     )
 
 
-def analyse(cells: Sequence[Cell], names: Sequence[str], options: Options) -> dict[str, bytes]:
-    """Return every file of the analysis by name, edf.txt (what the command prints) among them."""
-    from analysis.bands import band
+def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence[str] = ()) -> dict[str, bytes]:
+    """Return every file of the analysis by name, edf.txt (what the command prints) among them.
+
+    figures, sections: of the user's own, by dotted paths, beside the shipped ones.
+    """
+    from analysis import figures as drawing
     from analysis.export import edf_csv, trials_csv
-    from analysis.figures import edf_figure, panels, print_style, rendered, scatter_figure
-    from analysis.reference import references
-    from analysis.statistics import error_distribution
+    from analysis.sections import report
 
-    given = references(cells, options.relative)
-    bands = [band(cell.planned, options.confidence) if cell.independent else None for cell in cells]
-    curves = [error_distribution(cell.errors, cell.planned, edges) for cell, edges in zip(cells, bands, strict=True)]
-    methods = [edges.method if edges else f"none: {cell.plan}" for cell, edges in zip(cells, bands, strict=True)]
+    drawn = {name.rpartition(".")[2]: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
     files: dict[str, bytes] = {}
-    with print_style():
-        rows = panels(cells, curves, given)
-        edf = edf_figure(rows, relative=bool(options.relative), confidence=options.confidence)
-        for name, figure in (("edf", edf), ("scatter", scatter_figure(rows))):
-            files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "pdf")}
-    files["edf.csv"] = edf_csv(cells, curves, given, methods).encode()
-    files["trials.csv"] = trials_csv(cells).encode()
-    files["edf.txt"] = report(cells, names, options.confidence).encode()
+    with drawing.print_style():
+        for name, draw in drawn.items():
+            figure = draw(analysis)
+            files |= {f"{name}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
+    files["edf.csv"] = edf_csv(analysis.cells, analysis.curves, analysis.references, analysis.methods).encode()
+    files["trials.csv"] = trials_csv(analysis.cells).encode()
+    files["edf.txt"] = report(analysis, sections).encode()
     return files
-
-
-def report(cells: Sequence[Cell], names: Sequence[str], confidence: float) -> str:
-    """Return what is printed: what was studied, a line per cell, verdicts, and how far all that can be trusted."""
-    from analysis.tables import caveats, cells_table, evaluation, heading
-    from analysis.verdicts import verdict_lines, verdicts
-
-    told = verdict_lines(verdicts(cells, confidence), varied(cells))
-    parts = [
-        heading(cells, names),
-        *evaluation(cells),
-        "",
-        cells_table(cells, confidence),
-        *(["", *told] if told else []),
-        "",
-        *caveats(cells, confidence),
-    ]
-    return "\n".join(parts).rstrip() + "\n"
 
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
@@ -139,7 +134,7 @@ def _fill(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _next(studies: Sequence[Path], cells: Sequence[Cell]) -> str:
+def _next(studies: Sequence[Path], cells: Sequence[CellResults]) -> str:
     """Return what to type next: what tells how to finish a partial study, else what shows the best trial."""
     if any(cell.partial for cell in cells):
         return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"

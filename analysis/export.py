@@ -8,10 +8,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from analysis.cells import COORDINATES, Cell, Trial
+from analysis.cells import CellResults, TrialResult
 from analysis.reference import Reference
 from analysis.statistics import Curve
 from stability.factors import flattened
+from stability.study.schema import COORDINATES
+from stability.study.table import columns
 
 EDF_COLUMNS = (
     *("error", "delta", "reference", "edf", "lower", "upper", "n", "finished", "diverged", "failed"),
@@ -19,7 +21,7 @@ EDF_COLUMNS = (
 )
 
 
-def trials_csv(cells: Sequence[Cell]) -> str:
+def trials_csv(cells: Sequence[CellResults]) -> str:
     """Return every planned trial as a row: factors, point, status, result, provenance; empty where it has none.
 
     Provenance stands as provenance.KEY; the curve, last, is JSON.
@@ -33,16 +35,17 @@ def trials_csv(cells: Sequence[Cell]) -> str:
     return _csv(rows, sorted(columns, key=lambda name: name == "curve"))
 
 
-def _ended(trial: Trial) -> dict[str, Any]:
+def _ended(trial: TrialResult) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(trial, name) for name in COORDINATES}
     row["status"] = trial.status
     if trial.record:
-        row |= trial.record["result"]
-        row |= flattened(trial.record["provenance"], "provenance.")
+        row |= flattened(columns(trial.record))
     return row
 
 
-def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Reference], methods: Sequence[str]) -> str:
+def edf_csv(
+    cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequence[Reference], methods: Sequence[str]
+) -> str:
     """Return every step of every curve as a row; its edf, lower and upper hold from its error to the next row's.
 
     A cell that has no finite error has one row, without an error: its edf is 0 (empty where no trial has finished).
@@ -67,7 +70,7 @@ def edf_csv(cells: Sequence[Cell], curves: Sequence[Curve], given: Sequence[Refe
     return _csv(rows, list(dict.fromkeys([*(name for cell in cells for name in cell.factors), *EDF_COLUMNS])))
 
 
-def _steps(cell: Cell, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
+def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
     if not len(curve.error):
         edges = (None, None) if curve.upper_before is None else (0.0, curve.upper_before)
         yield {"edf": 0.0 if cell.finished else None, "lower": edges[0], "upper": edges[1]}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analysis.cells import Cell, describe
+from analysis.cells import CellResults, describe
 from stability.errors import UserError, nearest
 
 BEST = "best"
@@ -19,7 +19,7 @@ class Reference(NamedTuple):
     words: str
 
 
-def references(cells: Sequence[Cell], options: Sequence[str]) -> list[Reference]:
+def references(cells: Sequence[CellResults], options: Sequence[str]) -> list[Reference]:
     """Return each cell's reference, from the values of --relative; none of them means the best seen.
 
     Raises UserError where a value cannot be read, names no cell, or leaves a cell without a reference.
@@ -47,7 +47,7 @@ def _parse(option: str) -> tuple[tuple[str, ...], float]:
     return tuple(name for name in names.split(",") if name), error
 
 
-def _check_names(names: Sequence[str], option: str, cells: Sequence[Cell]) -> None:
+def _check_names(names: Sequence[str], option: str, cells: Sequence[CellResults]) -> None:
     known = {str(value) for cell in cells for value in cell.factors.values()}
     for name in names:
         if name not in known:
@@ -56,7 +56,7 @@ def _check_names(names: Sequence[str], option: str, cells: Sequence[Cell]) -> No
             )
 
 
-def _given(cell: Cell, optima: Sequence[tuple[tuple[str, ...], float]]) -> Reference:
+def _given(cell: CellResults, optima: Sequence[tuple[tuple[str, ...], float]]) -> Reference:
     values = {str(value) for value in cell.factors.values()}
     errors = {error for names, error in optima if values.issuperset(names)}
     name = describe(cell, [factor for factor in cell.factors if factor not in ("model", "optimizer")])

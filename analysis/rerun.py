@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from stability.config import TrialConfig, to_dict
+from stability.study.schema import COORDINATES, Cell, Manifest, Record, Trial
 
 GROUPS = ("model", "optimizer", "data", "recipe", "schedule")
-POINT = ("lr", "wd", "seed")
 # What decides no result and is not repeated: where points are drawn from, and how a trial survives.
 LEFT_OUT = ("model.family", "optimizer.search", "training")
 # Words that Hydra would read as something else than the text they are.
@@ -19,22 +19,19 @@ NO_TEXT = re.compile(r"(?i)null|true|false|[+-]?(inf|nan|\d.*|\.\d.*)")
 TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
-def rerun_command(
-    manifest: Mapping[str, Any], trial: Mapping[str, Any], record: Mapping[str, Any] | None = None
-) -> str:
+def rerun_command(manifest: Manifest, trial: Trial, record: Record | None = None) -> str:
     """Return a command line that composes to `trial`'s id, whatever the study's own command and sweep file were.
 
     With the trial's `record` it asks for as many CPU threads, whose number decides how sums are rounded.
     """
-    cell = manifest["cells"][trial["cell"]]
-    commands = [str(one) for one in manifest.get("commands") or [manifest.get("command", "")]]
+    cell, commands = manifest.cell_of(trial), manifest.all_commands
     flags = list(dict.fromkeys(flag for one in commands for flag in _flags(one)))
     paths = list(dict.fromkeys(path for one in commands for path in _search_paths(one)))
     folders = [Path(value) for name, value in flags if name == "--config-dir"] + _searched(paths)
     search = [f"hydra.searchpath=[{','.join(_entries(paths))}]"] if paths else []
     overrides = [*search, *_choices(cell), *_differences(cell, folders)]
-    overrides += [f"{name}={trial[name]!r}" for name in POINT]
-    threads = record["provenance"].get("threads") if record else None
+    overrides += [f"{name}={value!r}" for name, value in trial.point.items()]
+    threads = record.provenance.threads if record else None
     overrides += [f"pool.threads={threads}"] if threads else []
     words = [word for flag in flags for word in flag]
     return shlex.join(["python", "-m", "stability.run", *words, *overrides])
@@ -61,13 +58,17 @@ def _entries(overrides: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(one for one in entries if one))
 
 
-def _chosen(cell: Mapping[str, Any]) -> dict[str, str]:
+def _chosen(cell: Cell) -> dict[str, str]:
     """Return the choice of each group; where the manifest keeps none, by the name in the configuration."""
-    choices = cell.get("choices") or {}
-    return {group: str(choices.get(group) or cell["config"][group].get("name")) for group in GROUPS}
+    return {group: str(cell.choices.get(group) or _group(cell, group).get("name")) for group in GROUPS}
 
 
-def _choices(cell: Mapping[str, Any]) -> Iterator[str]:
+def _group(cell: Cell, name: str) -> Mapping[str, object]:
+    group = cell.config.get(name)
+    return group if isinstance(group, Mapping) else {}
+
+
+def _choices(cell: Cell) -> Iterator[str]:
     defaults = {group: name for entry in _conf("config").get("defaults", []) for group, name in _items(entry)}
     for group, choice in _chosen(cell).items():
         if group in ("model", "optimizer") or choice != defaults.get(group):
@@ -78,16 +79,16 @@ def _items(entry: Any) -> list[tuple[str, Any]]:
     return list(entry.items()) if isinstance(entry, Mapping) else []
 
 
-def _differences(cell: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
+def _differences(cell: Cell, folders: Sequence[Path]) -> Iterator[str]:
     """Yield an override for every key whose value is not what the chosen configuration files give."""
-    config = cell["config"]
+    config = cell.config
     given = _flat(
         {**_conf("config"), **{group: _conf(f"{group}/{one}", folders) for group, one in _chosen(cell).items()}}
     )
     defaults = _flat(to_dict(TrialConfig()))
     wanted = _flat(config)
     for key, value in wanted.items():
-        if key in POINT or key.startswith(LEFT_OUT):
+        if key in COORDINATES or key.startswith(LEFT_OUT):
             continue
         if key in given and given[key] != value and not _refers_to(given[key], wanted, value):
             yield f"{key}={_written(value)}"

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis.bands import band
-from analysis.cells import Cell, describe, mixed_provenance, varied
+from analysis.cells import CellResults, describe, mixed_provenance, varied
 from analysis.statistics import TOLERANCE, median, sampling_error, share_interval
+from stability.study.metrics import metrics_of
 
 NEAR = (1.0, 2.0, 4.0)
 SPLITS = {"holdout": "held-out training", "train": "training"}
@@ -25,7 +26,7 @@ class Column(NamedTuple):
     words: bool = False
 
 
-def cells_table(cells: Sequence[Cell], confidence: float) -> str:
+def cells_table(cells: Sequence[CellResults], confidence: float) -> str:
     """Return one line per cell: what was planned and became of it, its best and median error, the shares near its best.
 
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
@@ -44,18 +45,18 @@ def cells_table(cells: Sequence[Cell], confidence: float) -> str:
     return aligned(columns, cells) + "\nwithin d: finished trials at most d points above the best seen of their cell"
 
 
-def _factor(cell: Cell, name: str) -> str:
+def _factor(cell: CellResults, name: str) -> str:
     return str(cell.factors.get(name, ""))
 
 
-def near_best(cell: Cell, points: float) -> str:
+def near_best(cell: CellResults, points: float) -> str:
     """Return how many of a cell's finished trials lie within `points` of the best of them."""
     if cell.best is None:
         return "-"
     return f"{np.count_nonzero(cell.errors <= cell.best.error + points + TOLERANCE)}/{len(cell.errors)}"
 
 
-def _diverged(cell: Cell, confidence: float) -> str:
+def _diverged(cell: CellResults, confidence: float) -> str:
     count = cell.count("diverged")
     if not cell.finished or not cell.independent:
         return str(count)
@@ -82,7 +83,7 @@ def aligned(columns: Sequence[Column], rows: Sequence[Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def heading(cells: Sequence[Cell], names: Sequence[str]) -> str:
+def heading(cells: Sequence[CellResults], names: Sequence[str]) -> str:
     """Return what was studied, in a line: the studies, the factors that all cells share, how much is finished."""
     shared = [
         f"{name} {value}"
@@ -90,13 +91,15 @@ def heading(cells: Sequence[Cell], names: Sequence[str]) -> str:
         if name not in ("model", "optimizer") and name not in varied(cells)
     ]
     planned, finished = sum(cell.planned for cell in cells), sum(len(cell.finished) for cell in cells)
-    return f"{', '.join([*names, *shared])}: {finished} of {planned} planned trials finished; top-1 error in percent"
+    metric = metrics_of().primary
+    measured = f"{metric.label} in percent" if metric.unit == "%" else metric.title
+    return f"{', '.join([*names, *shared])}: {finished} of {planned} planned trials finished; {measured}"
 
 
-def evaluation(cells: Sequence[Cell]) -> list[str]:
+def evaluation(cells: Sequence[CellResults]) -> list[str]:
     """Return a line on the images that errors were measured on and the sampling error that comes with their number."""
     known = {(cell.provenance("eval_images"), cell.provenance("eval_split")) for cell in cells if cell.finished}
-    return [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if images]
+    return [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if isinstance(images, int)]
 
 
 def _evaluation(images: int, split: str) -> str:
@@ -105,12 +108,18 @@ def _evaluation(images: int, split: str) -> str:
     return f"{images} {SPLITS.get(split, split)} images: {', '.join(errors)}{warning}"
 
 
-def caveats(cells: Sequence[Cell], confidence: float) -> list[str]:
+def caveats(cells: Sequence[CellResults], confidence: float) -> list[str]:
     """Return a line for each thing that a reader of the numbers must know: PARTIAL, no bands, mixed machines."""
-    return [*_partial(cells), *_without_band(cells), *_limits(cells, confidence), *_mixed(cells)]
+    return [*_unreadable(cells), *_partial(cells), *_without_band(cells), *_limits(cells, confidence), *_mixed(cells)]
 
 
-def _partial(cells: Sequence[Cell]) -> list[str]:
+def _unreadable(cells: Sequence[CellResults]) -> list[str]:
+    """Name the records that cannot be read: their trials count as unknown."""
+    problems = [trial.problem for cell in cells for trial in cell.trials if trial.problem is not None]
+    return [f"UNREADABLE: {problem}" for problem in problems]
+
+
+def _partial(cells: Sequence[CellResults]) -> list[str]:
     names = [
         f"{describe(cell, varied(cells))} {len(cell.finished)} of {cell.planned}"
         + (f", {cell.count('failed')} failed" if cell.count("failed") else "")
@@ -126,7 +135,7 @@ def _partial(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _without_band(cells: Sequence[Cell]) -> list[str]:
+def _without_band(cells: Sequence[CellResults]) -> list[str]:
     plans = dict.fromkeys(cell.plan for cell in cells if not cell.independent)
     return [
         f"No bands and no intervals on shares for the {plan_words(plan)}: they assume independent random draws, and "
@@ -142,7 +151,7 @@ def plan_words(plan: str) -> str:
     )
 
 
-def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
+def _limits(cells: Sequence[CellResults], confidence: float) -> list[str]:
     """Return what so few trials cannot show: the width of the bands, and divergence that was not seen."""
     drawn = [cell for cell in cells if cell.independent]
     if not drawn:
@@ -157,5 +166,5 @@ def _limits(cells: Sequence[Cell], confidence: float) -> list[str]:
     ]
 
 
-def _mixed(cells: Sequence[Cell]) -> list[str]:
+def _mixed(cells: Sequence[CellResults]) -> list[str]:
     return [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]

@@ -12,47 +12,40 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from analysis.command import Parser, run
 from analysis.rerun import rerun_command
 from analysis.screen import print_table
-from analysis.status import study_folders
 from stability.errors import UserError, nearest
-from stability.records import cell_label, is_claimed, read_manifest, read_record, trial_directory
+from stability.study.claims import is_claimed
+from stability.study.metrics import EMA, Metric, metrics_of
+from stability.study.schema import Cell, EpochRow, Manifest, Record, Trial
+from stability.study.shape import dump
+from stability.study.store import read_manifest, read_record, study_folders, trial_directory
 
 PROGRAM = "analysis.trial"
-# Columns of the curve: key, heading, format. One that is null throughout is left out.
-COLUMNS = (
-    ("epoch", "epoch", "{:d}"),
-    ("train_loss", "training loss", "{:.4f}"),
-    ("loss", "loss", "{:.4f}"),
-    ("top1_error", "top-1 error %", "{:.2f}"),
-    ("top5_error", "top-5 error %", "{:.2f}"),
-    ("ema_loss", "EMA loss", "{:.4f}"),
-    ("ema_top1_error", "EMA top-1 %", "{:.2f}"),
-    ("ema_top5_error", "EMA top-5 %", "{:.2f}"),
-    ("gradient_norm", "gradient norm", "{:.3g}"),
-    ("lr", "lr", "{:.3g}"),
-)
+# Columns of the curve that are no metric: key, heading, format. One that is null throughout is left out.
+BEFORE = (("epoch", "epoch", "{:d}"), ("train_loss", "training loss", "{:.4f}"))
+AFTER = (("gradient_norm", "gradient norm", "{:.3g}"), ("lr", "lr", "{:.3g}"))
 
 
 class Found(NamedTuple):
     """A planned trial, where it is planned, and the folder of its study."""
 
     folder: Path
-    manifest: Mapping[str, Any]
-    trial: Mapping[str, Any]
+    manifest: Manifest
+    trial: Trial
 
     @property
     def directory(self) -> Path:
         """The trial's folder."""
-        return trial_directory(self.folder, self.trial["id"])
+        return trial_directory(self.folder, self.trial.id)
 
     @property
-    def cell(self) -> Mapping[str, Any]:
-        """The trial's cell as the manifest has it."""
-        return self.manifest["cells"][self.trial["cell"]]
+    def cell(self) -> Cell:
+        """The trial's cell."""
+        return self.manifest.cell_of(self.trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,23 +63,24 @@ def find(runs: Path, given: str) -> Found:
     planned = [
         Found(folder, manifest, trial)
         for folder in study_folders(runs)
-        for manifest in [read_manifest(folder) or {}]
-        for trial in manifest["trials"]
+        for manifest in [read_manifest(folder)]
+        if manifest is not None
+        for trial in manifest.trials
     ]
     wanted = given.strip().lower()
-    found = [one for one in planned if wanted and one.trial["id"].startswith(wanted)]
-    found = [one for one in found if one.trial["id"] == wanted] or found
+    found = [one for one in planned if wanted and one.trial.id.startswith(wanted)]
+    found = [one for one in found if one.trial.id == wanted] or found
     if len(found) == 1:
         return found[0]
-    ids = sorted({one.trial["id"] for one in found})
+    ids = sorted({one.trial.id for one in found})
     if len(ids) == 1:
         folders = ", ".join(str(one.folder) for one in found)
         raise UserError(f"trial {given!r} is planned in several studies; accepted: one of {folders} instead of {runs}")
     if ids:
         shown = ", ".join(ids[:6]) + (", ..." if len(ids) > 6 else "")
         raise UserError(f"{given!r} begins {len(ids)} ids of {runs}; accepted: one of {shown}")
-    near = nearest(wanted, [one.trial["id"] for one in planned])
-    example = f", as {planned[0].trial['id']}" if planned else ""
+    near = nearest(wanted, [one.trial.id for one in planned])
+    example = f", as {planned[0].trial.id}" if planned else ""
     raise UserError(
         f"unknown trial {given!r}{near}; accepted: the id of one of {runs}'s {len(planned)} trials{example}"
     )
@@ -95,59 +89,73 @@ def find(runs: Path, given: str) -> Found:
 def show(found: Found) -> None:
     """Print all that is known of a trial."""
     record = read_record(found.directory)
-    trial, study = found.trial, found.manifest["study"]
-    point = " ".join(f"{name}={trial[name]!r}" for name in ("lr", "wd", "seed"))
-    print(f"trial {trial['id']} of {study}: {cell_label(found.cell['factors'])}, point #{trial['number']}: {point}")
+    trial = found.trial
+    point = " ".join(f"{name}={value!r}" for name, value in trial.point.items())
+    print(f"trial {trial.id} of {found.manifest.study}: {found.cell.label}, point #{trial.number}: {point}")
     print(_outcome(found, record))
     _show_exception(record)
-    _show_configuration({**found.cell["config"], **{name: trial[name] for name in ("lr", "wd", "seed")}})
-    _show_curve(record["result"].get("curve") or [] if record else [])
+    _show_configuration({**found.cell.config, **trial.point})
+    _show_curve(record.result.rows if record else ())
     if record:
         print("\nprovenance")
-        _show_groups({name: _rounded(value) for name, value in record["provenance"].items()})
+        known = dump(record.provenance)
+        assert isinstance(known, Mapping)
+        _show_groups({name: _rounded(value) for name, value in known.items() if value not in (None, {})})
     _show_files(found.directory)
     print(f"\nrerun it alone, in a study of its own:\n  {rerun_command(found.manifest, trial, record)}")
 
 
-def _outcome(found: Found, record: Mapping[str, Any] | None) -> str:
-    running = (record is None or record["status"] == "failed") and is_claimed(found.directory)
+def _outcome(found: Found, record: Record | None) -> str:
+    running = (record is None or record.status == "failed") and is_claimed(found.directory)
     if record is None:
         return "running" if running else "planned: it has not ended"
-    result, attempts = record["result"], record["provenance"].get("attempts", 1)
-    if record["status"] == "failed":
+    result, done = record.result, record.result.epochs_done or 0
+    if record.status == "failed":
         again = "; it is being tried again now" if running else ""
-        return f"failed at attempt {attempts}, after {result.get('epochs_done') or 0} whole epochs{again}"
-    if record["status"] == "diverged":
-        step, done = result.get("diverged_step"), result.get("epochs_done") or 0
+        return f"failed at attempt {record.provenance.attempts or 1}, after {done} whole epochs{again}"
+    if record.status == "diverged":
+        step = result.diverged_step
         return f"diverged at optimizer step {step}, after {done} whole epochs: the loss or gradient was not finite"
-    top5 = "" if result.get("top5_error") is None else f", top-5 {result['top5_error']:.2f} %"
-    best = f"best top-1 {result['best_top1_error']:.2f} % after epoch {result['best_epoch']}"
-    return f"completed: top-1 error {result['top1_error']:.2f} %{top5} ({best})"
+    return f"completed: {_numbers(record)}"
 
 
-def _show_exception(record: Mapping[str, Any] | None) -> None:
-    text = record["result"].get("exception") if record else None
+def _numbers(record: Record) -> str:
+    """Return the final metrics in words, the primary one's best beside them."""
+    primary, *others = metrics_of().final
+    values = [(one, record.result.value(one.key)) for one in (primary, *others)]
+    text = ", ".join(f"{one.label} {one.text(value)}" for one, value in values if value is not None)
+    best = record.result.best(primary)
+    if best is None:
+        return text
+    return f"{text} (best {primary.label} {primary.text(best)} after epoch {record.result.best_epoch})"
+
+
+def _show_exception(record: Record | None) -> None:
+    text = record.result.exception if record else None
     if text:
         print("\nexception")
-        print(textwrap.indent(str(text).rstrip(), "  "))
+        print(textwrap.indent(text.rstrip(), "  "))
 
 
-def _show_configuration(config: Mapping[str, Any]) -> None:
+def _show_configuration(config: Mapping[str, object]) -> None:
     """Print the configuration but for the ranges that points are drawn from, which are no part of a trial."""
     hidden = {"model": ("family",), "optimizer": ("search",)}
     shown = dict(config)
     for name, keys in hidden.items():
-        shown[name] = {key: value for key, value in config[name].items() if key not in keys}
+        group = config[name]
+        assert isinstance(group, Mapping)
+        shown[name] = {key: value for key, value in group.items() if key not in keys}
     print("\nconfiguration")
     _show_groups(shown)
 
 
-def _show_groups(values: Mapping[str, Any]) -> None:
+def _show_groups(values: Mapping[str, object]) -> None:
     """Print values by key, those of a group on lines of their own."""
     single = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     _show_wrapped("", [f"{name}={_plain(value)}" for name, value in single.items()])
-    for name in [name for name in values if name not in single]:
-        _show_wrapped(f"{name}: ", [f"{key}={_plain(value)}" for key, value in values[name].items()])
+    for name, group in values.items():
+        if isinstance(group, Mapping):
+            _show_wrapped(f"{name}: ", [f"{key}={_plain(value)}" for key, value in group.items()])
 
 
 def _show_wrapped(heading: str, words: Sequence[str]) -> None:
@@ -165,24 +173,46 @@ def _show_wrapped(heading: str, words: Sequence[str]) -> None:
     print(lines.replace("\0", " "))
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """Return a value for the eye: a word as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> object:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _show_curve(curve: Sequence[Mapping[str, Any]]) -> None:
+def _columns(curve: Sequence[EpochRow]) -> list[tuple[str, str, str]]:
+    """Return key, heading and format of the curve's columns: the task's metrics, then whatever else was measured."""
+    known = [
+        (prefix + metric.key, f"{words}{metric.label} {metric.unit}".strip(), f"{{:.{metric.digits}f}}")
+        for prefix, words in (("", ""), (EMA, "EMA "))
+        for metric in _in_order()
+    ]
+    names = {key for key, _, _ in known}
+    others = dict.fromkeys(key for row in curve for key in row.rest if key not in names)
+    return [*BEFORE, *known, *((key, key, "{:.4g}") for key in others), *AFTER]
+
+
+def _in_order() -> list[Metric]:
+    """Return the metrics with the loss first, as the curve has it."""
+    return sorted(metrics_of(), key=lambda metric: metric.is_final)
+
+
+def _show_curve(curve: Sequence[EpochRow]) -> None:
     if not curve:
         return
-    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in curve)]
+    cells = [{"epoch": row.epoch, **{key: row.value(key) for key in row.rest}, **_own(row)} for row in curve]
+    columns = [column for column in _columns(curve) if any(row.get(column[0]) is not None for row in cells)]
     rows = []
-    for row in curve:
+    for row in cells:
         rows.append(["-" if row.get(key) is None else form.format(row[key]) for key, _, form in columns])
     print("\ncurve")
     print_table([heading for _, heading, _ in columns], rows, words=0)
+
+
+def _own(row: EpochRow) -> dict[str, float | None]:
+    return {"train_loss": row.train_loss, "gradient_norm": row.gradient_norm, "lr": row.scheduled_lr}
 
 
 def _show_files(directory: Path) -> None:

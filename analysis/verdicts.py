@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.cells import Cell, num_shared, shared_points
+from analysis.cells import CellResults, num_shared, shared_points
 from analysis.statistics import Difference, fewest_pairs, paired_difference
 from analysis.tables import Column, aligned
 
@@ -20,14 +20,14 @@ class Verdict(NamedTuple):
     """Two cells that differ in one factor (model or optimizer), and how their errors differ at shared points."""
 
     factor: str
-    first: Cell
-    second: Cell
+    first: CellResults
+    second: CellResults
     shared: int
     difference: Difference | None
     confidence: float
 
 
-def verdicts(cells: Sequence[Cell], confidence: float) -> list[Verdict]:
+def verdicts(cells: Sequence[CellResults], confidence: float) -> list[Verdict]:
     """Compare each two cells that differ in their model alone, then each two that differ in their optimizer alone."""
     return [
         _compare(factor, first, second, confidence)
@@ -37,12 +37,12 @@ def verdicts(cells: Sequence[Cell], confidence: float) -> list[Verdict]:
     ]
 
 
-def _differ_in(factor: str, first: Cell, second: Cell) -> bool:
+def _differ_in(factor: str, first: CellResults, second: CellResults) -> bool:
     names = {*first.factors, *second.factors}
     return {name for name in names if first.factors.get(name) != second.factors.get(name)} == {factor}
 
 
-def _compare(factor: str, first: Cell, second: Cell, confidence: float) -> Verdict:
+def _compare(factor: str, first: CellResults, second: CellResults, confidence: float) -> Verdict:
     one, other = shared_points(first, second)
     shared = num_shared(first, second)
     difference = None
@@ -57,7 +57,7 @@ def _compare(factor: str, first: Cell, second: Cell, confidence: float) -> Verdi
     return Verdict(factor, first, second, shared, difference, confidence)
 
 
-def _follows_results(*cells: Cell) -> bool:
+def _follows_results(*cells: CellResults) -> bool:
     return any("tpe" in cell.plan for cell in cells)
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import Parser, run
-from analysis.status import Study, read_study, study_folders
-from stability import tracking
-from stability.config import LoggerConfig
 from stability.errors import StudyError
-from stability.records import trial_directory
+from stability.sinks.base import LoggedTrial
+from stability.sinks.wandb import WandbLogger
+from stability.study.events import replay
+from stability.study.schema import Trial
+from stability.study.store import Study, read_json, study_folders
 
 PROGRAM = "analysis.wandb"
 
@@ -29,48 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is told."""
     parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
-    parser.add_argument("--project", default=LoggerConfig().project, help="default: %(default)s")
+    parser.add_argument("--project", default="stability", help="default: %(default)s")
     parser.add_argument("--entity", help="default: your own")
     parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
     given = parser.parse(arguments)
-    logger = LoggerConfig("wandb_offline" if given.offline else "wandb", given.project, given.entity)
+    logger = WandbLogger(given.project, given.entity, "offline" if given.offline else "online")
     folders = dict.fromkeys(folder for path in given.runs for folder in study_folders(path))
-    found = [read_study(folder) for folder in folders]
-    advice = tracking.check(logger)
+    found = [Study.open(folder) for folder in folders]
+    advice = logger.check()
     if advice:
         print(advice)
     for study in found:
-        _tell(study, logger, log=found[0].directory / "wandb" / "log.txt")
+        _tell(study, logger)
     return 0
 
 
-def _is_taken(tracker: tracking.Tracker, record: Mapping[str, Any]) -> bool:
-    """Tell W&B of a whole trial, and whether it has taken it. A call that hangs is tried again, offline."""
-    for row in record["result"].get("curve") or ():
-        tracker.epoch(row)
-    tracker.finish(record["status"], record["result"])
-    return tracker.wait((1 + tracking.RESTARTS) * (tracking.CALL_SECONDS + 5))
-
-
-def _tell(study: Study, logger: LoggerConfig, log: Path) -> None:
-    """Tell of every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
-    numbers = {trial["id"]: trial["number"] for trial in study.manifest["trials"]}
-    ended = [trial for trial in study.trials if trial.record is not None]
-    name, before = str(study.manifest["study"]), _offline_runs(study)
+def _tell(study: Study, logger: WandbLogger) -> None:
+    """Log every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
+    ended = [trial for trial in study.trials if trial.id in study.records]
+    name, before = study.name, _offline_runs(study)
     for count, trial in enumerate(ended, 1):
-        assert trial.record is not None
-        cell = study.manifest["cells"][trial.cell]
-        tracker = tracking.make_tracker(
-            logger,
-            config={**cell["config"], "lr": trial.lr, "wd": trial.wd, "seed": trial.seed},
-            study=name,
-            cell=cell["factors"],
-            identifier=trial.id,
-            directory=trial_directory(study.directory, trial.id),
-            number=numbers[trial.id],
-        )
-        if tracker is None or not _is_taken(tracker, trial.record):
-            raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more; see {log}")
+        try:
+            _log(logger, _logged(study, trial), read_json(study.folder(trial)) or {})
+        # The boundary of wandb: whatever it raises ends the command in a line.
+        except Exception as error:
+            words = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more: {words}") from error
         if sys.stdout.isatty():
             print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
     where = f"{study.directory / 'wandb'}; next: wandb sync {shlex.quote(str(study.directory / 'wandb'))}/offline-run-*"
@@ -78,6 +63,18 @@ def _tell(study: Study, logger: LoggerConfig, log: Path) -> None:
     print(f"{clear}{name}: W&B has been told of {len(ended)} of {len(study.trials)} planned trials")
     if _offline_runs(study) > before:
         print(f"kept in {where}")
+
+
+def _logged(study: Study, trial: Trial) -> LoggedTrial:
+    """Return what the logger knows of a trial."""
+    cell = study.cells[trial.cell]
+    config = {**cell.config, **trial.point}
+    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
+
+
+def _log(logger: WandbLogger, trial: LoggedTrial, record: Mapping[str, Any]) -> None:
+    for event in replay(record):
+        logger.take(trial, event)
 
 
 def _offline_runs(study: Study) -> int:

@@ -25,7 +25,8 @@ import pandas as pd
 
 from benchmarks.machine import describe
 from stability.files import write_atomic, write_text
-from stability.records import read_manifest, read_records
+from stability.study.metrics import metrics_of
+from stability.study.store import Study
 from stability.sweep.pool import plan_layout
 
 RELATIVE_CHANGE = 1e-7
@@ -59,22 +60,19 @@ def perturbed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def collect(alone: Path, packed: Path) -> pd.DataFrame:
     """Return a row per trial that both studies hold: its cell, and status and error alone, packed and perturbed."""
-    manifest = read_manifest(alone)
-    assert manifest is not None, alone
-    ours, theirs = read_records(alone), read_records(packed)
-    trials = [trial for trial in manifest["trials"] if trial["id"] in ours and trial["id"] in theirs]
-    cells = manifest["cells"]
-    configs = [
-        cells[trial["cell"]]["config"] | {name: trial[name] for name in ("lr", "wd", "seed")} for trial in trials
-    ]
+    study = Study.open(alone)
+    ours, theirs = study.records, Study.open(packed).records
+    trials = [trial for trial in study.trials if trial.id in ours and trial.id in theirs]
+    configs = [{**study.cells[trial.cell].config, **trial.point} for trial in trials]
+    metric = metrics_of().primary.key
     rows = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(plan_layout(None, 1, wants_gpu=False).size, mp_context=context) as pool:
         for trial, moved in zip(trials, pool.map(perturbed, configs), strict=True):
-            factors = cells[trial["cell"]]["factors"]
-            row = {"id": trial["id"], "model": factors["model"], "optimizer": factors["optimizer"]}
-            for name, record in (("alone", ours[trial["id"]]), ("packed", theirs[trial["id"]])):
-                row |= {f"{name}_status": record["status"], f"{name}_error": record["result"]["top1_error"]}
+            factors = study.cells[trial.cell].factors
+            row = {"id": trial.id, "model": factors["model"], "optimizer": factors["optimizer"]}
+            for name, record in (("alone", ours[trial.id]), ("packed", theirs[trial.id])):
+                row |= {f"{name}_status": record.status, f"{name}_error": record.result.value(metric)}
             row |= {"perturbed_status": moved["status"], "perturbed_error": moved["top1_error"]}
             rows.append(row)
             print(f"{len(rows)} of {len(trials)} trained again", end="\r", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from benchmarks.bare import QUICK_EVALUATION_BATCHES, QUICK_STEPS, quick_trial, 
 from benchmarks.machine import describe, spread
 from stability.config import TrialConfig, to_dict
 from stability.data import DataModule
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.sweep.worker import TrialTask, run_trial
 from stability.training import train
 

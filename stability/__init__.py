@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stability.records import load
+    from stability.study.table import load
     from stability.training import train, train_pack
 
 __all__ = ["load", "train", "train_pack"]
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(training, name)
     if name == "load":
-        from stability.records import load
+        from stability.study.table import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -165,7 +165,8 @@ class SweepConfig:
     """How points are drawn."""
 
     seed: int = key(0, ge=0)
-    sampler: str = key("random", choices=("random", "sobol", "tpe"))
+    # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
+    sampler: str = "random"
 
 
 @dataclass(frozen=True)
@@ -194,15 +195,6 @@ class OptunaConfig:
 
 
 @dataclass(frozen=True)
-class LoggerConfig:
-    """Where a trial's metrics go besides its record."""
-
-    name: str = key("none", choices=("none", "wandb", "wandb_offline"))
-    project: str = key("stability")
-    entity: str | None = key(None)
-
-
-@dataclass(frozen=True)
 class StudyConfig:
     """What frames a study and decides no trial's result."""
 
@@ -210,7 +202,8 @@ class StudyConfig:
     study: str | None = key(None)
     runs: str = key("runs")
     plan: bool | str = key(False)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
+    logger: dict[str, Any] = key({})
     sweep: SweepConfig = field(default_factory=SweepConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

@@ -14,14 +14,15 @@ from typing import Any
 
 from stability.errors import UserError
 from stability.files import write_text
-from stability.records import MANIFEST, RECORD, cell_label, read_manifest, read_record, trial_directory
+from stability.study.metrics import metrics_of
+from stability.study.schema import DRAWN, Manifest, Record, Result, Trial
+from stability.study.store import MANIFEST, RECORD, read_manifest, read_record, trial_directory
 
 JOURNAL = "optuna.journal"
 # optuna.storage=none: no mirror.
 OFF = "none"
 # The attribute that tells our Optuna studies from others in a database; it holds the study's name.
 OWNER = "stability study"
-METRIC = "top-1 error (%)"
 
 
 def check_storage(storage: str | None) -> None:
@@ -67,7 +68,7 @@ def _delete(directory: Path, storage: str) -> None:
     with quiet():
         database = optuna.storages.get_storage(storage)
         for summary in optuna.get_all_study_summaries(database, include_best_trial=False):
-            if summary.user_attrs.get(OWNER) == manifest["study"]:
+            if summary.user_attrs.get(OWNER) == manifest.study:
                 optuna.delete_study(study_name=summary.study_name, storage=database)
 
 
@@ -80,7 +81,7 @@ class Copy:
     def __init__(self, directory: Path, storage: str | None) -> None:
         self._directory, self._storage = directory, storage
         self._stamps: dict[Path, tuple[int, int]] = {}
-        self._manifest: dict[str, Any] = {}
+        self._manifest: Manifest | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -100,16 +101,22 @@ class Copy:
         if not (fresh or grown):
             return 0
         with quiet():
-            for cell in range(len(self._manifest["cells"])):
+            for cell in range(len(self._plan.cells)):
                 self._open(cell)
-            fresh = [(trial, record) for trial, record in fresh if (trial["id"], record["status"]) not in self._copied]
+            fresh = [(trial, record) for trial, record in fresh if (trial.id, record.status) not in self._copied]
+            distributions = {cell: self._distributions(cell) for cell in {trial.cell for trial, _ in fresh}}
             for trial, record in fresh:
-                study = self._studies[self._name(trial["cell"])]
-                study.add_trial(frozen_trial(trial, record, self._distributions(trial["cell"])))
-                self._copied.add((trial["id"], record["status"]))
+                study = self._studies[self._name(trial.cell)]
+                study.add_trial(frozen_trial(trial, record, distributions[trial.cell]))
+                self._copied.add((trial.id, record.status))
         if self._storage is None:
             self._lines.write(self._directory / JOURNAL)
         return len(fresh)
+
+    @property
+    def _plan(self) -> Manifest:
+        assert self._manifest is not None
+        return self._manifest
 
     def _read_manifest(self) -> bool:
         """Read the manifest if it has changed; tell whether it has."""
@@ -119,21 +126,21 @@ class Copy:
         manifest = read_manifest(self._directory)
         assert manifest is not None
         before, self._manifest = self._manifest, manifest
-        if before and [cell["factors"] for cell in before["cells"]] != [cell["factors"] for cell in manifest["cells"]]:
+        if before and [cell.factors for cell in before.cells] != [cell.factors for cell in manifest.cells]:
             # Cells are called otherwise since a factor was added: all of them are copied under their new names.
             self._begin()
             self._stamps = {path: self._stamps[path]}
         return True
 
-    def _fresh(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    def _fresh(self) -> list[tuple[Trial, Record]]:
         """Return planned trials whose records are new since the last call, and those, in the order they ended."""
         fresh = []
-        for trial in self._manifest["trials"]:
-            directory = trial_directory(self._directory, trial["id"])
+        for trial in self._plan.trials:
+            directory = trial_directory(self._directory, trial.id)
             record = read_record(directory) if self._is_new(directory / RECORD) else None
             if record is not None:
                 fresh.append((trial, record))
-        return sorted(fresh, key=lambda pair: (str(pair[1]["provenance"].get("end")), pair[0]["id"]))
+        return sorted(fresh, key=lambda pair: (str(pair[1].provenance.end), pair[0].id))
 
     def _is_new(self, path: Path) -> bool:
         try:
@@ -147,7 +154,7 @@ class Copy:
         return True
 
     def _name(self, cell: int) -> str:
-        return f"{self._manifest['study']}/{cell_label(self._manifest['cells'][cell]['factors'])}"
+        return f"{self._plan.study}/{self._plan.cells[cell].label}"
 
     def _open(self, cell: int) -> None:
         """Make or load the Optuna study of a cell."""
@@ -160,11 +167,14 @@ class Copy:
             journal = self._storage is None
             self._target = optuna.storages.JournalStorage(self._lines) if journal else self._storage
             self._target = optuna.storages.get_storage(self._target)
-        study = optuna.create_study(storage=self._target, study_name=name, direction="minimize", load_if_exists=True)
+        metric = metrics_of().primary
+        study = optuna.create_study(
+            storage=self._target, study_name=name, direction=metric.direction, load_if_exists=True
+        )
         if OWNER not in study.user_attrs:
-            study.set_user_attr(OWNER, self._manifest["study"])
-            study.set_user_attr("cell", dict(self._manifest["cells"][cell]["factors"]))
-            study.set_user_attr("objective", METRIC)
+            study.set_user_attr(OWNER, self._plan.study)
+            study.set_user_attr("cell", dict(self._plan.cells[cell].factors))
+            study.set_user_attr("objective", metric.title)
         for trial in study.get_trials(deepcopy=False):
             self._copied.add((trial.user_attrs.get("id", ""), trial.user_attrs.get("status", "")))
         self._studies[name] = study
@@ -174,14 +184,14 @@ class Copy:
         from optuna.distributions import FloatDistribution
 
         distributions = {}
-        for name in ("lr", "wd"):
-            values = [trial[name] for trial in self._manifest["trials"] if trial["cell"] == cell]
-            low, high = (self._manifest["cells"][cell]["ranges"].get(name)) or (min(values), max(values))
+        for name in DRAWN:
+            values = [trial.point[name] for trial in self._plan.by_cell[cell]]
+            low, high = self._plan.cells[cell].ranges.get(name) or (min(values), max(values))
             distributions[name] = FloatDistribution(low, high, log=low > 0)
         return distributions
 
 
-def frozen_trial(trial: Mapping[str, Any], record: Mapping[str, Any], distributions: Mapping[str, Any]) -> Any:
+def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, Any]) -> Any:
     """Return the optuna.trial.FrozenTrial of a planned `trial` with its record.
 
     A diverged trial becomes a pruned one without a value: cut short, and told apart from a failed one at a glance.
@@ -190,38 +200,34 @@ def frozen_trial(trial: Mapping[str, Any], record: Mapping[str, Any], distributi
     import optuna
 
     states = {"completed": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
-    status, result, provenance = record["status"], record["result"], record["provenance"]
-    complete = _local(provenance.get("end")) or datetime.now()
-    told = {"diverged_step": result.get("diverged_step"), "exception": result.get("exception")}
+    status, result, provenance = record.status, record.result, record.provenance
+    complete = _local(provenance.end) or datetime.now()
+    told = {"diverged_step": result.diverged_step, "exception": result.exception}
     return optuna.trial.FrozenTrial(
         number=-1,
         trial_id=-1,
         state=optuna.trial.TrialState[states[status]],
-        value=result["top1_error"] if status == "completed" else None,
-        datetime_start=_local(provenance.get("start")) or complete,
+        value=result.value(metrics_of().primary.key) if status == "completed" else None,
+        datetime_start=_local(provenance.start) or complete,
         datetime_complete=complete,
-        params={name: trial[name] for name in distributions},
+        params={name: trial.point[name] for name in distributions},
         distributions=dict(distributions),
         user_attrs={
-            "id": trial["id"],
-            "number": trial["number"],
-            "seed": trial["seed"],
+            "id": trial.id,
+            "number": trial.number,
+            "seed": trial.seed,
             "status": status,
             **{name: value for name, value in told.items() if value is not None},
         },
         system_attrs={},
-        intermediate_values=_errors_by_epoch(result.get("curve") or ()),
+        intermediate_values=_errors_by_epoch(result),
     )
 
 
-def _errors_by_epoch(curve: Any) -> dict[int, float]:
-    """Return the top-1 error after each epoch, of the weights that the recipe evaluates."""
-    errors = {}
-    for row in curve:
-        error = row["top1_error"] if row.get("ema_top1_error") is None else row["ema_top1_error"]
-        if error is not None:
-            errors[int(row["epoch"])] = float(error)
-    return errors
+def _errors_by_epoch(result: Result) -> dict[int, float]:
+    """Return the primary metric after each epoch, of the weights that the recipe evaluates."""
+    found = {row.epoch: row.evaluated(metrics_of().primary) for row in result.rows}
+    return {epoch: value for epoch, value in found.items() if value is not None}
 
 
 def _local(time: str | None) -> datetime | None:

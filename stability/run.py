@@ -234,4 +234,6 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from stability.sinks.threads import leave
+
+    leave(main())

@@ -1,1 +1,1 @@
-"""The data model of a study: what was planned, what came of it, and what is measured. Imported by every other folder."""
+"""The data model of a study: what was planned, what came of it, what is measured. Every other folder may import it."""

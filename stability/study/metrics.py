@@ -1,4 +1,4 @@
-"""What a task measures: a row per metric, read by axis titles, tables, CSV columns, W&B, Optuna and the progress line."""
+"""What a task measures: one row per metric. Axis titles, tables, CSV columns, W&B, Optuna and the screen read it."""
 
 from __future__ import annotations
 

@@ -188,7 +188,8 @@ def _missing(error: Any) -> UserError:
     if group == "hydra/sweeper":
         return other_sweeper(name)
     what = "sweep" if group == "sweeps" else group
-    return unknown(f"{what}{within}", name, error.options or [])
+    # Of a list, as logger=[a,b], Hydra names no choices.
+    return unknown(f"{what}{within}", name, error.options or _choices(group).split(", "))
 
 
 _REFUSALS: tuple[tuple[str, str], ...] = (

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import check_batch_size
 from stability.errors import UserError
-from stability.records import ENDED, read_record, trial_directory
+from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
+from stability.study.store import read_record, trial_directory
 from stability.sweep import timings
-from stability.sweep.plan import DRAWN, GRID, Cell, Plan, Trial, describe
+from stability.sweep.plan import CellPlan, Plan, describe
 from stability.words import duration
 
 if TYPE_CHECKING:
@@ -70,16 +71,19 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
 
 
-def learn(plan: Plan, records: Mapping[str, Mapping[str, Any]], layout: Layout) -> None:
+def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
     """Remember how long the trials of a plan took, and how large its data is."""
     seconds, sizes = {}, {}
-    for cell in plan.cells:
-        found = [records[trial.id] for trial in plan.trials if trial.cell == cell.index and trial.id in records]
-        ended = [one for one in found if one["status"] == "completed" and _is_of_here(one["provenance"], layout)]
+    found: list[list[Record]] = [[] for _ in plan.cells]
+    for trial in plan.trials:
+        if trial.id in records:
+            found[trial.cell].append(records[trial.id])
+    for cell, own in zip(plan.cells, found, strict=True):
+        ended = [one for one in own if one.status == "completed" and _is_of_here(one.provenance, layout)]
         paces = [_pace(one) for one in ended]
         if paces:
             seconds[_key(plan, cell, layout)] = statistics.median(paces)
-            known = {name: ended[0]["provenance"].get(name) for name in ("num_classes", "train_images", "eval_images")}
+            known = {name: ended[0].provenance.get(name) for name in ("num_classes", "train_images", "eval_images")}
             sizes[timings.data_key(cell.config)] = known
     timings.remember(seconds_per_image=seconds, data=sizes)
 
@@ -99,21 +103,23 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
     timings.remember(seconds_per_image=seconds, data=sizes)
 
 
-def _is_of_here(provenance: Mapping[str, Any], layout: Layout) -> bool:
+def _is_of_here(provenance: Provenance, layout: Layout) -> bool:
     """Tell whether a trial tells how long others will take here: it ran on this machine, with as many threads."""
-    known = provenance.get("seconds") and provenance.get("train_images")
-    is_here = provenance.get("host") in (None, socket.gethostname())
-    return bool(known and is_here and provenance.get("threads") in (None, layout.threads))
+    known = provenance.seconds and provenance.train_images
+    is_here = provenance.host in (None, socket.gethostname())
+    return bool(known and is_here and provenance.threads in (None, layout.threads))
 
 
-def _pace(record: Mapping[str, Any]) -> float:
+def _pace(record: Record) -> float:
     """Return the seconds of a process for a training image of one trial: of a pack's time, its share."""
-    origin = record["provenance"]
-    images = origin["train_images"] * max(1, record["result"]["epochs_done"])
-    return float(origin["seconds"]) / images / (origin.get("pack_size") or 1)
+    origin = record.provenance
+    assert origin.seconds
+    assert origin.train_images
+    images = origin.train_images * max(1, record.result.epochs_done or 0)
+    return origin.seconds / images / (origin.pack_size or 1)
 
 
-def _key(plan: Plan, cell: Cell, layout: Layout) -> str:
+def _key(plan: Plan, cell: CellPlan, layout: Layout) -> str:
     device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
     # On a CPU, trials train alone unless packs are asked for.
     pack = 1 if pack == "auto" and not layout.devices else pack
@@ -129,10 +135,10 @@ def _missing(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> 
 
 def _status(directory: Path, trial: Trial) -> str:
     record = read_record(trial_directory(directory, trial.id))
-    return record["status"] if record else "planned"
+    return record.status if record else "planned"
 
 
-def _cost(plan: Plan, cell: Cell, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
+def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
     config = cell.config
     size = _size(cell, remembered)
     images = None
@@ -144,7 +150,7 @@ def _cost(plan: Plan, cell: Cell, layout: Layout, remembered: Mapping[str, Any])
     return Cost(_multiply_adds(cell, size.classes if size else None), images, seconds)
 
 
-def _size(cell: Cell, remembered: Mapping[str, Any]) -> Size | None:
+def _size(cell: CellPlan, remembered: Mapping[str, Any]) -> Size | None:
     """Return the size of a cell's data, after subsets and what is held out: as remembered, else as published."""
     data = cell.config.data
     known = remembered["data"].get(timings.data_key(cell.config))
@@ -161,7 +167,7 @@ def _size(cell: Cell, remembered: Mapping[str, Any]) -> Size | None:
     return Size(published.classes, train, data.eval_size or published.eval_images)
 
 
-def _multiply_adds(cell: Cell, classes: int | None) -> int | None:
+def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
     """Return a forward pass's multiply-adds of one image: from the table, else counted (which imports torch)."""
     from stability.models.table import lookup
 
@@ -186,9 +192,8 @@ def _multiply_adds(cell: Cell, classes: int | None) -> int | None:
 
 def _heading(plan: Plan, directory: Path) -> list[str]:
     points = "a plain grid"
-    if plan.sampler != GRID:
-        words = {"random": "independent log-uniform draws", "sobol": "a Sobol sequence", "tpe": "chosen by TPE"}
-        points = f"{plan.config.samples} points a cell, {words[plan.sampler]}, sweep.seed={plan.config.sweep.seed}"
+    if plan.sampler is not None:
+        points = f"{plan.config.samples} points a cell, {plan.sampler.words}, sweep.seed={plan.config.sweep.seed}"
     return [f"study {plan.study} in {directory}: {points}", ""]
 
 
@@ -208,7 +213,7 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
     return rows
 
 
-def _span(cell: Cell, name: str, trials: Sequence[Trial]) -> str:
+def _span(cell: CellPlan, name: str, trials: Sequence[Trial]) -> str:
     ends = cell.ranges[name]
     if ends:
         return f"{ends[0]:g} - {ends[1]:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stability.config import TrialConfig, parse_trial
 from stability.errors import StudyError, UserError
-from stability.records import attempts_begun, read_record
+from stability.study.claims import attempts_begun
+from stability.study.store import read_record
 from stability.sweep.pack import seconds_of_pack, together
+from stability.sweep.runner import OnTrialEvent
 from stability.sweep.task import job_overrides, remove_plan, write_plan
+from stability.sweep.watcher import watched
 from stability.sweep.worker import TrialTask, first_batch_problem, refuse_cells
 
 if TYPE_CHECKING:
@@ -40,13 +44,21 @@ class TrialLauncher(Protocol):
     def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
         """Return the seconds of a step of a pack of so many trials; None where the memory does not suffice."""
 
-    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int]) -> set[str]:
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int,
+        deaths: Mapping[str, int],
+        on_event: OnTrialEvent | None = None,
+    ) -> set[str]:
         """Run trials once and leave their records.
 
         Args:
             tasks: the trials, each with the number of its attempt.
             planned: how many trials the study has in all, for the display.
             deaths: how often each trial was launched at this attempt and left no record.
+            on_event: called with a task and each of its events.
 
         Returns:
             The ids of the trials whose launch counts: one more of `deaths` where no record came of it.
@@ -67,6 +79,8 @@ class JobLauncher:
 
     def __init__(self, plugin: Launcher) -> None:
         self._plugin = plugin
+        # Tells the records of this command's jobs from those of other commands on the study.
+        self._command = secrets.token_hex(4)
 
     @property
     def is_remote(self) -> bool:
@@ -90,11 +104,19 @@ class JobLauncher:
         """Return the seconds of a step of a pack, measured in this process."""
         return seconds_of_pack(config, size)
 
-    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int]) -> set[str]:
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int,
+        deaths: Mapping[str, int],
+        on_event: OnTrialEvent | None = None,
+    ) -> set[str]:
         """Launch trials as jobs; return those that were begun, or all where nothing came of any."""
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
-        self._launch(_packs(tasks, deaths))
+        with watched(tasks, on_event, self._command) as named:
+            self._launch(_packs(named, deaths))
         # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
         died = {task.id for task in tasks if attempts_begun(task.directory) != begun[task.id]}
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from stability.config import TrialConfig
 from stability.errors import UserError
-from stability.records import ENDED, read_records, trial_directory
+from stability.study.store import read_records, trial_directory
 from stability.sweep.pool import plan_layout
-from stability.sweep.runner import OnRecord, TrialRunner
+from stability.sweep.runner import OnRecord, OnTrialEvent, TrialRunner
 from stability.sweep.worker import TrialTask, refuse_cells, tidy
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ class PoolLauncher:
         return self._pool().seconds_of_pack(config, size)
 
     def launch_trials(
-        self, tasks: Sequence[TrialTask], *, planned: int | None = None, on_record: OnRecord | None = None
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int | None = None,
+        on_record: OnRecord | None = None,
+        on_event: OnTrialEvent | None = None,
     ) -> list[dict[str, Any]]:
         """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
 
@@ -79,11 +84,18 @@ class PoolLauncher:
         standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
-        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record)
+        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
 
-    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int]) -> set[str]:
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int,
+        deaths: Mapping[str, int],
+        on_event: OnTrialEvent | None = None,
+    ) -> set[str]:
         """Run each trial once; every launch counts, since a worker that dies takes no other trial with it."""
-        self.launch_trials(tasks, planned=planned)
+        self.launch_trials(tasks, planned=planned, on_event=on_event)
         return {task.id for task in tasks}
 
     @property
@@ -150,8 +162,9 @@ def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[
     ours = {task.id for task in tasks}
     directory = Path(tasks[0].study_directory)
     counts = Counter[str]()
-    for identifier, record in read_records(directory).items():
-        if identifier not in ours and record["status"] in ENDED:
-            counts[record["status"]] += 1
+    records, _ = read_records(directory)
+    for identifier, record in records.items():
+        if identifier not in ours and record.has_ended:
+            counts[record.status] += 1
             tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
     return counts

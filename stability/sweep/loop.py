@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stability.records import ENDED, failures, is_claimed, read_manifest, read_record, trial_directory
+from stability.sinks.threads import Loggers
+from stability.study.claims import is_claimed
+from stability.study.events import Event
+from stability.study.schema import ENDED
+from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep.jobs import TrialLauncher
 from stability.sweep.pack import pack_of
 from stability.sweep.worker import TrialTask
@@ -24,7 +28,7 @@ POLL_SECONDS = 1.0
 def status(directory: Path, identifier: str) -> str | None:
     """Return how a trial of the study in `directory` has ended, or None."""
     record = read_record(trial_directory(directory, identifier))
-    return record["status"] if record else None
+    return record.status if record else None
 
 
 def attempts_left(directory: Path, identifier: str) -> int:
@@ -38,8 +42,9 @@ def attempts_left(directory: Path, identifier: str) -> int:
 class Loop:
     """Hands tasks to a launcher again and again; remembers between its rounds how often each has been tried."""
 
-    def __init__(self, launcher: TrialLauncher, directory: Path) -> None:
+    def __init__(self, launcher: TrialLauncher, directory: Path, loggers: Loggers | None = None) -> None:
         self._launcher, self._directory = launcher, directory
+        self._loggers = loggers or Loggers({})
         self._limits: dict[str, int] = {}
         self._launched: Counter[tuple[str, int]] = Counter()
 
@@ -50,7 +55,8 @@ class Loop:
         """
         for task in tasks:
             if task.id not in self._limits:
-                failed = failures(read_record(task.directory))
+                record = read_record(task.directory)
+                failed = record.failures if record else 0
                 self._limits[task.id] = failed + attempts_left(self._directory, task.id)
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
@@ -63,8 +69,8 @@ class Loop:
         missing = []
         for task in tasks:
             record = read_record(task.directory)
-            failed = failures(record)
-            if record is not None and (record["status"] in ENDED or failed >= self._limits[task.id]):
+            failed = record.failures if record else 0
+            if record is not None and (record.has_ended or failed >= self._limits[task.id]):
                 continue
             # A launcher may have left it running that broke off with another; or another command has it.
             if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):
@@ -81,6 +87,10 @@ class Loop:
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
         deaths = {task.id: self._launched[task.id, task.attempt - 1] for task in tasks}
-        counted = self._launcher.run(tasks, planned=planned, deaths=deaths)
+        listener = self._tell if self._loggers else None
+        counted = self._launcher.run(tasks, planned=planned, deaths=deaths, on_event=listener)
         for task in tasks:
             self._launched[task.id, task.attempt - 1] += task.id in counted
+
+    def _tell(self, task: TrialTask, event: Event) -> None:
+        self._loggers.take(task.logged, event)

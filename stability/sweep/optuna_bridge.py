@@ -1,29 +1,19 @@
-"""What Optuna does for a sweep: Sobol points, points chosen by TPE, and the mirror that optuna-dashboard opens."""
+"""The mirror of a running study in an Optuna storage, which optuna-dashboard opens."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
-from stability.mirror import OFF, Copy, quiet, remove_half_written
-from stability.records import ENDED
-from stability.sweep.sampling import DIGITS, log_scale, rounded, uniform
+from stability.mirror import OFF, Copy, remove_half_written
 
 logger = logging.getLogger(__name__)
 
-# Dimensions of the sequence: always these in this order, so that a pinned coordinate leaves the other's points alone.
-DIMENSIONS = ("lr", "wd")
-# TPE learns from so many points of a cell; they are those of the default sampler, equal in all cells.
-STARTUP = 10
 # How often the mirror looks for records, the share of a core that looking and writing may take, how long the end of a
 # command waits for it, and how long it leaves alone a storage that made trouble.
 POLL_SECONDS = 2.0
@@ -32,104 +22,6 @@ CLOSE_SECONDS = 10.0
 RETRY_SECONDS = 60.0
 # Held by the one command that mirrors a study.
 LOCK = ".optuna.lock"
-
-
-def sobol_points(count: int, names: Sequence[str], seed: int) -> list[dict[str, float]]:
-    """Return the first `count` points of a Sobol sequence of the unit square, scrambled with `seed`.
-
-    The first of more are the same. They come from scipy's generator, which is Optuna's own (QMCSampler): a pure
-    function of `seed`, where the sampler would have to be asked in order.
-    """
-    import numpy as np
-    from scipy.stats import qmc
-
-    assert count >= 1, count
-    engine = qmc.Sobol(len(DIMENSIONS), scramble=True, seed=np.random.default_rng(seed))
-    # Drawn by powers of two, which is what a Sobol sequence is balanced over; the rest is left over for more samples.
-    drawn = engine.random_base2(math.ceil(math.log2(count)))[:count]
-    places = [DIMENSIONS.index(name) for name in names]
-    return [{name: float(row[place]) for name, place in zip(names, places, strict=True)} for row in drawn]
-
-
-@dataclass(frozen=True)
-class Tpe:
-    """Chooses a cell's points by Optuna's TPE: each round on an in-memory study rebuilt from the cell's records.
-
-    `ranges` holds (low, high) of each coordinate that is drawn, log-uniformly; the others are left out (or None).
-    """
-
-    ranges: Mapping[str, Sequence[float] | None]
-    seed: int
-
-    def ask(
-        self, count: int, finished: Sequence[Mapping[str, Any]], start: int | None = None
-    ) -> list[dict[str, float]]:
-        """Return the next `count` points, values of the drawn coordinates, given the records that have `finished`.
-
-        `start` is the number of the first new trial within the cell; null: as many as have finished. It has to count
-        failed trials too, for they teach nothing (they may be passed; they are left out). The same (seed, start,
-        count, finished) gives the same points, in whatever order the records come. Trials below STARTUP are the
-        default sampler's.
-
-        A diverged trial is told as +inf: TPE knows ranks alone, and so it is worse than any that ended, even one at
-        chance, whatever the number of classes.
-        """
-        start = len(finished) if start is None else start
-        ranges = {name: (ends[0], ends[1]) for name, ends in self.ranges.items() if ends}
-        assert ranges, "nothing to draw"
-        first = range(start, min(start + count, max(start, STARTUP)))
-        points = [
-            {name: log_scale(uniform(self.seed, number, name), *ends) for name, ends in ranges.items()}
-            for number in first
-        ]
-        if len(points) < count:
-            points += self._suggest(count - len(points), ranges, finished, points, start + len(points))
-        return points
-
-    def _suggest(
-        self,
-        count: int,
-        ranges: Mapping[str, tuple[float, float]],
-        finished: Sequence[Mapping[str, Any]],
-        asked: Sequence[Mapping[str, float]],
-        start: int,
-    ) -> list[dict[str, float]]:
-        """Ask TPE for `count` points, those of `asked` being tried already without a result so far."""
-        import optuna
-
-        distributions = {name: optuna.distributions.FloatDistribution(*ends, log=True) for name, ends in ranges.items()}
-        digest = sha256(f"stability/tpe/{self.seed}/{start}".encode()).digest()
-        # constant_liar: the points of a round keep away from each other. What TPE draws itself before it has learnt
-        # anything is not needed: STARTUP has seen to that.
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=1, multivariate=True, constant_liar=True, seed=int.from_bytes(digest[:4], "big")
-        )
-        with quiet():
-            study = optuna.create_study(sampler=sampler, direction="minimize")
-        for record in sorted(finished, key=lambda one: (one["seed"], one["id"])):
-            if record["status"] in ENDED:
-                study.add_trial(_told(record, distributions))
-        for point in asked:
-            running = optuna.trial.TrialState.RUNNING
-            study.add_trial(optuna.trial.create_trial(state=running, params=dict(point), distributions=distributions))
-        points = []
-        for _ in range(count):
-            params = study.ask(distributions).params
-            points.append({name: _within(params[name], ends) for name, ends in ranges.items()})
-        return points
-
-
-def _told(record: Mapping[str, Any], distributions: Mapping[str, Any]) -> Any:
-    """Return a record as a trial that TPE learns from."""
-    import optuna
-
-    value = math.inf if record["status"] == "diverged" else record["result"]["top1_error"]
-    params = {name: record[name] for name in distributions}
-    return optuna.trial.create_trial(params=params, distributions=dict(distributions), value=value)
-
-
-def _within(value: float, ends: tuple[float, float]) -> float:
-    return min(max(rounded(value, DIGITS), ends[0]), ends[1])
 
 
 class Mirror:

@@ -113,7 +113,7 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str], choices_of: typin
 def _completed(override: Override) -> list[str]:
     """Return an override as Hydra is to read it: numbers that are names as text, search paths beside our own."""
     line, key, value = str(override.input_line), override.key_or_group, override.value()
-    if key in ("logger", "sweeps") and value is None:
+    if key in ("logger", "sweeps") and value in (None, []):
         return ["logger=none"] if key == "logger" else []
     if key in (*NEEDED, "logger", "sweeps") and not override.is_delete():
         # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
@@ -205,6 +205,8 @@ def _axis(key: str, override: Override, choices_of: typing.Callable[[str], list[
 
 
 def _refuse_uncomparable(key: str, given: str) -> None:
+    if key == "logger":
+        raise UserError(f"{given!r}: all trials of a study have the same loggers; accepted: {_as_list(given)}")
     if key == "sweeps" or key.split(".")[0] in _FRAME:
         raise UserError(f"{given!r}: a study has one {key}; accepted: one value, or one command for each")
     if key == "data.seed":
@@ -215,6 +217,13 @@ def _refuse_uncomparable(key: str, given: str) -> None:
         raise UserError(
             f"{given!r}: {key} decides no trial's result, so there is nothing to compare; accepted: one value"
         )
+
+
+def _as_list(given: str) -> str:
+    """Return `logger=a,b` as the list that was meant."""
+    key, _, values = given.partition("=")
+    is_list = re.fullmatch(r"[\w/-]+(,[\w/-]+)*", values)
+    return f"{key}=[{values}]" if is_list else "logger=NAME or logger=[A,B]"
 
 
 def _decides(key: str) -> bool:

@@ -14,6 +14,7 @@ from stability.sweep import timings
 from stability.sweep.gpus import gpu_name
 
 if TYPE_CHECKING:
+    from stability.study.schema import Manifest
     from stability.sweep.jobs import TrialLauncher
     from stability.sweep.plan import Plan
     from stability.sweep.pool import Layout
@@ -187,10 +188,9 @@ def divide(packs: Iterable[Sequence[str]], parts: Sequence[Sequence[str]]) -> li
     return divided
 
 
-def pack_of(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def pack_of(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """Return the pack of every trial of a study that has one."""
-    packs: Iterable[Sequence[str]] = manifest.get("packs", ())
-    return {identifier: tuple(pack) for pack in packs for identifier in pack}
+    return {identifier: pack for pack in manifest.packs for identifier in pack}
 
 
 def best_size(seconds: Callable[[int], float | None], limit: int, gain: float = 0.05) -> int:

@@ -11,26 +11,19 @@ from typing import Any
 from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
-from stability.records import trial_id
+from stability.samplers import Request, Sampler, checked_points, find
+from stability.study.identity import trial_id
+from stability.study.schema import COORDINATES, DRAWN, GRID, Trial
 from stability.sweep.compose import Composition, unknown_key
-from stability.sweep.overrides import COORDINATES, Asked, Axis, Coordinate, check_range
-from stability.sweep.sampling import independent_points, log_scale
+from stability.sweep.overrides import Asked, Axis, Coordinate, check_range
 
-# Coordinates that can be drawn from a range.
-DRAWN = ("lr", "wd")
 # Factors that every cell has, whatever is varied.
 FACTORS = ("model", "optimizer", "epochs")
-# What the sampler of a plain grid is called in the manifest.
-GRID = "grid"
-# The sampler whose points depend on results: a plan holds none of them, they are asked for in rounds (rounds.py).
-TPE = "tpe"
-
-Points = Callable[[int, Sequence[str], int], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination of the factors compared.
+class CellPlan:
+    """One combination of factor values, as a command describes it.
 
     `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
     `choices` the config groups' choices and `overrides` the command line that composes it.
@@ -43,36 +36,39 @@ class Cell:
     choices: dict[str, Any]
     overrides: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Trial:
-    """A cell at a point. `number` is that of the draw, or of the place in a plain grid."""
-
-    id: str
-    cell: int
-    number: int
-    lr: float
-    wd: float
-    seed: int
+    @property
+    def drawn(self) -> dict[str, tuple[float, float]]:
+        """The ranges of the coordinates that are drawn."""
+        return {name: ends for name, ends in self.ranges.items() if ends}
 
 
 @dataclass(frozen=True)
 class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
-    With TPE, `trials` are those that have been asked for so far.
+    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far.
     """
 
     study: str
     config: StudyConfig
-    cells: tuple[Cell, ...]
+    cells: tuple[CellPlan, ...]
     trials: tuple[Trial, ...]
-    sampler: str
+    sampler: Sampler | None
 
     @property
     def planned(self) -> int:
         """How many trials the command asks for, those included whose points are still to be chosen."""
-        return len(self.cells) * (self.config.samples or 0) if self.sampler == TPE else len(self.trials)
+        return len(self.cells) * (self.config.samples or 0) if self.needs_results else len(self.trials)
+
+    @property
+    def needs_results(self) -> bool:
+        """Whether points depend on results, so that they are asked for in rounds."""
+        return self.sampler is not None and self.sampler.needs_results
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler's name as the user gives it; `grid` where points are listed."""
+        return GRID if self.sampler is None else self.config.sweep.sampler
 
     def config_of(self, trial: Trial) -> TrialConfig:
         """Return everything that training `trial` needs."""
@@ -92,21 +88,11 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
         _check_frame(study, draft.study)
     cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
     _check_distinct(cells)
-    sampler = GRID if study.samples is None else study.sweep.sampler
-    points = POINTS.get(sampler, independent_points)
-    placed = [] if sampler == TPE else [_points(cell, asked.coordinates, study, points) for cell in cells]
+    sampler = None if study.samples is None else find(study.sweep.sampler)
+    waits = sampler is not None and sampler.needs_results
+    placed = [] if waits else [_points(cell, asked.coordinates, study, sampler) for cell in cells]
     trials = _place(placed, cells)
     return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
-
-
-def _sobol(count: int, names: Sequence[str], seed: int) -> list[dict[str, float]]:
-    from stability.sweep.optuna_bridge import sobol_points
-
-    return sobol_points(count, names, seed)
-
-
-# Samplers whose points are known beforehand: (count, names, seed) -> points of the unit cube; of more, the first.
-POINTS: dict[str, Points] = {"random": independent_points, "sobol": _sobol}
 
 
 @dataclass(frozen=True)
@@ -138,7 +124,7 @@ def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
             )
 
 
-def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
+def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPlan:
     """Check a composed cell and settle what is drawn in it, from where."""
     values, given = dict(draft.values), asked.coordinates
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
@@ -152,7 +138,7 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> Cell:
         elif name in unset and study.samples is not None:
             ranges[name] = _search_range(values, name)
     _check_points(draft, values, given, ranges, study)
-    return Cell(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
+    return CellPlan(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
 
 
 def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
@@ -189,10 +175,11 @@ def _check_points(
             parse_trial({**values, name: value})
     if study.samples is None and study.sweep.sampler != "random":
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
-    if study.samples is not None and study.sweep.sampler == TPE and any(one.values for one in given.values()):
+    lists = any(one.values for one in given.values())
+    if study.samples is not None and lists and find(study.sweep.sampler).needs_results:
         raise UserError(
-            "sweep.sampler=tpe chooses points one after the other, and a list wants the same for each value; "
-            "accepted: one value, or sweep.sampler=random"
+            f"sweep.sampler={study.sweep.sampler} chooses points one after the other, and a list wants the same for "
+            "each value; accepted: one value, or sweep.sampler=random"
         )
     if study.samples is not None and not any(ranges.values()):
         raise UserError(
@@ -243,8 +230,8 @@ def describe(factors: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in factors.items())
 
 
-def _check_distinct(cells: Sequence[Cell]) -> None:
-    seen: dict[str, Cell] = {}
+def _check_distinct(cells: Sequence[CellPlan]) -> None:
+    seen: dict[str, CellPlan] = {}
     for cell in cells:
         words = describe(cell.factors)
         if words in seen:
@@ -253,24 +240,24 @@ def _check_distinct(cells: Sequence[Cell]) -> None:
 
 
 def _points(
-    cell: Cell, given: Mapping[str, Coordinate], study: StudyConfig, points: Points
+    cell: CellPlan, given: Mapping[str, Coordinate], study: StudyConfig, sampler: Sampler | None
 ) -> list[tuple[int, float, float, int]]:
     """Return (number, lr, wd, seed) of each point of a cell: draws at every listed value, or a plain grid."""
     listed = {name: given[name].values if name in given else () for name in COORDINATES}
     fixed = {name: values or (getattr(cell.config, name),) for name, values in listed.items()}
-    if study.samples is None:
+    if study.samples is None or sampler is None:
         grid = itertools.product(*(fixed[name] for name in COORDINATES))
         return [(number, float(lr), float(wd), seed) for number, (lr, wd, seed) in enumerate(grid)]
-    drawn = [name for name in DRAWN if cell.ranges[name]]
+    request = Request(cell.drawn, study.sweep.seed, 0, study.samples)
     placed = []
-    for number, unit in enumerate(points(study.samples, DRAWN, study.sweep.seed)):
-        draws = {name: (log_scale(unit[name], *(cell.ranges[name] or ())),) for name in drawn}
+    for number, point in enumerate(checked_points(sampler, study.sweep.sampler, request)):
+        draws = {name: (point[name],) for name in cell.drawn}
         for lr, wd, seed in itertools.product(*((fixed | draws)[name] for name in COORDINATES)):
             placed.append((number, float(lr), float(wd), seed + number))
     return placed
 
 
-def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[Cell]) -> tuple[Trial, ...]:
+def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[CellPlan]) -> tuple[Trial, ...]:
     """Return the trials of all cells, interleaved, so that what has ended can be compared. Refuses twins."""
     trials: dict[str, Trial] = {}
     for row in _interleave(points):
@@ -288,7 +275,7 @@ def _interleave(points: Sequence[Sequence[Any]]) -> Iterator[list[tuple[int, Any
         yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
 
 
-def _refuse_twin(one: Cell, other: Cell, lr: float, wd: float, seed: int) -> None:
+def _refuse_twin(one: CellPlan, other: CellPlan, lr: float, wd: float, seed: int) -> None:
     point = f"lr={lr:g} wd={wd:g} seed={seed}"
     if one.index == other.index:
         raise UserError(f"{point} comes twice in {describe(one.factors)}; accepted: each point once")

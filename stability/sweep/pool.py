@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from stability.errors import StudyError
+from stability.study.events import Ended, Event, from_json
 from stability.sweep.gpus import visible_gpus
 from stability.sweep.pack import halves
 from stability.sweep.worker import TrialTask
 
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
-# How long processes that are told to leave may take: the step they are in, a checkpoint, W&B's last words.
+# How long processes that are told to leave may take: the step they are in, a checkpoint.
 GRACE_SECONDS = 15.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
@@ -64,12 +65,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to a job: "started", what training tells, "record" (one of its trials has ended), "died" (it will
-    run again, a pack in halves), "lost" or "ended"."""
+    """What happened to a job: "started", "event" (of one of its trials), "died" (it will run again, a pack in halves),
+    "lost" or "ended"."""
 
     name: str
     job: Job
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(default_factory=dict)
+    event: Event | None = None
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,10 @@ class Pool:
                 slot.is_ready, self._failed_starts = True, 0
                 continue
             assert slot.job is not None
-            reports.append(Report(name, slot.job, payload))
-            if name == "record":
-                slot.job.tasks = [task for task in slot.job.tasks if task.id != payload["id"]]
-            if name == "ended":
+            if name == "event":
+                reports.append(_report(slot.job, from_json(payload)))
+            if name == "done":
+                reports.append(Report("ended", slot.job, payload))
                 slot.job = None
                 if not payload.get("is_fit", True):
                     slot.clear()
@@ -252,6 +254,13 @@ class Pool:
             job.tasks = [replace(job.task, attempt=job.task.attempt + 1, tries=job.task.tries - 1)]
         self._queue.appendleft(job)
         return [report]
+
+
+def _report(job: Job, event: Event) -> Report:
+    """Return an event of a job's trial as a report; a trial that has ended leaves the job."""
+    if isinstance(event, Ended):
+        job.tasks = [task for task in job.tasks if task.id != event.id]
+    return Report("event", job, event=event)
 
 
 class _Slot:

@@ -17,10 +17,11 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
-from stability.sweep.worker import CLAIMED, OnEvent, TrialTask, describe, first_batch_problem, run_pack
+from stability.sweep.worker import CLAIMED, TrialTask, describe, first_batch_problem, run_pack
 
 # Preferred by the kernel over the supervisor, when memory runs out and it has to end one of us (Linux).
 OOM_SCORE = "500"
+Send = Callable[[str, dict[str, Any]], None]
 # How a job ends that may have left the device in trouble.
 UNWELL = ("failed", "refused", "stopped")
 
@@ -28,10 +29,10 @@ UNWELL = ("failed", "refused", "stopped")
 def serve(connection: Connection) -> NoReturn:
     """Work off the jobs (kind, tasks, full_size) that come in, until None or the supervisor's end.
 
-    Sends (name, payload): "ready" once; while a job runs what training tells ("epoch", "progress", "resumed") and
-    "record" with {id} of each trial that has ended; after each job "ended" with {status} and what belongs to it: done,
-    failed, refused with {text}, seconds, `claimed` (ids of trials that run elsewhere), or `stopped` with {text} where
-    the study cannot go on, and is_fit, whether this process can do another. Records go through their files.
+    Sends (name, payload): "ready" once; while a job runs "event" with the JSON of each event of its trials; after each
+    job "done" with {status} and what belongs to it: done, failed, refused with {text}, seconds, `claimed` (ids of
+    trials that run elsewhere), or `stopped` with {text} where the study cannot go on, and is_fit, whether this process
+    can do another. Records go through their files.
     """
     signal.signal(signal.SIGTERM, _leave)
     jobs: SimpleQueue[Any] = SimpleQueue()
@@ -55,10 +56,10 @@ def serve(connection: Connection) -> NoReturn:
             kind, tasks, full_size = job
             outcome = _do(kind, tasks, full_size, send)
             is_fit = outcome["status"] not in UNWELL or _device_works()
-            send("ended", outcome | {"is_fit": is_fit})
+            send("done", outcome | {"is_fit": is_fit})
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    # What was registered for the end (W&B's last words) is done; tearing torch down is a waste of time.
+    # Run what libraries registered for the end; tearing torch down is a waste of time.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)
@@ -112,7 +113,7 @@ def _warm_up(threads: int) -> None:
     gc.freeze()
 
 
-def _do(kind: str, tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+def _do(kind: str, tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     try:
         return _KINDS[kind](tasks, full_size, send)
     except OSError as error:
@@ -122,25 +123,24 @@ def _do(kind: str, tasks: Sequence[TrialTask], full_size: int, send: OnEvent) ->
         return {"status": "stopped", "text": describe(error), "traceback": traceback.format_exc()}
 
 
-def _pack(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+def _pack(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     records = run_pack(
         tasks,
-        send,
+        lambda event: send("event", event.to_json()),
         full_size=full_size,
         capture_output=True,
-        on_record=lambda record: send("record", {"id": record["id"]}),
     )
     claimed = [record["id"] for record in records if record["status"] == CLAIMED]
     has_failed = any(record["status"] == "failed" for record in records)
     return {"status": "failed" if has_failed else "done", "claimed": claimed}
 
 
-def _first_batch(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+def _first_batch(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     problem = first_batch_problem(tasks[0])
     return {"status": "done"} if problem is None else {"status": "refused", "text": problem}
 
 
-def _measure(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+def _measure(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     from stability.config import parse_trial
     from stability.training import measure
 
@@ -151,14 +151,14 @@ def _measure(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[
         return {"status": "refused", "text": describe(error)}
 
 
-def _pack_size(tasks: Sequence[TrialTask], full_size: int, send: OnEvent) -> dict[str, Any]:
+def _pack_size(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     from stability.config import parse_trial
     from stability.sweep.pack import seconds_of_pack
 
     return {"status": "done", "seconds": seconds_of_pack(parse_trial(tasks[0].config), full_size)}
 
 
-_KINDS: dict[str, Callable[[Sequence[TrialTask], int, OnEvent], dict[str, Any]]] = {
+_KINDS: dict[str, Callable[[Sequence[TrialTask], int, Send], dict[str, Any]]] = {
     "pack": _pack,
     "first batch": _first_batch,
     "measure": _measure,

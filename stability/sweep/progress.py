@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from stability.records import ENDED, STATUSES
+from stability.study.events import Epoch, Event, Resumed
+from stability.study.events import Progress as ProgressEvent
+from stability.study.metrics import metrics_of
+from stability.study.schema import ENDED, STATUSES
 from stability.sweep.worker import TrialTask, describe_end
 from stability.words import duration
 
@@ -73,22 +76,23 @@ class StudyState:
         self.running.pop(task.id, None)
         self.waiting[task.id] = task
 
-    def event(self, task: TrialTask, kind: str, payload: Mapping[str, Any]) -> None:
-        """Note what training tells of a trial."""
+    def event(self, task: TrialTask, event: Event) -> None:
+        """Note an event of a trial's training."""
         running = self.running.get(task.id)
         if running is None:
             return
-        if kind == "progress":
-            running.share = payload["step"] / max(1, payload["steps"])
-            return
-        running.epoch = payload["epoch"]
-        running.share = running.epoch / task.config["epochs"]
-        if kind == "resumed":
+        if isinstance(event, ProgressEvent):
+            running.share = event.step / max(1, event.steps)
+        if isinstance(event, (Epoch, Resumed)):
+            running.epoch = event.epoch
+            running.share = running.epoch / task.config["epochs"]
+        if isinstance(event, Resumed):
             running.first_share = running.share
-        else:
+        if isinstance(event, Epoch):
             # Of the weights that the recipe evaluates: the average where there is one.
-            average = payload.get("ema_top1_error")
-            running.error = payload.get("top1_error") if average is None else average
+            metric = metrics_of().primary
+            average = event.row.get(metric.ema_key)
+            running.error = event.row.get(metric.key) if average is None else average
 
     def end(self, task: TrialTask, record: Mapping[str, Any], now: float) -> None:
         """Note that a trial has ended, here or elsewhere."""
@@ -169,9 +173,9 @@ class Progress:
         """Note that a trial has been started."""
         self.state.start(task, self._clock())
 
-    def event(self, task: TrialTask, kind: str, payload: Mapping[str, Any]) -> None:
-        """Note what training tells of a trial."""
-        self.state.event(task, kind, payload)
+    def event(self, task: TrialTask, event: Event) -> None:
+        """Note an event of a trial's training."""
+        self.state.event(task, event)
 
     def died(self, tasks: Sequence[TrialTask], text: str) -> None:
         """Tell that the process of a trial, or of a pack, died and that it runs again."""

@@ -1,25 +1,26 @@
-"""Points that depend on results: TPE is asked for a few of every cell at a time; the manifest keeps what it said."""
+"""Points that depend on results: the sampler is asked for a few of every cell at a time; the manifest keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from stability.config import TrialConfig
-from stability.records import read_manifest, read_records, trial_id
+from stability.samplers import Request, checked_points
+from stability.study.identity import trial_id
+from stability.study.schema import Manifest, Record, Trial
+from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep.manifest import change, places
-from stability.sweep.plan import Cell, Plan, Trial
+from stability.sweep.plan import CellPlan, Plan
 
 
-def standing(plan: Plan, manifest: Mapping[str, Any] | None) -> Plan:
+def standing(plan: Plan, manifest: Manifest | None) -> Plan:
     """Return a plan with those of its trials that have been asked for; fewer samples leave the later ones out."""
     if manifest is None:
         return plan
     cells = {place: index for index, place in enumerate(places(manifest, plan))}
-    own = (trial for trial in manifest["trials"] if trial["cell"] in cells)
-    trials = (Trial(**{**trial, "cell": cells[trial["cell"]]}) for trial in own)
+    trials = (replace(trial, cell=cells[trial.cell]) for trial in manifest.trials if trial.cell in cells)
     asked = (trial for trial in trials if trial.number < (plan.config.samples or 0))
     return replace(plan, trials=tuple(sorted(asked, key=lambda trial: (trial.number, trial.cell))))
 
@@ -27,7 +28,7 @@ def standing(plan: Plan, manifest: Mapping[str, Any] | None) -> Plan:
 Pack = Callable[[Mapping[str, TrialConfig]], list[tuple[str, ...]]]
 
 
-def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple[Plan, dict[str, Any]]]:
+def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple[Plan, Manifest]]:
     """Yield a plan as it grows, with the manifest: what has been asked for, then a round of points more each time.
 
     A round holds about `size` trials, at least one of every cell, which `pack` parts into packs; it is asked for when
@@ -37,40 +38,51 @@ def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
     assert manifest is not None
     yield standing(plan, manifest), manifest
     while True:
-        known = len(manifest["trials"])
-        manifest = change(directory, lambda found: _with_round(plan, found or {}, directory, size, pack))
-        if len(manifest["trials"]) == known:
+        known = len(manifest.trials)
+        manifest = change(directory, lambda found: _with_round(plan, found, directory, size, pack))
+        if len(manifest.trials) == known:
             return
         yield standing(plan, manifest), manifest
 
 
-def _with_round(plan: Plan, manifest: dict[str, Any], directory: Path, size: int, pack: Pack) -> dict[str, Any]:
+def _with_round(plan: Plan, manifest: Manifest | None, directory: Path, size: int, pack: Pack) -> Manifest:
     """Return the manifest with the next points of every cell that has fewer than are planned."""
-    records = read_records(directory)
+    assert manifest is not None
     each = max(1, size // len(plan.cells))
-    fresh: list[list[dict[str, Any]]] = []
+    fresh: list[list[Trial]] = []
     configs: dict[str, TrialConfig] = {}
     for cell, place in zip(plan.cells, places(manifest, plan), strict=True):
-        asked = [trial for trial in manifest["trials"] if trial["cell"] == place]
+        asked = manifest.by_cell[place]
         count = min(each, (plan.config.samples or 0) - len(asked))
-        # Another command may be at the last round still; it will have asked when we look again.
-        if count > 0 and all(trial["id"] in records for trial in asked):
-            finished = [records[trial["id"]] for trial in asked]
-            trials = _ask(plan, cell, count, len(asked), finished)
-            fresh.append([asdict(trial) | {"cell": place} for trial in trials])
+        # Another command may still train the last round; it will have asked when this one looks again.
+        records = _records(directory, asked) if count > 0 else None
+        if records is not None:
+            trials = _ask(plan, cell, count, len(asked), records)
+            fresh.append([replace(trial, cell=place) for trial in trials])
             configs |= {trial.id: plan.config_of(trial) for trial in trials}
-    by_number = [trial for row in zip(*fresh, strict=False) for trial in row]
-    rest = [trial for row in fresh for trial in row if trial not in by_number]
-    packs = [*manifest.get("packs", ()), *(list(one) for one in pack(configs) if len(one) > 1)]
-    grown = {**manifest, "trials": [*manifest["trials"], *by_number, *rest]}
-    return grown | {"packs": packs} if packs else grown
+    # Interleaved, so that what has ended can be compared.
+    ranks = range(max(map(len, fresh), default=0))
+    new = tuple(row[rank] for rank in ranks for row in fresh if rank < len(row))
+    packs = tuple(tuple(one) for one in pack(configs) if len(one) > 1)
+    return replace(manifest, trials=manifest.trials + new, packs=manifest.packs + packs)
 
 
-def _ask(plan: Plan, cell: Cell, count: int, start: int, finished: list[dict[str, Any]]) -> list[Trial]:
-    from stability.sweep.optuna_bridge import Tpe
+def _records(directory: Path, trials: Sequence[Trial]) -> list[Record] | None:
+    """Return the records of trials; None where one has not ended."""
+    found = []
+    for trial in trials:
+        record = read_record(trial_directory(directory, trial.id))
+        if record is None:
+            return None
+        found.append(record)
+    return found
 
+
+def _ask(plan: Plan, cell: CellPlan, count: int, start: int, finished: Sequence[Record]) -> list[Trial]:
+    assert plan.sampler is not None
+    request = Request(cell.drawn, plan.config.sweep.seed, start, count, finished)
     trials = []
-    for number, point in enumerate(Tpe(cell.ranges, plan.config.sweep.seed).ask(count, finished, start), start=start):
+    for number, point in enumerate(checked_points(plan.sampler, plan.sampler_name, request), start=start):
         lr, wd = point.get("lr", cell.config.lr), point.get("wd", cell.config.wd)
         config = replace(cell.config, lr=lr, wd=wd, seed=cell.config.seed + number)
         trials.append(Trial(trial_id(config), cell.index, number, config.lr, config.wd, config.seed))

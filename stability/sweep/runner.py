@@ -12,7 +12,10 @@ from typing import Any
 
 from stability.config import TrialConfig, to_dict
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, trial_id, write_record
+from stability.study.claims import claim, is_claimed
+from stability.study.events import Ended, Event, Started
+from stability.study.identity import trial_id
+from stability.study.store import write_record
 from stability.sweep.pack import together
 from stability.sweep.pool import Job, Layout, Pool, Report
 from stability.sweep.progress import Progress
@@ -22,6 +25,7 @@ from stability.sweep.worker import FIRST_BATCH_FAILS, TrialTask, failed_record, 
 TICK_SECONDS = 0.25
 
 OnRecord = Callable[[dict[str, Any]], None]
+OnTrialEvent = Callable[[TrialTask, Event], None]
 
 
 class TrialRunner:
@@ -38,6 +42,9 @@ class TrialRunner:
         # Trials that another command is running.
         self._parked: list[TrialTask] = []
         self._on_record: OnRecord | None = None
+        self._on_event: OnTrialEvent | None = None
+        # Trials that processes of this pool have claimed: their events go to `on_event`.
+        self._claimed: set[str] = set()
 
     def run(
         self,
@@ -46,18 +53,21 @@ class TrialRunner:
         planned: int | None = None,
         standing: Mapping[str, int] | None = None,
         on_record: OnRecord | None = None,
+        on_event: OnTrialEvent | None = None,
     ) -> list[dict[str, Any]]:
         """Run trials until each has a record that holds (see `worker.standing_record`); return these, in order.
 
         Each is tried once, or twice where its process dies; a trial that another command is running is waited for,
-        and taken over when that command dies. `on_record` is told of each as it ends; `planned` and `standing`
-        (records before, by status) are for the display.
+        and taken over when that command dies. `on_record` is told of each as it ends; `on_event` gets the events of
+        those that this pool trains, and never of another command's; `planned` and `standing` (records before, by
+        status) are for the display.
 
         Raises StudyError where the study cannot go on (a full disk), and passes KeyboardInterrupt and SystemExit on,
         SIGTERM as SystemExit(143): all after the processes have ended and a line has said how to go on.
         """
         assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
         self._records, self._parked, self._on_record = {}, [], on_record
+        self._on_event, self._claimed = on_event, set()
         if not tasks:
             return []
         with self._in_good_order():
@@ -152,10 +162,23 @@ class TrialRunner:
             self.progress.started(task)
 
     def _told(self, report: Report) -> None:
-        self.progress.event(self._tasks[report.payload["id"]], report.name, report.payload)
+        """Pass an event on; the end of a trial is told from its record."""
+        event = report.event
+        assert event is not None
+        task = self._tasks[event.id]
+        if isinstance(event, Ended):
+            self._recorded(task)
+            return
+        if isinstance(event, Started):
+            self._claimed.add(task.id)
+        self.progress.event(task, event)
+        self._tell(task, event)
 
-    def _recorded(self, report: Report) -> None:
-        task = self._tasks[report.payload["id"]]
+    def _tell(self, task: TrialTask, event: Event) -> None:
+        if self._on_event is not None and task.id in self._claimed:
+            self._on_event(task, event)
+
+    def _recorded(self, task: TrialTask) -> None:
         record = standing_record(task)
         if record is None:
             raise StudyError(f"{task.directory}: its record was written and is gone")
@@ -182,6 +205,7 @@ class TrialRunner:
                     write_record(task.directory, record)
                 except OSError as error:
                     raise StudyError(f"{task.directory}: {error.strerror or error}") from error
+                self._claimed.add(task.id)
         self._keep(task, record)
 
     def _ended(self, report: Report) -> None:
@@ -193,15 +217,12 @@ class TrialRunner:
             if task.id in claimed:
                 self._park(task)
             else:
-                # It had a record before it was begun here: another command's.
-                self._recorded(Report("record", report.job, {"id": task.id}))
+                # Another command had finished this trial before the job began; use its record.
+                self._recorded(task)
 
     _HANDLERS: Mapping[str, Callable[[TrialRunner, Report], None]] = {
         "started": _started,
-        "progress": _told,
-        "epoch": _told,
-        "resumed": _told,
-        "record": _recorded,
+        "event": _told,
         "died": _died,
         "lost": _lost,
         "ended": _ended,
@@ -210,11 +231,14 @@ class TrialRunner:
     def _keep(self, task: TrialTask, record: dict[str, Any]) -> None:
         self._records[task.id] = record
         self.progress.ended(task, record)
+        self._tell(task, Ended(task.id, record))
+        self._claimed.discard(task.id)
         if self._on_record is not None:
             self._on_record(record)
 
     def _park(self, task: TrialTask) -> None:
         self._parked.append(task)
+        self._claimed.discard(task.id)
         self.progress.elsewhere(task)
 
     def _look_at_parked(self) -> None:

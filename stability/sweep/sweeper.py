@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stability import tracking
 from stability.config import to_dict
 from stability.errors import StudyError, UserError
 from stability.mirror import check_storage
-from stability.records import ENDED, read_manifest, read_record, trial_directory, trial_id
+from stability.sinks.choose import check_loggers, make_loggers
+from stability.sinks.threads import Loggers
+from stability.study.identity import trial_id
+from stability.study.schema import ENDED, Manifest, Record, Trial
+from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
 from stability.sweep.jobs import TrialLauncher, trial_launcher
@@ -25,7 +28,7 @@ from stability.sweep.manifest import Command, build, grow, settle, study_directo
 from stability.sweep.optuna_bridge import Mirror
 from stability.sweep.overrides import parse, quoted
 from stability.sweep.pack import PackSizes, pack_of
-from stability.sweep.plan import TPE, Cell, Plan, Trial, describe, make_plan
+from stability.sweep.plan import CellPlan, Plan, describe, make_plan
 from stability.sweep.pool import Layout, plan_layout
 from stability.sweep.worker import TrialTask
 from stability.training.defaults import is_shipped
@@ -48,7 +51,7 @@ class StudySweeper:
         self._params, self._context, self._task_function, self._config = params, context, task_function, config
         self._composer = Composer(context.config_loader, config)
 
-    def sweep(self, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def sweep(self, arguments: Sequence[str]) -> dict[str, Record]:
         """Do what is missing of the study that `arguments` describe; return its records by trial id.
 
         Raises UserError before anything is written where the command is mistaken, and TrialsFailed at the end.
@@ -60,10 +63,10 @@ class StudySweeper:
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         check_storage(plan.config.optuna.storage)
-        advice = tracking.check(plan.config.logger)
-        if advice:
+        loggers = make_loggers(plan.config.logger)
+        for advice in check_loggers(loggers):
             print(advice)
-        if plan.sampler == TPE:
+        if plan.needs_results:
             plan = rounds.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
@@ -80,30 +83,33 @@ class StudySweeper:
                 print(sizes.advice)
             # A study that is complete can be said again where its data is not.
             if grows or launcher is not None:
-                known = {trial["id"] for trial in standing["trials"]} if standing else set()
+                known = {trial.id for trial in standing.trials} if standing else set()
                 fresh = {trial.id: plan.config_of(trial) for trial in plan.trials if trial.id not in known}
                 settle(directory, build(plan, command, _fingerprints(plan), sizes.group(fresh)))
             if launcher is not None:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
-                plan = self._run(launcher, plan, directory, sizes)
+                listening = stack.enter_context(Loggers(loggers))
+                plan = self._run(launcher, plan, directory, sizes, listening)
         records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
-        return _report(plan, directory, records)
+        _report(plan, directory, records)
+        return records
 
-    def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes) -> Plan:
+    def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
         """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
-        loop = Loop(launcher, directory)
-        if plan.sampler != TPE:
-            manifest = read_manifest(directory) or {}
-            loop.run(self._tasks(plan, directory, manifest), len(manifest["trials"]))
+        loop = Loop(launcher, directory, loggers)
+        if not plan.needs_results:
+            manifest = read_manifest(directory)
+            assert manifest is not None
+            loop.run(self._tasks(plan, directory, manifest), len(manifest.trials))
             return plan
         size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
         for grown, manifest in rounds.rounds(plan, directory, size, sizes.group):
             plan = grown
-            loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest["trials"])))
+            loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest.trials)))
         return plan
 
-    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, dict[str, Any]]:
+    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, timed first where that is asked for; returns no records."""
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
@@ -165,8 +171,8 @@ class StudySweeper:
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
         launcher.try_cells(tasks)
 
-    def _tasks(self, plan: Plan, directory: Path, manifest: Mapping[str, Any]) -> list[TrialTask]:
-        factors = {trial["id"]: manifest["cells"][trial["cell"]]["factors"] for trial in manifest["trials"]}
+    def _tasks(self, plan: Plan, directory: Path, manifest: Manifest) -> list[TrialTask]:
+        factors = {trial.id: manifest.cell_of(trial).factors for trial in manifest.trials}
         packs = pack_of(manifest)
         return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in plan.trials]
 
@@ -179,7 +185,6 @@ class StudySweeper:
             study_directory=directory,
             factors=factors,
             config=to_dict(plan.config_of(trial)),
-            logger=vars(plan.config.logger),
             threads=plan.config.pool.threads,
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
@@ -206,7 +211,7 @@ def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 
 
-def _any_point(cell: Cell) -> Trial:
+def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
@@ -244,25 +249,24 @@ def _fingerprints(plan: Plan) -> list[str]:
     return [known[repr(cell.config.data)] for cell in plan.cells]
 
 
-def _records(plan: Plan, directory: Path) -> dict[str, dict[str, Any]]:
+def _records(plan: Plan, directory: Path) -> dict[str, Record]:
     found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.trials)
     return {identifier: record for identifier, record in found if record is not None}
 
 
-def _report(plan: Plan, directory: Path, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:
     """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
-    counts = Counter(record["status"] for record in records.values())
+    counts = Counter[str](record.status for record in records.values())
     counts["failed"] += plan.planned - len(records)
     words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
     total = plan.planned
     print(f"{total} trial{'s' * (total > 1)} of {plan.study}: {words}")
     print(f"results: {directory}")
-    failed = [trial.id for trial in plan.trials if records.get(trial.id, {"status": "failed"})["status"] == "failed"]
+    failed = [trial.id for trial in plan.trials if trial.id not in records or not records[trial.id].has_ended]
     where = shlex.quote(str(directory))
     if total == 1 or failed:
         print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")
     else:
         print(f"next:    python -m analysis.edf {where}")
     if counts["failed"]:
-        raise TrialsFailed(f"{counts['failed']} of {total} trials failed; say the command again to try each once more")
-    return records
+        raise TrialsFailed(f"{counts['failed']} of {total} trials failed; run the command again to try each once more")

@@ -112,7 +112,8 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -
     values: the job's configuration, which describes the first task. Raises StudyError where it describes another.
     """
     from stability.config import parse_study, parse_trial
-    from stability.records import read_manifest, trial_id
+    from stability.study.identity import trial_id
+    from stability.study.store import read_manifest
     from stability.sweep.pack import pack_of
     from stability.sweep.pool import plan_layout
 
@@ -122,7 +123,8 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -
         raise StudyError(f"a job of {directory} was planned as {tasks[0].id} and composed as {trial_id(trial)}")
     # As in the pool: the number of threads may show in the last bit of a result.
     threads = plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads
-    packs = pack_of(read_manifest(directory) or {})
+    manifest = read_manifest(directory)
+    packs = pack_of(manifest) if manifest else {}
     return [replace(task, threads=threads, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
 
 

@@ -10,32 +10,23 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
 from stability.files import remove_leftovers, write_text
-from stability.records import (
-    ENDED,
-    LOCK,
-    Claim,
-    cell_label,
-    claim,
-    failures,
-    read_record,
-    to_json,
-    trial_directory,
-    write_record,
-)
+from stability.sinks.base import LoggedTrial
+from stability.study.claims import LOCK, Claim, claim
+from stability.study.events import Ended, Epoch, Event, Resumed, Started, from_callback
+from stability.study.metrics import metrics_of
+from stability.study.schema import ENDED, cell_label
+from stability.study.store import read_json, read_record, to_json, trial_directory, write_record
 from stability.sweep.pack import halves, ran_out_of_memory
 from stability.training.checkpoint import remove_checkpoints
-
-if TYPE_CHECKING:
-    from stability.tracking import Tracker
 
 LOG = "log.txt"
 # The status of an outcome that is no record: somebody else is running the trial.
@@ -49,8 +40,7 @@ MISSING = "???"
 # What is said of a first batch that ends in an exception or the death of its process.
 FIRST_BATCH_FAILS = "its first batch fails: "
 
-OnEvent = Callable[[str, dict[str, Any]], None]
-OnRecord = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,8 @@ class TrialTask:
     attempt: int = 1
     # How many failures more the command may put on record; the death of its process is one.
     tries: int = 2
-    # stability.config.LoggerConfig as a mapping; empty: none.
-    logger: Mapping[str, Any] = field(default_factory=dict)
+    # Names the command that logs the trial from its record, which keeps the name; None: that is not needed.
+    command: str | None = None
     # CPU threads; None: as many as the process has set.
     threads: int | None = None
     # The overrides that compose this trial alone, and Hydra's own node, for .hydra/; None: Hydra writes it.
@@ -86,6 +76,11 @@ class TrialTask:
     def directory(self) -> Path:
         """The trial's folder."""
         return trial_directory(Path(self.study_directory), self.id)
+
+    @property
+    def logged(self) -> LoggedTrial:
+        """What loggers know of the trial."""
+        return LoggedTrial(self.id, self.study, Path(self.study_directory), self.factors, self.config, self.number)
 
     @property
     def label(self) -> str:
@@ -110,15 +105,15 @@ def run_pack(
     *,
     full_size: int | None = None,
     capture_output: bool = False,
-    on_record: OnRecord | None = None,
 ) -> list[dict[str, Any]]:
     """Run planned trials together, but for those that have ended or are running elsewhere; return their records.
 
     In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
-    where somebody else is running the trial. `on_record` is told of each that ends here, when it does. full_size: with
-    how many trials the pack began. An exception (memory that does not suffice, most often) has the pack go on in
-    halves, which the study's manifest keeps where it was memory; a trial by itself goes on in micro-batches where
-    memory does not suffice, and else it has failed. KeyboardInterrupt and SystemExit pass through. `capture_output`
+    where somebody else is running the trial. `on_event` is called with the events of the trials that this process
+    claims: Started first, Ended when the record is written. full_size: with how many trials the pack began. An
+    exception (memory that does not suffice, most often) has the pack go on in halves, which the study's manifest keeps
+    where it was memory; a trial by itself goes on in micro-batches where memory does not suffice, and else it has
+    failed. KeyboardInterrupt and SystemExit pass through. `capture_output`
     sends this process's stdout and stderr to the first trial's log meanwhile.
 
     Raises OSError where a trial's folder or the manifest cannot be written, and UserError where what stands there is no
@@ -127,12 +122,14 @@ def run_pack(
     outcomes: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
         attempts: list[Attempt] = []
+        notify: OnEvent = on_event or (lambda event: None)
         is_lost = False
         for task in tasks:
             # Who claims the first trial of a pack gets it whole: two who begin at once do not share it out.
             outcome = {"id": task.id, "status": CLAIMED} if is_lost else _begin(task, stack)
             if isinstance(outcome, Attempt):
                 attempts.append(outcome)
+                notify(Started(task.id, outcome.number))
             else:
                 outcomes[task.id] = outcome
                 is_lost = is_lost or (outcome["status"] == CLAIMED and not attempts)
@@ -142,13 +139,12 @@ def run_pack(
         def keep(attempt: Attempt, record: dict[str, Any]) -> None:
             outcomes[record["id"]] = record
             attempt.end(record)
-            if on_record is not None:
-                on_record(record)
+            notify(Ended(record["id"], record))
 
         waiting = [(attempts, full_size or len(tasks), 1)] if attempts else []
         while waiting:
             together, size, parts = waiting.pop(0)
-            error = _train(together, size, parts, on_event, keep)
+            error = _train(together, size, parts, notify, keep)
             rest = [attempt for attempt in together if attempt.is_open]
             if not rest:
                 # What is raised after the last record is no trial's end.
@@ -194,11 +190,11 @@ def _keep_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
 
 
 def standing_record(task: TrialTask) -> dict[str, Any] | None:
-    """Return the record that makes running the task needless: an ended trial's, or as many failures as were to be."""
+    """Return the existing record if the trial completed, diverged, or has used up its attempts; otherwise None."""
     record = read_record(task.directory)
-    if record is None or record["status"] in ENDED:
-        return record
-    return record if failures(record) >= task.attempt else None
+    if record is None or not (record.has_ended or record.failures >= task.attempt):
+        return None
+    return read_json(task.directory)
 
 
 def tidy(directory: Path, *, keep_checkpoints: bool) -> None:
@@ -219,22 +215,22 @@ def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **prove
 
     `provenance` holds attempts (every start, those included that were cut off) and failures (those on record).
     """
-    result: dict[str, Any] = dict.fromkeys(RESULT_FIELDS)
     return {
         "id": task.id,
         "study": task.study,
         "cell": dict(task.factors),
         **{name: task.config[name] for name in ("lr", "wd", "seed")},
         "status": "failed",
-        "result": {**result, "exception": exception, "epochs_done": epochs_done, "curve": []},
+        "result": {**_no_result(), "exception": exception, "epochs_done": epochs_done, "curve": []},
         "provenance": {"host": socket.gethostname(), "end": utc_now(), **provenance},
     }
 
 
-RESULT_FIELDS = (
-    *("top1_error", "top5_error", "best_top1_error", "best_epoch"),
-    *("diverged_step", "exception", "epochs_done", "curve"),
-)
+def _no_result() -> dict[str, Any]:
+    """Return the fields of a result, with nothing measured."""
+    metrics = metrics_of()
+    names = [*(metric.key for metric in metrics.final), metrics.primary.best_key, "best_epoch", "diverged_step"]
+    return dict.fromkeys(names)
 
 
 def utc_now() -> str:
@@ -243,7 +239,7 @@ def utc_now() -> str:
 
 
 class Attempt:
-    """One try at a trial that this process has claimed: its log, its tracker, and how it ends."""
+    """One try at a trial that this process has claimed: its log, and how it ends."""
 
     def __init__(self, task: TrialTask, held: Claim) -> None:
         remove_leftovers(task.directory)
@@ -255,23 +251,26 @@ class Attempt:
         self.log = TrialLog(task.directory / LOG)
         pack = f", one of a pack of {len(task.pack)}" if len(task.pack) > 1 else ""
         self.log.line(f"attempt {held.attempt} in process {os.getpid()} on {socket.gethostname()}: {task.label}{pack}")
-        self._tracker = _make_tracker(task, self.log)
 
-    def notify(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Take in what training tells of the trial."""
-        self.log.event(kind, payload)
-        if kind in ("epoch", "resumed"):
-            self._epochs_done = payload["epoch"]
-        if kind == "epoch":
-            self._tracker.epoch(payload)
+    @property
+    def number(self) -> int:
+        """Which start of the trial this is, interrupted ones included."""
+        return self._held.attempt
+
+    def take(self, event: Event) -> None:
+        """Log an event of the trial's training."""
+        self.log.event(event)
+        if isinstance(event, (Epoch, Resumed)):
+            self._epochs_done = event.epoch
 
     def end(self, record: dict[str, Any]) -> None:
         """Write the record, then remove the checkpoints and give up the claim."""
         task = self.task
         if record["status"] != "failed":
             record["provenance"] |= {"attempts": self._held.attempt, "host": socket.gethostname()}
+        if task.command is not None:
+            record["provenance"] |= {"command": task.command}
         write_record(task.directory, record)
-        self._tracker.finish(record["status"], record["result"])
         self.log.line(describe_end(record))
         if record["status"] in ENDED and not task.config["training"]["keep_checkpoints"]:
             remove_checkpoints(task.directory)
@@ -299,7 +298,7 @@ def _train(
     attempts: Sequence[Attempt],
     full_size: int,
     micro_batches: int,
-    on_event: OnEvent | None,
+    on_event: OnEvent,
     keep: Callable[[Attempt, dict[str, Any]], None],
 ) -> Exception | None:
     """Train trials together; return the exception that ended that, if any. Interrupts and a full disk pass through."""
@@ -314,9 +313,9 @@ def _train(
         torch.set_num_threads(threads)
 
     def notify(kind: str, payload: dict[str, Any]) -> None:
-        by_id[payload["id"]].notify(kind, payload)
-        if on_event is not None:
-            on_event(kind, payload)
+        event = from_callback(kind, payload)
+        by_id[event.id].take(event)
+        on_event(event)
 
     def ended(record: dict[str, Any]) -> None:
         # A record that is no JSON is a failure of the trial, not of the study's folder.
@@ -398,7 +397,8 @@ def describe_end(record: Mapping[str, Any]) -> str:
     """Return how a trial ended, in a line."""
     result = record["result"]
     if record["status"] == "completed":
-        return f"completed: top-1 error {result['top1_error']:.2f} %"
+        metric = metrics_of().primary
+        return f"completed: {metric.label} {metric.text(result[metric.key])}"
     if record["status"] == "diverged":
         return f"diverged at step {result['diverged_step']}"
     return "failed: " + (str(result["exception"]).splitlines() or [""])[0]
@@ -423,13 +423,14 @@ class TrialLog:
         with contextlib.suppress(OSError):
             self._file.write(text.rstrip("\n") + "\n")
 
-    def event(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Append what training tells, but for its progress within an epoch."""
-        if kind == "epoch":
-            numbers = (f"{words} {payload[name]:.4g}" for name, words in _SHOWN if payload.get(name) is not None)
-            self.line(f"epoch {payload['epoch']}/{payload['epochs']}: {', '.join(numbers)}")
-        elif kind == "resumed":
-            self.line(f"continues from its checkpoint: {payload['epoch']} epochs done, step {payload['step']}")
+    def event(self, event: Event) -> None:
+        """Append an epoch or a resumption; other events leave no line."""
+        if isinstance(event, Epoch):
+            row = event.row
+            numbers = (f"{words} {row[name]:.4g}" for name, words in _shown() if row.get(name) is not None)
+            self.line(f"epoch {event.epoch}/{event.epochs}: {', '.join(numbers)}")
+        elif isinstance(event, Resumed):
+            self.line(f"continues from its checkpoint: {event.epoch} epochs done, step {event.step}")
 
     def close(self) -> None:
         """Close the file."""
@@ -437,14 +438,12 @@ class TrialLog:
             self._file.close()
 
 
-_SHOWN = (
-    ("train_loss", "training loss"),
-    ("loss", "loss"),
-    ("top1_error", "top-1 error %"),
-    ("ema_top1_error", "of the EMA %"),
-    ("gradient_norm", "gradient norm"),
-    ("lr", "lr"),
-)
+def _shown() -> list[tuple[str, str]]:
+    """Return the numbers of an epoch that the log shows, with their words."""
+    metric = metrics_of().primary
+    unit = f" {metric.unit}" if metric.unit else ""
+    measured = [("loss", "loss"), (metric.key, f"{metric.label}{unit}"), (metric.ema_key, f"of the EMA{unit}")]
+    return [("train_loss", "training loss"), *measured, ("gradient_norm", "gradient norm"), ("lr", "lr")]
 
 
 @contextlib.contextmanager
@@ -490,36 +489,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-class _NoTracker:
-    """Stands in where no tracker was asked for, or none could be had."""
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Keep nothing."""
-
-    def finish(self, status: str, result: Mapping[str, Any]) -> None:
-        """Keep nothing."""
-
-
-def _make_tracker(task: TrialTask, log: TrialLog) -> Tracker | _NoTracker:
-    """Make the tracker that the study asks for. Trouble with it costs a line in the log, never the trial."""
-    if task.logger.get("name", "none") == "none":
-        return _NoTracker()
-    try:
-        from stability.config import LoggerConfig
-        from stability.tracking import make_tracker
-
-        tracker = make_tracker(
-            LoggerConfig(**task.logger),
-            config=task.config,
-            study=task.study,
-            cell=task.factors,
-            identifier=task.id,
-            directory=task.directory,
-            number=task.number,
-        )
-    except Exception as error:
-        log.line(f"no tracker: {describe(error)}")
-        return _NoTracker()
-    return tracker or _NoTracker()

@@ -84,6 +84,6 @@ def remove_checkpoints(directory: Path) -> None:
 
 
 def _version() -> tuple[int, int]:
-    from stability.records import RESULTS_VERSION
+    from stability.study.identity import RESULTS_VERSION
 
     return (VERSION, RESULTS_VERSION)

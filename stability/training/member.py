@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stability.config import TrialConfig
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.training.checkpoint import log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score

@@ -22,7 +22,7 @@ from stability.devices import in_parts, now
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.training.checkpoint import read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption

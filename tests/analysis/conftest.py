@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stability.records import trial_directory, write_manifest, write_record
+from stability.study.store import trial_directory, write_record
+from tests.plain import write_manifest
 
 RANGES = {
     "adamw": {"lr": [1e-4, 3e-2], "wd": [0.005, 0.5]},

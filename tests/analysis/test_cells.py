@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from analysis.cells import Cell, mixed_provenance, num_shared, read_cells, shared_points
+from analysis.cells import CellResults, mixed_provenance, num_shared, read_cells, shared_points
 from analysis.verdicts import verdicts
-from stability.records import write_manifest
+from tests.plain import write_manifest
 
 MakeStudy = Callable[..., Path]
 
 
-def by_name(cells: list[Cell]) -> dict[tuple[str, str], Cell]:
+def by_name(cells: list[CellResults]) -> dict[tuple[str, str], CellResults]:
     return {(cell.model, cell.optimizer): cell for cell in cells}
 
 
@@ -120,7 +120,7 @@ def test_models_of_different_studies_are_compared_only_where_all_else_is_equal(s
     same, other_data = study("same", models=("vitc_tiny",)), study("other", models=("vitc_tiny",))
     other_batch = study("batch", models=("vitc_tiny",))
     edit(other_data, "digits-0", "digits-1")
-    edit(other_batch, "  config:\n", "  config:\n    batch_size: 32\n")
+    edit(other_batch, '"config": {', '"config": {"batch_size": 32, ')
     expected = {same: [], other_data: ["fingerprint"], other_batch: ["batch_size"]}
     for other, added in expected.items():
         cells = read_cells([one, other])[1]

@@ -13,8 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.bands import band
-from analysis.cells import Cell, read_cells
-from analysis.figures import Panel, edf_figure, panels, print_style, scatter_figure
+from analysis.cells import CellResults, read_cells
+from analysis.figures import print_style
+from analysis.figures.edf import edf_figure
+from analysis.figures.layout import Panel, panels
+from analysis.figures.scatter import scatter_figure
 from analysis.reference import references
 from analysis.statistics import error_distribution
 from analysis.style import COLUMN, looks, model_name, number
@@ -22,7 +25,7 @@ from analysis.style import COLUMN, looks, model_name, number
 MakeStudy = Callable[..., Path]
 
 
-def layout(cells: list[Cell]) -> list[list[Panel]]:
+def layout(cells: list[CellResults]) -> list[list[Panel]]:
     curves = [
         error_distribution(one.errors, len(one.trials), band(len(one.trials)) if one.independent else None)
         for one in cells

@@ -14,7 +14,8 @@ import pytest
 from analysis.optuna import main
 from stability.errors import UserError
 from stability.mirror import JOURNAL
-from stability.records import cell_label, read_manifest, read_records
+from stability.study.schema import cell_label
+from tests.plain import read_manifest, read_records
 
 MakeStudy = Callable[..., Path]
 

@@ -12,15 +12,19 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.status import STATES, main, read_study, time_left
+import stability
+from analysis import edf
+from analysis.status import STATES, Standing, main, time_left
 from stability.errors import UserError
-from stability.records import MANIFEST, RECORD, claim, read_manifest, read_records, trial_directory
+from stability.study.claims import claim
+from stability.study.store import MANIFEST, RECORD, Study, trial_directory
+from tests.plain import read_manifest, read_records
 
 MakeStudy = Callable[..., Path]
 
 
 def counted(folder: Path) -> dict[str, int]:
-    return read_study(folder).counts()
+    return Standing(Study.open(folder)).counts()
 
 
 def forget(folder: Path, number: int) -> None:
@@ -66,7 +70,7 @@ def test_every_trial_is_counted_once(study: MakeStudy, capsys: Any) -> None:
     counts = counted(folder)
     assert (counts["planned"], counts["failed"], counts["running"], counts["missing"]) == (64, 3, 3, 6)
     assert sum(counts[state] for state in STATES) == 64
-    cells = [read_study(folder).counts(cell) for cell in range(4)]
+    cells = [Standing(Study.open(folder)).counts(cell) for cell in range(4)]
     assert {name: sum(cell[name] for cell in cells) for name in counts} == counts
     assert main([str(folder)]) == 0
     printed = capsys.readouterr().out
@@ -92,20 +96,20 @@ def test_time_left_follows_from_what_has_ended(study: MakeStudy) -> None:
     for number in range(8):
         forget(folder, number)
     # 32 trials of 3.5 s are missing.
-    assert time_left(read_study(folder)) == "nobody is at work; 1 min 52 s of training are missing"
+    assert time_left(Standing(Study.open(folder))) == "nobody is at work; 1 min 52 s of training are missing"
     manifest = read_manifest(folder)
     assert manifest is not None
     keys = [trial["id"] for trial in manifest["trials"] if trial["number"] == 0]
     claims = [claim(trial_directory(folder, key)) for key in keys]
     # 28 to come and 4 halfway, four at a time.
-    assert time_left(read_study(folder)) == "about 26 s, 4 at a time"
+    assert time_left(Standing(Study.open(folder))) == "about 26 s, 4 at a time"
     for one in claims:
         assert one is not None
         one.release()
     for number in range(16):
         if number >= 8:
             forget(folder, number)
-    assert time_left(read_study(folder)).startswith("not known: nothing has ended yet in 4 of 4 cells")
+    assert time_left(Standing(Study.open(folder))).startswith("not known: nothing has ended yet in 4 of 4 cells")
 
 
 def test_points_that_tpe_has_yet_to_choose_are_missing(study: MakeStudy) -> None:
@@ -142,9 +146,25 @@ def test_mistakes_are_told_in_a_line(study: MakeStudy, tmp_path: Path, capsys: A
         main([str(tmp_path / "empty")])
     with pytest.raises(UserError, match="--all"):
         main([str(folder), "--all"])
-    next(folder.glob(f"trials/*/{RECORD}")).write_text("{")
-    with pytest.raises(UserError, match="move it away"):
-        main([str(folder)])
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"status": "planned"}', '{"id": "a", "status": "completed", "result": 3}']
+)
+def test_a_record_that_cannot_be_read_is_named_and_the_others_count(study: MakeStudy, text: str, capsys: Any) -> None:
+    folder = study("quick")
+    path = next(folder.glob(f"trials/*/{RECORD}"))
+    path.write_text(text)
+    assert main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "PARTIAL: 63 of 64 trials have ended" in printed
+    assert "1 unreadable" in printed
+    (line,) = [line for line in printed.splitlines() if str(path) in line]
+    assert "move it away and the trial runs again" in line
+    assert edf.main([str(folder)]) == 0
+    assert f"UNREADABLE: {path}" in capsys.readouterr().out
+    (row,) = stability.load(folder).query("status == 'unreadable'").to_dict("records")
+    assert row["id"] == path.parent.name
 
 
 def test_status_imports_nothing_heavy_and_changes_nothing(study: MakeStudy) -> None:

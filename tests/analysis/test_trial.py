@@ -17,7 +17,10 @@ from analysis.rerun import rerun_command
 from analysis.trial import find, main
 from stability.config import parse_trial, to_dict
 from stability.errors import UserError
-from stability.records import RECORD, read_manifest, read_records, trial_directory, trial_id, write_record
+from stability.study.identity import trial_id
+from stability.study.schema import Manifest, Trial
+from stability.study.store import RECORD, trial_directory, write_record
+from tests.plain import read_manifest, read_records
 
 MakeStudy = Callable[..., Path]
 SMALL = ("epochs=2", "data.train_size=128", "data.eval_size=100", "data.seed=4")
@@ -43,16 +46,16 @@ def compose(overrides: Sequence[str], folder: Path | None = None) -> tuple[dict[
     return values, {name: choice for name, choice in choices.items() if not name.startswith("hydra/")}
 
 
-def planned(
-    overrides: Sequence[str], command: str, folder: Path | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def planned(overrides: Sequence[str], command: str, folder: Path | None = None) -> tuple[Manifest, Trial]:
     """Return a manifest with the one trial that a command line describes, and that trial."""
     values, choices = compose([*overrides, "lr=0.00123457", "wd=0", "seed=7"], folder)
     config = parse_trial(values)
     written = json.loads(json.dumps(to_dict(config)))
     cell = {"factors": {"model": config.model["name"]}, "choices": choices, "config": written | {"lr": 1.0, "seed": 0}}
     trial = {"id": trial_id(config), "cell": 0, "number": 0, "lr": config.lr, "wd": config.wd, "seed": config.seed}
-    return {"study": "s", "command": command, "cells": [cell], "trials": [trial]}, trial
+    values = {"study": "s", "command": command, "cells": [cell], "trials": [trial]}
+    manifest = Manifest.from_json(values, "the test's manifest")
+    return manifest, manifest.trials[0]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_the_command_composes_to_the_same_trial(overrides: list[str], expected: 
     program, said = shlex.split(command)[:3], shlex.split(command)[3:]
     assert program == ["python", "-m", "stability.run"]
     assert not any(word.startswith("sweeps") for word in said)
-    assert trial_id(parse_trial(compose(said)[0])) == trial["id"], command
+    assert trial_id(parse_trial(compose(said)[0])) == trial.id, command
     if expected is not None:
         assert command == f"python -m stability.run {expected} lr=0.00123457 wd=0.0 seed=7"
 
@@ -93,7 +96,7 @@ def test_the_command_finds_configurations_of_the_users_own(tmp_path: Path) -> No
     words = shlex.split(rerun_command(manifest, trial))
     assert words[3:5] == ["--config-dir", str(tmp_path)]
     assert [word for word in words if "model" in word] == ["model=mine", "model.start_dim=2"]
-    assert trial_id(parse_trial(compose(words[5:], tmp_path)[0])) == trial["id"]
+    assert trial_id(parse_trial(compose(words[5:], tmp_path)[0])) == trial.id
 
 
 def test_the_command_finds_what_a_search_path_holds_and_a_file_composed_of_others(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_the_command_finds_what_a_search_path_holds_and_a_file_composed_of_other
     manifest, trial = planned(["model=mine", "model.end_dim=2"], command, tmp_path)
     words = shlex.split(rerun_command(manifest, trial))[3:]
     assert words[0] == given
-    assert trial_id(parse_trial(compose(words[1:], tmp_path)[0])) == trial["id"]
+    assert trial_id(parse_trial(compose(words[1:], tmp_path)[0])) == trial.id
 
 
 def command_line(words: Sequence[str], folder: Path) -> str:
@@ -185,7 +188,7 @@ def test_a_failed_trial_and_one_that_has_not_ended(study: MakeStudy, capsys: Any
 
 def prepare(folder: Path) -> None:
     """Give a made-up study's cells what a real one's hold."""
-    from stability.records import write_manifest
+    from tests.plain import write_manifest
 
     manifest = read_manifest(folder)
     assert manifest is not None
@@ -201,7 +204,7 @@ def test_trials_are_found_by_enough_of_their_id(study: MakeStudy) -> None:
     manifest = read_manifest(folder)
     assert manifest is not None
     ids = [trial["id"] for trial in manifest["trials"]]
-    assert find(folder, ids[5]).trial["id"] == find(folder, ids[5][:11].upper()).trial["id"] == ids[5]
+    assert find(folder, ids[5]).trial.id == find(folder, ids[5][:11].upper()).trial.id == ids[5]
     first = {one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1}
     with pytest.raises(UserError, match=f"begins .* ids of {folder}; accepted: one of {min(first)}"):
         find(folder, min(first))

@@ -112,7 +112,7 @@ class Pretence:
         self.launched.append(list(tasks))
         return [record for task in tasks if (record := pretend(task, self.status(task))) is not None]
 
-    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int]) -> set[str]:
+    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int], **_: Any) -> set[str]:
         """Write a record for each task; every launch counts."""
         self.launch_trials(tasks, planned=planned)
         return {task.id for task in tasks}
@@ -130,7 +130,7 @@ class Pretence:
 
 def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
     """Write and return a record of a trial as if it had ended with `status`."""
-    from stability.records import write_record
+    from stability.study.store import write_record
 
     if status is None:
         return None

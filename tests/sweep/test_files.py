@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from stability.records import read_records
+from tests.plain import read_records
 
 HEAD = "# @package _global_\n"
 TINY = "model: {blocks: 1}\ndata: {train_size: 128}\nepochs: 1\nlr: 1e-3\nwd: 0.1\n"
@@ -199,7 +199,7 @@ def test_hydras_own_logging_and_folders_of_a_file_are_honoured(sweep, say, prete
 
 
 def test_the_command_to_say_again_holds_what_the_user_gave(say, place, pretence):
-    from stability.records import read_manifest
+    from tests.plain import read_manifest
 
     assert say("lr=1e-3,3e-3", "hydra.verbose=false", "study=x").code == 0
     (command,) = read_manifest(place / "runs" / "x")["commands"]

@@ -14,11 +14,12 @@ from hypothesis import given as given_texts
 from hypothesis import strategies as st
 
 from stability.errors import StudyError
-from stability.records import LOCK, claim, read_record, write_manifest
+from stability.study.claims import LOCK, claim
 from stability.sweep.jobs import JobLauncher
 from stability.sweep.loop import LAUNCHES, Loop
 from stability.sweep.task import PLANS, job_overrides, read_plan, write_plan
 from stability.sweep.worker import TrialTask
+from tests.plain import read_record, write_manifest
 
 
 class Losing:
@@ -122,14 +123,18 @@ def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(ta
     launched = []
 
     class Halving:
-        def run(self, tasks, planned, deaths):
+        def run(self, tasks, planned, deaths, on_event):
             launched.append({task.id: task.pack for task in tasks})
-            write_manifest(directory, {"trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]})
+            write_manifest(
+                directory, {"study": "x", "cells": [], "trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]}
+            )
             for task in tasks:
                 pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
             return {task.id for task in tasks}
 
-    write_manifest(directory, {"trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]})
+    write_manifest(
+        directory, {"study": "x", "cells": [], "trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]}
+    )
     Loop(Halving(), directory).run(list(tasks.values())[:8], 8)
     assert launched[0] == {name: task.pack for name, task in list(tasks.items())[:8]}
     assert launched[1] == {"t0": ("t0", "t1"), "t2": (), "t4": tasks["t4"].pack}
@@ -157,7 +162,7 @@ def test_a_job_reads_its_trials_from_the_plan_whatever_they_hold(tmp_path_factor
     overrides = tuple(f"k{place}={text}" for place, text in enumerate(texts))
     config = {"lr": 0.1 + 0.2, "model": {"name": texts[0]}}
     one, other = (TrialTask(name, "s", folder, {"model": texts[0]}, config, pack=("a", "b")) for name in ("a", "b"))
-    other = replace(other, overrides=overrides, attempt=2, logger={"name": texts[0]})
+    other = replace(other, overrides=overrides, attempt=2, command=texts[0])
     job = job_overrides([one, other], write_plan([one, other, replace(one, id="c")]))
     assert read_plan(folder, given(job)) == [one, other]
 

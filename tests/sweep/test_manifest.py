@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from stability.config import parse_trial
 from stability.errors import UserError
-from stability.records import read_manifest, trial_id
+from stability.study.identity import trial_id
+from stability.study.store import Study
 from stability.sweep.manifest import Command, build, grow, settle
 
 COMMAND = Command("python -m stability.run", ())
@@ -24,17 +26,16 @@ def _manifest_of(plan_of):
 
 
 def ids(manifest):
-    return [trial["id"] for trial in manifest["trials"]]
+    return [trial.id for trial in manifest.trials]
 
 
 def test_a_manifest_survives_its_file(manifest_of, tmp_path):
     planned = manifest_of("optimizer=adamw,sgd", "samples=3")
     settle(tmp_path / "x", planned)
-    assert grow(read_manifest(tmp_path / "x"), planned) == read_manifest(tmp_path / "x")
-    for trial in read_manifest(tmp_path / "x")["trials"]:
-        config = read_manifest(tmp_path / "x")["cells"][trial["cell"]]["config"]
-        point = {name: trial[name] for name in ("lr", "wd", "seed")}
-        assert trial_id(parse_trial({**config, **point})) == trial["id"]
+    manifest = Study.open(tmp_path / "x").manifest
+    assert grow(manifest, planned) == manifest
+    for trial in manifest.trials:
+        assert trial_id(parse_trial({**manifest.cell_of(trial).config, **trial.point})) == trial.id
 
 
 @pytest.mark.parametrize(
@@ -55,19 +56,17 @@ def test_a_manifest_survives_its_file(manifest_of, tmp_path):
 def test_growth_adds_and_takes_nothing_away(first, then, manifest_of):
     before, planned = manifest_of(*first), manifest_of(*then)
     after = grow(before, planned)
-    assert ids(after)[: len(before["trials"])] == ids(before)
+    assert ids(after)[: len(before.trials)] == ids(before)
     assert set(ids(after)) == {*ids(before), *ids(planned)}
     assert len(set(ids(after))) == len(ids(after))
-    for trial in after["trials"]:
-        config = after["cells"][trial["cell"]]["config"]
-        point = {name: trial[name] for name in ("lr", "wd", "seed")}
-        assert trial_id(parse_trial({**config, **point})) == trial["id"]
+    for trial in after.trials:
+        assert trial_id(parse_trial({**after.cell_of(trial).config, **trial.point})) == trial.id
     assert grow(after, planned) == after
 
 
 def test_cells_are_told_apart_by_what_has_come_to_be_varied(manifest_of):
     after = grow(manifest_of("samples=2"), manifest_of("samples=2", "recipe=none,light", "batch_size=64,32"))
-    assert [cell["factors"] for cell in after["cells"]] == [
+    assert [cell.factors for cell in after.cells] == [
         {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 8, "recipe": recipe, "batch_size": size}
         for recipe, size in [("light", 64), ("none", 64), ("none", 32), ("light", 32)]
     ]
@@ -80,16 +79,16 @@ def test_fewer_samples_take_nothing_away(manifest_of):
 
 def test_the_command_is_the_one_that_last_added_something(manifest_of):
     before, more = manifest_of("samples=2"), manifest_of("samples=4")
-    assert grow(before, more)["command"] == "samples=4"
-    assert grow(grow(before, more), before)["command"] == "samples=4"
+    assert grow(before, more).command == "samples=4"
+    assert grow(grow(before, more), before).command == "samples=4"
 
 
 def test_commands_of_which_none_asks_for_all_are_all_kept(manifest_of):
     first, second = manifest_of("samples=2"), manifest_of("samples=2", "optimizer=sgd")
     both = grow(first, second)
-    assert both["commands"] == ["samples=2", "samples=2 optimizer=sgd"]
-    assert grow(both, first)["commands"] == both["commands"]
-    assert grow(both, manifest_of("samples=3", "optimizer=adamw,sgd"))["commands"] == ["samples=3 optimizer=adamw,sgd"]
+    assert both.commands == ("samples=2", "samples=2 optimizer=sgd")
+    assert grow(both, first).commands == both.commands
+    assert grow(both, manifest_of("samples=3", "optimizer=adamw,sgd")).commands == ("samples=3 optimizer=adamw,sgd",)
 
 
 @pytest.mark.parametrize(
@@ -107,36 +106,36 @@ def test_commands_of_which_none_asks_for_all_are_all_kept(manifest_of):
 def test_what_tells_a_new_cell_from_the_others_becomes_a_factor(then, factor, values, manifest_of):
     first, second = manifest_of("samples=2"), manifest_of("samples=2", "model=vitc_tiny", *then)
     after = grow(first, second)
-    named = [{name: cell["factors"][name] for name in ("model", factor)} for cell in after["cells"]]
+    named = [{name: cell.factors[name] for name in ("model", factor)} for cell in after.cells]
     assert named == [{"model": "vitp_tiny", factor: values[0]}, {"model": "vitc_tiny", factor: values[1]}]
-    assert all(set(cell["factors"]) == {"model", "optimizer", "epochs", factor} for cell in after["cells"])
+    assert all(set(cell.factors) == {"model", "optimizer", "epochs", factor} for cell in after.cells)
     assert grow(after, second) == grow(after, first) == after
 
 
 def test_results_of_another_version_are_not_mixed_in(manifest_of):
     planned = manifest_of("samples=2")
-    before = {key: value for key, value in planned.items() if key != "results_version"}
+    before = replace(planned, results_version=1)
     with pytest.raises(UserError, match=r"study x holds results of version 1 of our numerics.*study=NAME"):
         grow(before, planned)
 
 
 def test_results_of_another_version_of_one_recipe_are_not_mixed_in(manifest_of):
     light, paper = manifest_of("samples=2"), manifest_of("samples=2", "recipe=paper", "model=vitc_tiny")
-    assert [cell["results_version"] for cell in (*light["cells"], *paper["cells"])] == [2, 3]
+    assert [cell.results_version for cell in (*light.cells, *paper.cells)] == [2, 3]
     # Which had no version of its own when it was planned.
-    before = [{key: value for key, value in cell.items() if key != "results_version"} for cell in paper["cells"]]
+    before = tuple(replace(cell, results_version=None) for cell in paper.cells)
     with pytest.raises(UserError, match=r"study 'x' in .* holds results of version 2 of our numerics, .* version 3"):
-        grow({**paper, "cells": before}, paper)
+        grow(replace(paper, cells=before), paper)
     both = grow(light, paper)
     assert grow(both, paper) == grow(both, light) == both
-    without = [{key: value for key, value in cell.items() if key != "results_version"} for cell in light["cells"]]
-    assert len(grow({**light, "cells": without}, light)["trials"]) == 2
+    without = tuple(replace(cell, results_version=None) for cell in light.cells)
+    assert len(grow(replace(light, cells=without), light).trials) == 2
 
 
 def test_a_factor_that_is_no_whole_account_is_not_taken_for_one(manifest_of):
     first = manifest_of("samples=2", "optimizer=adamw,sgd")
     after = grow(first, manifest_of("samples=2", "model=vitc_tiny", "optimizer.betas=[0.8,0.9]"))
-    assert [cell["factors"]["optimizer.betas"] for cell in after["cells"]] == ["[0.9, 0.999]", None, "[0.8, 0.9]"]
+    assert [cell.factors["optimizer.betas"] for cell in after.cells] == ["[0.9, 0.999]", None, "[0.8, 0.9]"]
 
 
 def test_a_value_has_one_spelling_however_it_became_a_factor(manifest_of):
@@ -146,13 +145,13 @@ def test_a_value_has_one_spelling_however_it_became_a_factor(manifest_of):
     )
     varied = manifest_of("samples=2", "model=vitc_tiny", "schedule.warmup_epochs=2,3", "optimizer.betas=[0.8,0.9]")
     after = grow(by_difference, varied)
-    assert [cell["factors"]["schedule.warmup_epochs"] for cell in after["cells"]] == [None, 2.0, 3.0]
-    assert len(after["trials"]) == 6
+    assert [cell.factors["schedule.warmup_epochs"] for cell in after.cells] == [None, 2.0, 3.0]
+    assert len(after.trials) == 6
 
 
 def test_an_epoch_count_brings_no_factor_of_its_warm_up(manifest_of):
     after = grow(manifest_of("samples=2"), manifest_of("samples=2", "epochs=20"))
-    assert [list(cell["factors"]) for cell in after["cells"]] == [["model", "optimizer", "epochs"]] * 2
+    assert [list(cell.factors) for cell in after.cells] == [["model", "optimizer", "epochs"]] * 2
 
 
 def test_a_study_has_one_stream_of_batches(manifest_of):
@@ -209,4 +208,4 @@ def test_commands_grow_a_study_at_once(manifest_of, tmp_path):
     plans = [manifest_of("samples=2", f"epochs={epochs}") for epochs in range(1, 9)]
     with ThreadPoolExecutor(len(plans)) as pool:
         list(pool.map(lambda planned: settle(tmp_path / "x", planned), plans))
-    assert set(ids(read_manifest(tmp_path / "x"))) == {name for planned in plans for name in ids(planned)}
+    assert set(ids(Study.open(tmp_path / "x").manifest)) == {name for planned in plans for name in ids(planned)}

@@ -16,10 +16,15 @@ import pytest
 from stability import mirror as mirror_module
 from stability.errors import UserError
 from stability.mirror import JOURNAL, Copy, check_storage, rebuild
-from stability.records import read_manifest, trial_directory, write_manifest, write_record
+from stability.samplers import Request
+from stability.samplers.random import log_scale, uniform
+from stability.samplers.sobol import Sobol
+from stability.samplers.tpe import STARTUP, Tpe
+from stability.study.schema import Record
+from stability.study.store import trial_directory, write_record
 from stability.sweep import optuna_bridge
-from stability.sweep.optuna_bridge import STARTUP, Mirror, Tpe, sobol_points
-from stability.sweep.sampling import log_scale, uniform
+from stability.sweep.optuna_bridge import Mirror
+from tests.plain import read_manifest, write_manifest
 
 RANGES = {"lr": (1e-4, 3e-2), "wd": (5e-3, 0.5)}
 CELLS = [{"model": model, "optimizer": "adamw", "epochs": 3} for model in ("vitp_tiny", "vitc_tiny")]
@@ -49,6 +54,11 @@ def ended(number: int, cell: int, lr: float, wd: float, status: str) -> dict[str
             "end": f"2026-11-23T10:{number:02d}:30.500+00:00",
         },
     }
+
+
+def typed(records: list[dict[str, Any]]) -> list[Record]:
+    """Return records as they are read."""
+    return [Record.from_json(record, "a record") for record in records]
 
 
 def plan_study(folder: Path, samples: int = 6) -> list[dict[str, Any]]:
@@ -85,19 +95,35 @@ def copied(storage: Any) -> dict[str, optuna.trial.FrozenTrial]:
 
 
 def test_sobol_points_do_not_depend_on_their_number_and_fill_the_square() -> None:
-    many = sobol_points(64, ("lr", "wd"), 3)
-    assert sobol_points(1, ("lr", "wd"), 3) + many[1:5] == sobol_points(5, ("lr", "wd"), 3)
-    assert [{"wd": point["wd"]} for point in many] == sobol_points(64, ("wd",), 3)
-    assert sobol_points(64, ("lr", "wd"), 4) != many
-    # A net: of 64 points each eighth of an axis holds 8, each cell of the 8 x 8 grid one.
-    assert len({(int(8 * point["lr"]), int(8 * point["wd"])) for point in many}) == 64
+    ranges = {"lr": (1.0, 256.0), "wd": (1.0, 256.0)}
+
+    def points(first: int, count: int, seed: int = 3, names: tuple[str, ...] = ("lr", "wd")) -> list[dict[str, float]]:
+        return Sobol().points(Request({name: ranges[name] for name in names}, seed, first, count))
+
+    many = points(0, 64)
+    assert points(0, 1) + many[1:5] == points(0, 5) == [*points(0, 2), *points(2, 3)]
+    assert [{"wd": point["wd"]} for point in many] == points(0, 64, names=("wd",))
+    assert points(0, 64, seed=4) != many
+    # A net: of 64 points each eighth of an axis, here a doubling, holds 8, each cell of the 8 x 8 grid one.
+    assert len({(int(math.log2(point["lr"])), int(math.log2(point["wd"]))) for point in many}) == 64
+
+
+def ask(
+    seed: int,
+    count: int,
+    records: list[dict[str, Any]],
+    first: int | None = None,
+    names: tuple[str, ...] = ("lr", "wd"),
+) -> list[dict[str, float]]:
+    """Return the points that TPE chooses next."""
+    start = len(records) if first is None else first
+    return Tpe().points(Request({name: RANGES[name] for name in names}, seed, start, count, typed(records)))
 
 
 def test_tpe_starts_with_the_points_of_the_default_sampler_and_then_learns() -> None:
-    tpe = Tpe(RANGES, seed=5)
     finished: list[dict[str, Any]] = []
     while len(finished) < 64:
-        points = tpe.ask(4, finished)
+        points = ask(5, 4, finished)
         for number, point in enumerate(points, start=len(finished)):
             finished.append(ended(number, 0, status="completed", **point))
     draws = [{name: log_scale(uniform(5, n, name), *RANGES[name]) for name in RANGES} for n in range(64)]
@@ -109,23 +135,22 @@ def test_tpe_starts_with_the_points_of_the_default_sampler_and_then_learns() -> 
 
 
 def test_tpe_repeats_itself_whatever_the_order_of_the_records() -> None:
-    tpe = Tpe({"lr": (1e-4, 3e-2), "wd": None}, seed=1)
     # More than 25, from where on TPE weighs the later ones more.
     statuses = ["completed"] * 34 + ["diverged"] * 4 + ["failed"] * 2
     lrs = [log_scale(uniform(9, number, "lr"), *RANGES["lr"]) for number in range(40)]
     records = [ended(n, 0, lrs[n], 0.05, status) for n, status in enumerate(statuses)]
     shuffled = random.Random(0).sample(records, len(records))
-    asked = tpe.ask(4, records, start=40)
-    assert asked == tpe.ask(4, shuffled, start=40) == tpe.ask(4, records[:38], start=40)
-    assert asked != tpe.ask(4, records, start=44)
+    asked = ask(1, 4, records, 40, ("lr",))
+    assert asked == ask(1, 4, shuffled, 40, ("lr",)) == ask(1, 4, records[:38], 40, ("lr",))
+    assert asked != ask(1, 4, records, 44, ("lr",))
     assert len({point["lr"] for point in asked}) == 4
     assert all(set(point) == {"lr"} for point in asked)
 
 
 def test_tpe_keeps_away_from_where_trials_diverge() -> None:
-    tpe, finished = Tpe(RANGES, seed=2), []
+    finished: list[dict[str, Any]] = []
     for start in range(0, 40, 4):
-        for number, point in enumerate(tpe.ask(4, finished), start=start):
+        for number, point in enumerate(ask(2, 4, finished), start=start):
             # Worse than chance below, diverged above: a diverged trial must not look better than any that ended.
             status = "diverged" if point["lr"] > 2e-3 else "completed"
             finished.append(ended(number, 0, status=status, **point))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stability.config import MEMBER_KEYS, in_common
-from stability.records import read_manifest, read_records, trial_id
+from stability.study.identity import trial_id
+from stability.study.store import Study
 from stability.sweep import timings
 from stability.sweep.jobs import JobLauncher
 from stability.sweep.manifest import divide_packs
@@ -27,6 +28,7 @@ from stability.sweep.pack import (
 )
 from stability.sweep.pool import Layout
 from stability.training.defaults import complete
+from tests.plain import read_manifest, read_records
 
 STUDY = ("-m", "model=vitp_tiny,vitc_tiny", "optimizer=adamw,sgd", "samples=3", "study=x")
 
@@ -231,7 +233,7 @@ def test_the_manifest_keeps_packs_and_growth_adds_to_them(say, place, pretence):
     manifest = read_manifest(place / "runs" / "x")
     assert sorted(map(len, manifest["packs"])) == [2, 2, 4, 4]
     tasks = pretence.launched[0]
-    assert {task.id: task.pack for task in tasks} == pack_of(manifest)
+    assert {task.id: task.pack for task in tasks} == pack_of(Study.open(place / "runs" / "x").manifest)
     # Said again with another size, and more samples: what is planned stays as it is.
     records = sorted(place.glob("runs/x/trials/*/record.json"))
     for record in records[:3]:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.records import trial_id
-from stability.sweep.sampling import independent_points, log_scale, uniform
+from stability.samplers import Request
+from stability.samplers.random import Random, log_scale, uniform
+from stability.study.identity import trial_id
 
 
 def points(plan, cell):
@@ -26,7 +27,7 @@ def test_one_trial_without_anything_varied(plan_of):
     plan = plan_of()
     assert [cell.factors for cell in plan.cells] == [{"model": "vitp_tiny", "optimizer": "adamw", "epochs": 8}]
     assert len(plan.trials) == 1
-    assert plan.sampler == "grid"
+    assert plan.sampler_name == "grid"
 
 
 def test_lists_over_coordinates_make_points_over_anything_else_cells(plan_of):
@@ -193,8 +194,9 @@ FIRST_DRAWS = [0.361061260861, 0.262336368919, 0.989631092714, 0.955736039578]
 
 @given(st.integers(0, 2**31), st.integers(0, 200), st.integers(0, 200))
 def test_a_draw_follows_from_seed_number_and_name_alone(seed, few, more):
-    first = independent_points(few, ["lr", "wd"], seed)
-    assert independent_points(few + more, ["wd", "lr"], seed)[:few] == first
+    ends = (1e-4, 1e-1)
+    first = Random().points(Request({"lr": ends, "wd": ends}, seed, 0, few))
+    assert Random().points(Request({"wd": ends, "lr": ends}, seed, 0, few + more))[:few] == first
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(1e-8, 1e3), st.floats(1.001, 1e6))
@@ -205,8 +207,7 @@ def test_a_drawn_value_lies_in_its_range(place, low, ratio):
 
 
 def test_draws_are_uniform_and_independent():
-    many = independent_points(4000, ["lr", "wd"], 3)
-    lr, wd = ([point[name] for point in many] for name in ("lr", "wd"))
+    lr, wd = ([uniform(3, number, name) for number in range(4000)] for name in ("lr", "wd"))
     for draws in (lr, wd):
         counts = Counter(int(10 * draw) for draw in draws)
         # Chi-square with 9 degrees of freedom: 27.9 at one in a thousand.

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from stability.records import read_manifest, read_records
+from tests.plain import read_manifest, read_records
 
 STUDY = ("optimizer=adamw,sgd", "study=x", "sweep.sampler=tpe", "pool.size=2")
 

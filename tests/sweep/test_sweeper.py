@@ -10,8 +10,9 @@ from collections import Counter
 import pytest
 
 from stability.errors import StudyError, UserError
-from stability.records import claim, read_manifest, read_records
+from stability.study.claims import claim
 from stability.sweep.loop import LAUNCHES
+from tests.plain import read_manifest, read_records
 
 STUDY = ("-m", "optimizer=adamw,sgd", "samples=3", "study=x")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from stability.records import to_json
+from stability.study.store import to_json
 from stability.training import train
 from stability.training.member import Member
 

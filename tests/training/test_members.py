@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stability.config import TrainingConfig, TrialConfig
 from stability.data import get_data
 from stability.errors import UserError
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.training import train, train_pack
 from stability.training.checkpoint import read_checkpoints
 from stability.training.member import Member

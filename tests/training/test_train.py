@@ -19,7 +19,8 @@ from stability.config import to_dict
 from stability.data import get_data
 from stability.data.recipe import ImageStage
 from stability.errors import UserError
-from stability.records import to_json, trial_id
+from stability.study.identity import trial_id
+from stability.study.store import to_json
 from stability.training import measure, train, try_first_batch
 from stability.training.member import Member
 from stability.training.module import StackModule

@@ -121,11 +121,9 @@ def _misbehaving_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def make_task(tmp_path: Path) -> Callable[..., TrialTask]:
     """Make a trial of 3 epochs on 256 digits: `make_task(seed=1)`, `make_task("Misbehaves", what="kill", ...)`."""
 
-    def make(
-        model: str = "Plain", *, attempt: int = 1, seed: int = 0, logger: Any = None, **arguments: Any
-    ) -> TrialTask:
+    def make(model: str = "Plain", *, attempt: int = 1, seed: int = 0, **arguments: Any) -> TrialTask:
         from stability.config import to_dict
-        from stability.records import trial_id
+        from stability.study.identity import trial_id
         from stability.training.defaults import complete
 
         trial = {name: arguments.pop(name) for name in ("lr", "epochs", "training", "batch_size") if name in arguments}
@@ -140,7 +138,6 @@ def make_task(tmp_path: Path) -> Callable[..., TrialTask]:
             factors={"model": model.lower(), "optimizer": "adamw", "epochs": config.epochs},
             config=to_dict(config),
             attempt=attempt,
-            logger=logger or {},
         )
 
     return make

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stability.records import is_claimed, read_manifest, read_records
+from stability.study.claims import is_claimed
+from tests.plain import read_manifest, read_records
 
 # Four cells of two points, half a second each: what is killed is in the middle of trials, or between two.
 STUDY = (

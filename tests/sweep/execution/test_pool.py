@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stability.errors import StudyError
-from stability.records import is_claimed
+from stability.study.claims import is_claimed
 from stability.sweep import pool as pools
 from stability.sweep.gpus import visible_gpus
 from stability.sweep.pool import Job, Layout, Pool, available_cores, describe_deaths, plan_layout
@@ -34,7 +34,7 @@ def drain(pool: Pool, seconds: float = 60.0) -> list[tuple[str, str]]:
             # A job whose trials have all ended has none left.
             lead = leads.setdefault(id(report.job), report.job.tasks[0].id if report.job.tasks else "")
             happened.append((report.name, lead))
-    return [one for one in happened if one[0] not in ("epoch", "progress", "resumed", "record")]
+    return [one for one in happened if one[0] != "event"]
 
 
 def alive(pid: int) -> bool:
@@ -121,7 +121,7 @@ def test_processes_that_cannot_start_end_the_study_in_a_line(make_task: Make, mo
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from stability.records import trial_id
+from stability.study.identity import trial_id
 from stability.config import to_dict
 from stability.sweep.gpus import visible_gpus
 from stability.sweep.pool import Job, Layout, Pool

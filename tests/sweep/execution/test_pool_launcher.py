@@ -18,7 +18,7 @@ from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 from hydra.types import HydraContext, RunMode
 
 from stability.errors import UserError
-from stability.records import write_record
+from stability.study.store import write_record
 from stability.sweep import versions
 from stability.sweep.compose import CONF, register_resolvers
 from stability.sweep.launcher import PoolLauncher

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stability.study.events import Epoch, Resumed
+from stability.study.events import Progress as Step
 from stability.sweep.progress import LINE_SECONDS, MAX_ROWS, Progress, StudyState, render, summary
 from stability.sweep.worker import TrialTask
 
@@ -35,8 +37,8 @@ def ended(task: TrialTask, status: str = "completed") -> dict[str, Any]:
     return {"id": task.id, "status": status, "result": result}
 
 
-def epoch(task: TrialTask, number: int, error: float = 50.0) -> dict[str, Any]:
-    return {"id": task.id, "epoch": number, "epochs": task.config["epochs"], "top1_error": error}
+def epoch(task: TrialTask, number: int, error: float = 50.0) -> Epoch:
+    return Epoch(task.id, task.config["epochs"], {"epoch": number, "top1_error": error})
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_time_left_follows_the_measured_rates(tasks: list[TrialTask]) -> None:
     state.start(tasks[0], 0.0)
     state.start(tasks[1], 0.0)
     # Half of the first is done after 4 s: 8 s a trial, 2 of 6 at work.
-    state.event(tasks[0], "epoch", epoch(tasks[0], 2))
+    state.event(tasks[0], epoch(tasks[0], 2))
     assert state.seconds_left(4.0) == pytest.approx((4 + 4 + 4 * 8) / 2)
     for task in tasks[:2]:
         state.end(task, ended(task), 10.0)
@@ -75,8 +77,8 @@ def test_time_left_follows_the_measured_rates(tasks: list[TrialTask]) -> None:
 def test_a_trial_that_continues_counts_what_it_does_here(tasks: list[TrialTask]) -> None:
     state = begun(tasks[:1], slots=1)
     state.start(tasks[0], 0.0)
-    state.event(tasks[0], "resumed", {"id": tasks[0].id, "epoch": 2, "step": 8})
-    state.event(tasks[0], "epoch", epoch(tasks[0], 3))
+    state.event(tasks[0], Resumed(tasks[0].id, 2, 8))
+    state.event(tasks[0], epoch(tasks[0], 3))
     # A quarter took 5 s: the last quarter takes as long.
     assert state.seconds_left(5.0) == pytest.approx(5.0)
 
@@ -93,10 +95,10 @@ def test_trials_of_another_command_cost_no_time_here(tasks: list[TrialTask]) -> 
 def test_progress_within_an_epoch_moves_the_share(tasks: list[TrialTask]) -> None:
     state = begun(tasks)
     state.start(tasks[0], 0.0)
-    state.event(tasks[0], "progress", {"id": tasks[0].id, "step": 10, "steps": 40})
+    state.event(tasks[0], Step(tasks[0].id, 10, 40))
     assert state.running[tasks[0].id].share == 0.25
     # News of a trial that has ended meanwhile is no news.
-    state.event(tasks[1], "progress", {"id": tasks[1].id, "step": 10, "steps": 40})
+    state.event(tasks[1], Step(tasks[1].id, 10, 40))
 
 
 def test_without_a_terminal_there_is_a_line_a_minute(tasks: list[TrialTask]) -> None:
@@ -162,7 +164,7 @@ def test_on_a_terminal_there_is_a_display(tasks: list[TrialTask], monkeypatch: p
     progress = Progress(stream, clock)
     progress.begin("s", tasks, 2, planned=6, standing={})
     progress.started(tasks[0])
-    progress.event(tasks[0], "epoch", epoch(tasks[0], 1, error=43.21))
+    progress.event(tasks[0], epoch(tasks[0], 1, error=43.21))
     progress.tick()
     shown = stream.getvalue()
     assert "0 of 6 trials ended" in shown

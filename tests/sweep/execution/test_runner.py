@@ -19,11 +19,14 @@ import pytest
 import torch
 
 from stability.errors import StudyError, UserError
-from stability.records import claim, is_claimed, read_record, write_record
+from stability.study.claims import claim, is_claimed
+from stability.study.events import Ended, Event
+from stability.study.store import write_record
 from stability.sweep.pool import Layout, Report
 from stability.sweep.progress import Progress
 from stability.sweep.runner import TrialRunner
 from stability.sweep.worker import TrialTask, failed_record, run_trial
+from tests.plain import read_record
 
 Make = Callable[..., TrialTask]
 
@@ -122,7 +125,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from stability.records import claim
+from stability.study.claims import claim
 held = claim(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -164,6 +167,45 @@ def test_a_trial_of_another_command_is_waited_for(runner: TrialRunner, make_task
     assert runner.run([task])[0]["result"]["exception"] == "elsewhere"
     other.kill()
     other.wait()
+
+
+def kinds_of(told: list[tuple[TrialTask, Event]], task: TrialTask) -> list[str]:
+    """Return the kinds of a trial's events, without its progress."""
+    return [event.kind for one, event in told if one.id == task.id and event.kind != "progress"]
+
+
+def test_events_tell_of_the_trials_that_this_pool_trains(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    checkpoints = {"checkpoint_seconds": 0.0}
+    dies = make_task("Misbehaves", what="kill", counter=str(tmp_path / "count"), at=7, training=checkpoints)
+    elsewhere, stands = make_task(seed=1), make_task(seed=2)
+    record = run_trial(stands)
+    other = held_by_another(elsewhere)
+
+    def end() -> None:
+        write_record(elsewhere.directory, failed_record(elsewhere, "no"))
+        other.kill()
+
+    threading.Timer(3.0, end).start()
+    told: list[tuple[TrialTask, Event]] = []
+    records = runner.run([dies, elsewhere, stands], on_event=lambda task, event: told.append((task, event)))
+    assert records[2] == record
+    # It goes on from its checkpoint in a new process, and its epochs are told once.
+    assert kinds_of(told, dies) == ["started", "epoch", "started", "resumed", "epoch", "epoch", "ended"]
+    assert [event.record for _, event in told if isinstance(event, Ended)] == [records[0]]
+    # Another command trains this one, or has trained it, and logs it.
+    assert kinds_of(told, elsewhere) == kinds_of(told, stands) == []
+    other.wait()
+
+
+def test_a_trial_whose_process_dies_for_good_is_told_to_have_failed(
+    runner: TrialRunner, make_task: Make, tmp_path: Path
+) -> None:
+    task = make_task("Misbehaves", what="kill", counter=str(tmp_path / "count"), times=9)
+    told: list[tuple[TrialTask, Event]] = []
+    (record,) = runner.run([task], on_event=lambda task, event: told.append((task, event)))
+    assert kinds_of(told, task) == ["started", "started", "ended"]
+    assert told[-1][1] == Ended(task.id, record)
+    assert record["status"] == "failed"
 
 
 def test_first_batches_are_tried_and_nothing_is_written(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:

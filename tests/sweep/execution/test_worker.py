@@ -15,10 +15,14 @@ import yaml
 
 import stability.training
 from stability.config import parse_trial
-from stability.records import claim, failures, is_claimed, read_manifest, read_record, write_manifest, write_record
+from stability.study.claims import claim, is_claimed
+from stability.study.events import Ended, Event, Resumed, Started, from_json
+from stability.study.schema import Record
+from stability.study.store import write_record
 from stability.sweep import timings
 from stability.sweep.worker import TrialTask, failed_record, first_batch_problem, run_pack, run_trial, tidy
 from stability.training.checkpoint import read_checkpoints
+from tests.plain import read_manifest, read_record, write_manifest
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -36,7 +40,7 @@ def log_of(task: TrialTask) -> str:
 def test_a_trial_leaves_its_record_and_its_log(make_task: Make) -> None:
     task = make_task()
     events: list[str] = []
-    record = run_trial(task, lambda kind, payload: events.append(kind))
+    record = run_trial(task, lambda event: events.append(event.kind))
     assert record == read_record(task.directory)
     assert record["id"] == task.id
     assert record["status"] == "completed"
@@ -95,7 +99,7 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
     record = run_trial(mistaken)
     assert record["status"] == "failed"
     assert record["provenance"]["attempts"] == 3
-    assert failures(record) == 1
+    assert Record.from_json(record, "a record").failures == 1
 
 
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
@@ -135,8 +139,8 @@ def test_a_trial_cut_off_continues_from_its_checkpoint(make_task: Make, tmp_path
         run_trial(task)
     assert (task.directory / "checkpoint.pt").exists()
     events: list[str] = []
-    record = run_trial(task, lambda kind, payload: events.append(kind))
-    assert events[0] == "resumed"
+    record = run_trial(task, lambda event: events.append(event.kind))
+    assert events[:2] == ["started", "resumed"]
     assert "continues from its checkpoint" in log_of(task)
     assert "cut off: SystemExit: enough" in log_of(task)
     assert not (task.directory / "checkpoint.pt").exists()
@@ -153,9 +157,10 @@ def test_checkpoints_stay_where_that_was_asked_for(make_task: Make) -> None:
     assert kept["progress"].curve == record["result"]["curve"]
     # Killed before its record was written, it has nothing left to train.
     (task.directory / "record.json").unlink()
-    events: list[tuple[str, int]] = []
-    again = run_trial(task, lambda kind, payload: events.append((kind, payload.get("step", -1))))
-    assert events == [("resumed", 12)]
+    events: list[Event] = []
+    again = run_trial(task, events.append)
+    assert [event.kind for event in events] == ["started", "resumed", "ended"]
+    assert events[1] == Resumed(task.id, 3, 12)
     assert again["result"] == record["result"]
 
 
@@ -200,29 +205,30 @@ def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: 
     assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
 
 
-def test_trouble_with_a_tracker_costs_no_trial(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no network")
+def test_events_tell_a_trial_from_its_claim_to_its_record(make_task: Make) -> None:
+    events: list[Event] = []
+    task = make_task()
+    record = run_trial(task, events.append)
+    told = [event for event in events if event.kind != "progress"]
+    assert [event.kind for event in told] == ["started", "epoch", "epoch", "epoch", "ended"]
+    assert told[0] == Started(task.id, 1)
+    assert [event.row for event in told[1:4]] == record["result"]["curve"]
+    assert told[-1] == Ended(task.id, record)
+    assert [from_json(json.loads(json.dumps(event.to_json()))) for event in told] == told
 
-    monkeypatch.setattr("stability.tracking.make_tracker", broken)
-    task = make_task(logger={"name": "wandb_offline", "project": "stability", "entity": None})
-    assert run_trial(task)["status"] == "completed"
-    assert "no tracker: RuntimeError: no network" in log_of(task)
+
+def test_a_trial_that_another_process_has_claimed_has_no_events(make_task: Make) -> None:
+    events: list[Event] = []
+    task = make_task()
+    with claim(task.directory):  # type: ignore[union-attr]
+        assert run_trial(task, events.append)["status"] == "claimed"
+    assert events == []
 
 
-def test_a_tracker_is_told_of_every_epoch_and_the_end(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    class Tracker:
-        def epoch(self, row: Any) -> None:
-            calls.append(row["epoch"])
-
-        def finish(self, status: str, result: Any) -> None:
-            calls.append(status)
-
-    monkeypatch.setattr("stability.tracking.make_tracker", lambda *_, **__: Tracker())
-    run_trial(make_task(logger={"name": "wandb_offline"}))
-    assert calls == [1, 2, 3, "completed"]
+def test_the_record_keeps_the_command_that_logs_it(make_task: Make) -> None:
+    record = run_trial(dataclasses.replace(make_task(), command="ab12"))
+    assert record["provenance"]["command"] == "ab12"
+    assert "command" not in run_trial(make_task(seed=1))["provenance"]
 
 
 def test_hydras_files_say_what_was_run(make_task: Make) -> None:
@@ -309,9 +315,11 @@ def pack_of_four(make_task: Make, model: str, **arguments: Any) -> tuple[list[Tr
     """Return trials whose study's manifest has them as one pack, with another, and that manifest."""
     tasks = [make_task(model, seed=seed, **arguments) for seed in range(4)]
     identifiers = [task.id for task in tasks]
-    manifest = {"trials": [{"id": one} for one in identifiers], "packs": [identifiers, ["x", "y", "z"]], "kept": 1}
-    write_manifest(Path(tasks[0].study_directory), manifest)
-    return [dataclasses.replace(task, pack=tuple(identifiers)) for task in tasks], manifest
+    point = {"cell": 0, "number": 0, "lr": 0.1, "wd": 0.0, "seed": 0}
+    manifest = {"study": "x", "cells": [{"factors": {}}], "trials": [{"id": one, **point} for one in identifiers]}
+    directory = Path(tasks[0].study_directory)
+    write_manifest(directory, {**manifest, "packs": [identifiers, ["x", "y", "z"]], "kept": 1})
+    return [dataclasses.replace(task, pack=tuple(identifiers)) for task in tasks], read_manifest(directory)
 
 
 def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(

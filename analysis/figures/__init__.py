@@ -1,0 +1,92 @@
+"""Figures, a file each: `draw(analysis)` returns a matplotlib Figure. Users add theirs by a dotted path.
+
+Figures are made without pyplot, from matplotlib's own defaults and style.SETTINGS: the same bytes on every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.style import SETTINGS
+from stability.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from analysis.analysis import Analysis
+
+Draw = Callable[["Analysis"], "Figure"]
+# Shipped figures by name.
+SHIPPED = ("edf", "scatter")
+# How each kind of file is written: without metadata that would change from run to run or with matplotlib's version, and
+# a PNG packed less hard, for half of its time.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+
+
+def find(name: str) -> Draw:
+    """Return the function that draws a figure.
+
+    Args:
+        name: of a shipped figure, or the dotted path of a function (analysis) -> Figure.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name in SHIPPED:
+        module, attribute = f"{__name__}.{name}", "draw"
+    else:
+        module, _, attribute = name.rpartition(".")
+    if not module:
+        raise UserError(
+            f"figure {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_figure"
+        )
+    try:
+        found: Draw = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"figure {name!r} cannot be loaded: {error}") from error
+    return found
+
+
+def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confidence: float = 0.95) -> Figure:
+    """Return one figure of studies, for a notebook.
+
+    Args:
+        name: edf, scatter, or the dotted path of a function of the user's own.
+        runs: folders of studies, or folders of such folders.
+        relative: as `--relative` of `python -m analysis.edf`.
+        confidence: of bands.
+
+    Raises:
+        UserError: no such figure, or a folder holds no study.
+    """
+    from analysis.analysis import analyse
+
+    draw = find(name)
+    with print_style():
+        return draw(analyse(*runs, relative=relative, confidence=confidence))
+
+
+@contextlib.contextmanager
+def print_style() -> Iterator[None]:
+    """Draw in our style whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **SETTINGS}
+        matplotlib.rcParams.update(settings)
+        yield
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a file, PNG or PDF, equal for equal figures."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, **OPTIONS[kind])
+    return file.getvalue()

@@ -1,0 +1,136 @@
+"""EDFs: one curve per cell with its simultaneous band; under each panel, the ranges that its points came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.analysis import Analysis
+from analysis.cells import CellResults
+from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, notes_below, panels, title
+from analysis.style import model_name, number
+from analysis.tables import plan_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(analysis: Analysis) -> Figure:
+    """Return the figure of an analysis."""
+    rows = panels(analysis.cells, analysis.curves, analysis.references)
+    return edf_figure(rows, relative=analysis.is_relative, confidence=analysis.confidence)
+
+
+def edf_figure(rows: Sequence[Sequence[Panel]], *, relative: bool, confidence: float) -> Figure:
+    """Draw one EDF per cell with its simultaneous band; under each panel, the ranges that its points came from.
+
+    The horizontal axis is the error in percent, or with `relative` the points above each cell's reference.
+    """
+    entries = max(len(panel.shown) for row in rows for panel in row)
+    notes = [[[*_ranges_notes(panel), *_band_notes(panel, confidence, relative)] for panel in row] for row in rows]
+    layout = Layout(
+        columns=len(rows[0]),
+        rows=len(rows),
+        height=2.1,
+        above=0.28 + LINE * entries * (2 if relative else 1),
+        below=0.48 + LINE * max(len(lines) for row in notes for lines in row),
+    )
+    figure = layout.figure()
+    span = _span([one for row in rows for panel in row for one in panel.shown], relative)
+    for place, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            axes = layout.axes(figure, place, column)
+            for one in panel.shown:
+                _draw_edf(axes, one, span, relative)
+            axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative))
+            axes.set_ylabel("share of trials (EDF)" if column == 0 else "")
+            axes.grid(color="#DDDDDD", linewidth=0.4)
+            title(axes, layout, panel.title)
+            legend(axes, [_edf_label(one, relative) for one in panel.shown], panel, lines=True)
+            notes_below(axes, layout, notes[place][column], 0.48)
+    return figure
+
+
+def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool) -> None:
+    curve, look = shown.curve, shown.look
+    if not shown.cell.finished or (relative and shown.reference.error is None):
+        axes.plot([], [], color=look.colour, linestyle=look.line)
+        return
+    # A step before the first error and one after the last carry curve and band to the panel's edges.
+    error = curve.error - (shown.reference.error or 0.0 if relative else 0.0)
+    edges = np.concatenate([[span[0]], error, [span[1]]])
+    share = _extended(curve.share, 0.0)
+    axes.step(edges, share, where="post", color=look.colour, linestyle=look.line)
+    if curve.lower is not None and curve.upper is not None and curve.upper_before is not None:
+        lower, upper = _extended(curve.lower, 0.0), _extended(curve.upper, curve.upper_before)
+        axes.fill_between(edges, lower, upper, step="post", color=look.colour, alpha=0.16, linewidth=0)
+        for edge in (lower, upper):
+            axes.step(edges, edge, where="post", color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.7)
+
+
+def _extended(values: np.ndarray, before: float) -> np.ndarray:
+    return np.concatenate([[before], values, [values[-1] if len(values) else before]])
+
+
+def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
+    """Return the limits of the error axis: all finite errors of all panels, with a margin."""
+    shifts = [one.reference.error if relative else 0.0 for one in shown]
+    errors = [one.curve.error - shift for one, shift in zip(shown, shifts, strict=True) if shift is not None]
+    every = np.concatenate([*errors, np.zeros(0)])
+    if len(every) == 0:
+        return 0.0, 100.0
+    low, high = min(0.0, every.min()) if relative else every.min(), every.max()
+    margin = max(1.0, 0.05 * (high - low))
+    return (low - margin if relative else max(0.0, low - margin)), (
+        high + margin if relative else min(100.0, high + margin)
+    )
+
+
+def _edf_label(shown: Shown, relative: bool) -> str:
+    cell = shown.cell
+    finished, diverged = len(cell.finished), cell.count("diverged")
+    words = f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}"
+    share = f", {100 * diverged / finished:.0f} % diverged" if finished else ""
+    zero = ""
+    if relative:
+        error = shown.reference.error
+        zero = f"\nΔ to {shown.reference.words}" + ("" if error is None else f": {error:.1f} %")
+    return f"{model_name(cell.model)}: {words}{share}{zero}"
+
+
+def _ranges_notes(panel: Panel) -> list[str]:
+    """Return the ranges that a panel's cells were sampled from, each once."""
+    ranges: dict[str, list[str]] = {}
+    for one in panel.shown:
+        ranges.setdefault(_ranges(one.cell), []).append(model_name(one.cell.model))
+    return [line if len(ranges) == 1 else f"{', '.join(names)}: {line}" for line, names in ranges.items()]
+
+
+def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
+    """Return what the bands of a panel are, what they are not, and why there are none."""
+    drawn = [one for one in panel.shown if one.cell.independent]
+    plans = dict.fromkeys(one.cell.plan for one in panel.shown if not one.cell.independent)
+    notes = [f"no band: the {plan_words(plan)} is no set of independent draws" for plan in plans]
+    if drawn:
+        widened = ", widened for unknown trials" if any(one.cell.partial for one in drawn) else ""
+        notes.append(f"{100 * confidence:g} % simultaneous band{widened}")
+    if drawn and relative:
+        notes.append("it is for Δ to that number, not the unknown optimum")
+    return notes
+
+
+def _ranges(cell: CellResults) -> str:
+    return ", ".join(f"{name} {_range(cell, name)}" for name in ("lr", "wd"))
+
+
+def _range(cell: CellResults, name: str) -> str:
+    limits = cell.ranges.get(name)
+    if limits:
+        return f"{number(limits[0])} to {number(limits[1])}"
+    values = sorted({getattr(trial, name) for trial in cell.trials})
+    if len(values) == 1:
+        return number(values[0])
+    return f"{number(values[0])} to {number(values[-1])} ({len(values)} values)"

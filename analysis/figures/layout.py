@@ -1,0 +1,142 @@
+"""What figures share: cells laid out in panels, axes in inches, titles, legends and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.cells import CellResults, varied
+from analysis.reference import Reference
+from analysis.statistics import Curve
+from analysis.style import COLUMN, GREY, Look, family, looks, optimizer_name
+from stability.study.metrics import metrics_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# More models than this in a panel are parted by size, as in the paper's figures 4 and 5.
+MANY = 4
+LINE = 0.145
+
+
+class Shown(NamedTuple):
+    """A cell and what is drawn of it."""
+
+    cell: CellResults
+    curve: Curve
+    reference: Reference
+    look: Look
+
+
+class Panel(NamedTuple):
+    """A set of axes: its title and the cells in it."""
+
+    title: str
+    shown: list[Shown]
+
+
+def panels(cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequence[Reference]) -> list[list[Panel]]:
+    """Lay the cells out: a column per optimizer, a row per value of the factors beyond, and per size of many models."""
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
+    extra = varied(cells)
+    # Sizes of a family are told apart by shade only where they share a panel.
+    alike = [
+        [model for model in models if _size_row(model, models) == row]
+        for row in {_size_row(one, models) for one in models}
+    ]
+    look = {model: one for group in alike for model, one in looks(group).items()}
+    rows: dict[tuple[str, ...], dict[str, list[Shown]]] = {}
+    for cell, curve, reference in zip(cells, curves, given, strict=True):
+        row = (_size_row(cell.model, models), *(f"{name} {cell.factors.get(name, '-')}" for name in extra))
+        shown = Shown(cell, curve, reference, look[cell.model])
+        rows.setdefault(row, {}).setdefault(cell.optimizer, []).append(shown)
+    return [
+        [Panel(", ".join(filter(None, [optimizer_name(name), *row[1:]])), found.get(name, [])) for name in optimizers]
+        for row, found in sorted(rows.items(), key=lambda item: item[0][0])
+    ]
+
+
+def _size_row(model: str, models: Sequence[str]) -> str:
+    """Return which row of sizes a model belongs to: the k-th size of its family; one row where models are few."""
+    if len(models) <= MANY:
+        return ""
+    kin = [other for other in models if family(other) == family(model)]
+    return f"{kin.index(model):03d}"
+
+
+class Layout:
+    """Axes of one size on a grid, in inches, with room above each for a title and legend and below for notes."""
+
+    left, right = 0.52, 0.12
+
+    def __init__(
+        self, *, columns: int, rows: int, height: float, above: float, below: float, width: float = COLUMN
+    ) -> None:
+        self.columns, self.rows, self.width = columns, rows, width
+        self.height, self.above, self.below = height, above, below
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return self.columns * self.width, self.rows * (self.above + self.height + self.below)
+
+    def figure(self) -> Figure:
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=self.size)
+
+    def axes(self, figure: Figure, row: int, column: int) -> Axes:
+        width, height = self.size
+        bottom = (self.rows - row - 1) * (self.above + self.height + self.below) + self.below
+        inner = self.width - self.left - self.right
+        return figure.add_axes(
+            ((column * self.width + self.left) / width, bottom / height, inner / width, self.height / height)
+        )
+
+
+def error_label(relative: bool) -> str:
+    metric = metrics_of().primary
+    return f"Δ {metric.label} (points)" if relative else metric.title
+
+
+def title(axes: Axes, layout: Layout, text: str) -> None:
+    height = 1 + (layout.above - 0.06) / layout.height
+    axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=9, weight="bold")
+
+
+def legend(axes: Axes, labels: Sequence[str], panel: Panel, lines: bool) -> None:
+    """Put one entry per cell between title and axes, where no curve can be covered: its line, or its marker."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=one.look.colour, linestyle=one.look.line)
+        if lines
+        else Line2D(
+            [],
+            [],
+            color=one.look.colour,
+            marker=one.look.marker,
+            linestyle="none",
+            markersize=5,
+            markeredgecolor="black",
+        )
+        for one in panel.shown
+    ]
+    axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.01),
+        frameon=False,
+        borderaxespad=0,
+        borderpad=0,
+        labelspacing=0.3,
+        handlelength=2.6 if lines else 1.0,
+    )
+
+
+def notes_below(axes: Axes, layout: Layout, lines: Sequence[str], distance: float) -> None:
+    for place, line in enumerate(lines):
+        height = -(distance - 0.06 + LINE * place) / layout.height
+        axes.text(0, height, line, transform=axes.transAxes, va="top", fontsize=6.5, color=GREY)

@@ -1,0 +1,166 @@
+"""Errors against the points that gave them: lr, weight decay and their product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from analysis.analysis import Analysis
+from analysis.cells import CellResults, TrialResult
+from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, panels, title
+from analysis.style import GREY, model_name, number, scientific
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A log axis of less than this factor holds one or two powers of ten.
+NARROW = 300
+
+
+def draw(analysis: Analysis) -> Figure:
+    """Return the figure of an analysis."""
+    return scatter_figure(panels(analysis.cells, analysis.curves, analysis.references))
+
+
+def scatter_figure(rows: Sequence[Sequence[Panel]]) -> Figure:
+    """Draw each trial's error against its lr, wd and their product: a row per panel of the EDF, a colour per model.
+
+    The best of each cell is circled; diverged trials stand at the upper edge.
+    """
+    flat = [panel for row in rows for panel in row if panel.shown]
+    layout = Layout(
+        columns=len(COORDINATES),
+        rows=len(flat),
+        height=1.7,
+        above=0.3 + LINE * max(len(panel.shown) for panel in flat),
+        below=0.45,
+        width=2.4,
+    )
+    figure = layout.figure()
+    for place, panel in enumerate(flat):
+        for column, coordinate in enumerate(COORDINATES):
+            axes = layout.axes(figure, place, column)
+            _draw_scatter(axes, panel, coordinate)
+            axes.set_ylabel(error_label(False) if column == 0 else "")
+            if column == 0:
+                title(axes, layout, panel.title)
+                legend(axes, [_scatter_label(one) for one in panel.shown], panel, lines=False)
+    return figure
+
+
+def _scatter_label(shown: Shown) -> str:
+    best = shown.cell.best
+    words = f"best {best.error:.1f} % at lr {number(best.lr)}, wd {number(best.wd)}" if best else "none completed"
+    return f"{model_name(shown.cell.model)}: {words}"
+
+
+class Coordinate(NamedTuple):
+    """What errors are drawn against: the product of one or more coordinates of a point."""
+
+    label: str
+    names: tuple[str, ...]
+
+    def value(self, trial: TrialResult) -> float:
+        """Return where a trial stands."""
+        return math.prod(getattr(trial, name) for name in self.names)
+
+    def limits(self, cell: CellResults) -> tuple[float, float]:
+        """Return the ends of what a cell could sample, or of what it did where it does not sample."""
+        values = [[getattr(trial, name) for trial in cell.trials] for name in self.names]
+        ends = [cell.ranges.get(name) or (min(own), max(own)) for name, own in zip(self.names, values, strict=True)]
+        return math.prod(low for low, _ in ends), math.prod(high for _, high in ends)
+
+
+COORDINATES = (
+    Coordinate("learning rate", ("lr",)),
+    Coordinate("weight decay", ("wd",)),
+    Coordinate("learning rate × weight decay", ("lr", "wd")),
+)
+
+
+def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
+    errors = np.concatenate([one.cell.errors[np.isfinite(one.cell.errors)] for one in panel.shown])
+    low, high = (float(errors.min()), float(errors.max())) if len(errors) else (0.0, 100.0)
+    margin = max(0.5, 0.06 * (high - low))
+    for one in panel.shown:
+        trials = [trial for trial in one.cell.finished if math.isfinite(trial.error)]
+        axes.plot(
+            [coordinate.value(trial) for trial in trials],
+            [trial.error for trial in trials],
+            linestyle="none",
+            marker=one.look.marker,
+            # Open, so that none hides another model's at the same place.
+            markersize=3.4,
+            markerfacecolor="none",
+            markeredgecolor=one.look.colour,
+            markeredgewidth=0.9,
+        )
+    for one in panel.shown:
+        _mark_best(axes, one, coordinate)
+    _mark_diverged(axes, panel, coordinate, high, margin)
+    axes.set_xlabel(coordinate.label)
+    axes.grid(color="#DDDDDD", linewidth=0.4)
+    left, right = (pick(coordinate.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
+    if 0 < left < right:
+        axes.set_xscale("log")
+        margin = (right / left) ** 0.03
+        axes.set_xlim(left / margin, right * margin)
+        _label_few(axes, right / left)
+
+
+def _label_few(axes: Axes, ratio: float) -> None:
+    """Label 1 and 3 of each decade on a narrow log axis, 1 on a wide one: all digits would run into each other."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value)))
+    if ratio < NARROW:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+
+
+def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
+    best = shown.cell.best
+    if best:
+        axes.plot(
+            [coordinate.value(best)],
+            [best.error],
+            marker=shown.look.marker,
+            markersize=7,
+            markerfacecolor=shown.look.colour,
+            markeredgecolor="black",
+            markeredgewidth=0.9,
+            linestyle="none",
+            # Whole, where it lies at the end of a range.
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float, margin: float) -> None:
+    """Draw diverged trials in a strip above all errors, a line of it for each model."""
+    if not any(one.cell.count("diverged") for one in panel.shown):
+        return
+    floor, step = high + margin, 0.9 * margin
+    top = floor + step * (len(panel.shown) + 0.6)
+    for place, one in enumerate(panel.shown):
+        values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
+        axes.plot(
+            values,
+            [top - step * (place + 0.8)] * len(values),
+            linestyle="none",
+            marker=one.look.marker,
+            markersize=3.4,
+            markerfacecolor="none",
+            markeredgecolor=one.look.colour,
+            markeredgewidth=0.9,
+        )
+    axes.axhline(floor, color=GREY, linewidth=0.5, linestyle=":")
+    # The strip is no part of the error axis: its name stands in the place of a tick.
+    middle = (floor + top) / 2
+    axes.text(-0.03, middle, "diverged", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=6)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick < floor - 0.3 * margin])
+    axes.set_ylim(top=top)

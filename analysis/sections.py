@@ -1,0 +1,68 @@
+"""Sections of the printed report: functions (analysis) -> text. Users add theirs by a dotted path."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from stability.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from analysis.analysis import Analysis
+
+Section = Callable[["Analysis"], str]
+
+
+def heading(analysis: Analysis) -> str:
+    """Return what was studied, and on which images errors were measured."""
+    from analysis.tables import evaluation, heading
+
+    return "\n".join([heading(analysis.cells, analysis.names), *evaluation(analysis.cells)])
+
+
+def cells(analysis: Analysis) -> str:
+    """Return a line for each cell."""
+    from analysis.tables import cells_table
+
+    return cells_table(analysis.cells, analysis.confidence)
+
+
+def verdicts(analysis: Analysis) -> str:
+    """Return a line for each pair of cells that is compared."""
+    from analysis.cells import varied
+    from analysis.verdicts import verdict_lines
+
+    return "\n".join(verdict_lines(analysis.verdicts, varied(analysis.cells)))
+
+
+def caveats(analysis: Analysis) -> str:
+    """Return how far the numbers can be trusted."""
+    from analysis.tables import caveats
+
+    return "\n".join(caveats(analysis.cells, analysis.confidence))
+
+
+SHIPPED: dict[str, Section] = {"heading": heading, "cells": cells, "verdicts": verdicts, "caveats": caveats}
+
+
+def find(name: str) -> Section:
+    """Return a section by its name, or by the dotted path of a function of the user's own. Raises UserError."""
+    if name in SHIPPED:
+        return SHIPPED[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise UserError(
+            f"section {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_section"
+        )
+    try:
+        found: Section = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"section {name!r} cannot be loaded: {error}") from error
+    return found
+
+
+def report(analysis: Analysis, others: Sequence[str] = ()) -> str:
+    """Return the shipped sections, then `others` by name, with a blank line between them; empty ones are left out."""
+    found = [*SHIPPED.values(), *map(find, others)]
+    return "\n\n".join(filter(None, (section(analysis).rstrip() for section in found))) + "\n"

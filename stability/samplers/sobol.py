@@ -1,0 +1,41 @@
+"""Points of a scrambled Sobol sequence: evener than random ones, and not independent."""
+
+from __future__ import annotations
+
+import math
+
+from stability.samplers import Request
+from stability.samplers.random import log_scale
+from stability.study.schema import DRAWN
+
+
+class Sobol:
+    """A Sobol sequence over lr and wd, scrambled with `sweep.seed`; the first points of more are the same.
+
+    The points come from scipy's generator, which is Optuna's own (QMCSampler): a pure function of the seed, where
+    Optuna's sampler would have to be asked in order.
+    """
+
+    words = "a Sobol sequence"
+    is_independent = False
+    needs_results = False
+
+    def points(self, request: Request) -> list[dict[str, float]]:
+        """Return points `first` and after it."""
+        unit = unit_points(request.first + request.count, request.seed)[request.first :]
+        # Both dimensions always: a coordinate that is given leaves the other's places as they are.
+        return [
+            {name: log_scale(row[DRAWN.index(name)], *ends) for name, ends in request.ranges.items()} for row in unit
+        ]
+
+
+def unit_points(count: int, seed: int) -> list[list[float]]:
+    """Return the first `count` points of the unit square."""
+    import numpy as np
+    from scipy.stats import qmc
+
+    assert count >= 1, count
+    engine = qmc.Sobol(len(DRAWN), scramble=True, seed=np.random.default_rng(seed))
+    # A Sobol sequence is balanced over powers of two; the rest is left for more samples.
+    points: list[list[float]] = engine.random_base2(math.ceil(math.log2(count)))[:count].tolist()
+    return points

@@ -1,0 +1,79 @@
+"""What a logger is: a class with a method per kind of event, made from conf/logger/NAME.yaml by its `_target_`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stability.study.events import Ended, Epoch, Event, Probe, Resumed, Started
+from stability.study.schema import cell_label
+
+
+@dataclass(frozen=True)
+class LoggedTrial:
+    """The trial that an event is about.
+
+    Attributes:
+        id: 12 hex digits; names the trial's folder.
+        study: the study's name.
+        directory: the study's folder.
+        cell: factor -> the name of its choice, always with model, optimizer and epochs.
+        config: the trial's whole configuration as nested mappings, with lr, wd and seed.
+        number: the number of the draw within the cell, or of the place in a plain grid.
+    """
+
+    id: str
+    study: str
+    directory: Path
+    cell: Mapping[str, Any]
+    config: Mapping[str, Any]
+    number: int | None = None
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """The trial's lr, wd and seed."""
+        return {name: self.config[name] for name in ("lr", "wd", "seed")}
+
+    @property
+    def cell_label(self) -> str:
+        """The trial's cell in a few words."""
+        return cell_label(self.cell)
+
+
+class Logger:
+    """Base class of loggers. Override what you need; every method but `check` runs in the logger's own thread.
+
+    The constructor takes the keys of the logger's YAML and does no work: `plan=true` calls it too.
+    An exception costs this logger the rest of the trial that it was about, and no trial its training.
+    """
+
+    # How long the end of a command waits for this logger.
+    close_seconds: ClassVar[float] = 10.0
+
+    def check(self) -> str | None:
+        """Check before training that the logger can work; return a line of advice, or None. Raises UserError."""
+        return None
+
+    def started(self, trial: LoggedTrial, event: Started) -> None:
+        """A trial is being trained. A trial whose process died starts again."""
+
+    def resumed(self, trial: LoggedTrial, event: Resumed) -> None:
+        """The trial continues from a checkpoint."""
+
+    def epoch(self, trial: LoggedTrial, event: Epoch) -> None:
+        """An epoch has been evaluated. After a restart, an epoch may come again."""
+
+    def probe(self, trial: LoggedTrial, event: Probe) -> None:
+        """Numbers were measured at an optimizer step."""
+
+    def ended(self, trial: LoggedTrial, event: Ended) -> None:
+        """The trial has its record, whose curve is whole. It may come without `started` before it."""
+
+    def close(self) -> None:
+        """The command ends. Trials that have not ended were interrupted."""
+
+    def take(self, trial: LoggedTrial, event: Event) -> None:
+        """Call the method of the event's kind."""
+        getattr(self, event.kind)(trial, event)

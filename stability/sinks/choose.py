@@ -1,0 +1,71 @@
+"""From the configuration's `logger` to loggers: `_target_` names the class, the other keys are its arguments."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from stability.errors import UserError, nearest, unknown
+from stability.sinks.base import Logger
+
+
+def make_loggers(config: Mapping[str, Any]) -> dict[str, Logger]:
+    """Make the loggers of a command, by name. Raises UserError on a mistake in their configuration.
+
+    Args:
+        config: name -> {_target_, and the arguments of that class}, as composed from conf/logger/.
+    """
+    return {name: _make(name, options) for name, options in config.items()}
+
+
+def check_loggers(loggers: Mapping[str, Logger]) -> list[str]:
+    """Let each logger check that it can work; return their lines of advice. Raises UserError."""
+    advice = (logger.check() for logger in loggers.values())
+    return [line for line in advice if line]
+
+
+def _make(name: str, options: Any) -> Logger:
+    if name == "_target_":
+        raise UserError(
+            f"the YAML of the logger {options} has no package; accepted: '# @package logger.NAME' as its first line"
+        )
+    if not isinstance(options, Mapping) or "_target_" not in options:
+        raise UserError(
+            f"logger.{name}={options!r} is no logger; accepted: logger=NAME, logger=[A,B], logger.NAME.KEY=VALUE"
+        )
+    arguments = {key: value for key, value in options.items() if key != "_target_"}
+    target = _locate(name, options["_target_"])
+    _check_arguments(name, target, arguments)
+    try:
+        return target(**arguments)
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"logger.{name}: {error}") from error
+
+
+def _locate(name: str, path: Any) -> type[Logger]:
+    """Import the class that a dotted path names."""
+    key = f"logger.{name}._target_={path!r}"
+    module, _, attribute = str(path).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"{key}: {error}; accepted: the dotted path of a class, as my_package.MyLogger") from error
+    if not (isinstance(found, type) and issubclass(found, Logger)):
+        raise UserError(f"{key}: it is no logger; accepted: a subclass of stability.sinks.base.Logger")
+    return found
+
+
+def _check_arguments(name: str, target: type[Logger], arguments: Mapping[str, Any]) -> None:
+    """Raise UserError where the class does not take an argument, or needs one that is not given."""
+    parameters = inspect.signature(target).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for key in arguments:
+        if key not in parameters:
+            raise unknown("key", f"logger.{name}.{key}", [f"logger.{name}.{one}" for one in parameters])
+    for key, one in parameters.items():
+        if key not in arguments and one.default is one.empty:
+            hint = nearest(key, arguments)
+            raise UserError(f"logger.{name}.{key} has no value{hint}; accepted: logger.{name}.{key}=VALUE")

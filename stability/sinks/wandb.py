@@ -1,0 +1,226 @@
+"""W&B: one run per trial; group = study, job type = cell, status in the summary."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stability.errors import UserError
+from stability.sinks.base import LoggedTrial, Logger
+from stability.sinks.packages import require
+from stability.study.events import Ended, Epoch, Probe, Resumed, Started
+from stability.study.schema import cell_label
+
+log = logging.getLogger(__name__)
+
+# How long wandb.init may take.
+INIT_SECONDS = 30
+# The longest that W&B takes.
+NAME_LENGTH, JOB_TYPE_LENGTH = 128, 64
+MODES = ("online", "offline")
+
+
+class WandbLogger(Logger):
+    """Has a W&B run open for each trial that is being trained: wandb takes several in one process.
+
+    Args:
+        project: W&B's project.
+        entity: W&B's user or team; None: the user's default.
+        mode: online, or offline: runs are kept under wandb/ in the study's folder, for `wandb sync`.
+    """
+
+    # Runs that are still being sent at the end of a command.
+    close_seconds: ClassVar[float] = 20.0
+
+    def __init__(self, project: str = "stability", entity: str | None = None, mode: str = "online") -> None:
+        reserved = sorted(set(str(project)) & set("/\\#?%:"))
+        if reserved or not 0 < len(str(project)) <= NAME_LENGTH:
+            accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
+            raise UserError(f"logger.wandb.project={project!r}; accepted: {accepted}")
+        if mode not in MODES:
+            raise UserError(f"logger.wandb.mode={mode!r}; accepted: {', '.join(MODES)}")
+        self._project, self._entity, self._mode = str(project), entity, mode
+        self._runs: dict[str, _Run] = {}
+
+    def check(self) -> str | None:
+        """Raise UserError where wandb is not installed; return advice where no login is found."""
+        name = "wandb" if self._mode == "online" else "wandb_offline"
+        require("wandb", f"logger={name}")
+        if self._mode == "offline" or _may_be_logged_in():
+            return None
+        return (
+            "logger=wandb finds no login (wandb login, or WANDB_API_KEY): runs are kept offline in the study's folder, "
+            "under wandb/; wandb sync sends them later"
+        )
+
+    def started(self, trial: LoggedTrial, event: Started) -> None:
+        """Open the trial's run. A trial that starts again in this command goes on with its run."""
+        if trial.id not in self._runs:
+            self._runs[trial.id] = self._open(trial)
+
+    def resumed(self, trial: LoggedTrial, event: Resumed) -> None:
+        """Tell the run which epochs another command may have logged."""
+        self._runs[trial.id].resume(event.epoch)
+
+    def epoch(self, trial: LoggedTrial, event: Epoch) -> None:
+        """Log the numbers of an epoch, at step `epoch`."""
+        self._runs[trial.id].epoch(event.row)
+
+    def probe(self, trial: LoggedTrial, event: Probe) -> None:
+        """Log numbers between epochs. They have no step of their own: a run's step is the epoch."""
+        values = {f"probe/{name}": value for name, value in event.values.items()}
+        self._runs[trial.id].probe({"probe/step": event.step, **values})
+
+    def ended(self, trial: LoggedTrial, event: Ended) -> None:
+        """End the run: a diverged trial is a finished run, a failed one a failed run."""
+        if trial.id not in self._runs:
+            self._runs[trial.id] = self._open(trial)
+        run = self._runs.pop(trial.id)
+        final = {name: value for name, value in event.result.items() if name != "curve" and value is not None}
+        run.finish({"status": event.status, **final}, event)
+
+    def close(self) -> None:
+        """End the runs of interrupted trials: they go on under the same ids."""
+        for run in self._runs.values():
+            run.interrupt()
+        self._runs = {}
+
+    def _open(self, trial: LoggedTrial) -> _Run:
+        mode = "offline" if self._mode == "offline" else os.environ.get("WANDB_MODE", "online")
+        try:
+            return _Run(self._init(trial, mode), is_offline=mode == "offline")
+        except Exception as error:
+            if mode != "online":
+                raise
+            self._go_offline(trial, error)
+        return _Run(self._init(trial, "offline"), is_offline=True)
+
+    def _go_offline(self, trial: LoggedTrial, error: Exception) -> None:
+        """Keep runs offline from here on: there is no login or no network."""
+        import wandb
+
+        self._mode = "offline"
+        line = (str(error).strip().splitlines() or [""])[0]
+        folder = trial.directory / "wandb"
+        log.warning("W&B: %s: %s; runs are kept offline under %s instead", type(error).__name__, line, folder)
+        # A new wandb-core process: the old one refuses the id of a run that it failed to open.
+        if not self._runs:
+            wandb.teardown()
+
+    def _init(self, trial: LoggedTrial, mode: Any) -> Any:
+        # Read when wandb is imported: it would report its own errors over the network, and print on the display.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        return wandb.init(
+            id=run_id(trial.study, trial.id),
+            resume="allow",
+            reinit="create_new",
+            settings=_settings(wandb),
+            project=self._project,
+            entity=self._entity,
+            name=run_name(trial),
+            group=_short(trial.study, NAME_LENGTH),
+            job_type=_short(trial.cell_label, JOB_TYPE_LENGTH),
+            dir=str(Path(trial.directory).absolute()),
+            config={**trial.config, "study": trial.study, "trial": trial.id, "cell": dict(trial.cell)},
+            mode=mode,
+        )
+
+
+def _settings(wandb: Any) -> Any:
+    """Return settings that leave the command's process alone and open a run in milliseconds."""
+    return wandb.Settings(
+        init_timeout=INIT_SECONDS,
+        console="off",
+        silent=True,
+        symlink=False,
+        save_code=False,
+        disable_git=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+class _Run:
+    """An open W&B run."""
+
+    def __init__(self, run: Any, *, is_offline: bool) -> None:
+        self._run, self._is_offline = run, is_offline
+        self._last_epoch = 0
+        self._is_waiting = False
+
+    def resume(self, epoch: int) -> None:
+        """Go on after an epoch. Offline, rows wait for those before it, since steps cannot go back."""
+        if self._is_offline:
+            self._is_waiting = epoch > self._last_epoch
+        else:
+            self._last_epoch = max(self._last_epoch, epoch)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Log a row once."""
+        if row["epoch"] > self._last_epoch and not self._is_waiting:
+            self._run.log(_numbers(row), step=row["epoch"])
+            self._last_epoch = row["epoch"]
+
+    def probe(self, values: Mapping[str, Any]) -> None:
+        """Log numbers in the row of the epoch that is being trained."""
+        if not self._is_waiting:
+            self._run.log(_numbers(values), step=self._last_epoch + 1)
+
+    def finish(self, summary: Mapping[str, Any], event: Ended) -> None:
+        """Log what is missing of the curve, and end the run."""
+        self._is_waiting = False
+        if self._is_offline:
+            for row in event.result.get("curve") or ():
+                self.epoch(row)
+        self._run.summary.update(dict(summary))
+        self._run.finish(exit_code=int(event.status == "failed"))
+
+    def interrupt(self) -> None:
+        """End the run of a trial that has not ended."""
+        self._run.summary.update({"status": "interrupted"})
+        self._run.finish(exit_code=1)
+
+
+def _may_be_logged_in() -> bool:
+    """Tell whether anything here could be a login, without asking wandb, whose import takes a second."""
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return True
+    names = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CONFIG_DIR", "NETRC")
+    files = (Path.home() / name for name in (".netrc", "_netrc", ".config/wandb/settings"))
+    return any(os.environ.get(name) for name in names) or any(file.exists() for file in files)
+
+
+def run_id(study: str, identifier: str) -> str:
+    """Return the W&B run id of a trial: the same whenever and wherever the trial is resumed."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", study)
+    if readable != study or len(readable) > 64:
+        readable = f"{readable[:48]}-{sha256(study.encode()).hexdigest()[:8]}"
+    return f"{readable}-{identifier}"
+
+
+def run_name(trial: LoggedTrial) -> str:
+    """Return a run's name for the eye: `vitp_tiny adamw lr=1.2e-03 wd=0.05 #3`."""
+    factors = cell_label({name: value for name, value in trial.cell.items() if name != "epochs"})
+    config = trial.config
+    last = f"#{trial.number}" if trial.number is not None else f"seed={config['seed']}"
+    return _short(f"{factors} lr={config['lr']:.1e} wd={config['wd']:.2g} {last}", NAME_LENGTH)
+
+
+def _short(text: str, length: int) -> str:
+    """Return `text`, cut to `length` characters with a hash of the whole as its end."""
+    return text if len(text) <= length else f"{text[: length - 7]} {sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what can be drawn of a row; the status tells of what is not finite."""
+    kept = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epochs"}
+    return {name: value for name, value in kept.items() if math.isfinite(value)}

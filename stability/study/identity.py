@@ -1,0 +1,46 @@
+"""A trial's id: the hash of everything that decides its result, and the version of our numerics among that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stability.config import TrialConfig, identity
+
+# Raised by hand when our numerics change, so that old records are not taken for new ones.
+RESULTS_VERSION = 2
+# Of trials whose images are cut at random or changed by policies: how these are drawn has changed since.
+AUGMENTED_VERSION = 3
+# Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
+BF16_STEP = 2
+# Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
+INTRODUCED: dict[str, Any] = {"recipe.clip_norm": None}
+
+
+def trial_id(config: TrialConfig) -> str:
+    """Return 12 hex digits: the hash of what decides this trial's result."""
+    values = _drop_introduced(identity(config), "")
+    text = json.dumps(
+        {"version": results_version(config), **values}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def results_version(config: TrialConfig) -> int:
+    """Return the version of our numerics that a trial's results are of."""
+    is_augmented = config.recipe.augment != "none" or config.recipe.crop == "random_resized"
+    version = AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
+    return version + BF16_STEP if config.precision == "bf16" else version
+
+
+def _drop_introduced(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            kept[name] = _drop_introduced(value, f"{path}.")
+        elif path not in INTRODUCED or INTRODUCED[path] != value:
+            kept[name] = value
+    return kept

@@ -1,0 +1,287 @@
+"""A study's files: study.yaml (the manifest) and trials/ID/record.json. `Study.open` is the one way to read them.
+
+Files are written whole or not at all. The manifest is JSON, which is YAML too; those of earlier versions are YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from stability.errors import UserError, nearest
+from stability.files import write_text
+from stability.study.schema import STATUSES, Cell, Manifest, Record, Trial
+from stability.study.shape import ShapeError
+
+MANIFEST = "study.yaml"
+RECORD = "record.json"
+TRIALS = "trials"
+# What a planned trial is besides the statuses of records.
+PLANNED, UNREADABLE = "planned", "unreadable"
+# A number that is marked as text until the JSON around it is written.
+MARKED = re.compile(r'"\\u0000([^"]+)"')
+REMEDY = "move it away and the trial runs again"
+
+
+def trial_directory(study_directory: Path, identifier: str) -> Path:
+    """Return the folder of one trial."""
+    return study_directory / TRIALS / identifier
+
+
+def to_json(value: object) -> str:
+    """Return strict JSON: what is not finite becomes null, and nothing else is lost."""
+    return json.dumps(finite(value), indent=1, allow_nan=False)
+
+
+def finite(value: object) -> object:
+    """Return plain values for JSON: None for what is not finite, numbers for scalars of numpy and torch."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    # A whole training run is not to be lost to the type of one number.
+    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
+        value = value.item()  # type: ignore[attr-defined]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return os.fspath(value) if isinstance(value, Path) else value
+
+
+def write_record(directory: Path, record: Mapping[str, object]) -> None:
+    """Write `record` as `directory`/record.json."""
+    assert record["status"] in STATUSES, record["status"]
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / RECORD, to_json(record) + "\n")
+
+
+def read_json(directory: Path) -> dict[str, object] | None:
+    """Return the values in a trial's record.json, or None where the trial has no record.
+
+    Raises:
+        UserError: the file cannot be read, or is not JSON.
+    """
+    path = directory / RECORD
+    try:
+        with open(path, "rb") as file:
+            values = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no record: {error}; {REMEDY}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is no record: it holds no object; {REMEDY}")
+    return values
+
+
+def read_record(directory: Path) -> Record | None:
+    """Return the record of the trial in `directory`, or None where it has not ended.
+
+    Raises:
+        UserError: the file is there and holds no record; the message names file and key.
+    """
+    values = read_json(directory)
+    if values is None:
+        return None
+    try:
+        return Record.from_json(values, f"{directory / RECORD} is no record")
+    except ShapeError as error:
+        raise ShapeError(f"{error}; {REMEDY}") from None
+
+
+def write_manifest(study_directory: Path, manifest: Manifest) -> None:
+    """Write what was planned. Each cell and each trial has a line, so that a large study stays readable."""
+    study_directory.mkdir(parents=True, exist_ok=True)
+    values = _for_yaml(finite(manifest.to_json()))
+    assert isinstance(values, dict)
+    parts = [f"{json.dumps(key)}: {_written(value)}" for key, value in values.items()]
+    text = MARKED.sub(r"\1", ",\n".join(parts))
+    write_text(study_directory / MANIFEST, "{\n" + text + "\n}\n")
+
+
+def _for_yaml(value: object) -> object:
+    """Return plain values with floats marked whose JSON is text to a reader of YAML 1.1: 1e-05 is to be 1.0e-05."""
+    if isinstance(value, dict):
+        return {name: _for_yaml(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_for_yaml(one) for one in value]
+    if isinstance(value, float) and "e" in repr(value):
+        digits, exponent = repr(value).split("e")
+        sign = "" if exponent.startswith("-") else "+"
+        return f"\0{digits}{'' if '.' in digits else '.0'}e{sign}{exponent.lstrip('+')}"
+    return value
+
+
+def _written(value: object) -> str:
+    """Return JSON with an entry a line for lists of objects and of lists."""
+    if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+        return "[\n " + ",\n ".join(json.dumps(one, allow_nan=False) for one in value) + "\n]"
+    return json.dumps(value, allow_nan=False)
+
+
+def read_manifest(study_directory: Path) -> Manifest | None:
+    """Return what was planned, or None where there is no study.
+
+    Raises:
+        UserError: the file cannot be read or is no manifest; the message names file and key.
+    """
+    path = study_directory / MANIFEST
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    values = _parsed(text, path)
+    if not isinstance(values, dict) or "trials" not in values:
+        raise UserError(f"{path} is no manifest of a study: it has no list of trials")
+    return Manifest.from_json(values, str(path))
+
+
+def _parsed(text: str, path: Path) -> object:
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            # YAML's flow style begins with a brace too.
+            pass
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def studies(runs: Path) -> Iterator[Path]:
+    """Yield the study folders that `runs` names: itself, or those directly in it."""
+    if (runs / MANIFEST).exists():
+        yield runs
+        return
+    yield from sorted(path.parent for path in runs.glob(f"*/{MANIFEST}"))
+
+
+def study_folders(path: Path) -> list[Path]:
+    """Return the study folders that `path` names.
+
+    Raises:
+        UserError: it is no folder, or holds no study.
+    """
+    if not path.is_dir():
+        raise UserError(
+            f"no such folder: {path}{_beside(path)}; accepted: a study's folder, as runs/quick, or a folder of such "
+            "folders"
+        )
+    found = list(studies(path))
+    if not found:
+        raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
+    return found
+
+
+def _beside(path: Path) -> str:
+    """Return the near miss of a folder that is not there, as `(did you mean runs/quick?)`."""
+    parent = path.parent
+    names = [one.name for one in parent.iterdir() if one.is_dir()] if parent.is_dir() else []
+    return nearest(str(path), [str(parent / name) for name in names])
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study as its files tell it.
+
+    Attributes:
+        directory: its folder.
+        manifest: what was planned.
+        records: what became of trials, by id; those of trials that are not planned any more included.
+        unreadable: by id, why a record cannot be read. Such a trial counts as neither ended nor missing.
+    """
+
+    directory: Path
+    manifest: Manifest
+    records: Mapping[str, Record]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, directory: Path | str) -> Study:
+        """Read the study in `directory`: manifest and all records.
+
+        Raises:
+            UserError: there is no study, or its manifest cannot be read. An unreadable record is kept in `unreadable`.
+        """
+        directory = Path(directory)
+        manifest = read_manifest(directory)
+        if manifest is None:
+            raise UserError(f"{directory} holds no study; accepted: a folder with {MANIFEST}")
+        records, unreadable = read_records(directory)
+        return cls(directory, manifest, records, unreadable)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.manifest.study
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The planned trials."""
+        return self.manifest.trials
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The planned cells."""
+        return self.manifest.cells
+
+    def record(self, trial: Trial) -> Record | None:
+        """Return what became of a trial; None where it has not ended."""
+        return self.records.get(trial.id)
+
+    def folder(self, trial: Trial) -> Path:
+        """Return the folder of a trial."""
+        return trial_directory(self.directory, trial.id)
+
+    def status(self, trial: Trial) -> str:
+        """Return a trial's status: of its record, `unreadable`, or `planned` where it has not ended."""
+        record = self.records.get(trial.id)
+        if record is not None:
+            return record.status
+        return UNREADABLE if trial.id in self.unreadable else PLANNED
+
+    @cached_property
+    def statuses(self) -> Counter[str]:
+        """How many planned trials have each status."""
+        return Counter(map(self.status, self.trials))
+
+
+def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, str]]:
+    """Return every record of a study by trial id, and of those that cannot be read the reason."""
+    records: dict[str, Record] = {}
+    unreadable: dict[str, str] = {}
+    for name in _trial_names(study_directory):
+        try:
+            record = read_record(trial_directory(study_directory, name))
+        except UserError as error:
+            unreadable[name] = str(error)
+        else:
+            if record is not None:
+                records[name] = record
+    return records, unreadable
+
+
+def _trial_names(study_directory: Path) -> list[str]:
+    try:
+        with os.scandir(study_directory / TRIALS) as entries:
+            return sorted(entry.name for entry in entries)
+    except OSError:
+        return []
+
+
+def record_of(values: Mapping[str, object], where: str = "a record") -> Record:
+    """Return a record that training has just made, typed."""
+    return Record.from_json(finite(values), where)

@@ -1,0 +1,60 @@
+"""Studies as a pandas table: `stability.load`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stability.errors import UserError
+from stability.study.schema import COORDINATES, Record, Trial
+from stability.study.shape import REST, dump
+from stability.study.store import MANIFEST, Study, studies
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load(*runs: str | Path) -> pandas.DataFrame:
+    """Return one row per planned trial of the studies under `runs`.
+
+    Columns: study, id, number, the cell's factors, lr, wd, seed, status (planned where the trial has not ended,
+    unreadable where its record cannot be read), the fields of `result`, and provenance as `provenance.KEY`. Errors are
+    in percent; those of a diverged trial are NaN.
+
+    Args:
+        runs: folders of studies, or folders of such folders.
+
+    Raises:
+        UserError: a path holds no study, or a manifest cannot be read.
+    """
+    import pandas
+
+    rows = []
+    for path in map(Path, runs):
+        found = list(studies(path))
+        if not found:
+            raise UserError(f"{path} holds no study; accepted: a folder with {MANIFEST}, or a folder of such folders")
+        for directory in found:
+            study = Study.open(directory)
+            rows += [_row(study, trial) for trial in study.trials]
+    return pandas.DataFrame(rows)
+
+
+def _row(study: Study, trial: Trial) -> dict[str, object]:
+    record = study.record(trial)
+    row: dict[str, object] = {"study": study.name, "id": trial.id, "number": trial.number}
+    row |= study.cells[trial.cell].factors
+    row |= {name: trial.point[name] for name in COORDINATES}
+    row["status"] = study.status(trial)
+    return row | columns(record) if record else row
+
+
+def columns(record: Record) -> dict[str, object]:
+    """Return a record by columns: metrics first, then the other fields of the result, then `provenance.KEY`."""
+    result, provenance = record.result, record.provenance
+    names = [field.name for field in dataclasses.fields(result) if field.name != REST]
+    columns = {**result.rest, **{name: getattr(result, name) for name in names}, "curve": list(result.curve)}
+    known = dump(provenance)
+    assert isinstance(known, dict)
+    return columns | {f"provenance.{name}": value for name, value in known.items() if value is not None}

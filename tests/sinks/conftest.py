@@ -1,0 +1,46 @@
+"""A trial and its record, and events that tell of it as a study does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stability.sinks.base import LoggedTrial
+
+CELL = {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 3}
+CONFIG = {"model": {"name": "vitp_tiny"}, "lr": 1.23e-3, "wd": 0.05, "seed": 3, "epochs": 3}
+CURVE = [
+    {"epoch": n, "train_loss": 2.0 / n, "top1_error": 60.0 / n, "ema_top1_error": None, "lr": 1e-3} for n in (1, 2, 3)
+]
+RESULT = {"top1_error": 20.0, "best_epoch": 3, "diverged_step": None, "exception": None, "epochs_done": 3}
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Callable[..., LoggedTrial]:
+    """Make a trial of the study `quick`: `make_trial(1, number=3)`."""
+
+    def make(identifier: int = 0, number: int | None = None) -> LoggedTrial:
+        return LoggedTrial(f"{identifier:012x}", "quick", tmp_path, CELL, CONFIG, number)
+
+    return make
+
+
+@pytest.fixture
+def make_record() -> Callable[..., dict[str, Any]]:
+    """Make a trial's record: `make_record(trial, "diverged", top1_error=None, curve=[])`."""
+
+    def make(trial: LoggedTrial, status: str = "completed", **result: Any) -> dict[str, Any]:
+        values = {**RESULT, "curve": CURVE, **result}
+        about = {"id": trial.id, "study": trial.study, "cell": dict(trial.cell), **trial.point}
+        return {**about, "status": status, "result": values, "provenance": {"attempts": 1}}
+
+    return make
+
+
+@pytest.fixture
+def curve() -> list[dict[str, Any]]:
+    """The rows of the trial's curve."""
+    return CURVE
