@@ -24,8 +24,8 @@ WORDS = {
     "custom_search_space": "lr=tag(log,interval(LOW,HIGH))",
     "max_failure_rate": "nothing, failed trials are tried again",
     "program": "python -m stability.run",
-    "project": "logger=wandb logger.project={}",
-    "entity": "logger=wandb logger.entity={}",
+    "project": "logger=wandb logger.wandb.project={}",
+    "entity": "logger=wandb logger.wandb.entity={}",
 }
 # Nodes of other sweepers that hold one entry for each parameter.
 PARAMETERS = ("parameters", "params", "search_space")

@@ -42,7 +42,7 @@ COMMANDS = [
     ("parameters.optimizer.values=[adamw,sgd]", ["optimizer=adamw,sgd"]),
     ("early_terminate.type=hyperband", ["all its epochs"]),
     ("run_cap=40", ["samples=40"]),
-    ("project=stems", ["logger.project=stems"]),
+    ("project=stems", ["logger.wandb.project=stems"]),
 ]
 
 
