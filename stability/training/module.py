@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +15,13 @@ from torch import Tensor
 from stability.config import in_common
 from stability.devices import send
 from stability.errors import UserError
+from stability.tasks import task_of
 from stability.training.checkpoint import settle_checkpoint
 from stability.training.compiling import Compiler
-from stability.training.evaluation import at_least_float32, evaluate
+from stability.training.evaluation import Score, at_least_float32, evaluate
 from stability.training.interruption import Interruption
-from stability.training.loss import member_losses
 from stability.training.masks import draw_seed, keep_masks
+from stability.training.measures import own_metrics, own_probes
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.shared import SharedUpdates
@@ -84,6 +85,7 @@ class StackModule(pl.LightningModule):
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
         self._on_end = on_end or (lambda member, module: None)
         config = members[0].config
+        self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
@@ -165,13 +167,21 @@ class StackModule(pl.LightningModule):
         clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
         self.stack.share_gradients(clipped if self.shares_updates else None)
         norms = self.stack.gradient_norms()
+        # Of the gradients before they are clipped, as the norms are.
+        probed = self._probe() if self.probes else []
         for member in training:
             member.clip(norms[member.index])
-        self._unread.append((self.step, torch.stack([losses, norms.to(losses.dtype)])))
+        self._unread.append((self.step, torch.stack([one.to(losses.dtype) for one in (losses, norms, *probed)])))
         at_once = losses.device.type == "cpu" if self.reads_at_once is None else self.reads_at_once
         if at_once or len(self._unread) >= STEPS_PER_READ:
             self.read()
         return any(member.is_training for member in training)
+
+    @torch.no_grad()
+    def _probe(self) -> list[Tensor]:
+        """Return the values of the user's probes at this step, (K,) each, on the device."""
+        given = {"gradients": self.stack.gradients, "parameters": self.stack.weights}
+        return [probe((self.stack.size,), self.device, **given) for probe in self.probes]
 
     def _backward(self, batch: Batch, training: Sequence[Member]) -> Tensor:
         """Compute the gradients of the training members' losses; return the losses, (K,), detached."""
@@ -181,7 +191,7 @@ class StackModule(pl.LightningModule):
         parts = []
         for rows in self._parts(len(batch.images)):
             logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start or 0)
-            losses = member_losses(logits, batch.targets[rows], smoothing)
+            losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
             # What is padding, or trains no more, gets gradients of nothing.
@@ -210,10 +220,11 @@ class StackModule(pl.LightningModule):
             return
         steps, values = zip(*self._unread, strict=True)
         self._unread.clear()
-        for step, (losses, norms) in zip(steps, torch.stack(values).tolist(), strict=True):
+        for step, (losses, norms, *probed) in zip(steps, torch.stack(values).tolist(), strict=True):
             for member in self.members:
+                lane = member.index
                 if member.progress.diverged_step is None:
-                    member.accept(step, losses[member.index], norms[member.index])
+                    member.accept(step, losses[lane], norms[lane], [values[lane] for values in probed])
 
     def forward(self, images: Tensor, keep: Tensor | None = None, start: int = 0) -> Tensor:
         """Return training logits (K, B, classes) in the precision asked for.
@@ -286,12 +297,16 @@ class StackModule(pl.LightningModule):
             return self.evaluation_logits(images)
 
         self.stack.eval()
-        scores = evaluate(forward, self.data.eval_batches(), self.device)
+        scores = self.scores(self.data.eval_batches(), forward)
         self.stack.train()
         for member in due:
             average = scores[self.stack.size + member.index] if member.ema else None
             self.keeper.epoch(member, member.close_epoch(scores[member.index], average))
         self.boundary()
+
+    def scores(self, batches: Iterable[Any], forward: Callable[[Tensor], Tensor] | None = None) -> list[Score]:
+        """Return what is measured of every lane of the stack, then of the averages where any member has one."""
+        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics)
 
     def evaluation_logits(self, images: Tensor) -> Tensor:
         """Return logits (K, B, classes) of the stack's weights; (2K, B, classes) where any member has an average.

@@ -232,9 +232,9 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
         module = ready_module([config], data, device, parts)
         if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
             module.update_members()
+        module.read()
         module.stack.eval()
-        with torch.no_grad():
-            module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images)
+        module.scores([next(iter(data.eval_batches()))])
 
     with own_chance(device), exact_arithmetic(device):
         in_parts(config.batch_size, step)

@@ -57,7 +57,7 @@ class User:
         """Write GROUP/CHOICE.yaml."""
         path = self.folder / "conf" / group / f"{choice}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(values))
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     def run(self, *overrides: str, study: str = "own") -> Output:
         """Run a command, as `python -m stability.run` does."""
