@@ -55,6 +55,9 @@ class StackModule(pl.LightningModule):
     # Whether losses and norms are read after every step; None: on the CPU, where that waits for nothing.
     reads_at_once: bool | None = None
 
+    # Whether the Trainer has callbacks of the user's, which see backward passes and losses too.
+    has_callbacks: bool = False
+
     def __init__(
         self,
         stack: ModelStack,
@@ -92,6 +95,7 @@ class StackModule(pl.LightningModule):
         self.compiler = self._compiler()
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
+        self._losses: Tensor | None = None
         self._facade: MemberOptimizers | None = None
         self._updates: SharedUpdates | None = None
 
@@ -128,11 +132,12 @@ class StackModule(pl.LightningModule):
         """Take the signals back: Lightning has just put its own handlers in."""
         self.interruption.install()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take one optimizer step with every member."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Take one optimizer step with every member; return the losses (K,) where callbacks are told of them."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
                 self.optimizers().step()  # type: ignore[union-attr]
+        return self._losses if self.has_callbacks else None
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Between two steps everything is consistent: the place for checkpoints and signals."""
@@ -162,7 +167,7 @@ class StackModule(pl.LightningModule):
         """
         self.stack.clear_gradients()
         training = [member for member in self.members if member.is_training]
-        losses = self.compiler.attempt(lambda: self._backward(batch, training))
+        losses = self._losses = self.compiler.attempt(lambda: self._backward(batch, training))
         # Shared updates and norms take the stacked gradients; what is left for a member's own is to clip them.
         clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
         self.stack.share_gradients(clipped if self.shares_updates else None)
@@ -196,8 +201,11 @@ class StackModule(pl.LightningModule):
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
             # What is padding, or trains no more, gets gradients of nothing.
             loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
-            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
-            loss.backward()
+            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only by callbacks.
+            if self.has_callbacks:
+                self.manual_backward(loss)
+            else:
+                loss.backward()
             parts.append(losses.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 

@@ -92,10 +92,14 @@ def test_a_study_trains_on_a_users_data_set(user: Any, equal_records: Any) -> No
         assert found["eval_split"] == "test"
 
 
-def test_bars_are_learned(user: Any, train_both: Any) -> None:
+def test_bars_are_learned(user: Any, trial: dict[str, Any]) -> None:
+    from stability.training import train
+
     user.write(DATA)
-    records = train_both(data=data(user, "Bars", mean=[0.35], std=[0.2]), recipe="none", epochs=15)
-    assert min(record["result"]["top1_error"] for record in records) < 40
+    bars = data(user, "Bars", mean=[0.35], std=[0.2])
+    record = train(trial | {"data": bars, "recipe": "none", "epochs": 25, "lr": 1e-2})
+    # Chance is 75 %.
+    assert record["result"]["top1_error"] < 50
 
 
 def find(values: dict[str, Any]) -> Any:
