@@ -65,6 +65,8 @@ class Member:
         self.metrics = metrics_table(config)
         self.progress = Progress(start=datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.ema: Ema | None = None
+        # An attempt may fail before it begins: an optimizer that refuses its arguments does.
+        self._clock = time.monotonic()
 
     def attach(self, stack: ModelStack, index: int) -> None:
         """Build the optimizer and the average over the member's weights. Raises UserError on what does not fit."""
