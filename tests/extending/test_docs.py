@@ -19,8 +19,8 @@ SMALL = (
     "device=cpu",
     "pool.size=1",
     "pack.size=2",
-    "data.train_size=130",
-    "data.eval_size=100",
+    "++data.train_size=130",
+    "++data.eval_size=100",
 )
 
 
@@ -53,7 +53,7 @@ def test_the_example_of_a_section_runs(name: str, place: Path, capsys: Any, monk
     # Each test has a my_module of its own.
     monkeypatch.delitem(sys.modules, "my_module", raising=False)
     (command,) = blocks(SECTIONS[name], "bash")
-    words = [word for word in shlex.split(command)[3:] if not word.startswith("samples=")]
+    words = [word for word in shlex.split(command.replace("\\\n", " "))[3:] if not word.startswith("samples=")]
     assert main([*words, *SMALL, "study=example"]) == 0, capsys.readouterr()
     monkeypatch.delitem(sys.modules, "my_module", raising=False)
     records = [json.loads(path.read_text()) for path in place.glob("runs/example/trials/*/record.json")]
