@@ -165,3 +165,33 @@ def test_the_stack_shows_gradients_with_a_member_axis() -> None:
             "bias": (size, 2),
         }
         assert stack.weights["weight"].data_ptr() == next(stack.parameters()).data_ptr()
+
+
+def test_a_pack_that_shrinks_keeps_its_members_probes_and_metrics(user: Any, trial: dict[str, Any]) -> None:
+    from stability.training import train_pack
+
+    user.write(PROBES + "\n\n    def largest_logit(logits, targets):\n        return logits.amax(-1)\n")
+    own = {
+        "probes": {"everything": {"_target_": user.path("all_gradients")}},
+        "metrics": {"largest": {"_target_": user.path("largest_logit")}},
+    }
+    # Three of four members diverge, so that the last one goes on in a plain module.
+    rates = {0: 1e30, 1: 1e30, 2: 1e-3, 3: 1e30}
+    configs = [trial | own | {"seed": seed, "lr": lr, "optimizer": "sgd"} for seed, lr in rates.items()]
+    records = train_pack(configs, compact=True)
+    assert [record["status"] for record in records] == ["diverged", "diverged", "completed", "diverged"]
+    alone, last = train(configs[2])["result"]["curve"], records[2]["result"]["curve"]
+    for one, other in zip(alone, last, strict=True):
+        assert other["everything"] == pytest.approx(other["gradient_norm"])
+        assert (one["everything"], one["largest"]) == pytest.approx((other["everything"], other["largest"]), rel=1e-3)
+
+
+def test_a_batch_in_parts_is_probed_whole(user: Any, trial: dict[str, Any]) -> None:
+    from stability.training import train_pack
+
+    user.write(PROBES)
+    own = trial | {"probes": {"everything": {"_target_": user.path("all_gradients")}}}
+    whole, parts = train_pack([own]), train_pack([own], micro_batches=3)
+    for one, other in zip(whole[0]["result"]["curve"], parts[0]["result"]["curve"], strict=True):
+        assert other["everything"] == pytest.approx(other["gradient_norm"])
+        assert one["everything"] == pytest.approx(other["everything"], rel=1e-3)
