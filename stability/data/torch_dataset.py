@@ -67,11 +67,10 @@ def find(data: DataConfig) -> Found:
     """Read every image of both splits. Raises UserError that says in a line what is wrong with the data set."""
     target = locate(data._target_, "data._target_", "my_package.MyDataset")
     evaluated = data.eval_split or "test"
-    limit = data.memory_gib * 2**30
-    train = _read(target, data, data.train_split, limit)
+    train = _read(target, data, data.train_split)
     if train is None:
         raise UserError(f"{data._target_} returned None for split={data.train_split!r}; accepted: a data set")
-    evaluation = _read(target, data, evaluated, limit)
+    evaluation = _read(target, data, evaluated)
     classes = _classes(train)
     digest = hashlib.sha256("".join(one.digest for one in (train, evaluation) if one).encode()).hexdigest()[:16]
     if evaluation is None:
@@ -81,31 +80,54 @@ def find(data: DataConfig) -> Found:
     return Found(train.images, evaluation.images, "validation" if evaluated in VALIDATION else "test", classes, digest)
 
 
-def _read(target: Callable[..., Any], data: DataConfig, split: str, limit: float) -> Split | None:
-    """Return a split, in memory where it takes at most `limit` bytes; None where the target returns None."""
+class Content:
+    """What one pass over a data set gives: labels, sizes, a digest, and the images where they take at most `limit`."""
+
+    def __init__(self, limit: float) -> None:
+        self.labels: list[int] = []
+        self.sizes: list[tuple[int, ...]] = []
+        self.digest = hashlib.sha256()
+        self._limit, self._taken = limit, 0
+        self._kept: list[numpy.ndarray] = []
+
+    def add(self, pixels: numpy.ndarray, label: int) -> None:
+        """Take in an image, uint8 (H, W, C), and its label."""
+        self.labels.append(label)
+        self.sizes.append(pixels.shape[:2])
+        self.digest.update(f"{pixels.shape}{label}".encode() + pixels.tobytes())
+        self._taken += pixels.size
+        if self._taken <= self._limit:
+            self._kept.append(pixels)
+        else:
+            self._kept.clear()
+
+    def in_memory(self) -> MemoryReader | None:
+        """Return a reader of the images in one block of memory; None where they take more than the limit."""
+        if self._taken > self._limit:
+            return None
+        shapes = numpy.array([image.shape for image in self._kept]).reshape(-1, 3)
+        ends = numpy.cumsum(shapes.prod(axis=1))
+        pixels = numpy.concatenate([numpy.empty(0, numpy.uint8), *(image.reshape(-1) for image in self._kept)])
+        return MemoryReader(pixels, shapes, ends - shapes.prod(axis=1))
+
+
+def _read(target: Callable[..., Any], data: DataConfig, split: str) -> Split | None:
+    """Return a split, in memory where it takes at most data.memory_gib; None where the target returns None."""
     title = f"{data._target_}(split={split!r})"
     dataset = _dataset(target, data, split, title)
     if dataset is None:
         return None
-    digest, kept, sizes, labels = hashlib.sha256(), list[numpy.ndarray](), [], []
-    taken = 0
+    content = Content(data.memory_gib * 2**30)
     for row in range(len(dataset)):
         image, label = _item(dataset, row, title)
         pixels = _pixels(image, data.channels, f"image {row} of {title}")
+        content.add(pixels, _label(label, row, title))
         if row == 0:
             _check_repeats(dataset, pixels, data.channels, title)
-        labels.append(_label(label, row, title))
-        sizes.append(pixels.shape[:2])
-        digest.update(f"{pixels.shape}{labels[-1]}".encode() + pixels.tobytes())
-        taken += pixels.size
-        if taken <= limit:
-            kept.append(pixels)
-        else:
-            kept.clear()
-    reader = _in_memory(kept) if taken <= limit else DatasetReader(dataset, data.channels, title, numpy.array(sizes))
-    images = Images(reader, numpy.arange(len(labels)), numpy.array(labels, dtype=numpy.int64))
+    reader = content.in_memory() or DatasetReader(dataset, data.channels, title, numpy.array(content.sizes))
+    images = Images(reader, numpy.arange(len(content.labels)), numpy.array(content.labels, dtype=numpy.int64))
     names = getattr(dataset, "classes", None)
-    return Split(title, images, None if names is None else tuple(map(str, names)), digest.hexdigest())
+    return Split(title, images, None if names is None else tuple(map(str, names)), content.digest.hexdigest())
 
 
 def _dataset(target: Callable[..., Any], data: DataConfig, split: str, title: str) -> Any:
@@ -173,14 +195,6 @@ def _check_repeats(dataset: Any, pixels: numpy.ndarray, channels: int, title: st
         raise UserError(
             f"image 0 of {title} differs each time it is read; accepted: fixed images, which the recipe augments"
         )
-
-
-def _in_memory(arrays: list[numpy.ndarray]) -> MemoryReader:
-    """Return a reader of images in one block of memory."""
-    shapes = numpy.array([array.shape for array in arrays]).reshape(-1, 3)
-    ends = numpy.cumsum(shapes.prod(axis=1))
-    pixels = numpy.concatenate([array.reshape(-1) for array in arrays]) if arrays else numpy.empty(0, numpy.uint8)
-    return MemoryReader(pixels, shapes, ends - shapes.prod(axis=1))
 
 
 def _classes(train: Split) -> tuple[str, ...]:
