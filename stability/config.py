@@ -7,16 +7,20 @@ Plain dataclasses: nothing here knows Hydra. `parse_trial` and `parse_study` che
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from stability.errors import UserError, nearest, unknown
 
 DEFAULT_BATCH_SIZE = 64
+# Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
+SCHEDULES = ("cosine",)
+SOURCES = ("digits", "hf", "imagefolder", "torch")
 Config = TypeVar("Config")
 
 
@@ -37,11 +41,19 @@ def key(
     return field(default=default, metadata=metadata)
 
 
+class Arguments(dict[str, Any]):
+    """The arguments of a group's own `_target_`: a mapping that is hashed by its content and is not changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True, default=str))
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What is trained on and evaluated on."""
 
-    source: str = key("digits", choices=("digits", "hf", "imagefolder"))
+    # torch: a torch Dataset of the user's own, which `_target_` names.
+    source: str = key("digits", choices=SOURCES)
     # The data set's name: on the hub (hf), or what the figures call it.
     name: str | None = key("digits")
     # Local files or folder; for hf the hub is asked where it is null. A path is provenance, not identity.
@@ -71,6 +83,9 @@ class DataConfig:
     workers: int | None = key(None, ge=0, identity=False)
     # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
     memory_gib: float = key(4.0, ge=0, identity=False)
+    # torch: the dotted path of the Dataset, and its own arguments, which stand beside these keys.
+    _target_: str | None = key(None)
+    arguments: Arguments = key(Arguments())
 
 
 @dataclass(frozen=True)
@@ -101,13 +116,16 @@ class RecipeConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then half a period of cosine, per optimizer step."""
+    """The lr of every optimizer step: linear warm-up, then half a period of cosine; or a schedule of the user's own."""
 
-    name: str = key("cosine", choices=("cosine",))
+    name: str = key("cosine")
     # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
     warmup_epochs: float | None = key(None, ge=0)
     # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
     lr_batch: int | None = key(None, ge=1)
+    # The dotted path of a user's own schedule, and its own arguments, which stand beside these keys.
+    _target_: str | None = key(None)
+    arguments: Arguments = key(Arguments())
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,11 @@ class TrialConfig:
     precision: str = key("float32", choices=("float32", "bf16"))
     device: str = key("auto", choices=("auto", "cpu", "cuda"), identity=False)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
+    # evaluation, probes at every optimizer step; callbacks are Lightning's.
+    metrics: dict[str, Any] | None = key(None)
+    probes: dict[str, Any] | None = key(None)
+    callbacks: dict[str, Any] | None = key(None)
 
     @property
     def lr_batch(self) -> int:
@@ -229,12 +252,43 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
         hint = nearest(str(compiles), ["auto"])
         raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
     for part in ("model", "optimizer"):
-        target = getattr(config, part).get("_target_")
-        if not isinstance(target, str) or target in ("", "???"):
-            raise UserError(
-                f"{part}._target_={target!r}; accepted: the dotted path of a class or function, as my_package.MyModel"
-            )
-    return config
+        _check_target(getattr(config, part), part, "my_package.MyModel")
+    if config.schedule._target_ is None and config.schedule.name not in SCHEDULES:
+        given = config.schedule.name
+        raise UserError(f"schedule.name={given!r}{nearest(given, SCHEDULES)}; accepted: {', '.join(SCHEDULES)}")
+    if (config.data.source == "torch") != (config.data._target_ is not None):
+        raise UserError(
+            f"data.source={config.data.source!r} with data._target_={config.data._target_!r}; "
+            "accepted: data.source=torch with data._target_=my_package.MyDataset, or another source without it"
+        )
+    return replace(
+        config,
+        metrics=_extensions(config.metrics, "metrics"),
+        probes=_extensions(config.probes, "probes"),
+        callbacks=_extensions(config.callbacks, "callbacks"),
+    )
+
+
+# Groups of the user's own, each entry with a `_target_`.
+EXTENSIONS = {"metrics": "my_metric", "probes": "my_probe", "callbacks": "MyCallback"}
+
+
+def _extensions(given: Mapping[str, Any] | None, part: str) -> dict[str, Any] | None:
+    """Return a group's entries, checked, without those that are null; None where there are none."""
+    kept = {name: entry for name, entry in (given or {}).items() if entry is not None}
+    for name, entry in kept.items():
+        if not str(name).isidentifier():
+            raise UserError(f"{part}.{name}: accepted: a name of letters, digits and underscores")
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{part}.{name}={entry!r}; accepted: a group of keys with a _target_, or null")
+        _check_target(entry, f"{part}.{name}", f"my_package.{EXTENSIONS[part]}")
+    return {name: dict(entry) for name, entry in kept.items()} or None
+
+
+def _check_target(values: Mapping[str, Any], path: str, example: str) -> None:
+    target = values.get("_target_")
+    if not isinstance(target, str) or target in ("", "???"):
+        raise UserError(f"{path}._target_={target!r}; accepted: the dotted path of a class or function, as {example}")
 
 
 def check_batch_size(batch_size: int, train_images: int) -> None:
@@ -295,7 +349,16 @@ def parse_study(values: Mapping[str, Any]) -> StudyConfig:
 
 def to_dict(config: TrialConfig | StudyConfig) -> dict[str, Any]:
     """Return a configuration as nested plain dictionaries; `parse_trial(to_dict(c)) == c`."""
-    return dataclasses.asdict(config)
+    return _with_arguments_beside(dataclasses.asdict(config))
+
+
+def _with_arguments_beside(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with a target's own arguments beside its `_target_`, as the user writes them."""
+    for part in TARGETED:
+        if part in values:
+            arguments = values[part].pop("arguments")
+            values[part] |= arguments
+    return values
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
@@ -303,7 +366,11 @@ def identity(config: TrialConfig) -> dict[str, Any]:
 
     Paths, devices, workers and the like are left out; `family` and `search` choose points and are left out too.
     """
-    values = _identity_of(config)
+    values = _with_arguments_beside(_identity_of(config))
+    for part in TARGETED:
+        values[part] |= _one_spelling(getattr(config, part).arguments)
+    for part in EXTENSIONS:
+        values[part] = _one_spelling(values[part])
     for part in ("model", "optimizer"):
         kept = {name: value for name, value in values[part].items() if name not in ("family", "search")}
         values[part] = _one_spelling(kept)
@@ -357,12 +424,40 @@ def _build(schema: type[Config], values: Mapping[str, Any], prefix: str) -> Conf
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix.rstrip('.')}={values!r}; accepted: a group of keys ({_names(schema)})")
     known = {item.name: item for item in fields(schema)}  # type: ignore[arg-type]
+    if values.get("_target_") is not None and "arguments" in known:
+        values = TARGETED[prefix.rstrip(".")](_with_arguments_apart(values, known))
+    else:
+        known.pop("arguments", None)
     for name in values:
         if name not in known:
             raise unknown("key", f"{prefix}{name}", [f"{prefix}{other}" for other in known])
     hints = typing.get_type_hints(schema)
     checked = {name: _check(value, known[name], hints[name], f"{prefix}{name}") for name, value in values.items()}
     return schema(**checked)
+
+
+def _with_arguments_apart(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's own keys, and the arguments of its target as one of them."""
+    own = {name: value for name, value in values.items() if name in known and name != "arguments"}
+    return own | {"arguments": Arguments({name: value for name, value in values.items() if name not in own})}
+
+
+def _named_schedule(values: dict[str, Any]) -> dict[str, Any]:
+    """Name a user's schedule by its path, where it has no name of its own."""
+    name = values.get("name")
+    return values | {"name": values["_target_"] if name in (None, *SCHEDULES) else name}
+
+
+def _named_data(values: dict[str, Any]) -> dict[str, Any]:
+    """Name a user's data set by its path, where it has no name of its own."""
+    return {"source": "torch", "name": values["_target_"]} | values
+
+
+# Groups whose `_target_` takes arguments that stand beside the group's own keys.
+TARGETED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "schedule": _named_schedule,
+    "data": _named_data,
+}
 
 
 def _check(value: Any, item: Field[Any], hint: Any, path: str) -> Any:
@@ -405,7 +500,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     elif tuple in accepted and isinstance(value, (list, tuple)):
         return tuple(_convert(one, float, f"{path}[{index}]") for index, one in enumerate(value))
     elif isinstance(value, accepted):
-        return dict(value) if isinstance(value, Mapping) else value
+        return dict(value) if isinstance(value, Mapping) and not isinstance(value, Arguments) else value
     raise UserError(f"{path}={value!r}; accepted: {' or '.join(_TYPE_WORDS[one] for one in accepted)}")
 
 

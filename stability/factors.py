@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from stability.config import identity, parse_trial
+from stability.config import identity, parse_trial, to_dict
 
 MISSING: Any = object()
 
@@ -19,7 +18,8 @@ def held(config: Mapping[str, Any]) -> dict[str, Any]:
     parsed = parse_trial(config)
     kept = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
     # As given: a warm-up that follows from the number of epochs is no factor of its own.
-    return kept | {"schedule": asdict(parsed.schedule), "recipe": asdict(parsed.recipe)}
+    given = to_dict(parsed)
+    return kept | {"schedule": given["schedule"], "recipe": given["recipe"]}
 
 
 def factor_value(name: str, choices: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

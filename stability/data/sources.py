@@ -98,7 +98,18 @@ def _imagefolder(data: DataConfig) -> Found:
     return folder.find(data)
 
 
-FINDERS: dict[str, Callable[[DataConfig], Found]] = {"digits": _digits, "hf": _hf, "imagefolder": _imagefolder}
+def _torch(data: DataConfig) -> Found:
+    from stability.data import torch_dataset
+
+    return torch_dataset.find(data)
+
+
+FINDERS: dict[str, Callable[[DataConfig], Found]] = {
+    "digits": _digits,
+    "hf": _hf,
+    "imagefolder": _imagefolder,
+    "torch": _torch,
+}
 
 
 def unequal_classes(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> UserError:

@@ -16,7 +16,9 @@ AUGMENTED_VERSION = 3
 # Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
 BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
-INTRODUCED: dict[str, Any] = {"recipe.clip_norm": None}
+INTRODUCED: dict[str, Any] = dict.fromkeys(
+    ("recipe.clip_norm", "schedule._target_", "data._target_", "metrics", "probes", "callbacks")
+)
 
 
 def trial_id(config: TrialConfig) -> str:

@@ -1,1 +1,38 @@
 """What is trained and measured, a file for each task; `stability.study.metrics` reads their tables of metrics."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from stability.study.metrics import Metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The name of the loss in curve rows; every task measures it.
+LOSS = "loss"
+
+
+class Task(Protocol):
+    """What a file of stability/tasks/ holds. K models see one batch; all of its numbers stay on the device."""
+
+    METRICS: Metrics
+
+    def member_losses(self, logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
+        """Return the training loss of every member, (K,)."""
+        ...
+
+    def sums(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return sums over a batch of evaluation images, float64 (K, n): what the metrics are computed from."""
+        ...
+
+    def values(self, sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:
+        """Return a model's metrics by key, in the order of curve rows, from its sums over all images."""
+        ...
+
+
+def task_of(name: str = "classification") -> Task:
+    """Return a task: the module stability/tasks/NAME.py."""
+    return cast(Task, importlib.import_module(f"stability.tasks.{name}"))

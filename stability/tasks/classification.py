@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from stability.study.metrics import Metric, Metrics
+
+# The table is read where torch is not needed, and torch takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METRICS = Metrics(
     [
@@ -11,3 +19,51 @@ METRICS = Metrics(
         Metric("loss", "loss", digits=4, is_final=False),
     ]
 )
+# Top-5 error says nothing where a guess of five is all classes, or all but one.
+LEAST_CLASSES_FOR_TOP5 = 6
+
+
+def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
+    """Return each member's mean cross-entropy, (K,), of logits (K, B, classes).
+
+    targets: labels (B,), or label shares (B, classes) of mixed images. smoothing: each member's label smoothing; no
+    member's loss is computed in another way because of another member's.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from stability.devices import send
+
+    if len(logits) == 1:
+        return F.cross_entropy(logits[0], targets, label_smoothing=smoothing[0]).unsqueeze(0)
+    log_shares = F.log_softmax(logits, dim=-1)
+    if targets.ndim == 1:
+        right = log_shares.gather(-1, targets.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
+    else:
+        right = (log_shares * targets).sum(-1)
+    weight = send(torch.tensor(smoothing, dtype=logits.dtype), logits.device).unsqueeze(-1)
+    return -((1 - weight) * right + weight * log_shares.mean(-1)).mean(-1)
+
+
+def sums(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return, in float64 (models, 3): the sum of losses, and the images right at first guess and within five."""
+    import torch
+    from torch.nn import functional as F
+
+    models, count, classes = logits.shape
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.repeat(models), reduction="none").view(models, count)
+    guesses = logits.topk(min(5, classes), dim=-1).indices
+    right = guesses == targets[:, None]
+    return torch.stack([losses.double().sum(1), right[..., 0].sum(1).double(), right.any(-1).sum(1).double()], dim=1)
+
+
+def values(sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:
+    """Return mean cross-entropy (None where it is not finite) and errors in percent (top-5: None under six classes)."""
+    loss, first, within_five = sums
+    mean = loss / images
+    top5 = 100.0 * (images - within_five) / images if classes >= LEAST_CLASSES_FOR_TOP5 else None
+    return {
+        "loss": mean if math.isfinite(mean) else None,
+        "top1_error": 100.0 * (images - first) / images,
+        "top5_error": top5,
+    }

@@ -27,7 +27,7 @@ def complete(config: TrialConfig | Mapping[str, Any]) -> TrialConfig:
     - left out: the command line's default (vitp_tiny, adamw, digits, light, cosine);
     - a name: conf/GROUP/NAME.yaml, as `{"model": "vitc_tiny"}`;
     - a mapping with a `name` of conf/GROUP: that choice with the given keys changed;
-    - a mapping with a `_target_` (model, optimizer) or a `source` (data): taken as it stands.
+    - a mapping with a `_target_` (model, optimizer, schedule, data) or a `source` (data): taken as it stands.
     """
     if isinstance(config, TrialConfig):
         return config
@@ -56,16 +56,16 @@ def _complete_group(group: str, given: Any, default: str) -> dict[str, Any]:
 
 
 def _names(schema: type) -> tuple[str, ...]:
-    return tuple(item.name for item in dataclasses.fields(schema))
+    return tuple(item.name for item in dataclasses.fields(schema) if item.name not in ("_target_", "arguments"))
 
 
 # A mapping with these keys needs no file to complete it.
 COMPLETE: dict[str, list[tuple[str, ...]]] = {
     "model": [("_target_",)],
     "optimizer": [("_target_",)],
-    "data": [("source",)],
+    "data": [("source",), ("_target_",)],
     "recipe": [_names(RecipeConfig)],
-    "schedule": [_names(ScheduleConfig)],
+    "schedule": [("_target_",), _names(ScheduleConfig)],
 }
 
 

@@ -1,45 +1,42 @@
-"""What a model gets wrong: loss, top-1 and top-5 error over the evaluation images."""
+"""Evaluation: the task's metrics and the user's own over the evaluation images, for all models at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-# Top-5 error says nothing where a guess of five is all classes, or all but one.
-LEAST_CLASSES_FOR_TOP5 = 6
+from stability.tasks import Task, task_of
+from stability.training.measures import Measure
 
-
-@dataclass(frozen=True)
-class Score:
-    """Mean cross-entropy (None where it is not finite) and errors in percent (top-5: None under six classes)."""
-
-    loss: float | None
-    top1_error: float
-    top5_error: float | None
+# A model's metrics by key; None where one is not finite or does not apply.
+Score = dict[str, float | None]
 
 
 @torch.no_grad()
 def evaluate(
-    forward: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    own: Sequence[Measure] = (),
 ) -> list[Score]:
     """Score every model of `forward`: images (B, C, H, W) -> logits (models, B, classes).
 
-    The sums stay on the device until the last batch: one read for all.
+    The sums stay on the device until the last batch: one read for all. own: the user's metrics, whose means over the
+    images come after the task's.
     """
+    task = task_of()
     sums: Tensor | None = None
     images_seen, classes = 0, 0
     for images, targets in batches:
         logits = at_least_float32(forward(images.to(device, non_blocking=True)))
-        batch = _sums(logits, targets.to(device, non_blocking=True))
+        batch = batch_sums(task, own, logits, targets.to(device, non_blocking=True))
         sums = batch if sums is None else sums + batch
         images_seen, classes = images_seen + len(targets), logits.shape[-1]
     assert sums is not None, "nothing to evaluate on"
-    return [_score(loss, first, five, images_seen, classes) for loss, first, five in sums.tolist()]
+    return [_score(task, own, row, images_seen, classes) for row in sums.tolist()]
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
@@ -47,16 +44,18 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _sums(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return (models, 3): sum of losses, images right at first guess, and within five, in float64."""
-    models, count, classes = logits.shape
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.repeat(models), reduction="none").view(models, count)
-    guesses = logits.topk(min(5, classes), dim=-1).indices
-    right = guesses == targets[:, None]
-    return torch.stack([losses.double().sum(1), right[..., 0].sum(1).double(), right.any(-1).sum(1).double()], dim=1)
+def batch_sums(task: Task, own: Sequence[Measure], logits: Tensor, targets: Tensor) -> Tensor:
+    """Return sums over a batch, float64 (models, n): the task's, then one of each of the user's metrics."""
+    sums = task.sums(logits, targets)
+    if not own:
+        return sums
+    shape = (len(logits), len(targets))
+    values = [metric(shape, logits.device, logits=logits, targets=targets).double().sum(1) for metric in own]
+    return torch.cat([sums, torch.stack(values, dim=1)], dim=1)
 
 
-def _score(loss: float, first: float, within_five: float, images: int, classes: int) -> Score:
-    mean = loss / images
-    top5 = 100.0 * (images - within_five) / images if classes >= LEAST_CLASSES_FOR_TOP5 else None
-    return Score(mean if math.isfinite(mean) else None, 100.0 * (images - first) / images, top5)
+def _score(task: Task, own: Sequence[Measure], sums: list[float], images: int, classes: int) -> Score:
+    first = len(sums) - len(own)
+    means = {metric.name: total / images for metric, total in zip(own, sums[first:], strict=True)}
+    finite = {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+    return task.values(sums[:first], images, classes) | finite

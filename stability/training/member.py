@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,12 @@ from torch import Tensor
 
 from stability.config import TrialConfig
 from stability.study.identity import trial_id
+from stability.study.metrics import EMA
+from stability.tasks import LOSS
 from stability.training.checkpoint import log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
+from stability.training.measures import metrics_table
 from stability.training.optim import decayed_parameters, make_optimizer
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
@@ -32,6 +35,8 @@ class Sums:
     loss: float = 0.0
     gradient_norm: float = 0.0
     lr: float = 0.0
+    # Of each probe. A class attribute as well: checkpoints of earlier versions have none.
+    probes: tuple[float, ...] = ()
 
 
 @dataclass
@@ -57,8 +62,11 @@ class Member:
         self.directory = directory
         self.steps_per_epoch = steps_per_epoch
         self.schedule = make_schedule(config, steps_per_epoch)
+        self.metrics = metrics_table(config)
         self.progress = Progress(start=datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.ema: Ema | None = None
+        # An attempt may fail before it begins: an optimizer that refuses its arguments does.
+        self._clock = time.monotonic()
 
     def attach(self, stack: ModelStack, index: int) -> None:
         """Build the optimizer and the average over the member's weights. Raises UserError on what does not fit."""
@@ -102,9 +110,10 @@ class Member:
             gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
             torch._foreach_mul_(gradients, torch.clamp(limit / (gradient_norm + 1e-6), max=1.0))
 
-    def accept(self, step: int, loss: float, gradient_norm: float) -> bool:
+    def accept(self, step: int, loss: float, gradient_norm: float, probes: Sequence[float] = ()) -> bool:
         """Take in what `step` was or would be based on; returns False where that is not finite: the trial has diverged.
 
+        probes: the values of the user's probes at this step, which may be anything.
         Steps that the trial has taken since, before its numbers could be read, are taken back: nothing is made of them.
         """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
@@ -114,6 +123,9 @@ class Member:
         sums.steps += 1
         sums.loss += loss
         sums.gradient_norm += gradient_norm
+        if probes:
+            before = sums.probes or (0.0,) * len(probes)
+            sums.probes = tuple(total + value for total, value in zip(before, probes, strict=True))
         return True
 
     def update(self) -> None:
@@ -138,31 +150,31 @@ class Member:
         """Add the epoch that has just been evaluated to the curve, and return its row."""
         sums, progress = self.progress.sums, self.progress
         row: dict[str, Any] = {"epoch": len(progress.curve) + 1, "train_loss": sums.loss / sums.steps}
-        row |= {"loss": raw.loss, "top1_error": raw.top1_error, "top5_error": raw.top5_error}
-        ema = (None, None, None) if average is None else (average.loss, average.top1_error, average.top5_error)
-        row |= dict(zip(("ema_loss", "ema_top1_error", "ema_top5_error"), ema, strict=True))
+        row |= raw | {EMA + name: None if average is None else average[name] for name in raw}
         # The mean over the epoch's steps; the lr of its last step.
         row |= {"gradient_norm": sums.gradient_norm / sums.steps, "lr": sums.lr}
+        means = (total / sums.steps for total in sums.probes)
+        row |= {name: _finite(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
         progress.curve.append(row)
         progress.sums = Sums()
         # No further step would find that the last one left weights that are not finite.
-        if not self.is_training and any(score.loss is None for score in (raw, average) if score):
+        if not self.is_training and any(score[LOSS] is None for score in (raw, average) if score):
             progress.diverged_step = progress.step
         return row
 
     def result(self) -> dict[str, Any]:
-        """Return the fields of the record's `result`: errors in percent, of the weights that the recipe evaluates."""
+        """Return the fields of the record's `result`: metrics of the weights that the recipe evaluates."""
         progress = self.progress
-        prefix = "ema_" if self.config.recipe.ema else ""
-        errors = [row[f"{prefix}top1_error"] for row in progress.curve]
-        best = min(errors, default=None)
+        primary = self.metrics.primary
+        prefix = EMA if self.config.recipe.ema else ""
+        values = [row[prefix + primary.key] for row in progress.curve]
+        best = (min if primary.direction == "minimize" else max)(values, default=None)
         completed = progress.diverged_step is None
         last = progress.curve[-1] if completed and progress.curve else {}
         return {
-            "top1_error": last.get(f"{prefix}top1_error"),
-            "top5_error": last.get(f"{prefix}top5_error"),
-            "best_top1_error": best,
-            "best_epoch": None if best is None else errors.index(best) + 1,
+            **{metric.key: last.get(prefix + metric.key) for metric in self.metrics.final},
+            primary.best_key: best,
+            "best_epoch": None if best is None else values.index(best) + 1,
             "diverged_step": progress.diverged_step,
             "exception": None,
             "epochs_done": len(progress.curve),
@@ -214,3 +226,7 @@ class Member:
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +15,13 @@ from torch import Tensor
 from stability.config import in_common
 from stability.devices import send
 from stability.errors import UserError
+from stability.tasks import task_of
 from stability.training.checkpoint import settle_checkpoint
 from stability.training.compiling import Compiler
-from stability.training.evaluation import at_least_float32, evaluate
+from stability.training.evaluation import Score, at_least_float32, evaluate
 from stability.training.interruption import Interruption
-from stability.training.loss import member_losses
 from stability.training.masks import draw_seed, keep_masks
+from stability.training.measures import own_metrics, own_probes
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.shared import SharedUpdates
@@ -54,6 +55,9 @@ class StackModule(pl.LightningModule):
     # Whether losses and norms are read after every step; None: on the CPU, where that waits for nothing.
     reads_at_once: bool | None = None
 
+    # Whether the Trainer has callbacks of the user's, which see backward passes and losses too.
+    has_callbacks: bool = False
+
     def __init__(
         self,
         stack: ModelStack,
@@ -84,12 +88,14 @@ class StackModule(pl.LightningModule):
         self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
         self._on_end = on_end or (lambda member, module: None)
         config = members[0].config
+        self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
         self.compiler = self._compiler()
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
+        self._losses: Tensor | None = None
         self._facade: MemberOptimizers | None = None
         self._updates: SharedUpdates | None = None
 
@@ -126,11 +132,12 @@ class StackModule(pl.LightningModule):
         """Take the signals back: Lightning has just put its own handlers in."""
         self.interruption.install()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take one optimizer step with every member."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Take one optimizer step with every member; return the losses (K,) where callbacks are told of them."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
                 self.optimizers().step()  # type: ignore[union-attr]
+        return self._losses if self.has_callbacks else None
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Between two steps everything is consistent: the place for checkpoints and signals."""
@@ -160,18 +167,26 @@ class StackModule(pl.LightningModule):
         """
         self.stack.clear_gradients()
         training = [member for member in self.members if member.is_training]
-        losses = self.compiler.attempt(lambda: self._backward(batch, training))
+        losses = self._losses = self.compiler.attempt(lambda: self._backward(batch, training))
         # Shared updates and norms take the stacked gradients; what is left for a member's own is to clip them.
         clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
         self.stack.share_gradients(clipped if self.shares_updates else None)
         norms = self.stack.gradient_norms()
+        # Of the gradients before they are clipped, as the norms are.
+        probed = self._probe() if self.probes else []
         for member in training:
             member.clip(norms[member.index])
-        self._unread.append((self.step, torch.stack([losses, norms.to(losses.dtype)])))
+        self._unread.append((self.step, torch.stack([one.to(losses.dtype) for one in (losses, norms, *probed)])))
         at_once = losses.device.type == "cpu" if self.reads_at_once is None else self.reads_at_once
         if at_once or len(self._unread) >= STEPS_PER_READ:
             self.read()
         return any(member.is_training for member in training)
+
+    @torch.no_grad()
+    def _probe(self) -> list[Tensor]:
+        """Return the values of the user's probes at this step, (K,) each, on the device."""
+        given = {"gradients": self.stack.gradients, "parameters": self.stack.weights}
+        return [probe((self.stack.size,), self.device, **given) for probe in self.probes]
 
     def _backward(self, batch: Batch, training: Sequence[Member]) -> Tensor:
         """Compute the gradients of the training members' losses; return the losses, (K,), detached."""
@@ -181,13 +196,16 @@ class StackModule(pl.LightningModule):
         parts = []
         for rows in self._parts(len(batch.images)):
             logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start or 0)
-            losses = member_losses(logits, batch.targets[rows], smoothing)
+            losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
             # What is padding, or trains no more, gets gradients of nothing.
             loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
-            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only among processes.
-            loss.backward()
+            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only by callbacks.
+            if self.has_callbacks:
+                self.manual_backward(loss)
+            else:
+                loss.backward()
             parts.append(losses.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
@@ -210,10 +228,11 @@ class StackModule(pl.LightningModule):
             return
         steps, values = zip(*self._unread, strict=True)
         self._unread.clear()
-        for step, (losses, norms) in zip(steps, torch.stack(values).tolist(), strict=True):
+        for step, (losses, norms, *probed) in zip(steps, torch.stack(values).tolist(), strict=True):
             for member in self.members:
+                lane = member.index
                 if member.progress.diverged_step is None:
-                    member.accept(step, losses[member.index], norms[member.index])
+                    member.accept(step, losses[lane], norms[lane], [values[lane] for values in probed])
 
     def forward(self, images: Tensor, keep: Tensor | None = None, start: int = 0) -> Tensor:
         """Return training logits (K, B, classes) in the precision asked for.
@@ -286,12 +305,16 @@ class StackModule(pl.LightningModule):
             return self.evaluation_logits(images)
 
         self.stack.eval()
-        scores = evaluate(forward, self.data.eval_batches(), self.device)
+        scores = self.scores(self.data.eval_batches(), forward)
         self.stack.train()
         for member in due:
             average = scores[self.stack.size + member.index] if member.ema else None
             self.keeper.epoch(member, member.close_epoch(scores[member.index], average))
         self.boundary()
+
+    def scores(self, batches: Iterable[Any], forward: Callable[[Tensor], Tensor] | None = None) -> list[Score]:
+        """Return what is measured of every lane of the stack, then of the averages where any member has one."""
+        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics)
 
     def evaluation_logits(self, images: Tensor) -> Tensor:
         """Return logits (K, B, classes) of the stack's weights; (2K, B, classes) where any member has an average.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stability.training.measures import declared
 from stability.training.member import Member
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ PACKAGES = {
     "timm": "timm",
     "numpy": "numpy",
 }
+
+# What a metric declares of itself.
+SHOWN = ("label", "unit", "direction", "digits")
 
 
 def provenance(member: Member, info: DataInfo, device: torch.device, pack_size: int = 1) -> dict[str, Any]:
@@ -50,7 +54,14 @@ def provenance(member: Member, info: DataInfo, device: torch.device, pack_size: 
         "eval_split": info.eval_split,
         "num_classes": info.num_classes,
         "fingerprint": info.fingerprint,
+        **_own_metrics(member),
     }
+
+
+def _own_metrics(member: Member) -> dict[str, Any]:
+    """Return how the user's own metrics are shown, by key, where the trial has any."""
+    shown = {row.key: {name: getattr(row, name) for name in SHOWN} for row in declared(member.config)}
+    return {"metrics": shown} if shown else {}
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,22 @@
-"""The learning rate of every optimizer step: linear warm-up, then half a period of cosine (paper, section 4)."""
+"""The learning rate of every optimizer step: linear warm-up, then half a period of cosine (paper, section 4).
+
+A user's own schedule is a callable (step, total_steps, warmup_steps) -> factor of the peak lr, which
+`schedule._target_` names.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from stability.config import TrialConfig
-from stability.errors import unknown
+from stability.errors import UserError, unknown
+from stability.models.build import bind, first_line
+
+# What a schedule is called with, by name.
+ARGUMENTS = ("step", "total_steps", "warmup_steps")
 
 
 def cosine(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -17,7 +26,7 @@ def cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
 
 
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"cosine": cosine}
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": cosine}
 
 
 @dataclass(frozen=True)
@@ -28,16 +37,48 @@ class Schedule:
     peak: float
     warmup_steps: int
     total_steps: int
+    # A user's `_target_` and its own arguments; None: the schedule of SCHEDULES called `name`.
+    own: Mapping[str, Any] | None = None
+    _factor: Callable[..., float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find the function. Raises UserError where a user's own does not fit."""
+        factor = SCHEDULES[self.name] if self.own is None else bind(self.own, "schedule", ARGUMENTS)
+        object.__setattr__(self, "_factor", factor)
 
     def lr(self, step: int) -> float:
-        """Return the learning rate of the 0-based `step`."""
-        return self.peak * SCHEDULES[self.name](step, self.warmup_steps, self.total_steps)
+        """Return the learning rate of the 0-based `step`. Raises UserError where a user's schedule fails there."""
+        try:
+            factor = self._factor(step=step, total_steps=self.total_steps, warmup_steps=self.warmup_steps)
+        except Exception as error:
+            if self.own is None:
+                raise
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"schedule {self.name} fails at step {step} of {self.total_steps}: {problem}") from error
+        if self.own is not None and not _is_factor(factor):
+            raise UserError(
+                f"schedule {self.name} returns {factor!r} at step {step} of {self.total_steps}; "
+                "accepted: a finite number of at least 0, which multiplies the peak lr"
+            )
+        return self.peak * factor
+
+
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def make_schedule(config: TrialConfig, steps_per_epoch: int) -> Schedule:
-    """Return a trial's schedule over data of `steps_per_epoch`; its warm-up leaves at least the last step."""
-    if config.schedule.name not in SCHEDULES:
-        raise unknown("schedule", config.schedule.name, SCHEDULES)
+    """Return a trial's schedule over data of `steps_per_epoch`; its warm-up leaves at least the last step.
+
+    Raises UserError where a user's own schedule cannot be found, or fails at the first, the peak's or the last step.
+    """
+    given = config.schedule
+    if given._target_ is None and given.name not in SCHEDULES:
+        raise unknown("schedule", given.name, SCHEDULES)
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
-    return Schedule(config.schedule.name, config.scaled_lr, warmup, total)
+    own = None if given._target_ is None else {"_target_": given._target_, **given.arguments}
+    schedule = Schedule(given.name, config.scaled_lr, warmup, total, own)
+    for step in (0, warmup, total - 1):
+        schedule.lr(step)
+    return schedule

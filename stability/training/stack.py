@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from stability.errors import UserError
+from stability.errors import UserError, unknown
 from stability.training.masks import seed_torch
 from stability.training.packed import PackedCalls
 
@@ -175,6 +175,16 @@ class ModelStack(nn.Module):
         return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
     @cached_property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The members' parameters by the plain model's names, (K, ...) each, K = 1 included; views, not copies."""
+        return MemberAxis(self, lambda parameter: parameter.detach())
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The members' gradients by the plain model's names, (K, ...) each; 0 where a parameter has none."""
+        return MemberAxis(self, lambda one: torch.zeros_like(one) if one.grad is None else one.grad)
+
+    @cached_property
     def _with_gradients(self) -> list[Tensor]:
         """Every tensor that a backward pass, or share_gradients, gives a gradient: walking modules takes long."""
         if self.size == 1:
@@ -231,6 +241,34 @@ class ModelStack(nn.Module):
         for name in self._parameter_names:
             view[name].requires_grad_(self.stacked(name).requires_grad)
         return view
+
+
+class MemberAxis(Mapping[str, Tensor]):
+    """Tensors of a stack by the plain model's names, with a leading member axis; each is made when it is read."""
+
+    def __init__(self, stack: ModelStack, take: Callable[[Tensor], Tensor]) -> None:
+        self._stack, self._take = stack, take
+        named = stack.model.named_parameters() if stack.size == 1 else ()
+        self._alone: dict[str, Tensor] = dict(named)
+        self._names = list(self._alone) if stack.size == 1 else stack._parameter_names
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the tensor (K, ...) of a parameter. Raises UserError where the model has none of this name."""
+        if name not in self._names:
+            raise unknown("parameter of the model", name, self._names)
+        stack = self._stack
+        if stack.size == 1:
+            return self._take(self._alone[name]).unsqueeze(0)
+        # Members that are computed in turn have their gradients at their own views of the parameters.
+        if stack.is_looped:
+            return torch.stack([self._take(stack.member_tensors(index)[name]) for index in range(stack.size)])
+        return self._take(stack.stacked(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def stack_size(full: int, members: int) -> int:

@@ -23,6 +23,7 @@ from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
 from stability.study.identity import trial_id
+from stability.training.callbacks import check_callbacks, make_callbacks
 from stability.training.checkpoint import read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
@@ -193,16 +194,20 @@ def _record(
 
 
 def fit(module: StackModule, device: torch.device) -> None:
-    """Drive a stack's training by a Lightning Trainer that does nothing else.
+    """Drive a stack's training by a Lightning Trainer that does nothing else but call the user's callbacks.
 
-    Raises KeyboardInterrupt for Ctrl-C, which the Trainer would turn into SystemExit(1).
+    Raises KeyboardInterrupt for Ctrl-C, which the Trainer would turn into SystemExit(1); UserError where a callback
+    cannot work, or stops the training before the members have ended.
     """
+    callbacks = make_callbacks(module.members[0].config)
+    module.has_callbacks = bool(callbacks)
     with quiet_lightning(), own_chance(device), exact_arithmetic(device):
         trainer = pl.Trainer(
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
             max_epochs=max(member.config.epochs for member in module.members),
             barebones=True,
+            callbacks=callbacks,
             # Named, so that Slurm, MPI or torchrun around this process is not taken for a multi-process training.
             plugins=[LightningEnvironment()],
         )
@@ -216,6 +221,9 @@ def fit(module: StackModule, device: torch.device) -> None:
         finally:
             for member in module.members:
                 member.count_seconds()
+    if callbacks and module.members:
+        steps = f"step {module.step} of {module.step + module.steps_ahead}"
+        raise UserError(f"a callback stopped the training at {steps}; accepted: callbacks that let every trial end")
 
 
 def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
@@ -225,6 +233,7 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
     does not suffice for a batch in parts either.
     """
     config = complete(config)
+    check_callbacks(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
 
@@ -232,9 +241,9 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
         module = ready_module([config], data, device, parts)
         if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
             module.update_members()
+        module.read()
         module.stack.eval()
-        with torch.no_grad():
-            module.evaluation_logits(_batch(module, next(iter(data.eval_batches())), device).images)
+        module.scores([next(iter(data.eval_batches()))])
 
     with own_chance(device), exact_arithmetic(device):
         in_parts(config.batch_size, step)

@@ -7,8 +7,9 @@ reads from the device (losses, counters) need a real one and are stood in for.
 from __future__ import annotations
 
 import os
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,9 @@ from stability.data import get_data
 from stability.data.crop import CROP_DRAWS
 from stability.data.feed import Kept, cropped
 from stability.data.recipe import BatchStage, ImageStage
+from stability.errors import UserError
 from stability.training.defaults import complete
+from stability.training.evaluation import batch_sums
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.stack import ModelStack, _with
@@ -143,6 +146,14 @@ def _is_on_host(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cpu"
 
 
+def a_batch(module: StackModule) -> Any:
+    """Return a batch that is made on the GPU."""
+    config = module.members[0].config
+    stage = BatchStage(config.recipe, config.data, 10, GPU)
+    pixels = torch.empty(32, 1, 16, 16, dtype=torch.uint8, device=GPU)
+    return stage.train(pixels, torch.empty(32, device=GPU).long(), stage.epoch(0, 128), 0)
+
+
 def take_steps(module: StackModule, count: int) -> list[str]:
     """Train on batches that are made on the GPU; return what made the host wait in the steps."""
     config = module.members[0].config
@@ -246,6 +257,64 @@ def test_a_step_makes_the_host_wait_for_nothing(members: int, augment: str, monk
     # The first step makes what is kept.
     take_steps(module, 1)
     assert take_steps(module, 3) == []
+
+
+def largest_gradient(gradients: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return every member's largest gradient, relative to its largest weight, (K,)."""
+    largest = [
+        torch.stack([one.flatten(1).abs().amax(1) for one in given.values()]) for given in (gradients, parameters)
+    ]
+    return largest[0].amax(0) / largest[1].amax(0)
+
+
+def largest_read_at_once(gradients: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return the same, but read a number from the device first."""
+    found = largest_gradient(gradients, parameters)
+    found[0].item()
+    return found
+
+
+def margin(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return how far each image's own class is above the mean, (K, B)."""
+    return logits.gather(-1, targets.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1) - logits.mean(-1)
+
+
+def measures(part: str, name: str) -> dict[str, Any]:
+    """Return a configuration with a metric or probe of this file."""
+    sys.modules.setdefault("devices_of_tests", sys.modules[__name__])
+    return {part: {name: {"_target_": f"devices_of_tests.{name}"}}}
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_a_probe_makes_no_step_wait(members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = measures("probes", "largest_gradient")
+    module = module_of([trial(seed=seed, optimizer="adamw", **own) for seed in range(members)], monkeypatch)
+    take_steps(module, 1)
+    assert take_steps(module, 3) == []
+    # The probe's values wait on the device with losses and norms.
+    module.compute_gradients(module.transfer_batch_to_device(a_batch(module), GPU, 0))
+    assert [tuple(values.shape) for _, values in module._unread] == [(3, members)]
+
+
+def test_a_probe_that_reads_from_the_device_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Fake tensors have no numbers.
+    monkeypatch.setattr(Tensor, "item", lambda self: torch.ops.aten._local_scalar_dense.default(self) and 1.0)
+    own = measures("probes", "largest_read_at_once")
+    module = module_of([trial(optimizer="adamw", **own)], monkeypatch)
+    with pytest.raises(UserError, match=r"probes\.largest_read_at_once fails: DataDependentOutputException"):
+        take_steps(module, 1)
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_a_metric_makes_no_evaluation_batch_wait(members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = measures("metrics", "margin")
+    module = module_of([trial(seed=seed, ema=True, **own) for seed in range(members)], monkeypatch)
+    images, targets = torch.empty(32, 1, 16, 16, device=GPU), torch.empty(32, device=GPU).long()
+    module.stack.eval()
+    with torch.no_grad(), Waits() as waits:
+        sums = batch_sums(module.task, module.metrics, module.evaluation_logits(images).float(), targets)
+    assert waits.found == []
+    assert (tuple(sums.shape), sums.device) == ((2 * members, 4), GPU)
 
 
 @pytest.mark.parametrize("model", ["vitp_tiny", "vitc_tiny", "regnety_tiny"])

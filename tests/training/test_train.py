@@ -263,7 +263,7 @@ def test_top5_needs_six_classes():
         # The last image's class is the least likely of six.
         logits[0, 3, 3] = -1.0
         (score,) = evaluate(lambda images: logits, [(torch.zeros(4, 1), targets)], torch.device("cpu"))  # noqa: B023
-        assert (score.top1_error, score.top5_error) == (75.0, expected)
+        assert (score["top1_error"], score["top5_error"]) == (75.0, expected)
 
 
 def test_scores_sum_over_uneven_batches():
@@ -274,10 +274,10 @@ def test_scores_sum_over_uneven_batches():
     batches = [(torch.arange(0, 8), targets[:8]), (torch.arange(8, 10), targets[8:])]
     scores = evaluate(lambda images: logits[:, images], batches, torch.device("cpu"))
     for score, one in zip(scores, logits, strict=True):
-        assert score.loss == pytest.approx(F.cross_entropy(one, targets).item())
-        assert score.top1_error == (one.argmax(1) != targets).sum().item() * 10
+        assert score["loss"] == pytest.approx(F.cross_entropy(one, targets).item())
+        assert score["top1_error"] == (one.argmax(1) != targets).sum().item() * 10
         inside = (one.topk(5).indices == targets[:, None]).any(1)
-        assert score.top5_error == (~inside).sum().item() * 10
+        assert score["top5_error"] == (~inside).sum().item() * 10
 
 
 def test_events_tell_epochs_and_progress(trial, monkeypatch):

@@ -1,0 +1,71 @@
+"""Count `Any` per 1,000 code lines of stability/ and analysis/: how much of the code is not typed.
+
+    python scripts/count_any.py            print the count
+    python scripts/count_any.py --most 30  and fail above a limit
+
+Counted are the tokens `Any` outside import lines, and `Mapping[str, object]` and `dict[str, object]` too. Code lines are
+lines with a token that is no comment and no docstring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("stability", "analysis")
+LOOSE = re.compile(r"\b(?:Mapping|dict)\[str, object\]")
+NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+
+def count(source: str) -> tuple[int, int]:
+    """Return how many loose types and how many code lines a source has."""
+    tree = ast.parse(source)
+    skipped = _lines(tree, (ast.Import, ast.ImportFrom)) | _docstrings(tree)
+    tokens = [one for one in tokenize.generate_tokens(io.StringIO(source).readline) if one.type not in NO_CODE]
+    docstrings = _docstrings(tree)
+    code = {line for one in tokens for line in range(one.start[0], one.end[0] + 1)} - docstrings
+    loose = sum(one.string == "Any" for one in tokens if one.start[0] not in skipped)
+    text = "\n".join("" if number in skipped else line for number, line in enumerate(source.splitlines(), 1))
+    return loose + len(LOOSE.findall(text)), len(code)
+
+
+def _lines(tree: ast.AST, kinds: tuple[type[ast.stmt], ...]) -> set[int]:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+    return {line for node in nodes for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+
+
+def _docstrings(tree: ast.AST) -> set[int]:
+    """Return the lines of expressions that are a text alone: docstrings."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            found |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the count, and return 1 where it is above the limit."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--most", type=float, help="per 1,000 code lines")
+    options = parser.parse_args(arguments)
+    rows = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            rows.append((*count(path.read_text()), path.relative_to(ROOT)))
+    loose, code = sum(row[0] for row in rows), sum(row[1] for row in rows)
+    share = 1000 * loose / code
+    for number, lines, path in sorted(rows, reverse=True)[:10]:
+        print(f"{number:4d} in {lines:4d} lines  {path}")
+    print(f"{loose} loose types in {code} code lines: {share:.1f} per 1,000")
+    return int(options.most is not None and share > options.most)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
