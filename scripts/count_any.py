@@ -3,8 +3,8 @@
     python scripts/count_any.py            print the count
     python scripts/count_any.py --most 30  and fail above a limit
 
-Counted are the tokens `Any` outside import lines, and `Mapping[str, object]` and `dict[str, object]` too. Code lines are
-lines with a token that is no comment and no docstring.
+Counted are the tokens `Any` outside import lines, and `Mapping[str, object]` and `dict[str, object]` too. Code lines
+are lines with a token that is no comment and no docstring.
 """
 
 from __future__ import annotations

@@ -6,26 +6,27 @@ import contextlib
 import errno
 import os
 import socket
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
-from stability.files import remove_leftovers, write_text
+from stability.files import remove_leftovers
 from stability.sinks.base import LoggedTrial
 from stability.study.claims import LOCK, Claim, claim
 from stability.study.events import Ended, Epoch, Event, Resumed, Started, from_callback
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, cell_label
 from stability.study.store import read_json, read_record, to_json, trial_directory, write_record
+from stability.sweep.hydra_files import write_hydra_files
 from stability.sweep.pack import halves, ran_out_of_memory
+from stability.sweep.trial_log import TrialLog, describe, describe_end, redirected
 from stability.training.checkpoint import remove_checkpoints
 
 LOG = "log.txt"
@@ -34,8 +35,6 @@ CLAIMED = "claimed"
 # Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
 FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-# What Hydra's configuration holds where there is no value yet.
-MISSING = "???"
 
 # What is said of a first batch that ends in an exception or the death of its process.
 FIRST_BATCH_FAILS = "its first batch fails: "
@@ -134,7 +133,7 @@ def run_pack(
                 outcomes[task.id] = outcome
                 is_lost = is_lost or (outcome["status"] == CLAIMED and not attempts)
         if attempts and capture_output:
-            stack.enter_context(_redirected(attempts[0].log))
+            stack.enter_context(redirected(attempts[0].log))
 
         def keep(attempt: Attempt, record: dict[str, Any]) -> None:
             outcomes[record["id"]] = record
@@ -386,106 +385,3 @@ def refuse_cells(tasks: Sequence[TrialTask], problems: Sequence[str | None]) -> 
         raise UserError(text)
     others = f" (and {len(wrong) - 1} more of {len(tasks)} cells)" if len(wrong) > 1 else ""
     raise UserError(f"{task.cell_label}: {text}{others}")
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception in words; a UserError speaks for itself."""
-    return str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error)).strip()
-
-
-def describe_end(record: Mapping[str, Any]) -> str:
-    """Return how a trial ended, in a line."""
-    result = record["result"]
-    if record["status"] == "completed":
-        metric = metrics_of().primary
-        return f"completed: {metric.label} {metric.text(result[metric.key])}"
-    if record["status"] == "diverged":
-        return f"diverged at step {result['diverged_step']}"
-    return "failed: " + (str(result["exception"]).splitlines() or [""])[0]
-
-
-class TrialLog:
-    """A trial's log file: lines with the time, appended."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("a", buffering=1, encoding="utf-8", errors="replace")
-
-    def fileno(self) -> int:
-        """Return the file's descriptor, for what C code prints."""
-        return self._file.fileno()
-
-    def line(self, text: str) -> None:
-        """Append a line with the time. A full disk costs the line and nothing else."""
-        self.text(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
-
-    def text(self, text: str) -> None:
-        """Append a text as it is."""
-        with contextlib.suppress(OSError):
-            self._file.write(text.rstrip("\n") + "\n")
-
-    def event(self, event: Event) -> None:
-        """Append an epoch or a resumption; other events leave no line."""
-        if isinstance(event, Epoch):
-            row = event.row
-            numbers = (f"{words} {row[name]:.4g}" for name, words in _shown() if row.get(name) is not None)
-            self.line(f"epoch {event.epoch}/{event.epochs}: {', '.join(numbers)}")
-        elif isinstance(event, Resumed):
-            self.line(f"continues from its checkpoint: {event.epoch} epochs done, step {event.step}")
-
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-
-def _shown() -> list[tuple[str, str]]:
-    """Return the numbers of an epoch that the log shows, with their words."""
-    metric = metrics_of().primary
-    unit = f" {metric.unit}" if metric.unit else ""
-    measured = [("loss", "loss"), (metric.key, f"{metric.label}{unit}"), (metric.ema_key, f"of the EMA{unit}")]
-    return [("train_loss", "training loss"), *measured, ("gradient_norm", "gradient norm"), ("lr", "lr")]
-
-
-@contextlib.contextmanager
-def _redirected(log: TrialLog) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a log meanwhile: what C code prints when it crashes goes there too."""
-    saved = [os.dup(1), os.dup(2)]
-    for descriptor in (1, 2):
-        os.dup2(log.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        for descriptor, original in zip((1, 2), saved, strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)
-
-
-def write_hydra_files(task: TrialTask) -> None:
-    """Write what Hydra keeps of a job: .hydra/ with config.yaml, overrides.yaml and hydra.yaml."""
-    import yaml
-
-    assert task.hydra is not None
-    folder = task.directory / task.hydra["output_subdir"]
-    folder.mkdir(exist_ok=True)
-    remove_leftovers(folder)
-    # A job of a launcher's has a number; in the pool a trial is its own job.
-    given = {name: value for name, value in task.hydra["job"].items() if value != MISSING}
-    hydra = {
-        **task.hydra,
-        "job": {**dict.fromkeys(("id", "num"), task.id), **given},
-        "overrides": {**task.hydra["overrides"], "task": list(task.overrides)},
-        "runtime": {**task.hydra["runtime"], "output_dir": os.path.abspath(task.directory)},
-    }
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    contents = {"config": task.composed or task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
-    for name, content in contents.items():
-        write_text(folder / f"{name}.yaml", yaml.dump(_plain(content), Dumper=dumper, sort_keys=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +15,6 @@ from stability.config import in_common
 from stability.devices import send
 from stability.errors import UserError
 from stability.tasks import task_of
-from stability.training.checkpoint import settle_checkpoint
 from stability.training.compiling import Compiler
 from stability.training.evaluation import Score, at_least_float32, evaluate
 from stability.training.interruption import Interruption
@@ -26,17 +24,14 @@ from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.shared import SharedUpdates
 from stability.training.stack import ModelStack, stack_size
+from stability.training.writer import CheckpointWriter, OnEvent
 
 if TYPE_CHECKING:
     from stability.data import Batch, DataModule
 
-PROGRESS_SECONDS = 1.0
 # Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
 STEPS_PER_READ = 16
-# Between two checkpoints lies at least so often the time that they take.
-WRITE_FACTOR = 20
 T = TypeVar("T")
-OnEvent = Callable[[str, dict[str, Any]], None]
 OnEnd = Callable[[Member, "StackModule"], None]
 
 
@@ -51,7 +46,6 @@ class StackModule(pl.LightningModule):
 
     # Whether members of one kind share their updates; None: on a GPU, where stepping each costs the host more.
     share_updates: bool | None = None
-
     # Whether losses and norms are read after every step; None: on the CPU, where that waits for nothing.
     reads_at_once: bool | None = None
 
@@ -85,7 +79,7 @@ class StackModule(pl.LightningModule):
         self.full_size, self.compact = full_size or len(members), compact
         self.micro_batches = micro_batches
         self.interruption = interruption or Interruption()
-        self.keeper = Keeper(self.members, on_event or (lambda kind, values: None))
+        self.keeper = CheckpointWriter(self.members, on_event or (lambda kind, values: None))
         self._on_end = on_end or (lambda member, module: None)
         config = members[0].config
         self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
@@ -107,8 +101,7 @@ class StackModule(pl.LightningModule):
     @property
     def steps_ahead(self) -> int:
         """Optimizer steps until the last member ends."""
-        left = [one.schedule.total_steps - one.progress.step for one in self.members if one.is_training]
-        return max(left, default=0)
+        return max((one.schedule.total_steps - one.progress.step for one in self.members if one.is_training), default=0)
 
     def configure_optimizers(self) -> MemberOptimizers:  # type: ignore[override]
         """Tie the members to the stack, which is on its device by now, and show Lightning one optimizer for all."""
@@ -405,67 +398,3 @@ class BatchStream:
         data = self._module.data
         epoch, start = divmod(self._module.step, data.steps_per_epoch)
         yield from data.train_batches(epoch, start)
-
-
-class Keeper:
-    """Keeps the members' progress: checkpoints by time, events for whoever watches."""
-
-    def __init__(self, members: list[Member], on_event: OnEvent) -> None:
-        # The module's own list, which loses the members that have ended.
-        self._members, self._on_event = members, on_event
-        self._states: list[dict[str, Any] | None] = [None] * len(members)
-        self._written = self._told = time.monotonic()
-        # How long the last checkpoints took.
-        self._took = 0.0
-
-    def continue_from(self, states: Sequence[dict[str, Any] | None]) -> None:
-        """Take what the members were at when their checkpoints were written, all at one step."""
-        self._states = list(states)
-
-    def begin(self) -> None:
-        """Begin an attempt of every member, from its checkpoint where it has one, and say so."""
-        found = list(zip(self._members, self._states, strict=True))
-        strange = [member for member, state in found if state is not None and not member.fits(state)]
-        if strange:
-            found = [(member, None) for member in self._members]
-        for member, state in found:
-            member.begin(state)
-            if state is not None:
-                step = member.progress.step
-                self._on_event("resumed", {"id": member.id, "epoch": len(member.progress.curve), "step": step})
-        self._states = []
-        self._written = self._told = time.monotonic()
-
-    def after_step(self) -> None:
-        """Tell how far the members are, about once a second."""
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            for member in self._members:
-                steps = {"step": member.progress.step, "steps": member.schedule.total_steps}
-                self._on_event("progress", {"id": member.id} | steps)
-
-    def epoch(self, member: Member, row: dict[str, Any]) -> None:
-        """Tell of an epoch that has ended."""
-        self._on_event("epoch", {"id": member.id, "epochs": member.config.epochs, **row})
-
-    def is_due(self) -> bool:
-        """Tell whether the members' last checkpoints are old enough for new ones."""
-        if not self._members:
-            return False
-        wanted = self._members[0].config.training.checkpoint_seconds
-        # Those of a large pack take long: what is saved by them is not to be spent on them.
-        pause = max(wanted, WRITE_FACTOR * self._took) if wanted else 0.0
-        return time.monotonic() - self._written >= pause
-
-    def write(self) -> None:
-        """Write a checkpoint of every member that has a folder: all of this step, or all of the last."""
-        are_several = len(self._members) > 1
-        start = time.monotonic()
-        for member in self._members:
-            member.write(is_next=are_several)
-        for member in self._members if are_several else ():
-            if member.directory is not None:
-                settle_checkpoint(member.directory)
-        self._written = time.monotonic()
-        self._took = self._written - start

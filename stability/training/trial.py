@@ -28,9 +28,10 @@ from stability.training.checkpoint import read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
-from stability.training.module import BatchStream, OnEvent, StackModule
+from stability.training.module import BatchStream, StackModule
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
+from stability.training.writer import OnEvent
 
 OnRecord = Callable[[dict[str, Any]], None]
 

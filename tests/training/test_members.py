@@ -18,9 +18,10 @@ from stability.study.identity import trial_id
 from stability.training import train, train_pack
 from stability.training.checkpoint import read_checkpoints
 from stability.training.member import Member
-from stability.training.module import Keeper, StackModule
+from stability.training.module import StackModule
 from stability.training.stack import ModelStack
 from stability.training.trial import build, of_one_step
+from stability.training.writer import CheckpointWriter
 
 SGD = {"name": "sgd"}
 DEEP = {"name": "light", "ema": True, "stochastic_depth": 0.3}
@@ -310,7 +311,7 @@ def test_a_pack_resumes_wherever_it_is_cut(trial, tmp_path, model, compact):
             )
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Keeper, "is_due", lambda self: bool(self._members))
+            patch.setattr(CheckpointWriter, "is_due", lambda self: bool(self._members))
             if not cut_at(at, run):
                 moments = at
                 break
@@ -341,7 +342,7 @@ def cut_at(moment: int, run: Callable[[], None]) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StackModule, "deliver", counted(StackModule.deliver))
         patch.setattr(Member, "write", counted(Member.write))
-        patch.setattr("stability.training.module.settle_checkpoint", counted(_settle))
+        patch.setattr("stability.training.writer.settle_checkpoint", counted(_settle))
         try:
             run()
         except Cut:
@@ -361,7 +362,7 @@ def test_members_of_different_steps_train_in_groups(trial, tmp_path):
     folders = [tmp_path / str(seed) for seed in (1, 2, 3)]
     for config, folder, moment in zip(configs[:2], folders, (4, 9), strict=False):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Keeper, "is_due", lambda self: bool(self._members))
+            patch.setattr(CheckpointWriter, "is_due", lambda self: bool(self._members))
             assert cut_at(moment, lambda config=config, folder=folder: train(config, directory=folder))
     found = [tuple(read_checkpoints(*pair)) for pair in zip(folders, map(trial_id, configs), strict=True)]
     assert len(set(found)) == 3

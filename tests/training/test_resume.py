@@ -14,7 +14,8 @@ from stability.models.vit import VisionTransformer
 from stability.training import remove_checkpoints, train
 from stability.training.checkpoint import NAME
 from stability.training.member import Member
-from stability.training.module import Keeper, StackModule
+from stability.training.module import StackModule
+from stability.training.writer import CheckpointWriter
 
 MIXED = {"name": "light", "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1, "ema": True}
 DEEP = {"name": "light", "stochastic_depth": 0.4}
@@ -63,12 +64,12 @@ def writing_every(monkeypatch: pytest.MonkeyPatch, moments: int) -> None:
     """Write checkpoints at every so many moments instead of by time."""
     seen = 0
 
-    def due(self: Keeper) -> bool:
+    def due(self: CheckpointWriter) -> bool:
         nonlocal seen
         seen += 1
         return seen % moments == 0
 
-    monkeypatch.setattr(Keeper, "is_due", due)
+    monkeypatch.setattr(CheckpointWriter, "is_due", due)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -129,7 +130,7 @@ def ends_in_a_cut(attempt: Callable[[], Any]) -> bool:
 )
 def test_checkpoints_are_written_by_the_clock(trial, tmp_path, monkeypatch, seconds, takes, written_at):
     now, steps = [0.0], []
-    monkeypatch.setattr("stability.training.module.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("stability.training.writer.time.monotonic", lambda: now[0])
     update, write = Member.update, Member.write
 
     def tick(self: Member) -> None:

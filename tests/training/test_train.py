@@ -281,7 +281,7 @@ def test_scores_sum_over_uneven_batches():
 
 
 def test_events_tell_epochs_and_progress(trial, monkeypatch):
-    monkeypatch.setattr("stability.training.module.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("stability.training.writer.PROGRESS_SECONDS", 0)
     events = []
     record = train(trial(epochs=2), on_event=lambda *event: events.append(event))
     epochs = [values for kind, values in events if kind == "epoch"]

@@ -1,0 +1,38 @@
+"""The configuration of a trial and of a study: plain dataclasses; nothing here knows Hydra."""
+
+from stability.config.identity import MEMBER_KEYS, identity, in_common, to_dict
+from stability.config.parse import check_batch_size, middle, parse_study, parse_trial, search_range
+from stability.config.schema import (
+    DataConfig,
+    OptunaConfig,
+    PackConfig,
+    PoolConfig,
+    RecipeConfig,
+    ScheduleConfig,
+    StudyConfig,
+    SweepConfig,
+    TrainingConfig,
+    TrialConfig,
+)
+
+__all__ = [
+    "MEMBER_KEYS",
+    "DataConfig",
+    "OptunaConfig",
+    "PackConfig",
+    "PoolConfig",
+    "RecipeConfig",
+    "ScheduleConfig",
+    "StudyConfig",
+    "SweepConfig",
+    "TrainingConfig",
+    "TrialConfig",
+    "check_batch_size",
+    "identity",
+    "in_common",
+    "middle",
+    "parse_study",
+    "parse_trial",
+    "search_range",
+    "to_dict",
+]

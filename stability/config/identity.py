@@ -1,0 +1,78 @@
+"""What of a configuration decides a trial's result, and what the members of a pack have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from stability.config.checks import TARGETED
+from stability.config.schema import EXTENSIONS, StudyConfig, TrialConfig
+
+
+def to_dict(config: TrialConfig | StudyConfig) -> dict[str, Any]:
+    """Return a configuration as nested plain dictionaries; `parse_trial(to_dict(c)) == c`."""
+    return _with_arguments_beside(dataclasses.asdict(config))
+
+
+def _with_arguments_beside(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with a target's own arguments beside its `_target_`, as the user writes them."""
+    for part in TARGETED:
+        if part in values:
+            arguments = values[part].pop("arguments")
+            values[part] |= arguments
+    return values
+
+
+def identity(config: TrialConfig) -> dict[str, Any]:
+    """Return what decides a trial's result, canonically: of each value one spelling, defaults of null keys resolved.
+
+    Paths, devices, workers and the like are left out; `family` and `search` choose points and are left out too.
+    """
+    values = _with_arguments_beside(_identity_of(config))
+    for part in TARGETED:
+        values[part] |= _one_spelling(getattr(config, part).arguments)
+    for part in EXTENSIONS:
+        values[part] = _one_spelling(values[part])
+    for part in ("model", "optimizer"):
+        kept = {name: value for name, value in values[part].items() if name not in ("family", "search")}
+        values[part] = _one_spelling(kept)
+    values["schedule"] |= {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    return values
+
+
+# What the members of a pack may differ in; all else they have in common.
+MEMBER_KEYS = ("lr", "wd", "seed", "epochs", "optimizer", "schedule")
+MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
+
+
+def in_common(config: TrialConfig) -> dict[str, Any]:
+    """Return what trials that train together, as one pack, agree on: architecture, data, batches, precision, device.
+
+    What is left out is each member's own: its point, optimizer and schedule, the label smoothing of its loss, the
+    clipping of its gradients, and the average of its weights.
+    """
+    values = {name: value for name, value in to_dict(config).items() if name not in MEMBER_KEYS}
+    values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in MEMBER_RECIPE_KEYS}
+    return values
+
+
+def _one_spelling(value: Any) -> Any:
+    """Return a value with 3.0 as 3 throughout: what a target takes has no declared type."""
+    if isinstance(value, Mapping):
+        return {name: _one_spelling(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_one_spelling(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _identity_of(config: Any) -> dict[str, Any]:
+    values = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            values[item.name] = _identity_of(value)
+        elif item.metadata.get("identity", True):
+            values[item.name] = value
+    return values

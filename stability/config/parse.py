@@ -1,0 +1,127 @@
+"""Configurations parsed: nested mappings become the typed schema, and what cannot be trained is refused in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from stability.config.checks import build
+from stability.config.schema import DEFAULT_BATCH_SIZE, EXTENSIONS, SCHEDULES, StudyConfig, TrialConfig
+from stability.errors import UserError, nearest
+
+
+def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
+    """Check the keys of a composed configuration that decide a trial. Keys of StudyConfig are passed over.
+
+    Where lr or wd is null or left out, it is the middle of the optimizer's range for models of this family.
+    Raises UserError on an unknown key, a wrong type or a value out of bounds.
+    """
+    values = _without(values, StudyConfig, TrialConfig)
+    config = build(TrialConfig, {**values, **_unset(values, "lr"), **_unset(values, "wd")}, "")
+    explicit = config.schedule.warmup_epochs
+    if explicit is not None and explicit >= config.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={explicit:g} leaves nothing of epochs={config.epochs}; "
+            "accepted: fewer, or null for the default"
+        )
+    compiles = config.training.compile
+    if compiles not in (True, False, "auto"):
+        hint = nearest(str(compiles), ["auto"])
+        raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
+    for part in ("model", "optimizer"):
+        _check_target(getattr(config, part), part, "my_package.MyModel")
+    if config.schedule._target_ is None and config.schedule.name not in SCHEDULES:
+        given = config.schedule.name
+        raise UserError(f"schedule.name={given!r}{nearest(given, SCHEDULES)}; accepted: {', '.join(SCHEDULES)}")
+    if (config.data.source == "torch") != (config.data._target_ is not None):
+        raise UserError(
+            f"data.source={config.data.source!r} with data._target_={config.data._target_!r}; "
+            "accepted: data.source=torch with data._target_=my_package.MyDataset, or another source without it"
+        )
+    return replace(
+        config,
+        metrics=_extensions(config.metrics, "metrics"),
+        probes=_extensions(config.probes, "probes"),
+        callbacks=_extensions(config.callbacks, "callbacks"),
+    )
+
+
+def _extensions(given: Mapping[str, Any] | None, part: str) -> dict[str, Any] | None:
+    """Return a group's entries, checked, without those that are null; None where there are none."""
+    kept = {name: entry for name, entry in (given or {}).items() if entry is not None}
+    for name, entry in kept.items():
+        if not str(name).isidentifier():
+            raise UserError(f"{part}.{name}: accepted: a name of letters, digits and underscores")
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{part}.{name}={entry!r}; accepted: a group of keys with a _target_, or null")
+        _check_target(entry, f"{part}.{name}", f"my_package.{EXTENSIONS[part]}")
+    return {name: dict(entry) for name, entry in kept.items()} or None
+
+
+def _check_target(values: Mapping[str, Any], path: str, example: str) -> None:
+    target = values.get("_target_")
+    if not isinstance(target, str) or target in ("", "???"):
+        raise UserError(f"{path}._target_={target!r}; accepted: the dotted path of a class or function, as {example}")
+
+
+def check_batch_size(batch_size: int, train_images: int) -> None:
+    """Raise UserError where the training images make no whole batch."""
+    if batch_size > train_images:
+        raise UserError(
+            f"batch_size={batch_size} is more than the {train_images} training images; accepted: 1 to {train_images}"
+        )
+
+
+def search_range(values: Mapping[str, Any], name: str) -> Any:
+    """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
+
+    A range of lr is for the batch size that stands beside it as `lr_batch`; here it is for the configuration's own, so
+    that the lr of a step is the same whatever batch size lr is given for.
+    """
+    optimizer, model = values.get("optimizer"), values.get("model")
+    search = optimizer.get("search") if isinstance(optimizer, Mapping) else None
+    ranges = search.get(model.get("family")) if isinstance(search, Mapping) and isinstance(model, Mapping) else None
+    found = ranges.get(name) if isinstance(ranges, Mapping) else None
+    meant, own = (ranges or {}).get("lr_batch"), _lr_batch(values)
+    if name != "lr" or meant in (None, own) or not isinstance(meant, int) or not isinstance(own, int):
+        return found
+    return [end * own / meant if isinstance(end, (int, float)) else end for end in found] if found else found
+
+
+def _lr_batch(values: Mapping[str, Any]) -> Any:
+    """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
+    parts = [values.get(name) for name in ("schedule", "recipe")]
+    given = [part.get("lr_batch") for part in parts if isinstance(part, Mapping)]
+    return next((one for one in given if one is not None), DEFAULT_BATCH_SIZE)
+
+
+def middle(low: float, high: float) -> float:
+    """Return the geometric mean of a range to two digits: the value to try where nothing is known."""
+    return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
+
+
+def _unset(values: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return {name: what it is where it is left unset}; empty where it is set."""
+    if values.get(name) is not None:
+        return {}
+    match search_range(values, name):
+        case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
+            return {name: middle(low, high)}
+    return {name: getattr(TrialConfig, name)}
+
+
+def parse_study(values: Mapping[str, Any]) -> StudyConfig:
+    """Check the keys of a composed configuration that frame a study. Keys of TrialConfig are passed over."""
+    config = build(StudyConfig, _without(values, TrialConfig, StudyConfig), "")
+    if config.plan not in (True, False, "measure"):
+        raise UserError(f"plan={config.plan!r}{nearest(str(config.plan), ['measure'])}; accepted: true, false, measure")
+    if isinstance(config.pack.size, str) and config.pack.size != "auto":
+        raise UserError(f"pack.size={config.pack.size!r}; accepted: auto, or a number of at least 1")
+    return config
+
+
+def _without(values: Mapping[str, Any], passed_over: type, kept: type) -> dict[str, Any]:
+    others = {item.name for item in fields(passed_over)} - {item.name for item in fields(kept)}
+    return {name: value for name, value in values.items() if name not in others}

@@ -1,0 +1,225 @@
+"""The typed schema: what decides a trial, what frames a study, and what is accepted for each key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+DEFAULT_BATCH_SIZE = 64
+# Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
+SCHEDULES = ("cosine",)
+SOURCES = ("digits", "hf", "imagefolder", "torch")
+
+
+def key(
+    default: Any = MISSING,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[str, ...] = (),
+    identity: bool = True,
+) -> Any:
+    """Declare a key: its default, its bounds or choices, and whether it decides a trial's result."""
+    metadata = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "identity": identity}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Arguments(dict[str, Any]):
+    """The arguments of a group's own `_target_`: a mapping that is hashed by its content and is not changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True, default=str))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and evaluated on."""
+
+    # torch: a torch Dataset of the user's own, which `_target_` names.
+    source: str = key("digits", choices=SOURCES)
+    # The data set's name: on the hub (hf), or what the figures call it.
+    name: str | None = key("digits")
+    # Local files or folder; for hf the hub is asked where it is null. A path is provenance, not identity.
+    path: str | None = key(None, identity=False)
+    # hf: the hub's configuration of the set; names of splits and columns (columns null: found by type).
+    subset: str | None = key(None)
+    train_split: str = key("train")
+    eval_split: str | None = key(None)
+    image_column: str | None = key(None)
+    label_column: str | None = key(None)
+    image_size: int = key(16, ge=1)
+    channels: int = key(3, ge=1, le=4)
+    # Whether a mirrored image is still of its class (not so for digits): recipes flip only where it is.
+    mirror: bool = key(False)
+    # Per-channel statistics of the images in 0-1 that normalise them; null: ImageNet's.
+    mean: tuple[float, ...] | None = key(None)
+    std: tuple[float, ...] | None = key(None)
+    # A stratified subset of so many images, drawn with data.seed; null: all of them.
+    train_size: int | None = key(None, ge=1)
+    eval_size: int | None = key(None, ge=1)
+    # Part of the training images held out and evaluated instead of the test set; 0: the test set is evaluated.
+    # null: 0 where the data has an evaluation split, 0.2 where it has none.
+    val_fraction: float | None = key(None, ge=0, lt=1)
+    # Orders, augments, splits and subsamples the data: one per study.
+    seed: int = key(0, ge=0)
+    # Decoding processes of a set too large for memory; null: one per core that the trial may use.
+    workers: int | None = key(None, ge=0, identity=False)
+    # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
+    memory_gib: float = key(4.0, ge=0, identity=False)
+    # torch: the dotted path of the Dataset, and its own arguments, which stand beside these keys.
+    _target_: str | None = key(None)
+    arguments: Arguments = key(Arguments())
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How training images are augmented, mixed and labelled, and which weights are evaluated."""
+
+    name: str = key("light", identity=False)
+    # shift: by up to an eighth of the side, zero-padded; random_resized: area 0.08-1, ratio 3/4-4/3.
+    crop: str = key("shift", choices=("none", "shift", "random_resized"))
+    flip: bool = key(True)
+    augment: str = key("none", choices=("none", "auto", "rand"))
+    mixup: float = key(0.0, ge=0)
+    cutmix: float = key(0.0, ge=0)
+    label_smoothing: float = key(0.0, ge=0, lt=1)
+    erasing: float = key(0.0, ge=0, le=1)
+    stochastic_depth: float = key(0.0, ge=0, lt=1)
+    # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
+    repeats: int = key(1, ge=1)
+    ema: bool = key(False)
+    # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
+    clip_norm: float | None = key(None, gt=0)
+    # Evaluation: the centre crop's side over the resized short side.
+    eval_crop: float = key(1.0, gt=0, le=1)
+    # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
+    lr_batch: int = key(DEFAULT_BATCH_SIZE, ge=1, identity=False)
+    warmup_epochs: float | None = key(None, ge=0, identity=False)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The lr of every optimizer step: linear warm-up, then half a period of cosine; or a schedule of the user's own."""
+
+    name: str = key("cosine")
+    # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
+    warmup_epochs: float | None = key(None, ge=0)
+    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
+    lr_batch: int | None = key(None, ge=1)
+    # The dotted path of a user's own schedule, and its own arguments, which stand beside these keys.
+    _target_: str | None = key(None)
+    arguments: Arguments = key(Arguments())
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a trial is computed and survives; none of it decides a result, but for its last bits."""
+
+    # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
+    # auto: where a process has measured that it is faster, tried only where much is ahead.
+    compile: bool | str = key(False, identity=False)
+    checkpoint_seconds: float = key(60.0, ge=0, identity=False)
+    keep_checkpoints: bool = key(False, identity=False)
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that one training run needs."""
+
+    # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
+    model: dict[str, Any] = key({})
+    # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
+    optimizer: dict[str, Any] = key({})
+    lr: float = key(1e-3, gt=0)
+    wd: float = key(0.05, ge=0)
+    seed: int = key(0, ge=0)
+    epochs: int = key(8, ge=1)
+    batch_size: int = key(DEFAULT_BATCH_SIZE, ge=1)
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    precision: str = key("float32", choices=("float32", "bf16"))
+    device: str = key("auto", choices=("auto", "cpu", "cuda"), identity=False)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
+    # evaluation, probes at every optimizer step; callbacks are Lightning's.
+    metrics: dict[str, Any] | None = key(None)
+    probes: dict[str, Any] | None = key(None)
+    callbacks: dict[str, Any] | None = key(None)
+
+    @property
+    def lr_batch(self) -> int:
+        """Batch size that lr is given for."""
+        return self.schedule.lr_batch or self.recipe.lr_batch
+
+    @property
+    def scaled_lr(self) -> float:
+        """Peak lr of the optimizer: lr scaled linearly from lr_batch to batch_size."""
+        return self.lr * self.batch_size / self.lr_batch
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Length of the warm-up: as given, else the recipe's cut to a tenth of the schedule."""
+        if self.schedule.warmup_epochs is not None:
+            return self.schedule.warmup_epochs
+        tenth = self.epochs / 10
+        return tenth if self.recipe.warmup_epochs is None else min(self.recipe.warmup_epochs, tenth)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How points are drawn."""
+
+    seed: int = key(0, ge=0)
+    # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
+    sampler: str = "random"
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """How many trials train on one stream of batches."""
+
+    # auto: on a GPU as many as train a trial fastest, by measurement; on a CPU 1.
+    size: int | str = key("auto", ge=1)
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """The local pool of worker processes and their CPU threads; null: one process per GPU, else as many as fill the
+    cores; as many threads as cores are left for each."""
+
+    size: int | None = key(None, ge=1)
+    threads: int | None = key(None, ge=1)
+
+
+@dataclass(frozen=True)
+class OptunaConfig:
+    """The mirror that optuna-dashboard opens; never read back."""
+
+    # null: a journal file in the study's folder; else an RDB URL; `none`: no mirror.
+    storage: str | None = key(None)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What frames a study and decides no trial's result."""
+
+    samples: int | None = key(None, ge=1)
+    study: str | None = key(None)
+    runs: str = key("runs")
+    plan: bool | str = key(False)
+    # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
+    logger: dict[str, Any] = key({})
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    pack: PackConfig = field(default_factory=PackConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    optuna: OptunaConfig = field(default_factory=OptunaConfig)
+
+
+# Groups of the user's own, each entry with a `_target_`.
+EXTENSIONS = {"metrics": "my_metric", "probes": "my_probe", "callbacks": "MyCallback"}

@@ -1,0 +1,79 @@
+"""What is kept of a pack while it trains: checkpoints by time, and events for whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stability.training.checkpoint import settle_checkpoint
+from stability.training.member import Member
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+PROGRESS_SECONDS = 1.0
+# Between two checkpoints lies at least so often the time that they take.
+WRITE_FACTOR = 20
+
+
+class CheckpointWriter:
+    """Keeps the members' progress: checkpoints by time, events for whoever watches."""
+
+    def __init__(self, members: list[Member], on_event: OnEvent) -> None:
+        # The module's own list, which loses the members that have ended.
+        self._members, self._on_event = members, on_event
+        self._states: list[dict[str, Any] | None] = [None] * len(members)
+        self._written = self._told = time.monotonic()
+        # How long the last checkpoints took.
+        self._took = 0.0
+
+    def continue_from(self, states: Sequence[dict[str, Any] | None]) -> None:
+        """Take what the members were at when their checkpoints were written, all at one step."""
+        self._states = list(states)
+
+    def begin(self) -> None:
+        """Begin an attempt of every member, from its checkpoint where it has one, and say so."""
+        found = list(zip(self._members, self._states, strict=True))
+        strange = [member for member, state in found if state is not None and not member.fits(state)]
+        if strange:
+            found = [(member, None) for member in self._members]
+        for member, state in found:
+            member.begin(state)
+            if state is not None:
+                step = member.progress.step
+                self._on_event("resumed", {"id": member.id, "epoch": len(member.progress.curve), "step": step})
+        self._states = []
+        self._written = self._told = time.monotonic()
+
+    def after_step(self) -> None:
+        """Tell how far the members are, about once a second."""
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            for member in self._members:
+                steps = {"step": member.progress.step, "steps": member.schedule.total_steps}
+                self._on_event("progress", {"id": member.id} | steps)
+
+    def epoch(self, member: Member, row: dict[str, Any]) -> None:
+        """Tell of an epoch that has ended."""
+        self._on_event("epoch", {"id": member.id, "epochs": member.config.epochs, **row})
+
+    def is_due(self) -> bool:
+        """Tell whether the members' last checkpoints are old enough for new ones."""
+        if not self._members:
+            return False
+        wanted = self._members[0].config.training.checkpoint_seconds
+        # Those of a large pack take long: what is saved by them is not to be spent on them.
+        pause = max(wanted, WRITE_FACTOR * self._took) if wanted else 0.0
+        return time.monotonic() - self._written >= pause
+
+    def write(self) -> None:
+        """Write a checkpoint of every member that has a folder: all of this step, or all of the last."""
+        are_several = len(self._members) > 1
+        start = time.monotonic()
+        for member in self._members:
+            member.write(is_next=are_several)
+        for member in self._members if are_several else ():
+            if member.directory is not None:
+                settle_checkpoint(member.directory)
+        self._written = time.monotonic()
+        self._took = self._written - start
