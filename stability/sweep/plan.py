@@ -174,6 +174,8 @@ def _check_points(
         for value in coordinate.values:
             parse_trial({**values, name: value})
     if study.samples is None and study.sweep.sampler != "random":
+        # An unknown name is the mistake to tell of first.
+        find(study.sweep.sampler)
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
     lists = any(one.values for one in given.values())
     if study.samples is not None and lists and find(study.sweep.sampler).needs_results:
