@@ -175,6 +175,8 @@ def _check_points(
             parse_trial({**values, name: value})
     sampler = find(study.sweep.sampler)
     if study.samples is None and study.sweep.sampler != "random":
+        # An unknown name is the mistake to tell of first.
+        find(study.sweep.sampler)
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
     lists = any(one.values for one in given.values())
     if study.samples is not None and lists and sampler.needs_results:
