@@ -39,6 +39,8 @@ def words(cells: int, samples: int, runs: Path) -> list[str]:
 class RecordWriter:
     """Takes the place of a launcher: writes a record for every trial that it is given."""
 
+    is_remote = False
+
     def try_cells(self, tasks: Sequence[TrialTask]) -> None:
         """Try no first batch."""
 

@@ -51,7 +51,7 @@ def test_a_study_computes_a_users_probe(user: Any, equal_records: Any) -> None:
         for row in record["result"]["curve"]:
             assert list(row)[-4:] == ["gradient_norm", "lr", "stem_gradient", "all_gradients"]
             # Gradients before they are clipped, as their norm is.
-            assert row["all_gradients"] == pytest.approx(row["gradient_norm"])
+            assert row["all_gradients"] == pytest.approx(row["gradient_norm"], rel=1e-5)
             assert 0 < row["stem_gradient"] < row["gradient_norm"]
 
 
@@ -81,7 +81,7 @@ def test_members_that_are_computed_in_turn_are_probed_too(user: Any, train_both:
     model = {"_target_": user.path("Dropping")}
     for record in train_both(model=model, probes={"everything": {"_target_": user.path("all_gradients")}}):
         for row in record["result"]["curve"]:
-            assert row["everything"] == pytest.approx(row["gradient_norm"])
+            assert row["everything"] == pytest.approx(row["gradient_norm"], rel=1e-5)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -92,7 +92,7 @@ def test_a_probe_is_the_same_wherever_it_is_read(
     user.write(PROBES)
     values = {"everything": {"_target_": user.path("all_gradients")}}
     rows = train(trial | {"probes": values})["result"]["curve"]
-    assert [row["everything"] for row in rows] == pytest.approx([row["gradient_norm"] for row in rows])
+    assert [row["everything"] for row in rows] == pytest.approx([row["gradient_norm"] for row in rows], rel=1e-5)
 
 
 def test_a_resumed_trial_has_the_same_probes(
@@ -182,7 +182,7 @@ def test_a_pack_that_shrinks_keeps_its_members_probes_and_metrics(user: Any, tri
     assert [record["status"] for record in records] == ["diverged", "diverged", "completed", "diverged"]
     alone, last = train(configs[2])["result"]["curve"], records[2]["result"]["curve"]
     for one, other in zip(alone, last, strict=True):
-        assert other["everything"] == pytest.approx(other["gradient_norm"])
+        assert other["everything"] == pytest.approx(other["gradient_norm"], rel=1e-5)
         assert (one["everything"], one["largest"]) == pytest.approx((other["everything"], other["largest"]), rel=1e-3)
 
 
@@ -193,5 +193,5 @@ def test_a_batch_in_parts_is_probed_whole(user: Any, trial: dict[str, Any]) -> N
     own = trial | {"probes": {"everything": {"_target_": user.path("all_gradients")}}}
     whole, parts = train_pack([own]), train_pack([own], micro_batches=3)
     for one, other in zip(whole[0]["result"]["curve"], parts[0]["result"]["curve"], strict=True):
-        assert other["everything"] == pytest.approx(other["gradient_norm"])
+        assert other["everything"] == pytest.approx(other["gradient_norm"], rel=1e-5)
         assert one["everything"] == pytest.approx(other["everything"], rel=1e-3)

@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import Any
 
+from stability.study.store import Study
+
 STUDY = ("-m", "device=cpu", "pool.size=1", "samples=4", "epochs=2")
 
 OWN = """
@@ -88,27 +90,23 @@ def test_the_same_command_again_trains_nothing_and_a_change_is_refused(user: Any
 
 def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
     from analysis.rerun import rerun_command
-    from tests.plain import read_manifest
 
     user.write(OWN)
     records = user.study(*everything(user))
-    manifest = read_manifest(user.folder / "work" / "runs" / "own")
-    assert manifest is not None
-    trial = manifest["trials"][2]
-    words = shlex.split(rerun_command(manifest, trial, records[trial["id"]]))[3:]
+    study = Study.open(user.folder / "work" / "runs" / "own")
+    trial = study.trials[2]
+    words = shlex.split(rerun_command(study.manifest, trial, study.records[trial.id]))[3:]
     said = user.run(*words[2:] if words[0] == "--config-dir" else words, study="again")
     assert said.code == 0, said.err
     (path,) = (user.folder / "work" / "runs" / "again" / "trials").glob("*/record.json")
-    assert path.parent.name == trial["id"]
-    assert json.loads(path.read_text())["result"] == records[trial["id"]]["result"]
+    assert path.parent.name == trial.id
+    assert json.loads(path.read_text())["result"] == records[trial.id]["result"]
 
 
 def test_a_study_without_anything_of_its_own_says_nothing_of_it_when_it_runs_again(user: Any) -> None:
     from analysis.rerun import rerun_command
-    from tests.plain import read_manifest
 
     user.study("samples=1", "epochs=1")
-    manifest = read_manifest(user.folder / "work" / "runs" / "own")
-    assert manifest is not None
-    command = rerun_command(manifest, manifest["trials"][0])
+    manifest = Study.open(user.folder / "work" / "runs" / "own").manifest
+    command = rerun_command(manifest, manifest.trials[0])
     assert not any(part in command for part in ("metrics", "probes", "callbacks", "_target_"))

@@ -274,16 +274,20 @@ def test_a_folder_that_cannot_be_written_ends_the_study_in_a_line(
 
 
 def test_a_full_disk_ends_the_study_in_a_line(runner: TrialRunner, make_task: Make, tmp_path: Path) -> None:
+    # Other tests of this process may have left some.
+    before = children()
     full = make_task("Misbehaves", what="fill", counter=str(tmp_path / "count"))
     with pytest.raises(StudyError, match=r"^/somewhere: No space left on device$"):
         runner.run([full])
-    assert not children()
+    assert children() <= before
     assert read_record(full.directory) is None
     # The same runner goes on when there is room again.
     assert runner.run([full])[0]["status"] == "completed"
 
 
 def test_sigterm_ends_processes_in_good_order(runner: TrialRunner, make_task: Make, output: io.StringIO) -> None:
+    # Other tests of this process may have left some.
+    before = children()
     task = make_task(sleep=0.02, epochs=100)
     log = task.directory / "log.txt"
 
@@ -297,7 +301,7 @@ def test_sigterm_ends_processes_in_good_order(runner: TrialRunner, make_task: Ma
         runner.run([task])
     assert caught.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert not children()
+    assert children() <= before
     assert read_record(task.directory) is None
     assert (task.directory / "checkpoint.pt").exists()
     assert not is_claimed(task.directory)
