@@ -141,7 +141,7 @@ class JobLauncher:
         except (StudyError, UserError):
             raise
         except (KeyboardInterrupt, SystemExit):
-            print("cut off; say the command again to continue", file=sys.stderr)
+            print("cut off; run the command again to continue", file=sys.stderr)
             raise
         except Exception as error:
             # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.

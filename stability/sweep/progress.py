@@ -229,7 +229,7 @@ class Progress:
             state = self.state
             self.say(f"{state.study}: stopped after {self._took()}, {state.ended} of {state.planned} trials ended")
             self.say(f"What has ended lies in {state.folder}.")
-            self.say("Say the same command again to go on from here.")
+            self.say("Run the same command again to go on from here.")
         self._has_begun = False
 
     def _remove_display(self) -> None:

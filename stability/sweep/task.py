@@ -71,7 +71,7 @@ def read_plan(directory: Path, given: Mapping[str, Any]) -> list[TrialTask]:
     text = path.read_text() if path.is_file() else ""
     if _digest(text) != given["plan"]:
         what = "holds another plan than the job was launched with" if text else "is not there"
-        raise StudyError(f"{path} {what}; say the study's command again to launch what is missing")
+        raise StudyError(f"{path} {what}; run the study's command again to launch what is missing")
     stored = json.loads(text)
     return [TrialTask(study_directory=directory, **_as_tuples(stored[trial])) for trial in given["trials"]]
 

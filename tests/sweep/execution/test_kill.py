@@ -163,7 +163,7 @@ def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) 
         assert len(family) == 1 + size
         assert command.signal(number) == code
         assert not any(map(is_running, family))
-        assert command.output.splitlines()[-1] == "Say the same command again to go on from here."
+        assert command.output.splitlines()[-1] == "Run the same command again to go on from here."
         assert not any(map(is_claimed, (tmp_path / "runs" / "signalled" / "trials").iterdir()))
     assert Command(tmp_path, [*plain_study("signalled", points=2, epochs=16), "pool.size=1"]).wait() == 0
     assert "Traceback" not in command.output

@@ -154,7 +154,7 @@ def test_a_study_cut_off_says_how_to_go_on(tasks: list[TrialTask]) -> None:
     assert stream.getvalue().splitlines()[1:] == [
         "s: stopped after 0 s, 0 of 6 trials ended",
         f"What has ended lies in {tasks[0].study_directory}.",
-        "Say the same command again to go on from here.",
+        "Run the same command again to go on from here.",
     ]
 
 

@@ -305,7 +305,7 @@ def test_sigterm_ends_processes_in_good_order(runner: TrialRunner, make_task: Ma
     assert read_record(task.directory) is None
     assert (task.directory / "checkpoint.pt").exists()
     assert not is_claimed(task.directory)
-    assert output.getvalue().splitlines()[-1] == "Say the same command again to go on from here."
+    assert output.getvalue().splitlines()[-1] == "Run the same command again to go on from here."
 
 
 def pack(make_task: Make, count: int, *arguments: Any, **options: Any) -> list[TrialTask]:

@@ -1,0 +1,67 @@
+"""Which folder may import which, and how large a file may be."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = {"errors", "files", "words", "devices", "factors"}
+# What each folder may import when it is loaded, besides BASE.
+ALLOWED = {
+    "config": set(),
+    "study": {"config"},
+    "tasks": {"study"},
+    "samplers": {"study", "mirror"},
+    "sinks": {"study"},
+    "models": set(),
+    "data": {"config", "models"},
+    "training": {"config", "study", "tasks", "models", "data"},
+}
+MOST_LINES = 400
+
+
+def imported(path: Path) -> set[str]:
+    """Return the folders and modules of stability that a file imports, those for the type checker left out."""
+    tree = ast.parse(path.read_text())
+    checking = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    passed_over = {id(one) for node in checking for one in ast.walk(node)}
+    nodes = [node for node in ast.walk(tree) if id(node) not in passed_over]
+    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("stability.")}
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_run_one_way(folder: str) -> None:
+    files = sorted((ROOT / "stability" / folder).glob("*.py"))
+    assert files
+    strange = {path.name: imported(path) - ALLOWED[folder] - BASE - {folder} for path in files}
+    assert {name: found for name, found in strange.items() if found} == {}
+
+
+@pytest.mark.parametrize("library", ["hydra", "optuna", "wandb"])
+@pytest.mark.parametrize("folder", ["models", "data", "training", "tasks"])
+def test_training_knows_nothing_of(folder: str, library: str) -> None:
+    for path in (ROOT / "stability" / folder).glob("*.py"):
+        names = {
+            node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+        }
+        assert not any(name.split(".")[0] == library for name in names), path
+
+
+def test_no_file_is_long() -> None:
+    files = [path for folder in ("stability", "analysis", "hydra_plugins") for path in (ROOT / folder).rglob("*.py")]
+    assert {
+        str(path): len(path.read_text().splitlines())
+        for path in files
+        if len(path.read_text().splitlines()) > MOST_LINES
+    } == {}
+
+
+def test_an_error_of_classification_is_named_in_its_task_alone() -> None:
+    files = [path for folder in ("stability", "analysis") for path in (ROOT / folder).rglob("*.py")]
+    named = {path.name for path in files if "top1_error" in path.read_text()}
+    assert named == {"classification.py"}
