@@ -109,12 +109,12 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
     from analysis.export import edf_csv, trials_csv
     from analysis.sections import report
 
-    drawn = {name.rpartition(".")[2]: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
+    draws = {name: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
     files: dict[str, bytes] = {}
     with drawing.print_style():
-        for name, draw in drawn.items():
-            figure = draw(analysis)
-            files |= {f"{name}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
+        for name, draw in draws.items():
+            figure = drawing.drawn(name, draw, analysis)
+            files |= {f"{name.rpartition('.')[2]}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
     files["edf.csv"] = edf_csv(analysis.cells, analysis.curves, analysis.references, analysis.methods).encode()
     files["trials.csv"] = trials_csv(analysis.cells).encode()
     files["edf.txt"] = report(analysis, sections).encode()

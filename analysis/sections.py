@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from stability.errors import UserError, nearest
+from stability.locate import called, locate
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -50,19 +50,23 @@ def find(name: str) -> Section:
     """Return a section by its name, or by the dotted path of a function of the user's own. Raises UserError."""
     if name in SHIPPED:
         return SHIPPED[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if "." not in name:
         raise UserError(
             f"section {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_section"
         )
-    try:
-        found: Section = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"section {name!r} cannot be loaded: {error}") from error
-    return found
+    return locate(name, "--section", "my_module.my_section")
 
 
 def report(analysis: Analysis, others: Sequence[str] = ()) -> str:
     """Return the shipped sections, then `others` by name, with a blank line between them; empty ones are left out."""
-    found = [*SHIPPED.values(), *map(find, others)]
-    return "\n\n".join(filter(None, (section(analysis).rstrip() for section in found))) + "\n"
+    texts = [section(analysis) for section in SHIPPED.values()]
+    texts += [_own(name, find(name), analysis) for name in others]
+    return "\n\n".join(filter(None, (text.rstrip() for text in texts))) + "\n"
+
+
+def _own(name: str, section: Section, analysis: Analysis) -> str:
+    """Return the text of a user's section. Raises UserError where it raises or returns no text."""
+    text = called(f"--section {name}", lambda: section(analysis))
+    if not isinstance(text, str):
+        raise UserError(f"--section {name} returned {type(text).__name__}; accepted: text")
+    return text

@@ -158,10 +158,11 @@ def _show_unreadable(study: Study) -> None:
     if not study.unreadable:
         return
     print("\nunreadable:")
-    for reason in list(study.unreadable.values())[:LISTED]:
+    reasons = [study.unreadable[trial.id] for trial in study.trials if trial.id in study.unreadable]
+    for reason in reasons[:LISTED]:
         print(f"  {reason}")
-    if len(study.unreadable) > LISTED:
-        print(f"  and {len(study.unreadable) - LISTED} more")
+    if len(reasons) > LISTED:
+        print(f"  and {len(reasons) - LISTED} more")
 
 
 def next_step(standing: Standing) -> str:

@@ -137,9 +137,13 @@ class Copy:
         fresh = []
         for trial in self._plan.trials:
             directory = trial_directory(self._directory, trial.id)
-            record = read_record(directory) if self._is_new(directory / RECORD) else None
-            if record is not None:
-                fresh.append((trial, record))
+            if not self._is_new(directory / RECORD):
+                continue
+            # A record that cannot be read is named by analysis.status; the others are copied.
+            with contextlib.suppress(UserError):
+                record = read_record(directory)
+                if record is not None:
+                    fresh.append((trial, record))
         return sorted(fresh, key=lambda pair: (str(pair[1].provenance.end), pair[0].id))
 
     def _is_new(self, path: Path) -> bool:

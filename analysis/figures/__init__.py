@@ -6,7 +6,6 @@ Figures are made without pyplot, from matplotlib's own defaults and style.SETTIN
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.style import SETTINGS
 from stability.errors import UserError, nearest
+from stability.locate import called, locate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,18 +40,23 @@ def find(name: str) -> Draw:
     Raises:
         UserError: there is none.
     """
-    if name in SHIPPED:
-        module, attribute = f"{__name__}.{name}", "draw"
-    else:
-        module, _, attribute = name.rpartition(".")
-    if not module:
+    if name not in SHIPPED and "." not in name:
         raise UserError(
             f"figure {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_figure"
         )
-    try:
-        found: Draw = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"figure {name!r} cannot be loaded: {error}") from error
+    path = f"{__name__}.{name}.draw" if name in SHIPPED else name
+    return locate(path, "--figure", "my_module.my_figure")
+
+
+def drawn(name: str, draw: Draw, analysis: Analysis) -> Figure:
+    """Return the figure that a function draws. Raises UserError where a user's function raises or returns no figure."""
+    from matplotlib.figure import Figure
+
+    if name in SHIPPED:
+        return draw(analysis)
+    found = called(f"--figure {name}", lambda: draw(analysis))
+    if not isinstance(found, Figure):
+        raise UserError(f"--figure {name} returned {type(found).__name__}; accepted: a matplotlib Figure")
     return found
 
 
@@ -71,7 +76,7 @@ def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confide
 
     draw = find(name)
     with print_style():
-        return draw(analyse(*runs, relative=relative, confidence=confidence))
+        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence))
 
 
 @contextlib.contextmanager

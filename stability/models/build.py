@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stability.errors import UserError, nearest, unknown
+from stability.errors import UserError, unknown
+from stability.locate import first_line, locate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,23 +74,6 @@ def _check_trained_elsewhere(model: nn.Module, path: str) -> None:
         )
 
 
-def locate(path: Any, key: str, example: str) -> Callable[..., Any]:
-    """Return the class or function at a dotted path. Raises UserError that names `key` and the part that is missing."""
-    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
-        raise UserError(f"{key}={path!r}; accepted: the dotted path of a class or function, as {example}")
-    module, attributes = _import_longest(path, key)
-    found: Any = module
-    for attribute in attributes:
-        if not hasattr(found, attribute):
-            close = nearest(attribute, [name for name in dir(found) if not name.startswith("_")])
-            where = getattr(found, "__name__", type(found).__name__)
-            raise UserError(f"{key}={path!r}: {where} has no {attribute!r}{close}")
-        found = getattr(found, attribute)
-    if not callable(found):
-        raise UserError(f"{key}={path!r} is of type {type(found).__name__}; accepted: a class or function")
-    return found
-
-
 def own_arguments(target: Callable[..., Any], given: Mapping[str, Any], path: str, fixed: Collection[str] = ()) -> None:
     """Check the arguments that a configuration gives to a user's target.
 
@@ -152,36 +134,6 @@ def instantiate(target: Callable[..., Any], arguments: Mapping[str, Any], path: 
         return target(**arguments)
     except Exception as error:
         raise UserError(f"{path} cannot be made: {type(error).__name__}: {first_line(error)}") from error
-
-
-def _import_longest(path: str, key: str) -> tuple[Any, list[str]]:
-    """Import the longest prefix of a dotted path that is a module; return it and the names that are left."""
-    parts = path.split(".")
-    module: Any = None
-    for index in range(len(parts)):
-        name = ".".join(parts[: index + 1])
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-                raise UserError(f"{key}={path!r}: importing {name} failed: {first_line(error)}") from error
-            if module is None or (index < len(parts) - 1 and not hasattr(module, parts[index])):
-                raise UserError(f"{key}={path!r}: no module {name!r}{_nearest_module(module, parts[index])}") from None
-            return module, parts[index:]
-        except Exception as error:
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise UserError(f"{key}={path!r}: importing {name} failed: {reason}") from error
-    return module, []
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says."""
-    return (str(error).splitlines() or [""])[0]
-
-
-def _nearest_module(parent: Any, given: str) -> str:
-    paths = None if parent is None else getattr(parent, "__path__", [])
-    return nearest(given, [found.name for found in pkgutil.iter_modules(paths)])
 
 
 def _fit(target: Callable[..., Any], arguments: dict[str, Any], task: dict[str, Any], path: str) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
 from stability.errors import UserError, nearest
+from stability.locate import called, locate
 from stability.study.schema import Record
 
 # Shipped samplers by name: module and class.
@@ -64,15 +65,13 @@ def find(name: str) -> Sampler:
     Raises:
         UserError: there is no such sampler, or the class lacks what a sampler has.
     """
-    module, attribute = SHIPPED.get(name) or name.rpartition(".")[::2]
-    if not module:
+    if name not in SHIPPED and "." not in name:
         raise UserError(
             f"sweep.sampler={name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.MySampler"
         )
-    try:
-        made = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"sweep.sampler={name} cannot be made: {error}; accepted: a class without arguments") from error
+    path = ".".join(SHIPPED[name]) if name in SHIPPED else name
+    target = locate(path, "sweep.sampler", "my_module.MySampler")
+    made = called(f"sweep.sampler={name}", target)
     missing = [one for one in ("words", "is_independent", "needs_results", "points") if not hasattr(made, one)]
     if missing:
         raise UserError(
@@ -83,15 +82,26 @@ def find(name: str) -> Sampler:
 
 
 def checked_points(sampler: Sampler, name: str, request: Request) -> list[dict[str, float]]:
-    """Return a sampler's points. Raises UserError where they are not what was asked for."""
-    points = sampler.points(request)
+    """Return a sampler's points, as plain floats.
+
+    Raises:
+        UserError: the sampler raises, or its points are not what was requested.
+    """
+    words = f"sweep.sampler={name}"
+    points = called(words, lambda: sampler.points(request))
+    if not isinstance(points, (list, tuple)) or not all(isinstance(point, Mapping) for point in points):
+        raise UserError(f"{words} returned {points!r}; accepted: a list of points, each a dictionary by coordinate")
     if len(points) != request.count:
-        raise UserError(f"sweep.sampler={name} returned {len(points)} points; accepted: {request.count}, as requested")
-    for point in points:
-        for key, (low, high) in request.ranges.items():
-            value = point.get(key)
-            if not isinstance(value, (int, float)) or not low <= value <= high:
-                raise UserError(
-                    f"sweep.sampler={name} returned {key}={value!r}; accepted: a number from {low:g} to {high:g}"
-                )
-    return points
+        raise UserError(f"{words} returned {len(points)} points; accepted: {request.count}, as requested")
+    return [_checked(point, words, request) for point in points]
+
+
+def _checked(point: Mapping[str, object], words: str, request: Request) -> dict[str, float]:
+    """Return a point of plain floats, each within its range."""
+    found = {}
+    for key, (low, high) in request.ranges.items():
+        value = point.get(key)
+        if not isinstance(value, Real) or isinstance(value, bool) or not low <= float(value) <= high:
+            raise UserError(f"{words} returned {key}={value!r}; accepted: a number from {low:g} to {high:g}")
+        found[key] = float(value)
+    return found

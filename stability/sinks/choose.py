@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from stability.errors import UserError, nearest, unknown
+from stability.locate import called, locate
 from stability.sinks.base import Logger
 
 
@@ -22,7 +22,7 @@ def make_loggers(config: Mapping[str, Any]) -> dict[str, Logger]:
 
 def check_loggers(loggers: Mapping[str, Logger]) -> list[str]:
     """Let each logger check that it can work; return their lines of advice. Raises UserError."""
-    advice = (logger.check() for logger in loggers.values())
+    advice = [called(f"logger.{name}", logger.check) for name, logger in loggers.items()]
     return [line for line in advice if line]
 
 
@@ -38,20 +38,13 @@ def _make(name: str, options: Any) -> Logger:
     arguments = {key: value for key, value in options.items() if key != "_target_"}
     target = _locate(name, options["_target_"])
     _check_arguments(name, target, arguments)
-    try:
-        return target(**arguments)
-    except (TypeError, ValueError) as error:
-        raise error if isinstance(error, UserError) else UserError(f"logger.{name}: {error}") from error
+    return called(f"logger.{name}", lambda: target(**arguments))
 
 
 def _locate(name: str, path: Any) -> type[Logger]:
     """Import the class that a dotted path names."""
     key = f"logger.{name}._target_={path!r}"
-    module, _, attribute = str(path).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"{key}: {error}; accepted: the dotted path of a class, as my_package.MyLogger") from error
+    found: Any = locate(path, f"logger.{name}._target_", "my_package.MyLogger")
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise UserError(f"{key}: it is no logger; accepted: a subclass of stability.sinks.base.Logger")
     return found

@@ -231,7 +231,7 @@ class Result:
     def value(self, key: str) -> float | None:
         """Return a final metric by its key; None where it is missing."""
         found = self.rest.get(key)
-        return float(found) if isinstance(found, (int, float)) else None
+        return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
 
     def best(self, metric: Metric) -> float | None:
         """Return a metric at the best epoch."""
@@ -300,7 +300,13 @@ class Record:
     @classmethod
     def from_json(cls, values: object, where: str) -> Record:
         """Return the record of a file. Raises ShapeError, naming `where` and the key, where it holds none."""
-        return parse(cls, values, where)
+        found = parse(cls, values, where)
+        for place, row in enumerate(found.result.curve):
+            if type(row.get("epoch")) is not int:
+                raise ShapeError(
+                    f"{where}: result.curve[{place}].epoch is {row.get('epoch')!r}; accepted: a whole number"
+                )
+        return found
 
     @property
     def has_ended(self) -> bool:

@@ -71,11 +71,11 @@ def read_json(directory: Path) -> dict[str, object] | None:
     try:
         with open(path, "rb") as file:
             values = json.loads(file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no record: {error}; {REMEDY}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} is no record: it holds no object; {REMEDY}")
@@ -113,8 +113,8 @@ def _for_yaml(value: object) -> object:
         return {name: _for_yaml(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_for_yaml(one) for one in value]
-    if isinstance(value, float) and "e" in repr(value):
-        digits, exponent = repr(value).split("e")
+    if isinstance(value, float) and "e" in float.__repr__(value):
+        digits, exponent = float.__repr__(value).split("e")
         sign = "" if exponent.startswith("-") else "+"
         return f"\0{digits}{'' if '.' in digits else '.0'}e{sign}{exponent.lstrip('+')}"
     return value

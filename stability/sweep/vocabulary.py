@@ -46,6 +46,11 @@ def is_foreign(key: str) -> bool:
     return head in (*WORDS, *PARAMETERS, "method", "sampler")
 
 
+def _is_distribution(key: str, value: Any) -> bool:
+    """Tell whether a coordinate is given a distribution, as Optuna or W&B describes one."""
+    return key in _DRAWN and isinstance(value, Mapping) and bool(_DISTRIBUTION & value.keys())
+
+
 def refuse_foreign(given: Mapping[str, Any]) -> None:
     """Refuse words of other sweepers, saying how they are written here.
 
@@ -55,7 +60,7 @@ def refuse_foreign(given: Mapping[str, Any]) -> None:
     Raises:
         UserError: on one line for all of them.
     """
-    foreign = {key: value for key, value in given.items() if is_foreign(key)}
+    foreign = {key: value for key, value in given.items() if is_foreign(key) or _is_distribution(key, value)}
     answers = list(
         dict.fromkeys(answer for key, value in _gathered(foreign).items() for answer in _answers(key, value))
     )
@@ -90,7 +95,9 @@ def _answers(key: str, value: Any) -> Iterator[str]:
     """Yield how one foreign key is written here."""
     name = key.removeprefix(_SWEEPER).removeprefix("hydra/sweeper/")
     head, _, rest = name.partition(".")
-    if head in PARAMETERS:
+    if _is_distribution(key, value):
+        yield distribution(key, value)
+    elif head in PARAMETERS:
         yield from _parameters(value)
     elif head == "method" and value == "grid":
         yield "lists, such as lr=1e-3,3e-3, without samples"

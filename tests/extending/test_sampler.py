@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
 
 from analysis.cells import read_cells
@@ -102,8 +104,8 @@ def test_a_sampler_that_needs_results(run: Run, tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("sobl", "'sobl' (did you mean 'sobol'?); accepted: random, sobol, tpe, or my_module.MySampler"),
-        ("my_samplers.Missing", "has no attribute 'Missing'"),
-        ("nowhere.Sampler", "No module named 'nowhere'"),
+        ("my_samplers.Missing", "my_samplers has no 'Missing'"),
+        ("nowhere.Sampler", "no module 'nowhere'"),
         ("collections.Counter", "has no words, is_independent, needs_results, points"),
     ],
 )
@@ -127,3 +129,32 @@ def test_points_outside_the_range_are_refused() -> None:
     with pytest.raises(UserError, match="returned 1 points; accepted: 2"):
         checked_points(Wild(), "wild", Request({"lr": (0.1, 9.0)}, 0, 0, 2))
     assert find("random").is_independent
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (lambda request: 1 / 0, "raises ZeroDivisionError: division by zero"),
+        (lambda request: None, "returned None; accepted: a list of points"),
+        (lambda request: [(1.0,)], "accepted: a list of points, each a dictionary"),
+        (lambda request: [{"lr": True}], "returned lr=True; accepted: a number"),
+    ],
+)
+def test_what_a_sampler_gets_wrong_is_one_line(points: Callable[[Request], object], words: str) -> None:
+    class Wrong:
+        words, is_independent, needs_results = "wrong", True, False
+
+    Wrong.points = staticmethod(points)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=re.escape(words)):
+        checked_points(Wrong(), "wrong", Request({"lr": (0.1, 1.0)}, 0, 0, 1))  # type: ignore[arg-type]
+
+
+def test_points_become_plain_floats() -> None:
+    class Numpy:
+        words, is_independent, needs_results = "numpy", True, True
+
+        def points(self, request: Request) -> list[dict[str, float]]:
+            return [{"lr": numpy.float64(4.05e-06)}, {"lr": 1}]
+
+    found = checked_points(Numpy(), "numpy", Request({"lr": (1e-6, 2.0)}, 0, 0, 2))
+    assert [type(point["lr"]) for point in found] == [float, float]

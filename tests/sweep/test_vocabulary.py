@@ -128,3 +128,19 @@ def test_the_answer_to_a_distribution_is_accepted(say, place):
     answer = distribution("lr", {"type": "float", "low": 1e-4, "high": 1e-2, "log": True})
     said = say(answer, "samples=2", "sweep.sampler=random", "plan=true")
     assert (said.code, said.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "lr={type:float,low:1e-4,high:1e-2,log:true}",
+        "lr={distribution:log_uniform_values,min:1e-4,max:1e-2}",
+    ],
+)
+@pytest.mark.parametrize("others", [[], ["samples=4"], ["-m"]])
+def test_a_distribution_of_a_coordinate_is_answered_where_it_is_typed(given, others, say, place):
+    said = say(*others, given)
+    assert said.code == 2
+    assert "lr=tag(log,interval(0.0001,0.01))" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert not (place / "runs").exists()
