@@ -11,7 +11,7 @@ from pathlib import Path
 from stability.sinks.threads import Loggers
 from stability.study.claims import is_claimed
 from stability.study.events import Event
-from stability.study.schema import ENDED
+from stability.study.schema import Record
 from stability.study.store import read_manifest, read_record, trial_directory
 from stability.sweep.jobs import TrialLauncher
 from stability.sweep.pack import pack_of
@@ -31,12 +31,11 @@ def status(directory: Path, identifier: str) -> str | None:
     return record.status if record else None
 
 
-def attempts_left(directory: Path, identifier: str) -> int:
+def attempts_left(record: Record | None) -> int:
     """Return how many attempts at a trial a command has: none where it has ended, one where it had failed."""
-    found = status(directory, identifier)
-    if found in ENDED:
-        return 0
-    return ATTEMPTS if found is None else 1
+    if record is None:
+        return ATTEMPTS
+    return 0 if record.has_ended else 1
 
 
 class Loop:
@@ -57,7 +56,7 @@ class Loop:
             if task.id not in self._limits:
                 record = read_record(task.directory)
                 failed = record.failures if record else 0
-                self._limits[task.id] = failed + attempts_left(self._directory, task.id)
+                self._limits[task.id] = failed + attempts_left(record)
         while missing := self._missing(tasks):
             free = [task for task in missing if not is_claimed(task.directory)]
             if free:

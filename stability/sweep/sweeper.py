@@ -72,7 +72,8 @@ class StudySweeper:
             if plan.config.plan:
                 _check_optimizers(plan)
                 return self._show(plan, directory, stack)
-            missing = [trial for trial in plan.trials if attempts_left(directory, trial.id)]
+            records = _records(plan, directory)
+            missing = [trial for trial in plan.trials if attempts_left(records.get(trial.id))]
             is_open = len(plan.trials) < plan.planned
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
@@ -90,7 +91,8 @@ class StudySweeper:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
                 listening = stack.enter_context(Loggers(loggers))
                 plan = self._run(launcher, plan, directory, sizes, listening)
-        records = _records(plan, directory)
+        if launcher is not None:
+            records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
         _report(plan, directory, records)
         return records

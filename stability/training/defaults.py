@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,12 +72,17 @@ COMPLETE: dict[str, list[tuple[str, ...]]] = {
 
 
 def _read(group: str, name: str) -> dict[str, Any]:
-    """Return the content of conf/GROUP/NAME.yaml, numbers read as the command line reads them (1e-3 is one)."""
-    import yaml
-
+    """Return the content of conf/GROUP/NAME.yaml. Raises UserError where there is no such file."""
     choices = _choices(group)
     if name not in choices:
         raise unknown(group, name, choices)
+    return copy.deepcopy(_parsed(choices[name].read_text()))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> dict[str, Any]:
+    """Return a file's values, numbers read as the command line reads them (1e-3 is one)."""
+    import yaml
 
     class Loader(yaml.SafeLoader):
         """Plain YAML 1.1 takes 1e-3, without a dot, for a word."""
@@ -83,7 +90,7 @@ def _read(group: str, name: str) -> dict[str, Any]:
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
     )
-    values: dict[str, Any] = yaml.load(choices[name].read_text(), Loader=Loader)
+    values: dict[str, Any] = yaml.load(text, Loader=Loader)
     return values
 
 
