@@ -88,17 +88,7 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
     margin = max(0.5, 0.06 * (high - low))
     for one in panel.shown:
         trials = [trial for trial in one.cell.finished if math.isfinite(trial.error)]
-        axes.plot(
-            [coordinate.value(trial) for trial in trials],
-            [trial.error for trial in trials],
-            linestyle="none",
-            marker=one.look.marker,
-            # Open, so that none hides another model's at the same place.
-            markersize=3.4,
-            markerfacecolor="none",
-            markeredgecolor=one.look.colour,
-            markeredgewidth=0.9,
-        )
+        _mark_open(axes, one, [coordinate.value(trial) for trial in trials], [trial.error for trial in trials])
     for one in panel.shown:
         _mark_best(axes, one, coordinate)
     _mark_diverged(axes, panel, coordinate, high, margin)
@@ -110,6 +100,20 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
         margin = (right / left) ** 0.03
         axes.set_xlim(left / margin, right * margin)
         _label_few(axes, right / left)
+
+
+def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[float]) -> None:
+    """Draw a cell's trials as open markers, so that none hides another model's at the same place."""
+    axes.plot(
+        across,
+        up,
+        linestyle="none",
+        marker=shown.look.marker,
+        markersize=3.4,
+        markerfacecolor="none",
+        markeredgecolor=shown.look.colour,
+        markeredgewidth=0.9,
+    )
 
 
 def _label_few(axes: Axes, ratio: float) -> None:
@@ -148,16 +152,7 @@ def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float
     top = floor + step * (len(panel.shown) + 0.6)
     for place, one in enumerate(panel.shown):
         values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
-        axes.plot(
-            values,
-            [top - step * (place + 0.8)] * len(values),
-            linestyle="none",
-            marker=one.look.marker,
-            markersize=3.4,
-            markerfacecolor="none",
-            markeredgecolor=one.look.colour,
-            markeredgewidth=0.9,
-        )
+        _mark_open(axes, one, values, [top - step * (place + 0.8)] * len(values))
     axes.axhline(floor, color=GREY, linewidth=0.5, linestyle=":")
     # The strip is no part of the error axis: its name stands in the place of a tick.
     middle = (floor + top) / 2

@@ -185,6 +185,11 @@ class Manifest:
         return max(len(self.by_cell[cell]), waiting)
 
 
+def _number(value: object) -> float | None:
+    """Return a value of JSON as a number; None for anything else."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 @dataclass(frozen=True)
 class EpochRow:
     """One epoch of a trial's curve.
@@ -205,8 +210,7 @@ class EpochRow:
 
     def value(self, key: str) -> float | None:
         """Return a metric or probe by its key; None where it is missing."""
-        found = self.rest.get(key)
-        return float(found) if isinstance(found, (int, float)) else None
+        return _number(self.rest.get(key))
 
     def evaluated(self, metric: Metric) -> float | None:
         """Return a metric of the weights that the recipe evaluates: the averaged ones where there are any."""
@@ -230,8 +234,7 @@ class Result:
 
     def value(self, key: str) -> float | None:
         """Return a final metric by its key; None where it is missing."""
-        found = self.rest.get(key)
-        return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+        return _number(self.rest.get(key))
 
     def best(self, metric: Metric) -> float | None:
         """Return a metric at the best epoch."""

@@ -280,8 +280,3 @@ def _trial_names(study_directory: Path) -> list[str]:
             return sorted(entry.name for entry in entries)
     except OSError:
         return []
-
-
-def record_of(values: Mapping[str, object], where: str = "a record") -> Record:
-    """Return a record that training has just made, typed."""
-    return Record.from_json(finite(values), where)

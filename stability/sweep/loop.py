@@ -12,7 +12,7 @@ from stability.sinks.threads import Loggers
 from stability.study.claims import is_claimed
 from stability.study.events import Event
 from stability.study.schema import Record
-from stability.study.store import read_manifest, read_record, trial_directory
+from stability.study.store import read_manifest, read_record
 from stability.sweep.jobs import TrialLauncher
 from stability.sweep.pack import pack_of
 from stability.sweep.worker import TrialTask
@@ -23,12 +23,6 @@ ATTEMPTS = 2
 LAUNCHES = 3
 # How often trials that another command runs are looked at.
 POLL_SECONDS = 1.0
-
-
-def status(directory: Path, identifier: str) -> str | None:
-    """Return how a trial of the study in `directory` has ended, or None."""
-    record = read_record(trial_directory(directory, identifier))
-    return record.status if record else None
 
 
 def attempts_left(record: Record | None) -> int:

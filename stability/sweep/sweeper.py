@@ -23,7 +23,7 @@ from stability.sweep import cost, rounds
 from stability.sweep.compose import Composer
 from stability.sweep.jobs import TrialLauncher, trial_launcher
 from stability.sweep.keys import SWEEPER
-from stability.sweep.loop import Loop, attempts_left, status
+from stability.sweep.loop import Loop, attempts_left
 from stability.sweep.manifest import Command, build, grow, settle, study_directory
 from stability.sweep.optuna_bridge import Mirror
 from stability.sweep.overrides import parse, quoted
@@ -78,7 +78,7 @@ class StudySweeper:
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
                 launcher.warm_up(len(missing))
-                self._try_cells(launcher, plan, directory, missing)
+                self._try_cells(launcher, plan, directory, records, missing)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)
@@ -165,9 +165,16 @@ class StudySweeper:
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
-    def _try_cells(self, launcher: TrialLauncher, plan: Plan, directory: Path, missing: Sequence[Trial]) -> None:
+    def _try_cells(
+        self,
+        launcher: TrialLauncher,
+        plan: Plan,
+        directory: Path,
+        records: Mapping[str, Record],
+        missing: Sequence[Trial],
+    ) -> None:
         """Try the first batch of every cell none of whose trials has ended, before anything is written."""
-        ended = {trial.cell for trial in plan.trials if status(directory, trial.id) in ENDED}
+        ended = {trial.cell for trial in plan.trials if trial.id in records and records[trial.id].has_ended}
         first = {trial.cell: trial for trial in reversed(missing)}
         cells = [cell for cell in plan.cells if cell.index not in ended]
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
