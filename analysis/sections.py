@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from stability.errors import UserError, nearest
-from stability.locate import called, locate
+from stability.errors import UserError
+from stability.locate import called, check_name, locate
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -50,10 +50,7 @@ def find(name: str) -> Section:
     """Return a section by its name, or by the dotted path of a function of the user's own. Raises UserError."""
     if name in SHIPPED:
         return SHIPPED[name]
-    if "." not in name:
-        raise UserError(
-            f"section {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_section"
-        )
+    check_name(name, SHIPPED, f"section {name!r}", "my_module.my_section")
     return locate(name, "--section", "my_module.my_section")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from stability.errors import UserError, nearest
@@ -47,6 +47,19 @@ def _import_longest(path: str, key: str) -> tuple[Any, list[str]]:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"{key}={path!r}: importing {name} failed: {reason}") from error
     return module, []
+
+
+def check_name(name: str, shipped: Collection[str], given: str, example: str) -> None:
+    """Raise UserError where a name is neither a shipped one nor a dotted path.
+
+    Args:
+        name: what the user wrote.
+        shipped: the names that the program knows.
+        given: how a message shows what the user wrote.
+        example: a dotted path that would do.
+    """
+    if name not in shipped and "." not in name:
+        raise UserError(f"{given}{nearest(name, shipped)}; accepted: {', '.join(shipped)}, or {example}")
 
 
 def called(what: str, call: Callable[[], T]) -> T:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.style import SETTINGS
-from stability.errors import UserError, nearest
-from stability.locate import called, locate
+from stability.errors import UserError
+from stability.locate import called, check_name, locate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,10 +40,7 @@ def find(name: str) -> Draw:
     Raises:
         UserError: there is none.
     """
-    if name not in SHIPPED and "." not in name:
-        raise UserError(
-            f"figure {name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.my_figure"
-        )
+    check_name(name, SHIPPED, f"figure {name!r}", "my_module.my_figure")
     path = f"{__name__}.{name}.draw" if name in SHIPPED else name
     return locate(path, "--figure", "my_module.my_figure")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Protocol
 
-from stability.errors import UserError, nearest
-from stability.locate import called, locate
+from stability.errors import UserError
+from stability.locate import called, check_name, locate
 from stability.study.schema import Record
 
 # Shipped samplers by name: module and class.
@@ -65,10 +65,7 @@ def find(name: str) -> Sampler:
     Raises:
         UserError: there is no such sampler, or the class lacks what a sampler has.
     """
-    if name not in SHIPPED and "." not in name:
-        raise UserError(
-            f"sweep.sampler={name!r}{nearest(name, SHIPPED)}; accepted: {', '.join(SHIPPED)}, or my_module.MySampler"
-        )
+    check_name(name, SHIPPED, f"sweep.sampler={name!r}", "my_module.MySampler")
     path = ".".join(SHIPPED[name]) if name in SHIPPED else name
     target = locate(path, "sweep.sampler", "my_module.MySampler")
     made = called(f"sweep.sampler={name}", target)
