@@ -18,7 +18,7 @@ from pathlib import Path
 from analysis.command import Parser, run
 from analysis.status import study_folders
 from stability.errors import UserError
-from stability.mirror import JOURNAL, OFF, check_storage, rebuild
+from stability.optuna.copy import JOURNAL, OFF, check_storage, rebuild
 
 PROGRAM = "analysis.optuna"
 

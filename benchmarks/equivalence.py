@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
+from stability.execute.layout import plan_layout
 from stability.files import write_atomic, write_text
 from stability.study.metrics import metrics_of
 from stability.study.store import Study
-from stability.sweep.pool import plan_layout
 
 RELATIVE_CHANGE = 1e-7
 DRAWS = 10_000

@@ -76,7 +76,8 @@ def _signals() -> Iterator[None]:
 
 def _run(arguments: list[str]) -> None:
     """Check a command line, hand it to Hydra, and put Hydra's complaints in words."""
-    from stability.sweep.compose import explain, register_resolvers
+    from stability.hydra.compose import register_resolvers
+    from stability.hydra.explain import explain
 
     register_resolvers()
     options = _parse(arguments)
@@ -148,7 +149,7 @@ def _print_version() -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what no study can mean, and complete what the user need not say."""
-    from stability.sweep.overrides import custom_model, is_varied, read
+    from stability.hydra.overrides import custom_model, is_varied, read
 
     overrides = read(options.overrides)
     if options.experimental_rerun is not None:
@@ -167,10 +168,10 @@ def _hand_over(options: argparse.Namespace) -> None:
     """Let Hydra run the command, with flags first and its own spelling of what is asked."""
     import hydra
 
-    from stability.sweep import versions
-    from stability.sweep.compose import CONF
-    from stability.sweep.keys import SWEEPER
-    from stability.sweep.task import train_one
+    from stability.hydra import versions
+    from stability.hydra.compose import CONF
+    from stability.hydra.job import train_one
+    from stability.hydra.keys import SWEEPER
 
     flags = []
     for name, value in vars(options).items():
@@ -216,8 +217,9 @@ def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from stability.sweep import versions
-    from stability.sweep.compose import CONF, flatten
+    from stability.hydra import versions
+    from stability.hydra.compose import CONF
+    from stability.hydra.explain import flatten
 
     def keys(overrides: Sequence[str]) -> list[str]:
         with initialize_config_dir(config_dir=str(CONF), **versions.base()):

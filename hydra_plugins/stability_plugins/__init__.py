@@ -32,7 +32,7 @@ class StabilitySweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over; the launcher is made when something is to be launched."""
         from stability.errors import UserError
-        from stability.sweep.sweeper import StudySweeper
+        from stability.hydra.sweeper import StudySweeper
 
         if self._pack is not None:
             raise UserError("hydra.sweeper.pack is for a study's jobs, not for a command to say; accepted: pack.size=N")
@@ -48,7 +48,7 @@ class PoolLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher proper."""
-        from stability.sweep.launcher import PoolLauncher as Pool
+        from stability.hydra.pool_launcher import PoolLauncher as Pool
 
         self._launcher: Any = Pool()
         self._launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -58,7 +58,7 @@ class PoolLauncher(Launcher):
         return self._launcher.launch(job_overrides, initial_job_idx)
 
     def trial_launcher(self) -> Any:
-        """Return the pool as the sweeper uses it; see stability.sweep.jobs.TrialLauncher."""
+        """Return the pool as the sweeper uses it; see stability.hydra.job_launcher.TrialLauncher."""
         return self._launcher
 
 

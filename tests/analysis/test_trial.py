@@ -32,7 +32,7 @@ def compose(overrides: Sequence[str], folder: Path | None = None) -> tuple[dict[
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf, open_dict
 
-    from stability.sweep.compose import CONF, register_resolvers
+    from stability.hydra.compose import CONF, register_resolvers
 
     register_resolvers()
     search = [f"hydra.searchpath=[sweeps://.,'sweeps://${{root:}}',file://{folder}]"] if folder else []

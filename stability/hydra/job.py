@@ -1,0 +1,147 @@
+"""What Hydra's own launchers run: a job trains trials of one pack, as a plan in the study's folder has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stability.errors import StudyError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from stability.execute.task import TrialTask
+
+# What a job is given: {plan: HASH, trials: [ID, ...]}. It stands in Hydra's own configuration, so that the trial's
+# stays as it is, and only the loop sets it.
+PACK = "hydra.sweeper.pack"
+_SUBDIR = "hydra.sweep.subdir"
+# Of a study's folder: one plan for each launch, HASH.json, with everything that its jobs train.
+PLANS = ".jobs"
+# What a job finds out on its own machine.
+_LOCAL = ("study_directory", "threads", "hydra", "composed")
+
+
+def write_plan(tasks: Sequence[TrialTask]) -> Path:
+    """Write the plan of a launch into the study's folder; its file is named by the hash of its contents."""
+    from stability.files import write_text
+
+    stored = {task.id: {key: value for key, value in asdict(task).items() if key not in _LOCAL} for task in tasks}
+    text = json.dumps(stored, sort_keys=True)
+    path = Path(tasks[0].study_directory) / PLANS / f"{_digest(text)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path
+
+
+def remove_plan(path: Path) -> None:
+    """Remove a plan whose jobs have ended, and the folder with the last one."""
+    path.unlink(missing_ok=True)
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
+def job_overrides(tasks: Sequence[TrialTask], plan: Path) -> list[str]:
+    """Return the overrides of the job that trains `tasks`, of one pack, together; they compose the first one.
+
+    plan: the file that `write_plan` wrote.
+    """
+    trials = ",".join(f"'{task.id}'" for task in tasks)
+    lead = tasks[0]
+    return [*lead.overrides, f"{_SUBDIR}=trials/{lead.id}", f"{PACK}={{plan:'{plan.stem}',trials:[{trials}]}}"]
+
+
+def read_plan(directory: Path, given: Mapping[str, Any]) -> list[TrialTask]:
+    """Return the tasks of a job, as the plan of its launch has them.
+
+    Args:
+        directory: the study's folder.
+        given: the value of PACK that the job has.
+
+    Raises:
+        StudyError: where the study has no such plan, or another one under its name.
+    """
+    from stability.execute.task import TrialTask
+
+    path = directory / PLANS / f"{given['plan']}.json"
+    text = path.read_text() if path.is_file() else ""
+    if _digest(text) != given["plan"]:
+        what = "holds another plan than the job was launched with" if text else "is not there"
+        raise StudyError(f"{path} {what}; run the study's command again to launch what is missing")
+    stored = json.loads(text)
+    return [TrialTask(study_directory=directory, **_as_tuples(stored[trial])) for trial in given["trials"]]
+
+
+def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, **{key: tuple(values[key]) for key in ("overrides", "pack")}}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def train_one(config: DictConfig) -> dict[str, Any]:
+    """Run the trials that a job was given: the one that its configuration describes, and others of its pack.
+
+    Returns the first trial's record, or {id, status: "claimed"} where it is running elsewhere; the others' are in their
+    folders. The first trial's folder is the output folder that Hydra made.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from stability.execute.task import together
+    from stability.execute.worker import run_pack
+
+    node: Any = OmegaConf.to_container(HydraConfig.get(), resolve=False, enum_to_str=True)
+    directory = Path(HydraConfig.get().runtime.output_dir).parents[1]
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    lead, *others = _here(read_plan(directory, node["sweeper"]["pack"]), directory, values)
+    tasks = [lead, *(_with_hydra_files(task, node) for task in others)]
+    # Of one pack, unless memory has not sufficed for it meanwhile: the manifest has it in parts then.
+    records = [run_pack(members, full_size=size) for members, size in together(tasks)]
+    return records[0][0]
+
+
+def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -> list[TrialTask]:
+    """Return the tasks of a job for this machine, in the packs that the manifest has by now.
+
+    values: the job's configuration, which describes the first task. Raises StudyError where it describes another.
+    """
+    from stability.config import parse_study, parse_trial
+    from stability.execute.layout import plan_layout
+    from stability.plan.packing import pack_of
+    from stability.study.identity import trial_id
+    from stability.study.store import read_manifest
+
+    values.pop("sweeps", None)
+    study, trial = parse_study(values), parse_trial(values)
+    if trial_id(trial) != tasks[0].id:
+        raise StudyError(f"a job of {directory} was planned as {tasks[0].id} and composed as {trial_id(trial)}")
+    # As in the pool: the number of threads may show in the last bit of a result.
+    threads = plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads
+    manifest = read_manifest(directory)
+    packs = pack_of(manifest) if manifest else {}
+    return [replace(task, threads=threads, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
+
+
+def _with_hydra_files(task: TrialTask, node: Mapping[str, Any]) -> TrialTask:
+    """Return a task with what Hydra would keep of it, had the job composed it; `node` is Hydra's of the job."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from stability.hydra.compose import composition
+
+    if node["output_subdir"] is None:
+        return task
+    kept = [one for one in node["overrides"]["hydra"] if one.partition("=")[0] not in (PACK, _SUBDIR)]
+    overrides = [*kept, *task.overrides, f"{_SUBDIR}=trials/{task.id}"]
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration(node["job"]["config_name"], overrides, RunMode.RUN)
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+    hydra["job"] |= {name: node["job"][name] for name in ("id", "num")}
+    return replace(task, hydra=hydra, composed=composition(config).written)
