@@ -18,7 +18,7 @@ from stability.files import remove_leftovers
 from stability.study.claims import LOCK, Claim, claim
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED
+from stability.study.schema import COORDINATES, ENDED
 from stability.study.store import read_json, read_record, write_record
 from stability.training.checkpoint import remove_checkpoints
 
@@ -59,7 +59,7 @@ def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **prove
         "id": task.id,
         "study": task.study,
         "cell": dict(task.factors),
-        **{name: task.config[name] for name in ("lr", "wd", "seed")},
+        **{name: getattr(task.config, name) for name in COORDINATES},
         "status": "failed",
         "result": {**_no_result(), "exception": exception, "epochs_done": epochs_done, "curve": []},
         "provenance": {"host": socket.gethostname(), "end": utc_now(), **provenance},
@@ -112,7 +112,7 @@ class Attempt:
             record["provenance"] |= {"command": task.command}
         write_record(task.directory, record)
         self.log.line(describe_end(record))
-        if record["status"] in ENDED and not task.config["training"]["keep_checkpoints"]:
+        if record["status"] in ENDED and not task.config.training.keep_checkpoints:
             remove_checkpoints(task.directory)
         self.is_open = False
         self._held.release()

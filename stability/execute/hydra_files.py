@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stability.config import to_dict
 from stability.files import remove_leftovers, write_text
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def write_hydra_files(task: TrialTask) -> None:
         "runtime": {**task.hydra["runtime"], "output_dir": os.path.abspath(task.directory)},
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    contents = {"config": task.composed or task.config, "overrides": task.overrides, "hydra": {"hydra": hydra}}
+    contents = {"config": task.composed or to_dict(task.config), "overrides": task.overrides, "hydra": {"hydra": hydra}}
     for name, content in contents.items():
         write_text(folder / f"{name}.yaml", yaml.dump(_plain(content), Dumper=dumper, sort_keys=False))
 

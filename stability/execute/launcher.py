@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from stability.config import TrialConfig
@@ -39,19 +39,17 @@ class TrialLauncher(Protocol):
         tasks: Sequence[TrialTask],
         *,
         planned: int,
-        deaths: Mapping[str, int],
         on_event: OnTrialEvent | None = None,
     ) -> set[str]:
         """Run trials once and leave their records.
 
         Args:
-            tasks: the trials, each with the number of its attempt.
+            tasks: the trials, each with its pack and the number of its attempt.
             planned: how many trials the study has in all, for the display.
-            deaths: how often each trial was launched at this attempt and left no record.
             on_event: called with a task and each event of it; None: nobody listens.
 
         Returns:
-            The ids of the trials whose launch counts: one more of `deaths` where no record came of it.
+            The ids of the trials whose launch counts: it was lost where no record came of it.
         """
 
     def close(self) -> None:

@@ -8,20 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from stability.execute.failure import ATTEMPTS, History, Step, next_step
 from stability.execute.launcher import TrialLauncher
 from stability.execute.task import TrialTask
-from stability.plan.packing import pack_of
+from stability.execute.waiting import Waiting
+from stability.plan.manifest import settle_divisions, standing_packs
 from stability.sinks.threads import Loggers
 from stability.study.claims import is_claimed
 from stability.study.events import Event
 from stability.study.schema import Record
-from stability.study.store import read_manifest, read_record
+from stability.study.store import read_record
 
-# A trial that fails is tried again once; one that had failed before the command, once.
-ATTEMPTS = 2
-# A trial that leaves no record so often (its launcher dies) is given up.
-LAUNCHES = 3
-# How often trials that another command runs are looked at.
+# How often trials that other commands run are thought of.
 POLL_SECONDS = 1.0
 
 
@@ -39,7 +37,8 @@ class Loop:
         self._launcher, self._directory = launcher, directory
         self._loggers = loggers or Loggers({})
         self._limits: dict[str, int] = {}
-        self._launched: Counter[tuple[str, int]] = Counter()
+        # Launches that left no record, by trial and the number of failures it had then.
+        self._lost: Counter[tuple[str, int]] = Counter()
 
     def run(self, tasks: Sequence[TrialTask], planned: int) -> None:
         """Launch until every trial of `tasks` has ended or used up its attempts, by whoever's hand.
@@ -52,39 +51,63 @@ class Loop:
                 failed = record.failures if record else 0
                 self._limits[task.id] = failed + attempts_left(record)
         while missing := self._missing(tasks):
-            free = [task for task in missing if not is_claimed(task.directory)]
+            free = [one for one in missing if one[1] is not Step.GIVE_UP and not is_claimed(one[0].directory)]
             if free:
-                self._launch(self._in_packs(free), planned)
+                self._launch(self._in_packs(_next(free)), planned)
             else:
-                time.sleep(POLL_SECONDS)
+                self._wait([task for task, _ in missing])
 
-    def _missing(self, tasks: Sequence[TrialTask]) -> list[TrialTask]:
+    def _missing(self, tasks: Sequence[TrialTask]) -> list[tuple[TrialTask, Step]]:
+        """Return the trials without a record that holds, each with what is to be done next."""
         missing = []
         for task in tasks:
             record = read_record(task.directory)
             failed = record.failures if record else 0
-            if record is not None and (record.has_ended or failed >= self._limits[task.id]):
+            limit = self._limits[task.id]
+            if record is not None and (record.has_ended or failed >= limit):
                 continue
+            step = next_step(History(failures=failed, limit=limit, lost=self._lost[task.id, failed]))
             # A launcher may have left it running that broke off with another; or another command has it.
-            if self._launched[task.id, failed] < LAUNCHES or is_claimed(task.directory):
-                missing.append(replace(task, attempt=failed + 1, tries=self._limits[task.id] - failed))
+            if step is not Step.GIVE_UP or is_claimed(task.directory):
+                missing.append((replace(task, attempt=failed + 1, tries=limit - failed), step))
         return missing
 
-    def _in_packs(self, tasks: Sequence[TrialTask]) -> Sequence[TrialTask]:
-        """Return tasks with the packs that the manifest has for them by now: memory may not have sufficed."""
-        manifest = read_manifest(self._directory)
-        if manifest is None:
-            return tasks
-        packs = pack_of(manifest)
-        return [replace(task, pack=packs.get(task.id, ())) for task in tasks]
+    def _in_packs(self, tasks: Sequence[TrialTask]) -> list[TrialTask]:
+        """Return tasks with the packs that the study has for them by now: memory may not have sufficed."""
+        settle_divisions(self._directory)
+        packs = standing_packs(self._directory)
+        if packs is None:
+            return list(tasks)
+        return [replace(task, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
 
     def _launch(self, tasks: Sequence[TrialTask], planned: int) -> None:
         """Hand tasks over, and note which launches count."""
-        deaths = {task.id: self._launched[task.id, task.attempt - 1] for task in tasks}
         on_event = self._tell if self._loggers else None
-        counted = self._launcher.run(tasks, planned=planned, deaths=deaths, on_event=on_event)
+        counted = self._launcher.run(tasks, planned=planned, on_event=on_event)
+        settle_divisions(self._directory)
         for task in tasks:
-            self._launched[task.id, task.attempt - 1] += task.id in counted
+            self._lost[task.id, task.attempt - 1] += task.id in counted
+
+    def _wait(self, tasks: Sequence[TrialTask]) -> None:
+        """Wait until trials that other commands run have ended, or one of them is free."""
+        waiting = Waiting()
+        waiting.add(tasks)
+        print(f"waiting for {waiting.words}")
+        free: list[TrialTask] = []
+        while len(waiting) and not free:
+            time.sleep(POLL_SECONDS)
+            _, free = waiting.look()
 
     def _tell(self, task: TrialTask, event: Event) -> None:
         self._loggers.take(task.logged, event)
+
+
+def _next(tasks: Sequence[tuple[TrialTask, Step]]) -> list[TrialTask]:
+    """Return the tasks to launch next: first those that go together, then those alone, at last one in isolation."""
+    by_step: dict[Step, list[TrialTask]] = {}
+    for task, step in tasks:
+        by_step.setdefault(step, []).append(task)
+    if Step.TOGETHER in by_step:
+        return by_step[Step.TOGETHER]
+    alone = by_step.get(Step.ALONE) or [task for task, _ in tasks[:1]]
+    return [replace(task, pack=()) for task in alone]

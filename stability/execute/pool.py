@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any
 
 from stability.errors import StudyError
-from stability.execute.failure import halves
+from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.layout import Layout
 from stability.execute.task import TrialTask
 from stability.study.events import Ended, Event, from_json
@@ -211,15 +211,19 @@ class Pool:
             # It died after the last of its records.
             return [Report("ended", job, {"status": "done"})]
         report = Report("died", job, {"text": words})
-        if was_ready and len(job.tasks) > 1:
+        # A process that dies before it is ready is no trial's trouble.
+        trouble = Trouble.DEATH if was_ready else Trouble.NONE
+        task = job.task
+        step = next_step(History(trouble, len(job.tasks), task.attempt if was_ready else 0, task.limit))
+        if step is Step.HALVES:
             self._queue.extendleft(reversed(job.halves()))
             return [report]
         if was_ready:
             job.deaths.append(words)
-            if job.task.tries <= 1:
+            if step is Step.GIVE_UP:
                 return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
             # A death is a failure, though none that a record tells of yet.
-            job.tasks = [replace(job.task, attempt=job.task.attempt + 1, tries=job.task.tries - 1)]
+            job.tasks = [replace(task, attempt=task.attempt + 1, tries=task.tries - 1)]
         self._queue.appendleft(job)
         return [report]
 

@@ -17,7 +17,6 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
-from stability.config import parse_trial
 from stability.execute.attempt import CLAIMED
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe
@@ -148,7 +147,7 @@ def _measure(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str
     from stability.training import measure
 
     try:
-        return {"status": "done", "seconds": measure(parse_trial(tasks[0].config), size=full_size)}
+        return {"status": "done", "seconds": measure(tasks[0].config, size=full_size)}
     except Exception as error:
         traceback.print_exc()
         return {"status": "refused", "text": describe(error)}
@@ -156,7 +155,7 @@ def _measure(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str
 
 def _pack_size(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
 
-    return {"status": "done", "seconds": seconds_of_pack(parse_trial(tasks[0].config), full_size)}
+    return {"status": "done", "seconds": seconds_of_pack(tasks[0].config, full_size)}
 
 
 _KINDS: dict[str, Callable[[Sequence[TrialTask], int, Send], dict[str, Any]]] = {

@@ -61,8 +61,9 @@ class StudyState:
     counts: Counter[str] = field(default_factory=Counter)
     running: dict[str, Running] = field(default_factory=dict)
     waiting: dict[str, TrialTask] = field(default_factory=dict)
-    # Ids of trials that another command is running.
+    # Ids of trials that other commands are running, and of whose processes, in words.
     elsewhere: set[str] = field(default_factory=set)
+    waits_for: str = ""
     # Seconds of whole trials, by cell, as measured here.
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -86,7 +87,7 @@ class StudyState:
             running.share = event.step / max(1, event.steps)
         if isinstance(event, (Epoch, Resumed)):
             running.epoch = event.epoch
-            running.share = running.epoch / task.config["epochs"]
+            running.share = running.epoch / task.config.epochs
         if isinstance(event, Resumed):
             running.first_share = running.share
         if isinstance(event, Epoch):
@@ -188,10 +189,15 @@ class Progress:
         else:
             self.say(f"{words}: its worker died ({text}); it goes on in a new one")
 
-    def elsewhere(self, task: TrialTask) -> None:
-        """Note that another command is running a trial."""
+    def elsewhere(self, task: TrialTask, holders: str) -> None:
+        """Note that another command is running a trial; `holders` names the processes that run such trials."""
         self.state.stop(task)
         self.state.elsewhere.add(task.id)
+        self.waits_for(holders)
+
+    def waits_for(self, holders: str) -> None:
+        """Note which processes of other commands are waited for, in words."""
+        self.state.waits_for = holders
 
     def ended(self, task: TrialTask, record: Mapping[str, Any]) -> None:
         """Note that a trial has ended; a failure is told at once."""
@@ -248,7 +254,8 @@ def summary(state: StudyState, now: float) -> str:
     parts += [f"{state.counts[status]} {status}" for status in ("diverged", "failed") if state.counts[status]]
     parts.append(f"{len(state.running)} running")
     if state.elsewhere:
-        parts.append(f"{len(state.elsewhere)} run by another command")
+        who = f" ({state.waits_for})" if state.waits_for and not state.running else ""
+        parts.append(f"{len(state.elsewhere)} run by other commands{who}")
     left = state.seconds_left(now)
     if left is not None:
         parts.append(f"about {duration(left)} left")
@@ -311,7 +318,7 @@ def render(state: StudyState, now: float) -> RenderableType:
 
 def _row(one: Running) -> str:
     """Return a running trial in a line, what changes first."""
-    epochs = one.task.config["epochs"]
+    epochs = one.task.config.epochs
     number = min(one.epoch + 1, epochs)
     error = "" if one.error is None else f"error {one.error:.1f} %"
     return f"{one.share:5.0%}  epoch {number:>{len(str(epochs))}}/{epochs}  {error:13}  {one.task.label}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from stability.config import TrialConfig, to_dict
+from stability.config import TrialConfig
 from stability.errors import StudyError, UserError
 from stability.execute.attempt import failed_record, standing_record
 from stability.execute.launcher import OnRecord, OnTrialEvent
@@ -18,8 +18,9 @@ from stability.execute.layout import Layout
 from stability.execute.pool import Job, Pool, Report
 from stability.execute.progress import Progress
 from stability.execute.task import TrialTask, together
+from stability.execute.waiting import Waiting
 from stability.execute.worker import FIRST_BATCH_FAILS
-from stability.study.claims import claim, is_claimed
+from stability.study.claims import claim
 from stability.study.events import Ended, Event, Started
 from stability.study.identity import trial_id
 from stability.study.store import write_record
@@ -40,7 +41,7 @@ class TrialRunner:
         # As they were begun last: a trial whose process died has fewer tries.
         self._tasks: dict[str, TrialTask] = {}
         # Trials that another command is running.
-        self._parked: list[TrialTask] = []
+        self._parked = Waiting()
         self._on_record: OnRecord | None = None
         self._on_event: OnTrialEvent | None = None
         # Trials that processes of this pool have claimed: their events go to `on_event`.
@@ -66,7 +67,7 @@ class TrialRunner:
         SIGTERM as SystemExit(143): all after the processes have ended and a line has said how to go on.
         """
         assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
-        self._records, self._parked, self._on_record = {}, [], on_record
+        self._records, self._parked, self._on_record = {}, Waiting(), on_record
         self._on_event, self._claimed = on_event, set()
         if not tasks:
             return []
@@ -106,7 +107,7 @@ class TrialRunner:
     def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
         """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
         self.progress.note(f"measuring packs of {size} ...")
-        task = TrialTask(trial_id(config), "", Path(), {}, to_dict(config))
+        task = TrialTask(trial_id(config), "", Path(), {}, config)
         (outcome,) = self._call("pack size", [task], [size])
         if outcome["status"] == "stopped":
             self.progress.say(f"packs of {size} cannot be measured: {outcome['text']}")
@@ -237,24 +238,19 @@ class TrialRunner:
             self._on_record(record)
 
     def _park(self, task: TrialTask) -> None:
-        self._parked.append(task)
+        self._parked.add([task])
         self._claimed.discard(task.id)
-        self.progress.elsewhere(task)
+        self.progress.elsewhere(task, self._parked.words)
 
     def _look_at_parked(self) -> None:
         """Keep the records that other commands have written; take over what they have left."""
-        still_parked, free = [], []
-        for task in self._parked:
-            record = standing_record(task)
-            if record is not None:
-                self._keep(task, record)
-            elif is_claimed(task.directory):
-                still_parked.append(task)
-            else:
-                free.append(task)
+        ended, free = self._parked.look()
+        for task in ended:
+            self._recorded(task)
         for members, full_size in together(free):
             self.pool.submit(Job("pack", members, full_size))
-        self._parked = still_parked
+        if ended or free:
+            self.progress.waits_for(self._parked.words)
 
 
 @contextlib.contextmanager

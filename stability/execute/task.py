@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stability.config import TrialConfig, to_dict
 from stability.sinks.base import LoggedTrial
 from stability.study.schema import cell_label
 from stability.study.store import trial_directory
@@ -21,8 +23,8 @@ class TrialTask:
     study_directory: Path | str
     # Factor -> the choice's name, always with model, optimizer and epochs: `cell` of the record.
     factors: Mapping[str, Any]
-    # The trial's configuration as stability.config.to_dict gives it, lr, wd and seed set.
-    config: Mapping[str, Any]
+    # The trial's configuration, lr, wd and seed set.
+    config: TrialConfig
     # One more than the failures on record: a failed record of fewer is no obstacle.
     attempt: int = 1
     # How many failures more the command may put on record; the death of its process is one.
@@ -42,19 +44,25 @@ class TrialTask:
     pack: tuple[str, ...] = ()
 
     @property
+    def limit(self) -> int:
+        """The number of failures at which the trial is given up."""
+        return self.attempt + self.tries - 1
+
+    @property
     def directory(self) -> Path:
         """The trial's folder."""
         return trial_directory(Path(self.study_directory), self.id)
 
-    @property
+    @functools.cached_property
     def logged(self) -> LoggedTrial:
         """What loggers know of the trial."""
-        return LoggedTrial(self.id, self.study, Path(self.study_directory), self.factors, self.config, self.number)
+        config = to_dict(self.config)
+        return LoggedTrial(self.id, self.study, Path(self.study_directory), self.factors, config, self.number)
 
     @property
     def label(self) -> str:
         """The trial in a few words: its cell and its point."""
-        point = f"lr={self.config['lr']:.3g} wd={self.config['wd']:.3g} seed={self.config['seed']}"
+        point = f"lr={self.config.lr:.3g} wd={self.config.wd:.3g} seed={self.config.seed}"
         return f"{self.cell_label} {point}"
 
     @property

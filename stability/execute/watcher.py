@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,9 @@ from stability.execute.task import TrialTask
 from stability.study.events import replay
 from stability.study.store import RECORD, read_json
 
-# How often records are looked for.
+# How often records are looked for, and at how many trials a look is taken then: they have their turns.
 POLL_SECONDS = 1.0
+MOST_LOOKS = 100
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ class RecordWatcher:
     """
 
     def __init__(self, tasks: Sequence[TrialTask], tell: OnTrialEvent, seconds: float) -> None:
-        self._waiting, self._tell, self._seconds = list(tasks), tell, seconds
+        self._waiting, self._tell, self._seconds = deque(tasks), tell, seconds
         self._before = {task.id: _written(task) for task in tasks}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="records")
@@ -60,19 +62,22 @@ class RecordWatcher:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._look(len(self._waiting))
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            self._look()
+            self._look(min(MOST_LOOKS, len(self._waiting)))
 
-    def _look(self) -> None:
-        """Tell of the records that are new; a record that cannot be read is for the loop to complain of."""
-        for task in list(self._waiting):
+    def _look(self, count: int) -> None:
+        """Look at the next `count` trials, and tell of the records that are new."""
+        for _ in range(count):
+            task = self._waiting.popleft()
+            if _written(task) == self._before[task.id]:
+                self._waiting.append(task)
+                continue
+            # A record that cannot be read is for the loop to complain of.
             with contextlib.suppress(UserError):
-                if _written(task) != self._before[task.id]:
-                    self._waiting.remove(task)
-                    self._tell_of(task, read_json(task.directory))
+                self._tell_of(task, read_json(task.directory))
 
     def _tell_of(self, task: TrialTask, record: dict[str, Any] | None) -> None:
         if record is not None and record["provenance"].get("command") == task.command:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stability.config import TrialConfig, parse_trial
+from stability.config import TrialConfig
 from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
 from stability.execute.attempt import CLAIMED, Attempt, standing_record
-from stability.execute.failure import halves
+from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe, redirected
+from stability.plan.manifest import note_division
 from stability.plan.packing import ran_out_of_memory
 from stability.study.claims import claim
 from stability.study.events import Ended, Event, Started, from_callback
@@ -48,13 +49,12 @@ def run_pack(
     In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
     where somebody else is running the trial. `on_event` is called with the events of the trials that this process
     claims: Started first, Ended when the record is written. full_size: with how many trials the pack began. An
-    exception (memory that does not suffice, most often) has the pack go on in halves, which the study's manifest keeps
-    where it was memory; a trial by itself goes on in micro-batches where memory does not suffice, and else it has
-    failed. KeyboardInterrupt and SystemExit pass through. `capture_output`
+    exception (memory that does not suffice, most often) has the pack go on as `failure.next_step` says; halves for want
+    of memory are noted beside the study's manifest. KeyboardInterrupt and SystemExit pass through. `capture_output`
     sends this process's stdout and stderr to the first trial's log meanwhile.
 
-    Raises OSError where a trial's folder or the manifest cannot be written, and UserError where what stands there is no
-    record or no manifest.
+    Raises OSError where a trial's folder or the note cannot be written, and UserError where what stands there is no
+    record.
     """
     outcomes: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
@@ -83,18 +83,20 @@ def run_pack(
             together, size, parts = waiting.pop(0)
             error = _train(together, size, parts, notify, keep)
             rest = [attempt for attempt in together if attempt.is_open]
-            if not rest:
+            if error is None or not rest:
                 # What is raised after the last record is no trial's end.
                 continue
-            if error is not None and len(rest) > 1:
+            step = next_step(_history(rest, error, parts))
+            if step is Step.HALVES:
                 both = halves(rest)
                 if is_short_of_memory(error):
-                    _keep_halves([[attempt.task for attempt in half] for half in both], size)
+                    _note_halves([[attempt.task for attempt in half] for half in both], size)
                 waiting[:0] = [(half, len(half), parts) for half in both]
-            elif error is not None and is_short_of_memory(error) and 2 * parts <= rest[0].task.config["batch_size"]:
+            elif step is Step.MICRO_BATCHES:
                 rest[0].log.line(f"out of memory: each batch is computed in {2 * parts} parts")
                 waiting.insert(0, (rest, 1, 2 * parts))
-            elif error is not None:
+            else:
+                # Another attempt, or none, begins from this record.
                 keep(rest[0], rest[0].failure(error))
     return [outcomes[task.id] for task in tasks]
 
@@ -115,14 +117,26 @@ def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, 
     return stack.enter_context(Attempt(task, held))
 
 
-def _keep_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
-    """Keep what was found out of a pack that memory did not suffice for: its halves in the study, its size here."""
-    from stability.plan.manifest import divide_packs
+def _history(attempts: Sequence[Attempt], error: Exception, parts: int) -> History:
+    """Return what has happened to trials that trained together until `error`."""
+    task = attempts[0].task
+    return History(
+        trouble=Trouble.MEMORY if is_short_of_memory(error) else Trouble.EXCEPTION,
+        members=len(attempts),
+        failures=task.attempt,
+        limit=task.limit,
+        parts=parts,
+        batch_size=task.config.batch_size,
+    )
+
+
+def _note_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
+    """Note what was found out of a pack that memory did not suffice for: its halves in the study, its size here."""
     from stability.training.stack import stack_size
 
     first = both[0][0]
-    divide_packs(Path(first.study_directory), [[task.id for task in half] for half in both])
-    ran_out_of_memory(parse_trial(first.config), stack_size(full_size, sum(map(len, both))))
+    note_division(Path(first.study_directory), [[task.id for task in half] for half in both])
+    ran_out_of_memory(first.config, stack_size(full_size, sum(map(len, both))))
 
 
 def _train(
@@ -195,7 +209,7 @@ def first_batch_problem(task: TrialTask) -> str | None:
     from stability.training import try_first_batch
 
     try:
-        try_first_batch(parse_trial(task.config))
+        try_first_batch(task.config)
     except UserError as error:
         return str(error)
     except Exception as error:

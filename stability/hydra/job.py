@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def write_plan(tasks: Sequence[TrialTask]) -> Path:
     """Write the plan of a launch into the study's folder; its file is named by the hash of its contents."""
     from stability.files import write_text
 
-    stored = {task.id: {key: value for key, value in asdict(task).items() if key not in _LOCAL} for task in tasks}
+    stored = {task.id: _stored(task) for task in tasks}
     text = json.dumps(stored, sort_keys=True)
     path = Path(tasks[0].study_directory) / PLANS / f"{_digest(text)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,19 +65,30 @@ def read_plan(directory: Path, given: Mapping[str, Any]) -> list[TrialTask]:
     Raises:
         StudyError: where the study has no such plan, or another one under its name.
     """
-    from stability.execute.task import TrialTask
-
     path = directory / PLANS / f"{given['plan']}.json"
     text = path.read_text() if path.is_file() else ""
     if _digest(text) != given["plan"]:
         what = "holds another plan than the job was launched with" if text else "is not there"
         raise StudyError(f"{path} {what}; run the study's command again to launch what is missing")
     stored = json.loads(text)
-    return [TrialTask(study_directory=directory, **_as_tuples(stored[trial])) for trial in given["trials"]]
+    return [_read(directory, stored[trial]) for trial in given["trials"]]
 
 
-def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, **{key: tuple(values[key]) for key in ("overrides", "pack")}}
+def _stored(task: TrialTask) -> dict[str, Any]:
+    """Return a task as JSON."""
+    from stability.config import to_dict
+
+    values = {item.name: getattr(task, item.name) for item in fields(task) if item.name not in _LOCAL}
+    return {**values, "factors": dict(task.factors), "config": to_dict(task.config)}
+
+
+def _read(directory: Path, stored: Mapping[str, Any]) -> TrialTask:
+    """Return a task that `_stored` made JSON of."""
+    from stability.config import parse_trial
+    from stability.execute.task import TrialTask
+
+    tuples = {key: tuple(stored[key]) for key in ("overrides", "pack")}
+    return TrialTask(study_directory=directory, **{**stored, **tuples, "config": parse_trial(stored["config"])})
 
 
 def _digest(text: str) -> str:
@@ -113,9 +124,8 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -
     """
     from stability.config import parse_study, parse_trial
     from stability.execute.layout import plan_layout
-    from stability.plan.packing import pack_of
+    from stability.plan.manifest import standing_packs
     from stability.study.identity import trial_id
-    from stability.study.store import read_manifest
 
     values.pop("sweeps", None)
     study, trial = parse_study(values), parse_trial(values)
@@ -123,8 +133,7 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -
         raise StudyError(f"a job of {directory} was planned as {tasks[0].id} and composed as {trial_id(trial)}")
     # As in the pool: the number of threads may show in the last bit of a result.
     threads = plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads
-    manifest = read_manifest(directory)
-    packs = pack_of(manifest) if manifest else {}
+    packs = standing_packs(directory) or {}
     return [replace(task, threads=threads, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
 
 

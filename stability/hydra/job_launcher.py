@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stability.config import TrialConfig, parse_trial
+from stability.config import TrialConfig
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import OnTrialEvent, TrialLauncher
 from stability.execute.task import TrialTask, together
@@ -55,7 +54,7 @@ class JobLauncher:
         """Return the seconds of an optimizer step of a pack of each task's cell, measured in this process."""
         from stability.training import measure
 
-        return [measure(parse_trial(task.config), size=size) for task, size in zip(tasks, sizes, strict=True)]
+        return [measure(task.config, size=size) for task, size in zip(tasks, sizes, strict=True)]
 
     def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
         """Return the seconds of a step of a pack, measured in this process."""
@@ -66,7 +65,6 @@ class JobLauncher:
         tasks: Sequence[TrialTask],
         *,
         planned: int,
-        deaths: Mapping[str, int],
         on_event: OnTrialEvent | None = None,
     ) -> set[str]:
         """Launch trials as jobs; return those that were begun, or all where nothing came of any.
@@ -76,7 +74,7 @@ class JobLauncher:
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
         records = {task.id: read_record(task.directory) for task in tasks}
         with watched(tasks, on_event, self._command) as named:
-            self._launch(_packs(named, deaths))
+            self._launch([members for members, _ in together(named)])
         # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
         died = {task.id for task in tasks if attempts_begun(task.directory) != begun[task.id]}
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
@@ -104,17 +102,6 @@ class JobLauncher:
             # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
             words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             print(f"the launcher broke off ({words}); what is missing is launched again", file=sys.stderr)
-
-
-def _packs(tasks: Sequence[TrialTask], deaths: Mapping[str, int]) -> list[list[TrialTask]]:
-    """Return the packs to launch next: first of the trials that have not died so far."""
-    # A trial that has failed, or was begun and left no record, trains alone: another of its pack may be what kills;
-    # and in the end by itself, since a launcher may lose its whole batch with it.
-    fresh = [task for task in tasks if not deaths[task.id] and task.attempt == 1]
-    if fresh:
-        return [members for members, _ in together(fresh)]
-    safe = [task for task in tasks if deaths[task.id] < 2]
-    return [[replace(task, pack=())] for task in safe or tasks[:1]]
 
 
 def _raise_failures(returns: Sequence[Any]) -> None:

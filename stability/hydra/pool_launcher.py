@@ -83,7 +83,7 @@ class PoolLauncher:
         """
         if not tasks:
             return []
-        keep_checkpoints = bool(tasks[0].config["training"]["keep_checkpoints"])
+        keep_checkpoints = tasks[0].config.training.keep_checkpoints
         standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
@@ -94,7 +94,6 @@ class PoolLauncher:
         tasks: Sequence[TrialTask],
         *,
         planned: int,
-        deaths: Mapping[str, int],
         on_event: OnTrialEvent | None = None,
     ) -> set[str]:
         """Run each trial once; every launch counts, since a worker that dies takes no other trial with it."""

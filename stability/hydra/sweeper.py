@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stability.config import to_dict
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
 from stability.execute.layout import Layout, plan_layout
@@ -194,7 +193,7 @@ class StudySweeper:
             study=plan.study,
             study_directory=directory,
             factors=factors,
-            config=to_dict(plan.config_of(trial)),
+            config=plan.config_of(trial),
             threads=plan.config.pool.threads,
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
+from stability.files import write_text
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
-from stability.plan.packing import divide
+from stability.plan.packing import divide, pack_of
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
 from stability.study.schema import COORDINATES, GRID, Cell, Manifest, Sampler, Scalar
@@ -25,6 +27,9 @@ from stability.study.store import MANIFEST, read_manifest, write_manifest
 VERSION = 1
 # Held while the manifest is read, grown and written.
 LOCK = ".study.lock"
+# Notes of packs that memory did not suffice for.
+DIVISIONS = ".divisions"
+_MOST_MEMBERS = 999_999
 
 
 @dataclass(frozen=True)
@@ -271,19 +276,56 @@ def change(directory: Path, make: Callable[[Manifest | None], Manifest]) -> Mani
     return manifest
 
 
-def divide_packs(directory: Path, parts: Sequence[Sequence[str]]) -> None:
-    """Have the study in `directory` keep `parts`, ids of trials, as packs of their own; see `divide`.
+def note_division(directory: Path, parts: Sequence[Sequence[str]]) -> None:
+    """Note beside the manifest that memory did not suffice for a pack, which goes on in `parts`, ids of trials.
 
-    Where there is no manifest nothing is written. Raises OSError where it cannot be, and UserError where it cannot be
-    read.
+    Training processes call this, and never change the manifest: the process that plans the next launch does, from
+    these notes. Raises OSError where the note cannot be written.
     """
+    folder = directory / DIVISIONS
+    folder.mkdir(exist_ok=True)
+    size = sum(map(len, parts))
+    # In order of their names, the larger packs come first, and each note finds the packs that it speaks of.
+    write_text(folder / f"{_MOST_MEMBERS - size:06d}-{parts[0][0]}.json", json.dumps([list(part) for part in parts]))
+
+
+def _divisions(directory: Path) -> dict[Path, list[list[str]]]:
+    """Return what `note_division` has noted and nobody has settled, by file."""
+    paths = sorted((directory / DIVISIONS).glob("*.json"))
+    return {path: json.loads(path.read_text()) for path in paths}
+
+
+def _divided(manifest: Manifest, divisions: Iterable[Sequence[Sequence[str]]]) -> Manifest:
+    packs: Sequence[Sequence[str]] = manifest.packs
+    for parts in divisions:
+        packs = divide(packs, parts)
+    return replace(manifest, packs=_several(packs))
+
+
+def settle_divisions(directory: Path) -> None:
+    """Have the manifest keep the packs that were divided for want of memory, and remove the notes."""
 
     def divided(standing: Manifest | None) -> Manifest:
         assert standing is not None
-        return replace(standing, packs=_several(divide(standing.packs, parts)))
+        return _divided(standing, notes.values())
 
-    if (directory / MANIFEST).exists():
-        change(directory, divided)
+    notes = _divisions(directory)
+    if not notes or not (directory / MANIFEST).exists():
+        return
+    change(directory, divided)
+    for path in notes:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / DIVISIONS).rmdir()
+
+
+def standing_packs(directory: Path) -> dict[str, tuple[str, ...]] | None:
+    """Return the pack of every trial that has one, as the manifest and the notes beside it have them by now.
+
+    None where there is no manifest.
+    """
+    manifest = read_manifest(directory)
+    return pack_of(_divided(manifest, _divisions(directory).values())) if manifest else None
 
 
 @contextlib.contextmanager

@@ -131,6 +131,16 @@ def is_claimed(directory: Path) -> bool:
         return locked is False or _is_alive(_owner(file), path, locked is not None)
 
 
+def holder(directory: Path) -> str:
+    """Return who runs the trial in `directory`, in words: `process 12 on node1`."""
+    try:
+        with open(directory / LOCK) as file:
+            owner = _owner(file)
+    except OSError:
+        owner = {}
+    return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another command"
+
+
 def attempts_begun(directory: Path) -> int:
     """Return the number of the last attempt that was begun at the trial in `directory` and has not ended; else 0."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class Pretence:
         self.launched.append(list(tasks))
         return [record for task in tasks if (record := pretend(task, self.status(task))) is not None]
 
-    def run(self, tasks: Sequence[TrialTask], *, planned: int, deaths: Mapping[str, int], **_: Any) -> set[str]:
+    def run(self, tasks: Sequence[TrialTask], *, planned: int, **_: Any) -> set[str]:
         """Write a record for each task; every launch counts."""
         self.launch_trials(tasks, planned=planned)
         return {task.id for task in tasks}
@@ -140,7 +140,7 @@ def pretend(task: TrialTask, status: str | None) -> dict[str, Any] | None:
         "study": task.study,
         "cell": dict(task.factors),
         "status": status,
-        **{name: task.config[name] for name in ("lr", "wd", "seed")},
+        **{name: getattr(task.config, name) for name in ("lr", "wd", "seed")},
         "result": {
             "top1_error": error,
             "exception": "ValueError: no" if status == "failed" else None,

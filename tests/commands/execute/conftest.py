@@ -122,7 +122,6 @@ def make_task(tmp_path: Path) -> Callable[..., TrialTask]:
     """Make a trial of 3 epochs on 256 digits: `make_task(seed=1)`, `make_task("Misbehaves", what="kill", ...)`."""
 
     def make(model: str = "Plain", *, attempt: int = 1, seed: int = 0, **arguments: Any) -> TrialTask:
-        from stability.config import to_dict
         from stability.study.identity import trial_id
         from stability.training.defaults import complete
 
@@ -136,7 +135,7 @@ def make_task(tmp_path: Path) -> Callable[..., TrialTask]:
             study="test",
             study_directory=tmp_path / "runs" / "test",
             factors={"model": model.lower(), "optimizer": "adamw", "epochs": config.epochs},
-            config=to_dict(config),
+            config=config,
             attempt=attempt,
         )
 

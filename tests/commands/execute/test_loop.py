@@ -14,11 +14,14 @@ from hypothesis import given as given_texts
 from hypothesis import strategies as st
 
 from stability.errors import StudyError
-from stability.execute.loop import LAUNCHES, Loop
+from stability.execute.failure import LAUNCHES
+from stability.execute.loop import Loop
 from stability.execute.task import TrialTask
 from stability.hydra.job import PLANS, job_overrides, read_plan, write_plan
 from stability.hydra.job_launcher import JobLauncher
+from stability.plan.manifest import note_division
 from stability.study.claims import LOCK, claim
+from stability.training.defaults import complete
 from tests.plain import read_record, write_manifest
 
 
@@ -68,7 +71,7 @@ def given(job):
 @pytest.fixture
 def tasks(tmp_path):
     names = [f"t{number}" for number in range(16)]
-    config = {"lr": 1.0, "wd": 0.1, "seed": 0}
+    config = complete({"lr": 1.0, "wd": 0.1})
     return {
         name: TrialTask(name, "s", tmp_path, {}, config, pack=tuple(names[number // 4 * 4 :][:4]))
         for number, name in enumerate(names)
@@ -118,26 +121,25 @@ def test_a_trial_that_still_runs_is_waited_for_however_often_its_launcher_broke_
 
 
 def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(tasks, pretend):
-    """Memory did not suffice for the first pack meanwhile."""
+    """Another command's trials are taken over in the halves that memory sufficed for; failed ones go alone."""
     directory = tasks["t0"].directory.parents[1]
     launched = []
+    held = claim(tasks["t0"].directory)
 
     class Halving:
-        def run(self, tasks, planned, deaths, on_event=None):
+        def run(self, tasks, planned, on_event=None):
             launched.append({task.id: task.pack for task in tasks})
-            write_manifest(
-                directory, {"study": "x", "cells": [], "trials": [], "packs": [["t0", "t1"], ["t4", "t5", "t6", "t7"]]}
-            )
+            if held is not None:
+                held.release()
+                note_division(directory, [["t0", "t1"], ["t2", "t3"]])
             for task in tasks:
-                pretend(task, "failed" if task.id in ("t0", "t2", "t4") else "completed")
+                pretend(task, "failed" if task.id == "t4" and len(launched) == 1 else "completed")
             return {task.id for task in tasks}
 
-    write_manifest(
-        directory, {"study": "x", "cells": [], "trials": [], "packs": [tasks[name].pack for name in ("t0", "t4")]}
-    )
-    Loop(Halving(), directory).run(list(tasks.values())[:8], 8)
-    assert launched[0] == {name: task.pack for name, task in list(tasks.items())[:8]}
-    assert launched[1] == {"t0": ("t0", "t1"), "t2": (), "t4": tasks["t4"].pack}
+    packs = [tasks[name].pack for name in ("t0", "t4")]
+    write_manifest(directory, {"study": "x", "cells": [], "trials": [], "packs": packs})
+    Loop(Halving(), directory).run([tasks[name] for name in ("t0", "t4", "t5")], 3)
+    assert launched == [{"t4": packs[1], "t5": packs[1]}, {"t0": ("t0", "t1")}, {"t4": ()}]
 
 
 def test_jobs_hold_the_trials_that_were_asked_for(tasks, pretend):
@@ -160,7 +162,8 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.sampled_fr
 def test_a_job_reads_its_trials_from_the_plan_whatever_they_hold(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("study")
     overrides = tuple(f"k{place}={text}" for place, text in enumerate(texts))
-    config = {"lr": 0.1 + 0.2, "model": {"name": texts[0]}}
+    config = complete({"lr": 0.1 + 0.2})
+    config = replace(config, model={**config.model, "name": texts[0]})
     one, other = (TrialTask(name, "s", folder, {"model": texts[0]}, config, pack=("a", "b")) for name in ("a", "b"))
     other = replace(other, overrides=overrides, attempt=2, command=texts[0])
     job = job_overrides([one, other], write_plan([one, other, replace(one, id="c")]))
@@ -168,7 +171,7 @@ def test_a_job_reads_its_trials_from_the_plan_whatever_they_hold(tmp_path_factor
 
 
 def test_a_job_refuses_another_plan_than_its_own(tmp_path):
-    task = TrialTask("a", "s", tmp_path, {}, {"lr": 0.1})
+    task = TrialTask("a", "s", tmp_path, {}, complete({"lr": 0.1}))
     plan = write_plan([task])
     job = given(job_overrides([task], plan))
     plan.write_text(plan.read_text().replace("0.1", "0.2"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stability.errors import StudyError
+from stability.execute import layout as layouts
 from stability.execute import pool as pools
 from stability.execute.layout import Layout, available_cores, plan_layout
 from stability.execute.pool import Job, Pool, describe_deaths
@@ -133,7 +134,7 @@ from stability.training.defaults import complete
 model = {"name": "plain", "_target_": "misbehaving_models.Plain", "sleep": 60}
 config = complete({"model": model, "recipe": "none"})
 pool = Pool(Layout(1, 1))
-pool.submit(Job("pack", [TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, to_dict(config))]))
+pool.submit(Job("pack", [TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, config)]))
 # In its first forward pass, which takes a minute: the process says nothing, and must notice by itself.
 while not list(Path(sys.argv[1]).glob("trials/*/log.txt")):
     pool.step(0.1)
@@ -160,8 +161,8 @@ def test_processes_end_with_their_supervisor(tmp_path: Path) -> None:
 
 
 def test_a_cpu_has_a_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "available_cores", lambda: 8)
-    monkeypatch.setattr(pools, "visible_gpus", lambda: pytest.fail("a GPU was looked for"))
+    monkeypatch.setattr(layouts, "available_cores", lambda: 8)
+    monkeypatch.setattr(layouts, "visible_gpus", lambda: pytest.fail("a GPU was looked for"))
     assert plan_layout(None, None, wants_gpu=False) == Layout(8, 1)
     assert plan_layout(2, None, wants_gpu=False) == Layout(2, 4)
     assert plan_layout(16, None, wants_gpu=False) == Layout(16, 1)
@@ -171,7 +172,7 @@ def test_a_cpu_has_a_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_have_a_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "available_cores", lambda: 16)
+    monkeypatch.setattr(layouts, "available_cores", lambda: 16)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
     assert visible_gpus() == ("0", "2")
     assert plan_layout(None, None, wants_gpu=True) == Layout(2, 8, ("0", "2"))

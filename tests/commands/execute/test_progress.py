@@ -89,7 +89,7 @@ def test_trials_of_another_command_cost_no_time_here(tasks: list[TrialTask]) -> 
     state.end(tasks[0], ended(tasks[0]), 10.0)
     state.elsewhere.add(tasks[1].id)
     assert state.seconds_left(10.0) == pytest.approx(10.0)
-    assert "1 run by another command" in summary(state, 10.0)
+    assert "1 run by other commands" in summary(state, 10.0)
 
 
 def test_progress_within_an_epoch_moves_the_share(tasks: list[TrialTask]) -> None:

@@ -14,11 +14,11 @@ import torch
 import yaml
 
 import stability.training
-from stability.config import parse_trial
 from stability.execute.attempt import failed_record, tidy
 from stability.execute.task import TrialTask
 from stability.execute.worker import first_batch_problem, run_pack, run_trial
 from stability.plan import timings
+from stability.plan.manifest import DIVISIONS, settle_divisions
 from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Resumed, Started, from_json
 from stability.study.schema import Record
@@ -334,13 +334,18 @@ def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
     # Three of the four were asked for: too many at once, and the fourth is alone then.
     run_pack(tasks[:3], full_size=4)
     directory = Path(tasks[0].study_directory)
+    # The process that trains leaves a note, and the one that plans reads it.
+    assert read_manifest(directory) == manifest
+    settle_divisions(directory)
     assert read_manifest(directory) == {**manifest, "packs": [[first, second], ["x", "y", "z"]]}
+    assert not (directory / DIVISIONS).exists()
     ((_, remembered),) = timings.recall()["pack_size"].items()
     assert remembered == {"most": 2}
     assert [read_record(task.directory)["provenance"]["pack_size"] for task in tasks[:3]] == [2, 2, 1]  # type: ignore[index]
     # A single trial that does not fit goes on in micro-batches, which is nobody's to remember.
     (hungry, *_), manifest = pack_of_four(make_task, "Hungry", most=32)
     run_pack([hungry], full_size=1)
+    settle_divisions(directory)
     assert read_manifest(directory) == manifest
 
 
@@ -348,9 +353,9 @@ def test_a_batch_that_fits_in_parts_alone_is_no_reason_to_refuse_a_cell(make_tas
     """Batches of 64, of 16 images at once: what would be refused before it trains would never get to its parts."""
     task = make_task("Hungry", most=16)
     assert first_batch_problem(task) is None
-    assert stability.training.measure(parse_trial(task.config)) > 0
+    assert stability.training.measure(task.config) > 0
     with pytest.raises(torch.OutOfMemoryError):
-        stability.training.measure(parse_trial(task.config), size=2)
+        stability.training.measure(task.config, size=2)
     assert "its first batch fails: torch.OutOfMemoryError" in str(first_batch_problem(make_task("Hungry", most=0)))
 
 
@@ -358,4 +363,5 @@ def test_other_exceptions_leave_the_manifests_packs(make_task: Make, tmp_path: P
     tasks, manifest = pack_of_four(make_task, "Misbehaves", what="fail", counter=str(tmp_path / "count"), at=6)
     records = run_pack(tasks)
     assert {record["provenance"]["pack_size"] for record in records} == {2}
+    settle_divisions(Path(tasks[0].study_directory))
     assert read_manifest(Path(tasks[0].study_directory)) == manifest

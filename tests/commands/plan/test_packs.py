@@ -15,7 +15,7 @@ from stability.execute.layout import Layout
 from stability.execute.task import together
 from stability.hydra.job_launcher import JobLauncher
 from stability.plan import timings
-from stability.plan.manifest import divide_packs
+from stability.plan.manifest import DIVISIONS, note_division, settle_divisions
 from stability.plan.packing import PackSizes, architecture, best_size, divide, group, pack_of, ran_out_of_memory
 from stability.study.identity import trial_id
 from stability.study.store import Study
@@ -205,7 +205,9 @@ def test_the_manifest_keeps_the_halves_and_all_else(say, place, pretence):
     before = read_manifest(directory)
     first, others = before["packs"][0], before["packs"][1:]
     assert len(first) == 4
-    divide_packs(directory, halves(first))
+    note_division(directory, halves(first))
+    assert read_manifest(directory) == before
+    settle_divisions(directory)
     assert read_manifest(directory) == {**before, "packs": [first[:2], first[2:], *others]}
     # Said again it launches what the manifest has now.
     for record in place.glob("runs/x/trials/*/record.json"):
@@ -214,10 +216,10 @@ def test_the_manifest_keeps_the_halves_and_all_else(say, place, pretence):
     assert say(*STUDY, "pack.size=4").code == 0
     assert {task.pack for task in pretence.launched[0]} == set(map(tuple, [first[:2], first[2:], *others]))
     for pack in read_manifest(directory)["packs"]:
-        divide_packs(directory, [[identifier] for identifier in pack])
+        note_division(directory, [[identifier] for identifier in pack])
+    settle_divisions(directory)
     assert read_manifest(directory) == {name: value for name, value in before.items() if name != "packs"}
-    divide_packs(place, [["a"]])
-    assert [path.name for path in place.iterdir()] == ["runs"]
+    assert not (directory / DIVISIONS).exists()
 
 
 def test_the_manifest_keeps_packs_and_growth_adds_to_them(say, place, pretence):
