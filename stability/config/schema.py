@@ -210,6 +210,10 @@ class StudyConfig:
     """What frames a study and decides no trial's result."""
 
     samples: int | None = key(None, ge=1)
+    # After the samples, of each cell: trials by TPE, reruns of the best setting, and that setting twice as long.
+    tune: int = key(0, ge=0, le=10_000)
+    reseed: int = key(0, ge=0, le=1_000)
+    longer: int = key(0, ge=0, le=1)
     study: str | None = key(None)
     runs: str = key("runs")
     plan: bool | str = key(False)

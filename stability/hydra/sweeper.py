@@ -22,7 +22,7 @@ from stability.hydra.keys import SWEEPER
 from stability.hydra.overrides import parse, quoted
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
-from stability.plan import cost, rounds
+from stability.plan import cost, phases, rounds
 from stability.plan.cells import CellPlan, Plan, describe, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
 from stability.plan.packing import PackSizes, pack_of
@@ -62,19 +62,21 @@ class StudySweeper:
         # What can be refused without a look at the data is refused first.
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
+        phases.check(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
             print(advice)
         if plan.needs_results:
             plan = rounds.standing(plan, standing)
+        plan = phases.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
                 _check_optimizers(plan)
                 return self._show(plan, directory, stack)
             records = _records(plan, directory)
-            missing = [trial for trial in plan.trials if attempts_left(records.get(trial.id))]
-            is_open = len(plan.trials) < plan.planned
+            missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
+            is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
             if launcher is not None:
                 launcher.warm_up(len(missing))
@@ -103,13 +105,17 @@ class StudySweeper:
         if not plan.needs_results:
             manifest = read_manifest(directory)
             assert manifest is not None
-            loop.run(self._tasks(plan, directory, manifest), len(manifest.trials))
-            return plan
+            self._train(loop, plan, directory, manifest)
         size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
-        for grown, manifest in rounds.rounds(plan, directory, size, sizes.group):
-            plan = grown
-            loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest.trials)))
+        grow = (rounds.rounds,) if plan.needs_results else ()
+        for more in (*grow, phases.phases):
+            for grown, manifest in more(plan, directory, size, sizes.group):
+                plan = grown
+                self._train(loop, plan, directory, manifest)
         return plan
+
+    def _train(self, loop: Loop, plan: Plan, directory: Path, manifest: Manifest) -> None:
+        loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest.trials)))
 
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, timed first where that is asked for; returns no records."""
@@ -183,7 +189,9 @@ class StudySweeper:
     def _tasks(self, plan: Plan, directory: Path, manifest: Manifest) -> list[TrialTask]:
         factors = {trial.id: manifest.cell_of(trial).factors for trial in manifest.trials}
         packs = pack_of(manifest)
-        return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in plan.trials]
+        return [
+            self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in plan.all_trials
+        ]
 
     def _task(
         self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any], pack: tuple[str, ...] = ()
@@ -215,8 +223,11 @@ def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     """Return the overrides that compose a trial by itself, within its study."""
     settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
     settled |= {"runs": quoted(str(directory.parent)), "samples": "null"}
-    cell = plan.cells[trial.cell].overrides
-    kept = [one for one in cell if one.partition("=")[0].lstrip("+~") not in (*settled, "plan")]
+    cell = plan.cells[trial.cell]
+    if trial.role == "longer":
+        settled |= {"epochs": str(cell.config_of(trial).epochs)}
+    study = (*settled, "plan", "tune", "reseed", "longer")
+    kept = [one for one in cell.overrides if one.partition("=")[0].lstrip("+~") not in study]
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 
 
@@ -259,19 +270,20 @@ def _fingerprints(plan: Plan) -> list[str]:
 
 
 def _records(plan: Plan, directory: Path) -> dict[str, Record]:
-    found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.trials)
+    found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.all_trials)
     return {identifier: record for identifier, record in found if record is not None}
 
 
 def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:
     """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
     counts = Counter[str](record.status for record in records.values())
-    counts["failed"] += plan.planned - len(records)
+    # A cell of which nothing completed has no best setting to run again.
+    total = plan.samples + len(plan.after)
+    counts["failed"] += total - len(records)
     words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
-    total = plan.planned
     print(f"{total} trial{'s' * (total > 1)} of {plan.study}: {words}")
     print(f"results: {directory}")
-    failed = [trial.id for trial in plan.trials if trial.id not in records or not records[trial.id].has_ended]
+    failed = [trial.id for trial in plan.all_trials if trial.id not in records or not records[trial.id].has_ended]
     where = shlex.quote(str(directory))
     if total == 1 or failed:
         print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")

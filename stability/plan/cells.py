@@ -35,6 +35,11 @@ class CellPlan:
     choices: dict[str, Any]
     overrides: tuple[str, ...]
 
+    def config_of(self, trial: Trial) -> TrialConfig:
+        """Return everything that training `trial` needs; one of role `longer` has twice the cell's epochs."""
+        epochs = self.config.epochs * (2 if trial.role == "longer" else 1)
+        return replace(self.config, lr=trial.lr, wd=trial.wd, seed=trial.seed, epochs=epochs)
+
     @property
     def drawn(self) -> dict[str, tuple[float, float]]:
         """The ranges of the coordinates that are drawn."""
@@ -45,7 +50,8 @@ class CellPlan:
 class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
-    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far.
+    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far. after: trials
+    that come after the samples (tune, reseed, longer), as far as they have been asked for; see `phases`.
     """
 
     study: str
@@ -53,11 +59,23 @@ class Plan:
     cells: tuple[CellPlan, ...]
     trials: tuple[Trial, ...]
     sampler: Sampler | None
+    after: tuple[Trial, ...] = ()
+
+    @property
+    def all_trials(self) -> tuple[Trial, ...]:
+        """Every trial that has been asked for, whatever its role."""
+        return self.trials + self.after
+
+    @property
+    def samples(self) -> int:
+        """How many samples the command asks for, those included whose points are still to be chosen."""
+        return len(self.cells) * (self.config.samples or 0) if self.needs_results else len(self.trials)
 
     @property
     def planned(self) -> int:
-        """How many trials the command asks for, those included whose points are still to be chosen."""
-        return len(self.cells) * (self.config.samples or 0) if self.needs_results else len(self.trials)
+        """How many trials the command asks for, whatever their role."""
+        config = self.config
+        return self.samples + max(len(self.after), len(self.cells) * (config.tune + config.reseed + config.longer))
 
     @property
     def needs_results(self) -> bool:
@@ -71,7 +89,7 @@ class Plan:
 
     def config_of(self, trial: Trial) -> TrialConfig:
         """Return everything that training `trial` needs."""
-        return replace(self.cells[trial.cell].config, lr=trial.lr, wd=trial.wd, seed=trial.seed)
+        return self.cells[trial.cell].config_of(trial)
 
 
 def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:

@@ -169,7 +169,8 @@ def _merged_cells(standing: Manifest, planned: Manifest) -> tuple[list[Cell], di
 
 def _commanded(grown: Manifest, standing: Manifest, planned: Manifest) -> Manifest:
     """Return a grown manifest with the commands that together train all of it."""
-    asks_for_all = {trial.id for trial in standing.trials} <= {trial.id for trial in planned.trials}
+    samples = {trial.id for trial in standing.trials if trial.role == "sample"}
+    asks_for_all = samples <= {trial.id for trial in planned.trials}
     before = () if asks_for_all else standing.all_commands
     commands = tuple(dict.fromkeys([*before, planned.command]))
     return replace(grown, command=planned.command, commands=commands, overrides=planned.overrides)

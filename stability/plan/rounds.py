@@ -20,7 +20,8 @@ def standing(plan: Plan, manifest: Manifest | None) -> Plan:
     if manifest is None:
         return plan
     cells = {place: index for index, place in enumerate(places(manifest, plan))}
-    trials = (replace(trial, cell=cells[trial.cell]) for trial in manifest.trials if trial.cell in cells)
+    samples = (trial for trial in manifest.trials if trial.cell in cells and trial.role == "sample")
+    trials = (replace(trial, cell=cells[trial.cell]) for trial in samples)
     asked = (trial for trial in trials if trial.number < (plan.config.samples or 0))
     return replace(plan, trials=tuple(sorted(asked, key=lambda trial: (trial.number, trial.cell))))
 
@@ -60,11 +61,15 @@ def _with_round(plan: Plan, manifest: Manifest | None, directory: Path, size: in
             trials = _ask(plan, cell, count, len(asked), records)
             fresh.append([replace(trial, cell=place) for trial in trials])
             configs |= {trial.id: plan.config_of(trial) for trial in trials}
-    # Interleaved, so that what has ended can be compared.
+    return with_trials(manifest, fresh, pack(configs))
+
+
+def with_trials(manifest: Manifest, fresh: Sequence[Sequence[Trial]], packs: Sequence[Sequence[str]]) -> Manifest:
+    """Return a manifest with more trials: those of each cell interleaved, so that what has ended can be compared."""
     ranks = range(max(map(len, fresh), default=0))
     new = tuple(row[rank] for rank in ranks for row in fresh if rank < len(row))
-    packs = tuple(tuple(one) for one in pack(configs) if len(one) > 1)
-    return replace(manifest, trials=manifest.trials + new, packs=manifest.packs + packs)
+    several = tuple(tuple(one) for one in packs if len(one) > 1)
+    return replace(manifest, trials=manifest.trials + new, packs=manifest.packs + several)
 
 
 def _records(directory: Path, trials: Sequence[Trial]) -> list[Record] | None:

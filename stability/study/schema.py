@@ -169,10 +169,15 @@ class Manifest:
 
     @cached_property
     def by_cell(self) -> tuple[tuple[Trial, ...], ...]:
-        """The planned trials of each cell, in the order planned."""
+        """The samples of each cell, in the order planned: trials of other roles are in no distribution."""
+        return self.by_role("sample")
+
+    def by_role(self, *roles: Role) -> tuple[tuple[Trial, ...], ...]:
+        """Return the planned trials of each cell that have one of these roles, in the order planned."""
         found: list[list[Trial]] = [[] for _ in self.cells]
         for trial in self.trials:
-            found[trial.cell].append(trial)
+            if trial.role in roles:
+                found[trial.cell].append(trial)
         return tuple(map(tuple, found))
 
     def cell_of(self, trial: Trial) -> Cell:
