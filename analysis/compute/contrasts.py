@@ -6,6 +6,7 @@ what does not, is measured by `python -m analysis.calibration`; docs/statistics.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,8 +22,9 @@ from analysis.compute.intervals import (
 )
 from analysis.compute.measures import Peak, peak_interval, spreads
 
-# What the best setting found may lie above the true one, in points: counted at both ends of what rests on peaks.
-ALLOWANCE = 0.5
+# How far the setting found may lie above the true best one, in points: so much, and this share of the noise of its
+# reruns, since the best of n noisy trials is chosen partly by luck. Counted at both ends of what rests on peaks.
+ALLOWANCE, OF_NOISE = 0.5, 0.5
 RESAMPLES = 2_000
 SMALLEST_P = 1e-6
 
@@ -155,9 +157,15 @@ class SpreadDifference(NamedTuple):
     p: float
 
 
-def resampled(points: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """Return which points each resample holds, (resamples, points); always the same for a number of points."""
-    return np.random.default_rng(0).integers(0, points, (resamples, points))
+@functools.lru_cache(maxsize=1024)
+def _resampled_spreads(errors: bytes, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the spread of each resample of a cell's errors, (RESAMPLES,) each; a cell is in many pairs.
+
+    The resamples of a number of points are always the same, so that those of two cells are paired.
+    """
+    values = np.frombuffer(errors)
+    chosen = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    return spreads(values[chosen], chance)
 
 
 def spread_difference(
@@ -171,10 +179,10 @@ def spread_difference(
         chances: of both cells, in percent.
         confidence: between 0 and 1.
     """
-    chosen = resampled(len(first))
     tail = (1 - confidence) / 2
-    seen = [spreads(errors[None], chance) for errors, chance in zip((first, second), chances, strict=True)]
-    drawn = [spreads(errors[chosen], chance) for errors, chance in zip((first, second), chances, strict=True)]
+    both = list(zip((first, second), chances, strict=True))
+    seen = [spreads(errors[None], chance) for errors, chance in both]
+    drawn = [_resampled_spreads(np.ascontiguousarray(errors, dtype=float).tobytes(), chance) for errors, chance in both]
     intervals = []
     for which in range(3):
         ends = np.quantile(drawn[0][which] - drawn[1][which], (tail, 1 - tail))
@@ -209,6 +217,11 @@ def peak_difference(first: Peak, second: Peak, confidence: float, images: float 
     return _with_images(Interval(difference, difference - half, difference + half), images, confidence)
 
 
+def allowance(peaks: tuple[Peak, Peak]) -> float:
+    """Return how far peaks of the settings found may be off as peaks of the cells, in points."""
+    return ALLOWANCE + OF_NOISE * max(one.sd for one in peaks)
+
+
 def typical_regret(
     errors: tuple[np.ndarray, np.ndarray], peaks: tuple[Peak, Peak], confidence: float, images: float | None = None
 ) -> Interval:
@@ -226,7 +239,7 @@ def typical_regret(
     found = typical_difference((first - one.mean) - (second - other.mean), confidence)
     of_peaks = peak_difference(one, other, confidence)
     half = (of_peaks.upper - of_peaks.lower) / 2
-    return _with_images(found.widened(half), images, confidence).allowing(ALLOWANCE)
+    return _with_images(found.widened(half), images, confidence).allowing(allowance(peaks))
 
 
 def typical_sensitivity(
@@ -258,4 +271,4 @@ def typical_sensitivity(
     half = math.hypot(*(slope * half for slope, half in zip(slopes, halves, strict=True)))
     rooms = [chance - found.mean for found, chance in zip(peaks, chances, strict=True)]
     relative = None if images is None else images / max(min(rooms), TOLERANCE)
-    return _with_images(found_difference.widened(half), relative, confidence).allowing(ALLOWANCE * max(slopes))
+    return _with_images(found_difference.widened(half), relative, confidence).allowing(allowance(peaks) * max(slopes))

@@ -171,7 +171,14 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def guarded_mean(values: np.ndarray, low: float, high: float, confidence: float, draws: int = 20_000) -> Interval:
+@functools.lru_cache(maxsize=4)
+def _flat_weights(draws: int, count: int) -> np.ndarray:
+    """Return weights of a flat Dirichlet distribution, (draws, count)."""
+    weights = np.random.default_rng(0).standard_exponential((draws, count))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def guarded_mean(values: np.ndarray, low: float, high: float, confidence: float, draws: int = 10_000) -> Interval:
     """Return the mean of bounded values with an interval that rare extremes do not break (Gaffke's).
 
     The weights of the n values and of one value more, at its possible extreme, are drawn from a flat Dirichlet
@@ -186,9 +193,7 @@ def guarded_mean(values: np.ndarray, low: float, high: float, confidence: float,
         confidence: between 0 and 1.
         draws: of weights.
     """
-    generator = np.random.default_rng(0)
-    weights = generator.standard_exponential((draws, len(values) + 1))
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = _flat_weights(draws, len(values) + 1)
     tail = (1 - confidence) / 2
     seen = weights[:, :-1] @ np.sort(values)
     return Interval(

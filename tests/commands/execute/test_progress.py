@@ -38,7 +38,7 @@ def ended(task: TrialTask, status: str = "completed") -> dict[str, Any]:
 
 
 def epoch(task: TrialTask, number: int, error: float = 50.0) -> Epoch:
-    return Epoch(task.id, task.config["epochs"], {"epoch": number, "top1_error": error})
+    return Epoch(task.id, task.config.epochs, {"epoch": number, "top1_error": error})
 
 
 @pytest.fixture

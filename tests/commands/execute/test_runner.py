@@ -155,7 +155,8 @@ def test_a_trial_of_another_command_is_taken_over_when_that_dies(runner: TrialRu
     threading.Timer(1.0, kill).start()
     ended: list[str] = []
     records = runner.run(tasks, on_record=lambda record: ended.append(record["id"]))
-    assert time.monotonic() - killed_at[0] < 2.0
+    # Whether a claim still holds is asked every few seconds, gently to a shared file system.
+    assert time.monotonic() - killed_at[0] < 15.0
     assert [record["status"] for record in records] == ["completed"] * 3
     assert ended[-1] == tasks[0].id
     assert records[0]["provenance"]["attempts"] == 2

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 import stability.training
+from stability.config import to_dict
 from stability.execute.attempt import failed_record, tidy
 from stability.execute.task import TrialTask
 from stability.execute.worker import first_batch_problem, run_pack, run_trial
@@ -97,7 +98,7 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
     for _ in range(2):
         with pytest.raises(SystemExit):
             run_trial(task)
-    mistaken = dataclasses.replace(task, config={**task.config, "precision": "float64"})
+    mistaken = dataclasses.replace(task, config=dataclasses.replace(task.config, precision="float64"))
     record = run_trial(mistaken)
     assert record["status"] == "failed"
     assert record["provenance"]["attempts"] == 3
@@ -180,7 +181,7 @@ def test_a_record_that_cannot_be_written_is_not_passed_over(make_task: Make, mon
         raise OSError(28, "No space left on device")
 
     task = make_task()
-    monkeypatch.setattr("stability.execute.worker.write_record", full)
+    monkeypatch.setattr("stability.execute.attempt.write_record", full)
     with pytest.raises(OSError, match="No space left"):
         run_trial(task)
     assert read_record(task.directory) is None
@@ -240,7 +241,7 @@ def test_hydras_files_say_what_was_run(make_task: Make) -> None:
     run_trial(task)
     files = {path.stem: yaml.safe_load(path.read_text()) for path in (task.directory / "kept").iterdir()}
     assert files["overrides"] == ["model=plain", "lr=0.01"]
-    assert files["config"] == json.loads(json.dumps(task.config))
+    assert files["config"] == json.loads(json.dumps(to_dict(task.config)))
     assert files["hydra"]["hydra"]["runtime"]["output_dir"] == str(task.directory)
     assert files["hydra"]["hydra"]["job"] == {"name": "stability", "id": task.id, "num": task.id}
 

@@ -247,7 +247,7 @@ def test_own_studies_and_models_are_found(say, place, pretence):
         said = say("sweeps=mine", "model=vitp_tiny,own", *found)
         assert said.code == 0, said.err
         assert {task.factors["model"] for task in pretence.launched[-1]} == {"vitp_tiny", "own"}
-        assert {task.config["lr"] for task in pretence.launched[-1]} == {0.002}
+        assert {task.config.lr for task in pretence.launched[-1]} == {0.002}
         (place / "runs" / "mine").rename(place / f"done{len(pretence.launched)}")
 
 

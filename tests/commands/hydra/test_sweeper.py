@@ -97,10 +97,10 @@ def test_a_diverged_trial_is_a_result(say, pretence):
 
 
 def test_a_failed_trial_is_tried_twice_in_a_command_and_once_when_it_is_said_again(say, place, pretence):
-    pretence.status = lambda task: "failed" if task.config["seed"] == 1 else "completed"
+    pretence.status = lambda task: "failed" if task.config.seed == 1 else "completed"
     said = say(*STUDY)
     assert said.code == 1
-    bad = {task.id for tasks in pretence.launched for task in tasks if task.config["seed"] == 1}
+    bad = {task.id for tasks in pretence.launched for task in tasks if task.config.seed == 1}
     assert {name: count for name, count in launched(pretence).items() if count > 1} == dict.fromkeys(bad, 2)
     assert tries(pretence, bad) == {(1, 2), (2, 1)}
     assert "2 failed" in said.out
@@ -116,7 +116,7 @@ def test_a_failed_trial_is_tried_twice_in_a_command_and_once_when_it_is_said_aga
 
 
 def test_a_trial_that_leaves_no_record_is_given_up(say, pretence):
-    pretence.status = lambda task: None if task.config["seed"] == 1 else "completed"
+    pretence.status = lambda task: None if task.config.seed == 1 else "completed"
     said = say(*STUDY)
     assert said.code == 1
     assert set(launched(pretence).values()) == {1, LAUNCHES}

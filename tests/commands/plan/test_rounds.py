@@ -64,7 +64,7 @@ def test_more_samples_ask_for_more_and_fewer_for_nothing(say, place, pretence):
 
 
 def test_a_failed_trial_holds_up_no_round(say, place, pretence):
-    pretence.status = lambda task: "failed" if task.config["seed"] == 1 else "completed"
+    pretence.status = lambda task: "failed" if task.config.seed == 1 else "completed"
     said = say(*STUDY, "samples=3")
     assert said.code == 1
     assert "6 trials of x: 4 completed, 0 diverged, 2 failed" in said.out
