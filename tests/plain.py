@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stability.study import store
+from stability.study.events import Event
 from stability.study.schema import Manifest
 
 
@@ -32,3 +34,34 @@ def read_record(folder: Path) -> Any:
 def read_records(folder: Path) -> dict[str, Any]:
     """Return every record.json of a study, by trial id."""
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("trials/*/record.json"))}
+
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+
+
+def train(config: Any, *, on_event: OnEvent | None = None, **options: Any) -> dict[str, Any]:
+    """Train a trial; return its record as its file would hold it. See `train_pack`."""
+    from stability.training import train
+
+    return train(config, on_event=plainly(on_event), **options).to_json()
+
+
+def train_pack(configs: Any, *, on_event: OnEvent | None = None, **options: Any) -> list[dict[str, Any]]:
+    """Train a pack; return its records as their files would hold them.
+
+    on_event: called with an event's kind and its values, those of an epoch's row beside the others.
+    """
+    from stability.training import train_pack
+
+    return [record.to_json() for record in train_pack(configs, on_event=plainly(on_event), **options)]
+
+
+def plainly(on_event: OnEvent | None) -> Callable[[Event], None] | None:
+    """Return what passes an event on as its kind and its values."""
+
+    def tell(event: Event) -> None:
+        values: dict[str, Any] = event.to_json()
+        assert on_event is not None
+        on_event(values.pop("kind"), values | values.pop("row", {}))
+
+    return None if on_event is None else tell

@@ -20,9 +20,9 @@ from stability.errors import UserError
 from stability.files import remove_leftovers
 from stability.sinks.base import LoggedTrial
 from stability.study.claims import LOCK, Claim, claim
-from stability.study.events import Ended, Epoch, Event, Resumed, Started, from_callback
+from stability.study.events import Ended, Epoch, Event, Resumed, Started
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED, cell_label
+from stability.study.schema import ENDED, Record, cell_label
 from stability.study.store import read_json, read_record, to_json, trial_directory, write_record
 from stability.sweep.hydra_files import write_hydra_files
 from stability.sweep.pack import halves, ran_out_of_memory
@@ -311,15 +311,15 @@ def _train(
     if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
-    def notify(kind: str, payload: dict[str, Any]) -> None:
-        event = from_callback(kind, payload)
+    def notify(event: Event) -> None:
         by_id[event.id].take(event)
         on_event(event)
 
-    def ended(record: dict[str, Any]) -> None:
+    def ended(record: Record) -> None:
+        values = record.to_json()
         # A record that is no JSON is a failure of the trial, not of the study's folder.
-        to_json(record)
-        keep(by_id[record["id"]], record)
+        to_json(values)
+        keep(by_id[record.id], values)
 
     problem: Exception | None = None
     try:
