@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stability.config import TrialConfig, to_dict
+from stability.config import DataConfig, TrialConfig, to_dict
 from stability.study.schema import COORDINATES, Cell, Manifest, Record, Trial
 
 GROUPS = ("model", "optimizer", "data", "recipe", "schedule")
@@ -85,7 +85,8 @@ def _differences(cell: Cell, folders: Sequence[Path]) -> Iterator[str]:
     given = _flat(
         {**_conf("config"), **{group: _conf(f"{group}/{one}", folders) for group, one in _chosen(cell).items()}}
     )
-    defaults = _flat(to_dict(TrialConfig()))
+    # What the schema gives a key that a file leaves out.
+    defaults = _flat(to_dict(TrialConfig(model={}, optimizer={}, data=DataConfig())))
     wanted = _flat(config)
     for key, value in wanted.items():
         if key in COORDINATES or key.startswith(LEFT_OUT):

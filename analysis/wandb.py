@@ -22,6 +22,7 @@ from stability.sinks.wandb import WandbLogger
 from stability.study.events import replay
 from stability.study.schema import Trial
 from stability.study.store import Study, read_json, study_folders
+from stability.values import plain
 
 PROGRAM = "analysis.wandb"
 
@@ -68,7 +69,8 @@ def _tell(study: Study, logger: WandbLogger) -> None:
 def _logged(study: Study, trial: Trial) -> LoggedTrial:
     """Return what the logger knows of a trial."""
     cell = study.cells[trial.cell]
-    config = {**cell.config, **trial.point}
+    config = plain({**cell.config, **trial.point})
+    assert isinstance(config, dict)
     return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
 
 

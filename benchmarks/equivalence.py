@@ -55,7 +55,7 @@ def perturbed(config: Mapping[str, Any]) -> dict[str, Any]:
         record = training.train(config)
     finally:
         training.build = build
-    return {"status": record["status"], "top1_error": record["result"]["top1_error"]}
+    return {"status": record.status, "top1_error": record.result.value("top1_error")}
 
 
 def collect(alone: Path, packed: Path) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from torch import nn
 from benchmarks.machine import describe
 from stability.data import get_data
 from stability.files import write_text
+from stability.study.events import Epoch, Event
 from stability.training.defaults import complete
 from stability.training.module import StackModule
 from stability.training.trial import exact_arithmetic, ready_module, train_pack
@@ -109,16 +110,16 @@ def run_pack(trials: Sequence[dict[str, Any]], folder: Path | None = None, stop_
     sizes: list[int] = []
     events: list[str] = []
 
-    def on_event(kind: str, values: dict[str, Any]) -> None:
-        events.append(kind)
-        if kind == "epoch" and values["epoch"] == stop_after and events.count("epoch") == 1:
+    def on_event(event: Event) -> None:
+        events.append(event.kind)
+        if isinstance(event, Epoch) and event.epoch == stop_after and events.count("epoch") == 1:
             signal.raise_signal(signal.SIGINT)
 
     start = time.perf_counter()
     directories = None if folder is None else [folder / str(number) for number in range(len(trials))]
     with _watched_sizes(sizes):
         records = train_pack(trials, directories=directories, full_size=PACK_SIZE, compact=True, on_event=on_event)
-    return Outcome(records, sizes, events, time.perf_counter() - start)
+    return Outcome([record.to_json() for record in records], sizes, events, time.perf_counter() - start)
 
 
 @contextmanager

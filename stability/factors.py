@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from enum import Enum
+from typing import Final, Literal
 
 from stability.config import identity, parse_trial, to_dict
+from stability.values import Options, Value
 
-MISSING: Any = object()
+
+class Missing(Enum):
+    """What stands for the value of a key that a configuration does not have; null is a value."""
+
+    MISSING = "missing"
 
 
-def held(config: Mapping[str, Any]) -> dict[str, Any]:
+MISSING: Final = Missing.MISSING
+
+
+def held(config: Options) -> dict[str, Value]:
     """Return what of a cell's configuration tells it from others: what decides its results, and its groups' names.
 
     Raises UserError where the configuration is none of this version.
@@ -22,15 +31,21 @@ def held(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"schedule": given["schedule"], "recipe": given["recipe"]}
 
 
-def factor_value(name: str, choices: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """Return a cell's value of a factor: its choice of a group, else the key's value; MISSING where it has no such key.
+def factor_value(
+    name: str, choices: Options, config: Options
+) -> str | int | float | bool | Literal[Missing.MISSING] | None:
+    """Return a cell's value of a factor. A value that is no scalar is returned as text.
 
-    A value that is no scalar is returned as text.
+    Args:
+        name: of the factor: a group or a dotted key.
+        choices: the cell's choice of each config group; it comes first.
+        config: the cell's whole configuration.
+
+    Returns:
+        The choice or the key's value; MISSING where the cell has no such key.
     """
-    if name in choices:
-        return choices[name]
-    value: Any = config
-    for part in name.split("."):
+    value: Value | Missing = choices.get(name, config)
+    for part in name.split(".") if name not in choices else ():
         value = value.get(part, MISSING) if isinstance(value, Mapping) else MISSING
     if isinstance(value, Mapping):
         value = value.get("name", MISSING)
@@ -39,7 +54,7 @@ def factor_value(name: str, choices: Mapping[str, Any], config: Mapping[str, Any
     return value if value is MISSING or isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def factor_name(key: str, choices: Sequence[Mapping[str, Any]], named: Container[str]) -> str:
+def factor_name(key: str, choices: Sequence[Options], named: Container[str]) -> str:
     """Return the factor to make of a key in which cells differ: its group, where their choices of that differ.
 
     Where the group is `named`, a factor already, that does not tell all: it is the key.
@@ -48,7 +63,7 @@ def factor_name(key: str, choices: Sequence[Mapping[str, Any]], named: Container
     return group if group not in named and len({one.get(group) for one in choices}) > 1 else key
 
 
-def differing_keys(cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def differing_keys(cells: Sequence[tuple[Options, Options]]) -> list[str]:
     """Return the dotted keys in which cells, each its (factors, nested configuration), differ and no factor says so.
 
     A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
@@ -73,9 +88,9 @@ def _covers(name: str, key: str) -> bool:
     return key == name or key.startswith(f"{name}.") or (name.endswith(".name") and key.startswith(name[:-4]))
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Options, prefix: str = "") -> dict[str, Value]:
     """Return the values of nested mappings by dotted keys, each after `prefix`."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, Value] = {}
     for name, value in values.items():
         flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat

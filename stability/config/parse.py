@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from stability.config.checks import build
-from stability.config.schema import DEFAULT_BATCH_SIZE, EXTENSIONS, SCHEDULES, StudyConfig, TrialConfig
+from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, RecipeConfig, StudyConfig, TrialConfig
 from stability.errors import UserError, nearest
 
 
@@ -18,8 +18,8 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     Where lr or wd is null or left out, it is the middle of the optimizer's range for models of this family.
     Raises UserError on an unknown key, a wrong type or a value out of bounds.
     """
-    values = _without(values, StudyConfig, TrialConfig)
-    config = build(TrialConfig, {**values, **_unset(values, "lr"), **_unset(values, "wd")}, "")
+    own = _without(values, StudyConfig, TrialConfig)
+    config = build(TrialConfig, {key: one for key, one in own.items() if key not in UNRANGED or one is not None}, "")
     explicit = config.schedule.warmup_epochs
     if explicit is not None and explicit >= config.epochs:
         raise UserError(
@@ -94,7 +94,7 @@ def _lr_batch(values: Mapping[str, Any]) -> Any:
     """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
     parts = [values.get(name) for name in ("schedule", "recipe")]
     given = [part.get("lr_batch") for part in parts if isinstance(part, Mapping)]
-    return next((one for one in given if one is not None), DEFAULT_BATCH_SIZE)
+    return next((one for one in given if one is not None), RecipeConfig().lr_batch)
 
 
 def middle(low: float, high: float) -> float:
@@ -102,14 +102,12 @@ def middle(low: float, high: float) -> float:
     return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
 
 
-def _unset(values: Mapping[str, Any], name: str) -> dict[str, float]:
-    """Return {name: what it is where it is left unset}; empty where it is set."""
-    if values.get(name) is not None:
-        return {}
+def unset(values: Mapping[str, Any], name: str) -> float:
+    """Return what lr or wd is where it is null or left out: the middle of its range, if there is one."""
     match search_range(values, name):
         case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
-            return {name: middle(low, high)}
-    return {name: getattr(TrialConfig, name)}
+            return middle(low, high)
+    return UNRANGED[name]
 
 
 def parse_study(values: Mapping[str, Any]) -> StudyConfig:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field
+from typing import Any, TypeVar
 
-DEFAULT_BATCH_SIZE = 64
+from stability.shipped import default_group
+
+Schema = TypeVar("Schema")
+# lr and wd where they are left out and the optimizer names no range for models of this family.
+UNRANGED = {"lr": 1e-3, "wd": 0.05}
 # Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
 SCHEDULES = ("cosine",)
 SOURCES = ("digits", "hf", "imagefolder", "torch")
@@ -22,11 +27,45 @@ def key(
     choices: tuple[str, ...] = (),
     identity: bool = True,
 ) -> Any:
-    """Declare a key: its default, its bounds or choices, and whether it decides a trial's result."""
+    """Declare a key: its default, its bounds or choices, and whether it decides a trial's result.
+
+    Args:
+        default: left out: the default stands in conf/, where `shipped_defaults` finds it.
+        ge: the least number accepted; `gt`, `le`, `lt`: as in >, <= and <.
+        choices: the words accepted; empty: any.
+        identity: whether the key decides a trial's result.
+    """
     metadata = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "identity": identity}
     if isinstance(default, (dict, list)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def shipped_defaults(group: str) -> Callable[[type[Schema]], type[Schema]]:
+    """Return a decorator, below @dataclass: keys without a default take the one that conf/ gives them.
+
+    Args:
+        group: of conf/, where the default choice is read, or a section of conf/config.yaml; empty: its top.
+    """
+
+    def decorate(schema: type[Schema]) -> type[Schema]:
+        for name, item in vars(schema).items():
+            if isinstance(item, Field) and item.default is MISSING and item.default_factory is MISSING:
+                item.default_factory = _Default(group, name)
+        return schema
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class _Default:
+    """Makes a key's default: read when it is first needed, not when this module is imported."""
+
+    group: str
+    name: str
+
+    def __call__(self) -> Any:
+        return default_group(self.group)[self.name]
 
 
 class Arguments(dict[str, Any]):
@@ -37,13 +76,17 @@ class Arguments(dict[str, Any]):
 
 
 @dataclass(frozen=True)
+@shipped_defaults("data")
 class DataConfig:
-    """What is trained on and evaluated on."""
+    """What is trained on and evaluated on.
+
+    Channels and their statistics that are left out are those of images in colour; `TrialConfig().data` are the digits.
+    """
 
     # torch: a torch Dataset of the user's own, which `_target_` names.
-    source: str = key("digits", choices=SOURCES)
+    source: str = key(choices=SOURCES)
     # The data set's name: on the hub (hf), or what the figures call it.
-    name: str | None = key("digits")
+    name: str | None = key()
     # Local files or folder; for hf the hub is asked where it is null. A path is provenance, not identity.
     path: str | None = key(None, identity=False)
     # hf: the hub's configuration of the set; names of splits and columns (columns null: found by type).
@@ -52,21 +95,21 @@ class DataConfig:
     eval_split: str | None = key(None)
     image_column: str | None = key(None)
     label_column: str | None = key(None)
-    image_size: int = key(16, ge=1)
+    image_size: int = key(ge=1)
     channels: int = key(3, ge=1, le=4)
     # Whether a mirrored image is still of its class (not so for digits): recipes flip only where it is.
-    mirror: bool = key(False)
+    mirror: bool = key()
     # Per-channel statistics of the images in 0-1 that normalise them; null: ImageNet's.
     mean: tuple[float, ...] | None = key(None)
     std: tuple[float, ...] | None = key(None)
     # A stratified subset of so many images, drawn with data.seed; null: all of them.
-    train_size: int | None = key(None, ge=1)
-    eval_size: int | None = key(None, ge=1)
+    train_size: int | None = key(ge=1)
+    eval_size: int | None = key(ge=1)
     # Part of the training images held out and evaluated instead of the test set; 0: the test set is evaluated.
     # null: 0 where the data has an evaluation split, 0.2 where it has none.
-    val_fraction: float | None = key(None, ge=0, lt=1)
+    val_fraction: float | None = key(ge=0, lt=1)
     # Orders, augments, splits and subsamples the data: one per study.
-    seed: int = key(0, ge=0)
+    seed: int = key(ge=0)
     # Decoding processes of a set too large for memory; null: one per core that the trial may use.
     workers: int | None = key(None, ge=0, identity=False)
     # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
@@ -77,80 +120,101 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+@shipped_defaults("recipe")
 class RecipeConfig:
     """How training images are augmented, mixed and labelled, and which weights are evaluated."""
 
-    name: str = key("light", identity=False)
+    name: str = key(identity=False)
     # shift: by up to an eighth of the side, zero-padded; random_resized: area 0.08-1, ratio 3/4-4/3.
-    crop: str = key("shift", choices=("none", "shift", "random_resized"))
-    flip: bool = key(True)
-    augment: str = key("none", choices=("none", "auto", "rand"))
-    mixup: float = key(0.0, ge=0)
-    cutmix: float = key(0.0, ge=0)
-    label_smoothing: float = key(0.0, ge=0, lt=1)
-    erasing: float = key(0.0, ge=0, le=1)
-    stochastic_depth: float = key(0.0, ge=0, lt=1)
+    crop: str = key(choices=("none", "shift", "random_resized"))
+    flip: bool = key()
+    augment: str = key(choices=("none", "auto", "rand"))
+    mixup: float = key(ge=0)
+    cutmix: float = key(ge=0)
+    label_smoothing: float = key(ge=0, lt=1)
+    erasing: float = key(ge=0, le=1)
+    stochastic_depth: float = key(ge=0, lt=1)
     # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
-    repeats: int = key(1, ge=1)
-    ema: bool = key(False)
+    repeats: int = key(ge=1)
+    ema: bool = key()
     # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
     clip_norm: float | None = key(None, gt=0)
     # Evaluation: the centre crop's side over the resized short side.
-    eval_crop: float = key(1.0, gt=0, le=1)
+    eval_crop: float = key(gt=0, le=1)
     # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
-    lr_batch: int = key(DEFAULT_BATCH_SIZE, ge=1, identity=False)
-    warmup_epochs: float | None = key(None, ge=0, identity=False)
+    lr_batch: int = key(ge=1, identity=False)
+    warmup_epochs: float | None = key(ge=0, identity=False)
 
 
 @dataclass(frozen=True)
+@shipped_defaults("schedule")
 class ScheduleConfig:
     """The lr of every optimizer step: linear warm-up, then half a period of cosine; or a schedule of the user's own."""
 
-    name: str = key("cosine")
+    name: str = key()
     # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
-    warmup_epochs: float | None = key(None, ge=0)
+    warmup_epochs: float | None = key(ge=0)
     # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
-    lr_batch: int | None = key(None, ge=1)
+    lr_batch: int | None = key(ge=1)
     # The dotted path of a user's own schedule, and its own arguments, which stand beside these keys.
     _target_: str | None = key(None)
     arguments: Arguments = key(Arguments())
 
 
 @dataclass(frozen=True)
+@shipped_defaults("training")
 class TrainingConfig:
     """How a trial is computed and survives; none of it decides a result, but for its last bits."""
 
     # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
     # auto: where a process has measured that it is faster, tried only where much is ahead.
-    compile: bool | str = key(False, identity=False)
-    checkpoint_seconds: float = key(60.0, ge=0, identity=False)
-    keep_checkpoints: bool = key(False, identity=False)
+    compile: bool | str = key(identity=False)
+    checkpoint_seconds: float = key(ge=0, identity=False)
+    keep_checkpoints: bool = key(identity=False)
+
+
+def _default_data() -> DataConfig:
+    """Return the data of the default command, its lists as the tuples of the schema."""
+    values = default_group("data")
+    return DataConfig(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
+@shipped_defaults("")
 class TrialConfig:
-    """Everything that one training run needs."""
+    """Everything that one training run needs. `TrialConfig()` is the trial of the default command."""
 
     # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
-    model: dict[str, Any] = key({})
+    model: dict[str, Any] = field(default_factory=lambda: default_group("model"))
     # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
-    optimizer: dict[str, Any] = key({})
-    lr: float = key(1e-3, gt=0)
-    wd: float = key(0.05, ge=0)
-    seed: int = key(0, ge=0)
-    epochs: int = key(8, ge=1)
-    batch_size: int = key(DEFAULT_BATCH_SIZE, ge=1)
-    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: dict[str, Any] = field(default_factory=lambda: default_group("optimizer"))
+    # null: the middle of the optimizer's range for models of this family.
+    lr: float = key(gt=0)
+    wd: float = key(ge=0)
+    seed: int = key(ge=0)
+    epochs: int = key(ge=1)
+    batch_size: int = key(ge=1)
+    data: DataConfig = field(default_factory=_default_data)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    precision: str = key("float32", choices=("float32", "bf16"))
-    device: str = key("auto", choices=("auto", "cpu", "cuda"), identity=False)
+    precision: str = key(choices=("float32", "bf16"))
+    device: str = key(choices=("auto", "cpu", "cuda"), identity=False)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
     # evaluation, probes at every optimizer step; callbacks are Lightning's.
-    metrics: dict[str, Any] | None = key(None)
-    probes: dict[str, Any] | None = key(None)
-    callbacks: dict[str, Any] | None = key(None)
+    metrics: dict[str, Any] | None = key()
+    probes: dict[str, Any] | None = key()
+    callbacks: dict[str, Any] | None = key()
+
+    def __post_init__(self) -> None:
+        """Give lr and wd a value where they are null."""
+        from stability.config.parse import unset
+
+        for name in UNRANGED:
+            if getattr(self, name) is None:
+                values = {"model": self.model, "optimizer": self.optimizer}
+                groups = {"recipe": vars(self.recipe), "schedule": vars(self.schedule)}
+                object.__setattr__(self, name, unset(values | groups, name))
 
     @property
     def lr_batch(self) -> int:
@@ -172,51 +236,56 @@ class TrialConfig:
 
 
 @dataclass(frozen=True)
+@shipped_defaults("sweep")
 class SweepConfig:
     """How points are drawn."""
 
-    seed: int = key(0, ge=0)
+    seed: int = key(ge=0)
     # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
-    sampler: str = "random"
+    sampler: str = key()
 
 
 @dataclass(frozen=True)
+@shipped_defaults("pack")
 class PackConfig:
     """How many trials train on one stream of batches."""
 
     # auto: on a GPU as many as train a trial fastest, by measurement; on a CPU 1.
-    size: int | str = key("auto", ge=1)
+    size: int | str = key(ge=1)
 
 
 @dataclass(frozen=True)
+@shipped_defaults("pool")
 class PoolConfig:
     """The local pool of worker processes and their CPU threads; null: one process per GPU, else as many as fill the
     cores; as many threads as cores are left for each."""
 
-    size: int | None = key(None, ge=1)
-    threads: int | None = key(None, ge=1)
+    size: int | None = key(ge=1)
+    threads: int | None = key(ge=1)
 
 
 @dataclass(frozen=True)
+@shipped_defaults("optuna")
 class OptunaConfig:
     """The mirror that optuna-dashboard opens; never read back."""
 
     # null: a journal file in the study's folder; else an RDB URL; `none`: no mirror.
-    storage: str | None = key(None)
+    storage: str | None = key()
 
 
 @dataclass(frozen=True)
+@shipped_defaults("")
 class StudyConfig:
     """What frames a study and decides no trial's result."""
 
-    samples: int | None = key(None, ge=1)
+    samples: int | None = key(ge=1)
     # After the samples, of each cell: trials by TPE, reruns of the best setting, and that setting twice as long.
-    tune: int = key(0, ge=0, le=10_000)
-    reseed: int = key(0, ge=0, le=1_000)
-    longer: int = key(0, ge=0, le=1)
-    study: str | None = key(None)
-    runs: str = key("runs")
-    plan: bool | str = key(False)
+    tune: int = key(ge=0, le=10_000)
+    reseed: int = key(ge=0, le=1_000)
+    longer: int = key(ge=0, le=1)
+    study: str | None = key()
+    runs: str = key()
+    plan: bool | str = key()
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
     logger: dict[str, Any] = key({})
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stability.data.datamodule import Batch, DataInfo, DataModule, get_data
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "DataInfo", "DataModule", "fingerprint", "get_data"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a part when it is first used: torch and Lightning take seconds."""
     if name == "fingerprint":
         from stability.data.sources import fingerprint

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy
 import torch
@@ -26,6 +26,7 @@ from stability.data.recipe import ImageStage
 from stability.devices import free_memory, is_short_of_memory, send
 from stability.errors import UserError
 
+T = TypeVar("T")
 # Makes of a stored image one at the model's size, from uniform numbers (CROP_DRAWS,) of its own.
 Stage = Callable[[Tensor, numpy.ndarray], Tensor]
 Fed = Iterator[tuple[Tensor, Tensor]]
@@ -168,7 +169,7 @@ class Made:
         self._device = torch.device(device)
         self._workers = data.workers
         # Loaders with living workers that nobody iterates over.
-        self._idle: list[DataLoader[Any]] = []
+        self._idle: list[DataLoader[Tensor | UserError]] = []
 
     def batches_ahead(self, size: int) -> int:
         """Return how many batches of `size` the workers make before they are asked for."""
@@ -202,7 +203,7 @@ class Made:
         yield from loader
         self._idle.append(loader)
 
-    def _loader(self, workers: int) -> DataLoader[Any]:
+    def _loader(self, workers: int) -> DataLoader[Tensor | UserError]:
         return DataLoader(
             self._maker,  # type: ignore[arg-type]
             batch_sampler=Jobs(),  # type: ignore[arg-type]
@@ -230,7 +231,7 @@ class Jobs:
         return len(self.jobs)
 
 
-def _as_made(batch: Any) -> Any:
+def _as_made(batch: T) -> T:
     return batch
 
 

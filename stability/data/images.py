@@ -8,17 +8,21 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 import numpy
 
 from stability.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow
     from PIL.Image import Image
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -115,7 +119,7 @@ class EncodedReader:
         """Return (height, width) from the header. Raises UserError naming an unreadable one."""
         return self._decode(row, lambda picture: (picture.height, picture.width))
 
-    def _decode(self, row: int, take: Any) -> Any:
+    def _decode(self, row: int, take: Callable[[Image], T]) -> T:
         try:
             from PIL import Image
         except ImportError as error:
@@ -150,7 +154,7 @@ class FileReader(EncodedReader):
 class TableReader(EncodedReader):
     """Encoded images in a column of an Arrow table: binary, or a struct of bytes and path (Hugging Face's Image)."""
 
-    column: Any
+    column: pyarrow.ChunkedArray
     channels: int
     # What the table is called in a message.
     table: str

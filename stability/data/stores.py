@@ -8,10 +8,11 @@ import importlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlparse
 
 import numpy
@@ -19,6 +20,9 @@ import numpy
 from stability.config import DataConfig
 from stability.data.paths import existing, fingerprint
 from stability.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # The words that name a split in a file's name, as on the hub.
 SPLIT_WORDS = {
@@ -40,9 +44,9 @@ class Store(Protocol):
 
     # What a message calls the set.
     title: str
-    splits: Mapping[str, Any]
+    splits: Sequence[str]
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> pyarrow.Table:
         """Return a split as an Arrow table: pyarrow's, or a memory-mapped one of `datasets`, used alike."""
         ...
 
@@ -68,11 +72,12 @@ class Local(Store):
             self._files = [file for file in self._files if data.subset in file.parts[:-1]]
             if not self._files:
                 raise unknown("data.subset", data.subset, parts)
-        self.splits = _by_split(self._files, data.train_split)
+        self._by_split = _by_split(self._files, data.train_split)
+        self.splits = tuple(self._by_split)
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> pyarrow.Table:
         """Read a split into memory; one larger than data.memory_gib is mapped from the cache of `datasets` on disk."""
-        files = [self._root / file for file in self.splits[split]]
+        files = [self._root / file for file in self._by_split[split]]
         if sum(file.stat().st_size for file in files) <= self._memory_bytes:
             return _read(files)
         paths = {"train": [str(file) for file in files]}
@@ -92,16 +97,17 @@ class Hub(Store):
         with _offline_if_unreachable():
             datasets = _require("datasets")
         try:
-            self.splits = datasets.load_dataset(data.name, data.subset)
+            self._by_split = datasets.load_dataset(data.name, data.subset)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"data.name={data.name} cannot be had from the hub: {' '.join(str(error).split())}; "
                 "data.path reads Parquet files that lie here, data.subset names one of several configurations"
             ) from error
+        self.splits = tuple(self._by_split)
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> pyarrow.Table:
         """Return a split, mapped from the cache on disk."""
-        return self.splits[split].data
+        return self._by_split[split].data
 
     def fingerprint(self, *labels: numpy.ndarray) -> str:
         """Return a hash of the set's name and its labels."""
@@ -150,7 +156,7 @@ def _parquet_files(path: str) -> tuple[Path, list[Path]]:
     return root, [one.relative_to(root) for one in found]
 
 
-def _read(files: list[Path]) -> Any:
+def _read(files: list[Path]) -> pyarrow.Table:
     """Read Parquet files into one table, some rows at a time: a chunk of nested bytes holds no more than 2 GiB."""
     parquet, pyarrow = _require("pyarrow.parquet"), _require("pyarrow")
     tables = []
@@ -169,7 +175,7 @@ def _read(files: list[Path]) -> Any:
         ) from error
 
 
-def _require(module: str) -> Any:
+def _require(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
@@ -14,7 +14,17 @@ from stability.data.sources import Found, unequal_classes
 from stability.data.stores import Hub, Local, Store
 from stability.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    import pyarrow
+
 LABEL_NAMES = ("label", "labels", "class", "target")
+
+
+class Feature(TypedDict, total=False):
+    """What Hugging Face's libraries say of a column: its type, and the names of its classes."""
+
+    _type: str
+    names: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Split:
     name: str
     # What a message calls it.
     title: str
-    arrow: Any
+    arrow: pyarrow.Table
     image: str
     label: str
     labels: numpy.ndarray
@@ -94,16 +104,16 @@ def _read(store: Store, name: str, data: DataConfig, key: str) -> Split | None:
     return Split(name, title, arrow, image, label, labels, None if names is None else tuple(names))
 
 
-def _features(schema: Any) -> dict[str, Any]:
+def _features(schema: pyarrow.Schema) -> dict[str, Feature]:
     """Return the features that Hugging Face's libraries write into a table's schema, or nothing."""
     metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:
         return {}
-    features = json.loads(metadata).get("info", {}).get("features", {})
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    features: dict[str, Feature | list[Feature]] = json.loads(metadata).get("info", {}).get("features", {})
+    return {name: feature for name, feature in features.items() if not isinstance(feature, list)}
 
 
-def _image_column(schema: Any, features: dict[str, Any], data: DataConfig, title: str) -> str:
+def _image_column(schema: pyarrow.Schema, features: dict[str, Feature], data: DataConfig, title: str) -> str:
     """Return the column as given, else the one of type Image, else the only one of bytes."""
     if data.image_column is not None:
         return _given("image_column", data.image_column, schema, title)
@@ -111,7 +121,9 @@ def _image_column(schema: Any, features: dict[str, Any], data: DataConfig, title
     return _only("image", found or [field.name for field in schema if _holds_bytes(field.type)], schema, title)
 
 
-def _label_column(schema: Any, features: dict[str, Any], data: DataConfig, title: str, required: bool) -> str | None:
+def _label_column(
+    schema: pyarrow.Schema, features: dict[str, Feature], data: DataConfig, title: str, required: bool
+) -> str | None:
     """Return the column as given, else that of type ClassLabel, else one called label, else the only one of integers.
 
     None where a split that need not be labelled has no such column.
@@ -128,7 +140,7 @@ def _label_column(schema: Any, features: dict[str, Any], data: DataConfig, title
     return _only("label", found, schema, title) if found or required else None
 
 
-def _holds_bytes(kind: Any) -> bool:
+def _holds_bytes(kind: pyarrow.DataType) -> bool:
     import pyarrow.types
 
     if pyarrow.types.is_struct(kind):
@@ -136,14 +148,14 @@ def _holds_bytes(kind: Any) -> bool:
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
-def _given(key: str, name: str, schema: Any, title: str) -> str:
+def _given(key: str, name: str, schema: pyarrow.Schema, title: str) -> str:
     if name not in schema.names:
         columns = ", ".join(schema.names)
         raise UserError(f"data.{key}={name}{nearest(name, schema.names)}; {title} has the columns {columns}")
     return name
 
 
-def _only(what: str, found: list[str], schema: Any, title: str) -> str:
+def _only(what: str, found: list[str], schema: pyarrow.Schema, title: str) -> str:
     if len(found) == 1:
         return found[0]
     why = f"several {what} columns ({', '.join(found)})" if found else f"no {what} column"
@@ -151,7 +163,7 @@ def _only(what: str, found: list[str], schema: Any, title: str) -> str:
     raise UserError(f"{title} has {why} among {columns}; data.{what}_column names one")
 
 
-def _labels(column: Any, name: str, title: str) -> numpy.ndarray | None:
+def _labels(column: pyarrow.ChunkedArray, name: str, title: str) -> numpy.ndarray | None:
     """Return the labels as int64, or None where all are missing (null or -1, as on the hub)."""
     import pyarrow.types
 

@@ -12,7 +12,7 @@ import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias
 
 import numpy
 
@@ -20,10 +20,15 @@ from stability.config import DataConfig
 from stability.data.images import Images, MemoryReader, as_channels
 from stability.data.sources import Found, unequal_classes
 from stability.errors import UserError
-from stability.models.build import first_line, instantiate, locate
+from stability.locate import first_line, instantiate, locate
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
+
+    # What an item should hold; `_pixels` and `_label` check that it does.
+    Picture: TypeAlias = Image | numpy.ndarray | Tensor
+    Label: TypeAlias = SupportsIndex | numpy.ndarray | Tensor
 
 # Keys of the group that the target is given too, where it names them.
 SHARED = ("path", "image_size", "channels")
@@ -31,11 +36,19 @@ VALIDATION = ("val", "valid", "validation")
 IMAGES = "a PIL image, or uint8 as an array (H, W, C) or a tensor (C, H, W)"
 
 
+class MapStyle(Protocol):
+    """A data set of the user's own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> tuple[Picture, Label]: ...
+
+
 @dataclass(frozen=True)
 class DatasetReader:
     """The images of a torch Dataset that is too large to keep; sizes are (N, 2), as they were when it was read."""
 
-    dataset: Any
+    dataset: MapStyle
     channels: int
     title: str
     sizes: numpy.ndarray
@@ -111,7 +124,7 @@ class Content:
         return MemoryReader(pixels, shapes, ends - shapes.prod(axis=1))
 
 
-def _read(target: Callable[..., Any], data: DataConfig, split: str) -> Split | None:
+def _read(target: Callable[..., MapStyle | None], data: DataConfig, split: str) -> Split | None:
     """Return a split, in memory where it takes at most data.memory_gib; None where the target returns None."""
     title = f"{data._target_}(split={split!r})"
     dataset = _dataset(target, data, split, title)
@@ -130,7 +143,7 @@ def _read(target: Callable[..., Any], data: DataConfig, split: str) -> Split | N
     return Split(title, images, None if names is None else tuple(map(str, names)), content.digest.hexdigest())
 
 
-def _dataset(target: Callable[..., Any], data: DataConfig, split: str, title: str) -> Any:
+def _dataset(target: Callable[..., MapStyle | None], data: DataConfig, split: str, title: str) -> MapStyle | None:
     """Call the target for a split. Raises UserError where it refuses, or returns no map-style data set."""
     named = inspect.signature(target).parameters
     shared = {name: getattr(data, name) for name in SHARED if name in named and name not in data.arguments}
@@ -145,7 +158,7 @@ def _dataset(target: Callable[..., Any], data: DataConfig, split: str, title: st
     return dataset
 
 
-def _item(dataset: Any, row: int, title: str) -> tuple[Any, Any]:
+def _item(dataset: MapStyle, row: int, title: str) -> tuple[Picture, Label]:
     try:
         item = dataset[row]
     except Exception as error:
@@ -155,18 +168,17 @@ def _item(dataset: Any, row: int, title: str) -> tuple[Any, Any]:
     return item[0], item[1]
 
 
-def _pixels(image: Any, channels: int, title: str) -> numpy.ndarray:
+def _pixels(image: Picture, channels: int, title: str) -> numpy.ndarray:
     """Return an image as uint8 (H, W, C). Raises UserError where it is none of IMAGES."""
     import torch
 
-    if hasattr(image, "convert"):
+    if not isinstance(image, (numpy.ndarray, torch.Tensor)) and hasattr(image, "convert"):
         array = numpy.array(as_channels(image, channels))
     else:
-        array = image.numpy() if isinstance(image, torch.Tensor) else image
-        if not isinstance(array, numpy.ndarray) or array.dtype != numpy.uint8 or array.ndim not in (2, 3):
+        given = image.numpy() if isinstance(image, torch.Tensor) else image
+        if not isinstance(given, numpy.ndarray) or given.dtype != numpy.uint8 or given.ndim not in (2, 3):
             raise UserError(f"{title} is {_described(image)}; accepted: {IMAGES}; the recipe augments and normalises")
-        if isinstance(image, torch.Tensor) and array.ndim == 3:
-            array = array.transpose(1, 2, 0)
+        array = given.transpose(1, 2, 0) if isinstance(image, torch.Tensor) and given.ndim == 3 else given
     array = numpy.ascontiguousarray(array.reshape(*array.shape[:2], -1))
     if array.shape[2] == 1 and channels == 3:
         array = array.repeat(3, axis=2)
@@ -175,20 +187,20 @@ def _pixels(image: Any, channels: int, title: str) -> numpy.ndarray:
     return array
 
 
-def _described(image: Any) -> str:
+def _described(image: Picture) -> str:
     shape = getattr(image, "shape", None)
     kind = type(image).__name__
-    return f"a {kind}" if shape is None else f"a {kind} of {image.dtype} and shape {tuple(shape)}"
+    return f"a {kind}" if shape is None else f"a {kind} of {getattr(image, 'dtype', None)} and shape {tuple(shape)}"
 
 
-def _label(label: Any, row: int, title: str) -> int:
+def _label(label: Label, row: int, title: str) -> int:
     try:
         return operator.index(label.item() if hasattr(label, "item") else label)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"label of item {row} of {title} is {label!r}; accepted: a whole number from 0") from None
 
 
-def _check_repeats(dataset: Any, pixels: numpy.ndarray, channels: int, title: str) -> None:
+def _check_repeats(dataset: MapStyle, pixels: numpy.ndarray, channels: int, title: str) -> None:
     """Raise UserError where the first image is another one when it is read again."""
     again = _pixels(_item(dataset, 0, title)[0], channels, f"image 0 of {title}")
     if again.shape != pixels.shape or (again != pixels).any():

@@ -6,10 +6,10 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from stability.execute.hydra_files import write_hydra_files
 from stability.execute.task import TrialTask
@@ -18,23 +18,17 @@ from stability.files import remove_leftovers
 from stability.study.claims import LOCK, Claim, claim
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
-from stability.study.schema import COORDINATES, ENDED
-from stability.study.store import read_json, read_record, write_record
+from stability.study.schema import Provenance, Record, Result
+from stability.study.store import read_record, write_record
 from stability.training.checkpoint import remove_checkpoints
 
 LOG = "log.txt"
 
 
-# The status of an outcome that is no record: somebody else is running the trial.
-CLAIMED = "claimed"
-
-
-def standing_record(task: TrialTask) -> dict[str, Any] | None:
+def standing_record(task: TrialTask) -> Record | None:
     """Return the existing record if the trial completed, diverged, or has used up its attempts; otherwise None."""
     record = read_record(task.directory)
-    if record is None or not (record.has_ended or record.failures >= task.attempt):
-        return None
-    return read_json(task.directory)
+    return record if record is not None and (record.has_ended or record.failures >= task.attempt) else None
 
 
 def tidy(directory: Path, *, keep_checkpoints: bool) -> None:
@@ -50,27 +44,29 @@ def tidy(directory: Path, *, keep_checkpoints: bool) -> None:
                     remove_checkpoints(directory)
 
 
-def failed_record(task: TrialTask, exception: str, epochs_done: int = 0, **provenance: Any) -> dict[str, Any]:
-    """Build the record of a trial that an exception, or the death of its process, has ended.
+def failed_record(task: TrialTask, exception: str, provenance: Provenance, epochs_done: int = 0) -> Record:
+    """Return the record of a trial that an exception, or the death of its process, has ended.
 
-    `provenance` holds attempts (every start, those included that were cut off) and failures (those on record).
+    Args:
+        task: the trial.
+        exception: what is to be told of it, in words.
+        provenance: its attempts (every start, those included that were cut off), failures (those on record) and times.
+        epochs_done: before it failed.
     """
-    return {
-        "id": task.id,
-        "study": task.study,
-        "cell": dict(task.factors),
-        **{name: getattr(task.config, name) for name in COORDINATES},
-        "status": "failed",
-        "result": {**_no_result(), "exception": exception, "epochs_done": epochs_done, "curve": []},
-        "provenance": {"host": socket.gethostname(), "end": utc_now(), **provenance},
-    }
-
-
-def _no_result() -> dict[str, Any]:
-    """Return the fields of a result, with nothing measured."""
     metrics = metrics_of()
-    names = [*(metric.key for metric in metrics.final), metrics.primary.best_key, "best_epoch", "diverged_step"]
-    return dict.fromkeys(names)
+    nothing = dict.fromkeys([*(metric.key for metric in metrics.final), metrics.primary.best_key])
+    return Record(
+        id=task.id,
+        study=task.study,
+        cell=dict(task.factors),
+        lr=task.config.lr,
+        wd=task.config.wd,
+        seed=task.config.seed,
+        status="failed",
+        result=Result(rest=nothing, exception=exception, epochs_done=epochs_done),
+        provenance=replace(provenance, host=socket.gethostname(), end=utc_now()),
+        role=task.role,
+    )
 
 
 def utc_now() -> str:
@@ -103,25 +99,31 @@ class Attempt:
         if isinstance(event, (Epoch, Resumed)):
             self._epochs_done = event.epoch
 
-    def end(self, record: dict[str, Any]) -> None:
-        """Write the record, then remove the checkpoints and give up the claim."""
-        task = self.task
-        if record["status"] != "failed":
-            record["provenance"] |= {"attempts": self._held.attempt, "host": socket.gethostname()}
+    def end(self, record: Record) -> Record:
+        """Write the record, then remove the checkpoints and give up the claim; return what was written."""
+        task, origin = self.task, record.provenance
+        if record.has_ended:
+            origin = replace(origin, attempts=self._held.attempt, host=socket.gethostname())
         if task.command is not None:
-            record["provenance"] |= {"command": task.command}
+            origin = replace(origin, rest={**origin.rest, "command": task.command})
+        record = replace(record, provenance=origin, role=task.role)
         write_record(task.directory, record)
         self.log.line(describe_end(record))
-        if record["status"] in ENDED and not task.config.training.keep_checkpoints:
+        if record.has_ended and not task.config.training.keep_checkpoints:
             remove_checkpoints(task.directory)
         self.is_open = False
         self._held.release()
+        return record
 
-    def failure(self, error: Exception) -> dict[str, Any]:
+    def failure(self, error: Exception) -> Record:
         """Return the record of a trial that an exception has ended."""
-        seconds = time.perf_counter() - self._clock
-        times = {"attempts": self._held.attempt, "failures": self.task.attempt, "seconds": seconds}
-        return failed_record(self.task, describe(error), self._epochs_done, **times, start=self._start)
+        origin = Provenance(
+            attempts=self._held.attempt,
+            failures=self.task.attempt,
+            seconds=time.perf_counter() - self._clock,
+            start=self._start,
+        )
+        return failed_record(self.task, describe(error), origin, self._epochs_done)
 
     def __enter__(self) -> Attempt:
         return self

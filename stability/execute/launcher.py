@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from stability.config import TrialConfig
 from stability.execute.task import TrialTask
 from stability.study.events import Event
+from stability.study.schema import Record
 
-OnRecord = Callable[[dict[str, Any]], None]
+OnRecord = Callable[[Record], None]
 
 
 OnTrialEvent = Callable[[TrialTask, Event], None]

@@ -17,7 +17,6 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
-from stability.execute.attempt import CLAIMED
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe
 from stability.execute.worker import first_batch_problem, run_pack, seconds_of_pack
@@ -133,8 +132,8 @@ def _pack(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, A
         full_size=full_size,
         capture_output=True,
     )
-    claimed = [record["id"] for record in records if record["status"] == CLAIMED]
-    has_failed = any(record["status"] == "failed" for record in records)
+    claimed = [task.id for task, record in zip(tasks, records, strict=True) if record is None]
+    has_failed = any(record is not None and record.status == "failed" for record in records)
     return {"status": "failed" if has_failed else "done", "claimed": claimed}
 
 

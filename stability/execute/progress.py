@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe_end
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.events import Progress as ProgressEvent
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED, STATUSES
+from stability.study.schema import ENDED, STATUSES, Record
 from stability.words import duration
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ class StudyState:
             average = event.row.get(metric.ema_key)
             running.error = event.row.get(metric.key) if average is None else average
 
-    def end(self, task: TrialTask, record: Mapping[str, Any], now: float) -> None:
+    def end(self, task: TrialTask, record: Record, now: float) -> None:
         """Note that a trial has ended, here or elsewhere."""
         running = self.running.pop(task.id, None)
         self.waiting.pop(task.id, None)
         self.elsewhere.discard(task.id)
-        self.counts[record["status"]] += 1
+        self.counts[record.status] += 1
         # A trial that diverged early says nothing about the length of others.
-        if running is not None and record["status"] == "completed" and running.first_share < 0.5:
+        if running is not None and record.status == "completed" and running.first_share < 0.5:
             took = (now - running.start) / (1 - running.first_share)
             self.seconds.setdefault(task.cell_label, []).append(took)
 
@@ -199,10 +199,10 @@ class Progress:
         """Note which processes of other commands are waited for, in words."""
         self.state.waits_for = holders
 
-    def ended(self, task: TrialTask, record: Mapping[str, Any]) -> None:
+    def ended(self, task: TrialTask, record: Record) -> None:
         """Note that a trial has ended; a failure is told at once."""
         self.state.end(task, record, self._clock())
-        if record["status"] == "failed":
+        if record.status == "failed":
             self.say(f"{task.id} ({task.label}) {describe_end(record)}")
 
     def tick(self) -> None:

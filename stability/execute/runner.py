@@ -23,6 +23,7 @@ from stability.execute.worker import FIRST_BATCH_FAILS
 from stability.study.claims import claim
 from stability.study.events import Ended, Event, Started
 from stability.study.identity import trial_id
+from stability.study.schema import Provenance, Record
 from stability.study.store import write_record
 
 # How long to wait for news before the display and the trials of other commands are looked at.
@@ -37,7 +38,7 @@ class TrialRunner:
     ) -> None:
         self.pool = Pool(layout, environment)
         self.progress = progress or Progress()
-        self._records: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, Record] = {}
         # As they were begun last: a trial whose process died has fewer tries.
         self._tasks: dict[str, TrialTask] = {}
         # Trials that another command is running.
@@ -55,7 +56,7 @@ class TrialRunner:
         standing: Mapping[str, int] | None = None,
         on_record: OnRecord | None = None,
         on_event: OnTrialEvent | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Record]:
         """Run trials until each has a record that holds (see `worker.standing_record`); return these, in order.
 
         Each is tried once, or twice where its process dies; a trial that another command is running is waited for,
@@ -200,8 +201,8 @@ class TrialRunner:
             record = standing_record(task)
             if record is None:
                 # The last death was failure number `attempt`; this claim is no attempt.
-                attempts = {"attempts": held.attempt - 1, "failures": task.attempt}
-                record = failed_record(task, report.payload["text"], **attempts)
+                origin = Provenance(attempts=held.attempt - 1, failures=task.attempt)
+                record = failed_record(task, report.payload["text"], origin)
                 try:
                     write_record(task.directory, record)
                 except OSError as error:
@@ -229,10 +230,10 @@ class TrialRunner:
         "ended": _ended,
     }
 
-    def _keep(self, task: TrialTask, record: dict[str, Any]) -> None:
+    def _keep(self, task: TrialTask, record: Record) -> None:
         self._records[task.id] = record
         self.progress.ended(task, record)
-        self._tell(task, Ended(task.id, record))
+        self._tell(task, Ended(task.id, record.to_json()))
         self._claimed.discard(task.id)
         if self._on_record is not None:
             self._on_record(record)

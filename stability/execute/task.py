@@ -10,7 +10,7 @@ from typing import Any
 
 from stability.config import TrialConfig, to_dict
 from stability.sinks.base import LoggedTrial
-from stability.study.schema import cell_label
+from stability.study.schema import Role, cell_label
 from stability.study.store import trial_directory
 
 
@@ -40,6 +40,8 @@ class TrialTask:
     composed: Mapping[str, Any] | None = None
     # Of the draw, or of the place in a plain grid: names the trial for the eye.
     number: int | None = None
+    # Why it was planned.
+    role: Role = "sample"
     # The ids of the pack that the trial belongs to, its own and those that have ended included; empty: it trains alone.
     pack: tuple[str, ...] = ()
 

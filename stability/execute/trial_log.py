@@ -6,14 +6,15 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from stability.errors import UserError
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
+from stability.study.schema import Record
 
 
 def describe(error: BaseException) -> str:
@@ -21,15 +22,15 @@ def describe(error: BaseException) -> str:
     return str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error)).strip()
 
 
-def describe_end(record: Mapping[str, Any]) -> str:
+def describe_end(record: Record) -> str:
     """Return how a trial ended, in a line."""
-    result = record["result"]
-    if record["status"] == "completed":
-        metric = metrics_of().primary
-        return f"completed: {metric.label} {metric.text(result[metric.key])}"
-    if record["status"] == "diverged":
-        return f"diverged at step {result['diverged_step']}"
-    return "failed: " + (str(result["exception"]).splitlines() or [""])[0]
+    metric, result = metrics_of().primary, record.result
+    value = result.value(metric.key)
+    if record.status == "completed" and value is not None:
+        return f"completed: {metric.label} {metric.text(value)}"
+    if record.status == "diverged":
+        return f"diverged at step {result.diverged_step}"
+    return "failed: " + (str(result.exception).splitlines() or [""])[0]
 
 
 class TrialLog:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from stability.errors import UserError
 from stability.execute.launcher import OnTrialEvent
 from stability.execute.task import TrialTask
 from stability.study.events import replay
 from stability.study.store import RECORD, read_json
+from stability.values import Options, Value
 
 # How often records are looked for, and at how many trials a look is taken then: they have their turns.
 POLL_SECONDS = 1.0
@@ -79,10 +79,16 @@ class RecordWatcher:
             with contextlib.suppress(UserError):
                 self._tell_of(task, read_json(task.directory))
 
-    def _tell_of(self, task: TrialTask, record: dict[str, Any] | None) -> None:
-        if record is not None and record["provenance"].get("command") == task.command:
+    def _tell_of(self, task: TrialTask, record: Options | None) -> None:
+        if record is not None and _command_of(record) == task.command:
             for event in replay(record):
                 self._tell(task, event)
+
+
+def _command_of(record: Options) -> Value:
+    """Return which command's job has written a record."""
+    origin = record.get("provenance")
+    return origin.get("command") if isinstance(origin, Mapping) else None
 
 
 def _written(task: TrialTask) -> int | None:

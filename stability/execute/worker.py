@@ -7,19 +7,19 @@ import errno
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from stability.config import TrialConfig
 from stability.devices import free_memory, is_short_of_memory
 from stability.errors import UserError
-from stability.execute.attempt import CLAIMED, Attempt, standing_record
+from stability.execute.attempt import Attempt, standing_record
 from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe, redirected
 from stability.plan.manifest import note_division
 from stability.plan.packing import ran_out_of_memory
 from stability.study.claims import claim
-from stability.study.events import Ended, Event, Started, from_callback
+from stability.study.events import Ended, Event, Started
+from stability.study.schema import Record
 from stability.study.store import to_json
 
 # Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
@@ -32,7 +32,7 @@ FIRST_BATCH_FAILS = "its first batch fails: "
 OnEvent = Callable[[Event], None]
 
 
-def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> dict[str, Any]:
+def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> Record | None:
     """Run a planned trial by itself; see `run_pack`."""
     return run_pack([task], on_event, full_size=1, capture_output=capture_output)[0]
 
@@ -43,10 +43,10 @@ def run_pack(
     *,
     full_size: int | None = None,
     capture_output: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Record | None]:
     """Run planned trials together, but for those that have ended or are running elsewhere; return their records.
 
-    In order: the standing record where there is one that holds (see `standing_record`), and {id, status: "claimed"}
+    In order: the standing record where there is one that holds (see `standing_record`), and None
     where somebody else is running the trial. `on_event` is called with the events of the trials that this process
     claims: Started first, Ended when the record is written. full_size: with how many trials the pack began. An
     exception (memory that does not suffice, most often) has the pack go on as `failure.next_step` says; halves for want
@@ -56,27 +56,26 @@ def run_pack(
     Raises OSError where a trial's folder or the note cannot be written, and UserError where what stands there is no
     record.
     """
-    outcomes: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, Record | None] = {}
     with contextlib.ExitStack() as stack:
         attempts: list[Attempt] = []
         notify: OnEvent = on_event or (lambda event: None)
         is_lost = False
         for task in tasks:
             # Who claims the first trial of a pack gets it whole: two who begin at once do not share it out.
-            outcome = {"id": task.id, "status": CLAIMED} if is_lost else _begin(task, stack)
+            outcome = None if is_lost else _begin(task, stack)
             if isinstance(outcome, Attempt):
                 attempts.append(outcome)
                 notify(Started(task.id, outcome.number))
             else:
                 outcomes[task.id] = outcome
-                is_lost = is_lost or (outcome["status"] == CLAIMED and not attempts)
+                is_lost = is_lost or (outcome is None and not attempts)
         if attempts and capture_output:
             stack.enter_context(redirected(attempts[0].log))
 
-        def keep(attempt: Attempt, record: dict[str, Any]) -> None:
-            outcomes[record["id"]] = record
-            attempt.end(record)
-            notify(Ended(record["id"], record))
+        def keep(attempt: Attempt, record: Record) -> None:
+            outcomes[record.id] = written = attempt.end(record)
+            notify(Ended(record.id, written.to_json()))
 
         waiting = [(attempts, full_size or len(tasks), 1)] if attempts else []
         while waiting:
@@ -101,14 +100,14 @@ def run_pack(
     return [outcomes[task.id] for task in tasks]
 
 
-def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | dict[str, Any]:
-    """Claim a trial and begin an attempt, which `stack` ends; return the record where there is nothing to do."""
+def _begin(task: TrialTask, stack: contextlib.ExitStack) -> Attempt | Record | None:
+    """Claim a trial and begin an attempt, which `stack` ends; return the record, or None, if there is nothing to do."""
     record = standing_record(task)
     if record is not None:
         return record
     held = claim(task.directory, task.attempt)
     if held is None:
-        return {"id": task.id, "status": CLAIMED}
+        return None
     stack.enter_context(held)
     record = standing_record(task)
     if record is not None:
@@ -144,7 +143,7 @@ def _train(
     full_size: int,
     micro_batches: int,
     on_event: OnEvent,
-    keep: Callable[[Attempt, dict[str, Any]], None],
+    keep: Callable[[Attempt, Record], None],
 ) -> Exception | None:
     """Train trials together; return the exception that ended that, if any. Interrupts and a full disk pass through."""
     import torch
@@ -157,15 +156,14 @@ def _train(
     if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
-    def notify(kind: str, payload: dict[str, Any]) -> None:
-        event = from_callback(kind, payload)
+    def notify(event: Event) -> None:
         by_id[event.id].take(event)
         on_event(event)
 
-    def ended(record: dict[str, Any]) -> None:
+    def ended(record: Record) -> None:
         # A record that is no JSON is a failure of the trial, not of the study's folder.
-        to_json(record)
-        keep(by_id[record["id"]], record)
+        to_json(record.to_json())
+        keep(by_id[record.id], record)
 
     problem: Exception | None = None
     try:

@@ -114,7 +114,8 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     tasks = [lead, *(_with_hydra_files(task, node) for task in others)]
     # Of one pack, unless memory has not sufficed for it meanwhile: the manifest has it in parts then.
     records = [run_pack(members, full_size=size) for members, size in together(tasks)]
-    return records[0][0]
+    first = records[0][0]
+    return first.to_json() if first is not None else {"id": lead.id, "status": "claimed"}
 
 
 def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -> list[TrialTask]:

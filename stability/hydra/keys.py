@@ -97,10 +97,10 @@ def _check_key(key: str, override: Override) -> None:
 
 def _default(key: str) -> Any:
     """Return what the schema puts in a group's place where its key is left out; None: nothing, or no such key."""
-    from stability.config import TrialConfig
+    from stability.config import DataConfig, TrialConfig
 
     group, _, name = key.partition(".")
-    filled = vars(TrialConfig()).get(group)
+    filled = vars(TrialConfig(data=DataConfig())).get(group)
     return getattr(filled, name, None) if name and dataclasses.is_dataclass(filled) else None
 
 

@@ -16,6 +16,7 @@ from stability.execute.layout import plan_layout
 from stability.execute.runner import TrialRunner
 from stability.execute.task import TrialTask
 from stability.execute.worker import refuse_cells
+from stability.study.schema import Record
 from stability.study.store import read_records, trial_directory
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class PoolLauncher:
         planned: int | None = None,
         on_record: OnRecord | None = None,
         on_event: OnTrialEvent | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Record]:
         """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
 
         `planned`: how many trials the study has in all, for the display. A trial that failed is not tried again here:
@@ -148,10 +149,10 @@ class PoolLauncher:
         """Have each trial that ends replayed as a job that returns its record: Hydra calls its callbacks then."""
         numbers = {task.id: (number, task) for number, task in enumerate(tasks)}
 
-        def replay(record: dict[str, Any]) -> None:
-            number, task = numbers[record["id"]]
+        def replay(record: Record) -> None:
+            number, task = numbers[record.id]
             subdir = f"hydra.sweep.subdir=trials/{task.id}"
-            self._run_job([*task.overrides, subdir], number, lambda config: record)
+            self._run_job([*task.overrides, subdir], number, lambda config: record.to_json())
             if on_record is not None:
                 on_record(record)
 

@@ -206,6 +206,7 @@ class StudySweeper:
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
             number=trial.number,
+            role=trial.role,
             pack=pack,
         )
 

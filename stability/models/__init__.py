@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stability.models.build import build_model
@@ -13,7 +13,7 @@ __all__ = ["Complexity", "build_model", "lookup"]
 _HOMES = {"build_model": "build", "Complexity": "table", "lookup": "table"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a call when it is first used: the command line must start quickly."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError, unknown
-from stability.locate import first_line, locate
+from stability.locate import locate
+from stability.values import Options, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,20 +18,27 @@ OWN_KEYS = ("name", "family", "_target_", "search")
 
 
 def build_model(
-    model: Mapping[str, Any], *, image_size: int, channels: int, num_classes: int, stochastic_depth: float = 0.0
+    model: Options, *, image_size: int, channels: int, num_classes: int, stochastic_depth: float = 0.0
 ) -> nn.Module:
     """Build the model that a configuration names, its weights drawn from torch's global generator.
 
-    model: `_target_` (the dotted path of a class or function that returns an nn.Module) and its own arguments.
-    Those of image_size, channels and num_classes that the target accepts are added.
-    stochastic_depth: rate of the last residual branch. A model with `num_residuals` is given its masks at each forward;
-    any other must accept `drop_path_rate`. Raises UserError where the target cannot be found or does not fit.
+    Args:
+        model: `_target_` (the dotted path of a class or function that returns an nn.Module) and its own arguments.
+            Those of image_size, channels and num_classes that the target accepts are added.
+        image_size: side of the images, in pixels.
+        channels: of the images.
+        num_classes: the number of logits.
+        stochastic_depth: rate of the last residual branch. A model with `num_residuals` is given its masks at each
+            forward pass; any other must accept `drop_path_rate`.
+
+    Raises:
+        UserError: the target cannot be found, or does not fit.
     """
     from torch import nn
 
     target = locate(model.get("_target_"), "model._target_", "my_package.MyModel")
     arguments = {name: value for name, value in model.items() if name not in OWN_KEYS}
-    task: dict[str, Any] = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+    task: dict[str, Value] = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
     if stochastic_depth > 0:
         task["drop_path_rate"] = stochastic_depth
     given = _fit(target, arguments, task, str(model["_target_"]))
@@ -74,69 +81,7 @@ def _check_trained_elsewhere(model: nn.Module, path: str) -> None:
         )
 
 
-def own_arguments(target: Callable[..., Any], given: Mapping[str, Any], path: str, fixed: Collection[str] = ()) -> None:
-    """Check the arguments that a configuration gives to a user's target.
-
-    Args:
-        target: what is called.
-        given: the arguments of the configuration.
-        path: the dotted path of the target, for messages.
-        fixed: the names of what the program passes besides; the target must take them.
-
-    Raises:
-        UserError: an argument is unknown, or a needed one is missing.
-    """
-    parameters = inspect.signature(target).parameters
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    named = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    for name in fixed:
-        if name not in named and not takes_any:
-            raise UserError(f"{path} takes {', '.join(named) or 'nothing'}; accepted: a callable that takes {name}")
-        if name in given:
-            raise UserError(f"argument {name!r} of {path} is set by the program; leave it out")
-    for name in given:
-        if name not in named and not takes_any:
-            raise unknown(f"argument of {path}", name, set(named) - set(fixed))
-    missing = [name for name in named if parameters[name].default is inspect.Parameter.empty]
-    missing = [name for name in missing if name not in given and name not in fixed]
-    if missing:
-        raise UserError(f"{path} needs a value for {', '.join(missing)}")
-
-
-def bind(entry: Mapping[str, Any], key: str, fixed: Collection[str]) -> Callable[..., Any]:
-    """Return a user's function with its own arguments bound, to be called by name with those of `fixed`.
-
-    Args:
-        entry: `_target_` and its own arguments. A class is instantiated with them; its instances are called.
-        key: of the configuration, for messages.
-        fixed: the names of what the program passes at every call.
-
-    Raises:
-        UserError: the target cannot be found, its arguments do not fit, or it does not take `fixed`.
-    """
-    path = str(entry["_target_"])
-    target = locate(path, f"{key}._target_", "my_package.my_function")
-    arguments = {name: value for name, value in entry.items() if name != "_target_"}
-    if not isinstance(target, type):
-        own_arguments(target, arguments, path, fixed)
-        return functools.partial(target, **arguments)
-    instance = instantiate(target, arguments, path)
-    if not callable(instance):
-        raise UserError(f"{key}._target_={path!r}: its instances cannot be called; accepted: a class with __call__")
-    own_arguments(instance, {}, f"{path}.__call__", fixed)
-    return instance
-
-
-def instantiate(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> Any:
-    """Call a user's class with its arguments. Raises UserError where they do not fit or the class refuses them."""
-    own_arguments(target, arguments, path)
-    try:
-        return target(**arguments)
-    except Exception as error:
-        raise UserError(f"{path} cannot be made: {type(error).__name__}: {first_line(error)}") from error
-
-
-def _fit(target: Callable[..., Any], arguments: dict[str, Any], task: dict[str, Any], path: str) -> dict[str, Any]:
+def _fit(target: Callable[..., object], arguments: Options, task: Options, path: str) -> dict[str, Value]:
     """Return the arguments to call `target` with: its own, and those of `task` that it accepts."""
     try:
         parameters = inspect.signature(target).parameters
@@ -151,7 +96,7 @@ def _fit(target: Callable[..., Any], arguments: dict[str, Any], task: dict[str, 
             raise UserError(f"model.{name} is set by the data and the recipe, not by the model; leave it out")
         if name not in named and not variadic:
             raise unknown(f"argument of {path}", name, named - set(task))
-    given = {name: value for name, value in task.items() if name in named or variadic} | arguments
+    given = {**{name: value for name, value in task.items() if name in named or variadic}, **arguments}
     missing = [name for name in named if parameters[name].default is inspect.Parameter.empty and name not in given]
     if missing:
         raise UserError(f"{path} needs {', '.join(f'model.{name}' for name in sorted(missing))}; give it a value")

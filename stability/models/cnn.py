@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError, nearest
-from stability.models.build import first_line
+from stability.locate import first_line
+from stability.values import Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +20,7 @@ def timm_model(
     channels: int,
     num_classes: int,
     drop_path_rate: float = 0.0,
-    **arguments: Any,
+    **arguments: Value,
 ) -> nn.Module:
     """Build timm's model `architecture` with random weights.
 
@@ -84,7 +86,7 @@ def regnet(
     return model
 
 
-def _import_timm() -> Any:
+def _import_timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:

@@ -6,40 +6,50 @@ attention; activations are the elements that each of those puts out, attention m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stability.errors import UserError
 from stability.models.build import build_model
-from stability.models.table import Complexity
+from stability.models.table import Complexity, Input
+from stability.values import Options
 
-aten: Any = torch.ops.aten
+aten = torch.ops.aten
 
 
-def count(model: Mapping[str, Any], *, image_size: int, channels: int, num_classes: int) -> Complexity:
+def count(model: Options, *, image_size: int, channels: int, num_classes: int) -> Complexity:
     """Return the complexity of the model that a configuration names, for one image, its weights not allocated.
 
-    A model that cannot be built on the meta device is built on the CPU. Raises UserError as `build_model` does.
+    A model that cannot be built on the meta device is built on the CPU.
+
+    Args:
+        model: as of `build_model`.
+        image_size: side of the image, in pixels.
+        channels: of the image.
+        num_classes: the number of logits.
+
+    Raises:
+        UserError: as `build_model`.
     """
-    sizes = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+    size = Input(image_size, channels, num_classes)
     try:
-        return _count_on("meta", model, sizes)
+        return _count_on("meta", model, size)
     except UserError:
         raise
     except Exception:
         # A model that reads a value while it is built or called cannot do so on the meta device.
         with torch.random.fork_rng():
-            return _count_on("cpu", model, sizes)
+            return _count_on("cpu", model, size)
 
 
-def _count_on(device: str, model: Mapping[str, Any], sizes: dict[str, int]) -> Complexity:
+def _count_on(device: str, model: Options, size: Input) -> Complexity:
     with torch.device(device):
-        built = build_model(model, **sizes)
-        return count_module(built, torch.zeros(1, sizes["channels"], sizes["image_size"], sizes["image_size"]))
+        built = build_model(model, **size._asdict())
+        return count_module(built, torch.zeros(1, size.channels, size.image_size, size.image_size))
 
 
 def count_module(module: nn.Module, images: Tensor) -> Complexity:
@@ -78,8 +88,12 @@ class _Counter(TorchDispatchMode):
         self.activations = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: OpOverload[..., Tensor | tuple[Tensor, ...]],
+        types: Collection[type],
+        args: tuple[Tensor, ...] = (),
+        kwargs: Mapping[str, Tensor] | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
         out = func(*args, **(kwargs or {}))
         cost = PRODUCTS.get(func.overloadpacket)
         if cost is not None:
@@ -89,26 +103,26 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def _convolution(out: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None = None, *__: Any) -> tuple[int, int]:
+def _convolution(out: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None = None, *__: object) -> tuple[int, int]:
     per_output = weight[0].numel() + (bias is not None)
     return out.numel() * per_output, out.numel()
 
 
-def _mm(out: Tensor, left: Tensor, _: Tensor, *__: Any) -> tuple[int, int]:
+def _mm(out: Tensor, left: Tensor, _: Tensor, *__: object) -> tuple[int, int]:
     return out.numel() * left.shape[-1], out.numel()
 
 
-def _addmm(out: Tensor, _: Tensor, left: Tensor, *__: Any) -> tuple[int, int]:
+def _addmm(out: Tensor, _: Tensor, left: Tensor, *__: object) -> tuple[int, int]:
     return out.numel() * (left.shape[-1] + 1), out.numel()
 
 
-def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any) -> tuple[int, int]:
+def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: object) -> tuple[int, int]:
     scores = query.shape[:-1].numel() * key.shape[-2]
     return scores * (query.shape[-1] + value.shape[-1]), scores + out.numel()
 
 
 # Operator -> (multiply-adds, activations) of its output and arguments.
-PRODUCTS: dict[Any, Callable[..., tuple[int, int]]] = {
+PRODUCTS: dict[OpOverloadPacket, Callable[..., tuple[int, int]]] = {
     aten.convolution: _convolution,
     aten.mm: _mm,
     aten.bmm: _mm,

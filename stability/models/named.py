@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 from stability.errors import unknown
+from stability.shipped import choices, read
+from stability.values import Value
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "conf" / "model"
 # Forms to be filled in rather than models.
 FORMS = ("custom", "timm")
 # The paper's pairs and stems, the small models, the references.
@@ -27,17 +26,14 @@ ORDER = (
 
 def model_names() -> list[str]:
     """Return the names of the models that are complete as they stand: pairs together, sizes in order."""
-    names = [path.stem for path in DIRECTORY.glob("*.yaml") if path.stem not in FORMS]
-    return sorted(names, key=_order)
+    return sorted(set(choices("model")) - set(FORMS), key=_order)
 
 
-def read_model(name: str) -> dict[str, Any]:
+def read_model(name: str) -> dict[str, Value]:
     """Return the configuration of a named model, as `model=NAME` composes it. Raises UserError on an unknown name."""
-    import yaml
-
     if name not in model_names():
         raise unknown("model", name, model_names())
-    return yaml.safe_load((DIRECTORY / f"{name}.yaml").read_text())
+    return read("model", name)
 
 
 def _order(name: str) -> tuple[int, int, bool, bool, str]:

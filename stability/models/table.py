@@ -9,12 +9,12 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stability.models.build import OWN_KEYS
 from stability.models.named import model_names, read_model
+from stability.values import Options, Value
 
 PATH = Path(__file__).with_name("complexity.csv")
 
@@ -42,7 +42,7 @@ OWN_SIZES = {"efficientnet_b2": 260, "efficientnet_b4": 380, "efficientnet_b5": 
 COLUMNS = ("name", *Input._fields, *Complexity._fields, "key")
 
 
-def usual_inputs(name: str, model: Mapping[str, Any]) -> list[Input]:
+def usual_inputs(name: str, model: Options) -> list[Input]:
     """Return the inputs that a named model is counted at; the first is the one that its published counts are for."""
     if model["family"] == "tiny":
         return [CIFAR10, DIGITS]
@@ -51,7 +51,7 @@ def usual_inputs(name: str, model: Mapping[str, Any]) -> list[Input]:
     return [IMAGENET]
 
 
-def lookup(model: Mapping[str, Any], image_size: int, channels: int, num_classes: int) -> Complexity | None:
+def lookup(model: Options, image_size: int, channels: int, num_classes: int) -> Complexity | None:
     """Return the counts of a model's configuration, or None where the file has none: an argument is overridden, the
     model or the input is not among those kept."""
     wanted = {
@@ -67,15 +67,15 @@ def lookup(model: Mapping[str, Any], image_size: int, channels: int, num_classes
     return None
 
 
-def key(model: Mapping[str, Any]) -> str:
+def key(model: Options) -> str:
     """Return 12 hex digits of what a model's configuration builds: its target and arguments, in one spelling each."""
-    built = {"_target_": model.get("_target_")} | {name: value for name, value in model.items() if name not in OWN_KEYS}
+    built = {name: value for name, value in model.items() if name not in OWN_KEYS or name == "_target_"}
     canonical = {name: _plain(value) for name, value in built.items() if value is not None}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Value) -> Value:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, (list, tuple)):

@@ -7,14 +7,15 @@ D hidden size, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stability.errors import UserError, unknown
+from stability.values import Value
 
 
 class VisionTransformer(nn.Module):
@@ -182,7 +183,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
-NORMS: dict[str, Any] = {"none": None, "batch": nn.BatchNorm2d, "layer": ChannelNorm}
+NORMS: dict[str, Callable[[int], nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm2d, "layer": ChannelNorm}
 # Which arguments each stem takes besides stem_norm, and its norm by default.
 STEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "patchify": (("patch_size",), "none"),
@@ -228,7 +229,7 @@ def stem_layers(
     return [*layers, StemLayer(hidden_size, 1, 1, "none")]
 
 
-def _check_stem(stem: str, norm: str | None, given: Mapping[str, Any]) -> str:
+def _check_stem(stem: str, norm: str | None, given: Mapping[str, int | Sequence[int] | None]) -> str:
     """Check that a stem has the arguments that it takes and no other; return its norm."""
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)
@@ -295,13 +296,13 @@ def _check_encoder(hidden_size: int, heads: int, mlp_ratio: float) -> None:
         raise UserError(f"mlp_ratio={mlp_ratio!r}; accepted: a number above 0, the MLP's width over hidden_size")
 
 
-def _check_whole(name: str, value: Any) -> int:
+def _check_whole(name: str, value: Value) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"{name}={value!r}; accepted: a whole number of at least 1")
     return value
 
 
-def _check_list(name: str, values: Any) -> list[int]:
+def _check_list(name: str, values: Value) -> list[int]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise UserError(f"{name}={values!r}; accepted: a list of whole numbers, one for each convolution of the stem")
     return [_check_whole(f"{name}[{index}]", value) for index, value in enumerate(values)]

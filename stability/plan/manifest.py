@@ -200,7 +200,7 @@ def _refactored(cell: Cell, names: Sequence[str]) -> dict[str, Scalar]:
 
 
 def _value(cell: Cell, name: str) -> Scalar:
-    value: Scalar = factor_value(name, cell.choices, cell.config)
+    value = factor_value(name, cell.choices, cell.config)
     return None if value is MISSING else value
 
 

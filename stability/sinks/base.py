@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from stability.errors import UserError
 from stability.study.events import Ended, Epoch, Event, Probe, Resumed, Started
-from stability.study.schema import cell_label
+from stability.study.schema import COORDINATES, Scalar, cell_label
+from stability.values import Options, Value
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,14 @@ class LoggedTrial:
     id: str
     study: str
     directory: Path
-    cell: Mapping[str, Any]
-    config: Mapping[str, Any]
+    cell: Mapping[str, Scalar]
+    config: Options
     number: int | None = None
 
     @property
-    def point(self) -> dict[str, Any]:
+    def point(self) -> dict[str, float]:
         """The trial's lr, wd and seed."""
-        return {name: self.config[name] for name in ("lr", "wd", "seed")}
+        return {name: value for name in COORDINATES if isinstance(value := self.config[name], (int, float))}
 
     @property
     def cell_label(self) -> str:
@@ -77,3 +79,10 @@ class Logger:
     def take(self, trial: LoggedTrial, event: Event) -> None:
         """Call the method of the event's kind."""
         getattr(self, event.kind)(trial, event)
+
+
+def checked_folder(folder: Value, key: str) -> str:
+    """Return the folder that a logger's `key` names within the study's folder. Raises UserError where it names none."""
+    if not isinstance(folder, str) or not folder:
+        raise UserError(f"{key}={folder!r}; accepted: the name of a folder within the study's folder")
+    return folder

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 from stability.errors import UserError, nearest, unknown
 from stability.locate import called, locate
 from stability.sinks.base import Logger
+from stability.values import Options, Value
 
 
-def make_loggers(config: Mapping[str, Any]) -> dict[str, Logger]:
+def make_loggers(config: Options) -> dict[str, Logger]:
     """Make the loggers of a command, by name. Raises UserError on a mistake in their configuration.
 
     Args:
@@ -26,7 +26,7 @@ def check_loggers(loggers: Mapping[str, Logger]) -> list[str]:
     return [line for line in advice if line]
 
 
-def _make(name: str, options: Any) -> Logger:
+def _make(name: str, options: Value) -> Logger:
     if name == "_target_":
         raise UserError(
             f"the YAML of the logger {options} has no package; accepted: '# @package logger.NAME' as its first line"
@@ -41,16 +41,16 @@ def _make(name: str, options: Any) -> Logger:
     return called(f"logger.{name}", lambda: target(**arguments))
 
 
-def _locate(name: str, path: Any) -> type[Logger]:
+def _locate(name: str, path: Value) -> type[Logger]:
     """Import the class that a dotted path names."""
     key = f"logger.{name}._target_={path!r}"
-    found: Any = locate(path, f"logger.{name}._target_", "my_package.MyLogger")
+    found = locate(path, f"logger.{name}._target_", "my_package.MyLogger")
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise UserError(f"{key}: it is no logger; accepted: a subclass of stability.sinks.base.Logger")
     return found
 
 
-def _check_arguments(name: str, target: type[Logger], arguments: Mapping[str, Any]) -> None:
+def _check_arguments(name: str, target: type[Logger], arguments: Options) -> None:
     """Raise UserError where the class does not take an argument, or needs one that is not given."""
     parameters = inspect.signature(target).parameters
     if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stability.files import write_text
-from stability.sinks.base import LoggedTrial, Logger
+from stability.sinks.base import LoggedTrial, Logger, checked_folder
 from stability.study.events import Ended, Epoch, Resumed, Started
+from stability.study.schema import Scalar
 
 # The status in the rows of a trial that has not ended.
 RUNNING = "running"
@@ -26,9 +26,9 @@ class CsvLogger(Logger):
     """
 
     def __init__(self, folder: str = "csv") -> None:
-        self._folder = folder
+        self._folder = checked_folder(folder, "logger.csv.folder")
         # The rows of running trials, by epoch.
-        self._rows: dict[str, dict[int, Mapping[str, Any]]] = {}
+        self._rows: dict[str, dict[int, Mapping[str, float | None]]] = {}
 
     def started(self, trial: LoggedTrial, event: Started) -> None:
         """Begin the file anew; a resumption keeps the rows of this command."""
@@ -58,19 +58,19 @@ class CsvLogger(Logger):
         """Write the whole file from the record's curve."""
         self._rows.pop(trial.id, None)
         self._path(trial).parent.mkdir(parents=True, exist_ok=True)
-        self._write(trial, event.status, event.result.get("curve") or [{"epoch": None}])
+        self._write(trial, event.status, event.curve or [{"epoch": None}])
 
     def _path(self, trial: LoggedTrial) -> Path:
         return trial.directory / self._folder / f"{trial.id}.csv"
 
-    def _write(self, trial: LoggedTrial, status: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, trial: LoggedTrial, status: str, rows: Sequence[Mapping[str, float | None]]) -> None:
         if rows:
             write_text(self._path(trial), _text([_columns(trial, status, row) for row in rows], with_header=True))
         else:
             self._path(trial).unlink(missing_ok=True)
 
 
-def _columns(trial: LoggedTrial, status: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(trial: LoggedTrial, status: str, row: Mapping[str, float | None]) -> dict[str, Scalar]:
     """Return a row of the file: study, trial, number, factors, point, status, and what was measured.
 
     The factor `epochs` is the length of the schedule; `lr` is the point's, the schedule's is `step_lr`.
@@ -80,9 +80,8 @@ def _columns(trial: LoggedTrial, status: str, row: Mapping[str, Any]) -> dict[st
     return {**names, **trial.cell, **trial.point, "status": status, **measured}
 
 
-def _text(rows: Iterable[Mapping[str, Any]], *, with_header: bool) -> str:
+def _text(rows: Sequence[Mapping[str, Scalar]], *, with_header: bool) -> str:
     file = io.StringIO()
-    rows = list(rows)
     writer = csv.DictWriter(file, list(rows[0]), extrasaction="ignore", lineterminator="\n")
     if with_header:
         writer.writeheader()

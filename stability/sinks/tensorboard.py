@@ -5,18 +5,22 @@ It uses tensorboard's own writer, which needs neither torch nor TensorFlow in th
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stability.sinks.base import LoggedTrial, Logger
+from stability.sinks.base import LoggedTrial, Logger, checked_folder
 from stability.sinks.packages import require
 from stability.study.events import Ended, Epoch, Probe, Resumed, Started
 from stability.study.metrics import metrics_of
+from stability.values import Value, number
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 # Characters of a folder's name that every file system takes.
 _SPECIAL = re.compile(r"[^A-Za-z0-9_.=-]+")
@@ -30,8 +34,8 @@ class TensorBoardLogger(Logger):
     """
 
     def __init__(self, folder: str = "tensorboard") -> None:
-        self._folder = folder
-        self._writers: dict[str, Any] = {}
+        self._folder = checked_folder(folder, "logger.tensorboard.folder")
+        self._writers: dict[str, EventFileWriter] = {}
         # The last epoch in the folder, by trial.
         self._written: dict[str, int] = {}
         # Trials whose first epochs another command may have written, or not.
@@ -67,11 +71,11 @@ class TensorBoardLogger(Logger):
             self._partial.remove(trial.id)
             self._writers.pop(trial.id).close()
         self._open_if_closed(trial)
-        for row in event.result.get("curve") or ():
-            if row["epoch"] > self._written[trial.id]:
+        for row in event.curve:
+            if int(row["epoch"] or 0) > self._written[trial.id]:
                 self._write_row(trial, row)
         final = {f"final/{metric.key}": event.result.get(metric.key) for metric in metrics_of().final}
-        self._add_scalars(trial, final, int(event.result.get("epochs_done") or 0))
+        self._add_scalars(trial, final, len(event.curve))
         self._add_summary(trial, _session_end(event.status))
         self._writers.pop(trial.id).close()
 
@@ -100,18 +104,19 @@ class TensorBoardLogger(Logger):
     def _path(self, trial: LoggedTrial) -> Path:
         return trial.directory / self._folder / _SPECIAL.sub("_", trial.cell_label) / trial.id
 
-    def _write_row(self, trial: LoggedTrial, row: Mapping[str, Any]) -> None:
-        self._add_scalars(trial, {name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
-        self._written[trial.id] = row["epoch"]
+    def _write_row(self, trial: LoggedTrial, row: Mapping[str, float | None]) -> None:
+        epoch = self._written[trial.id] = int(row["epoch"] or 0)
+        self._add_scalars(trial, {name: value for name, value in row.items() if name != "epoch"}, epoch)
 
-    def _add_scalars(self, trial: LoggedTrial, values: Mapping[str, Any], step: int) -> None:
+    def _add_scalars(self, trial: LoggedTrial, values: Mapping[str, Value], step: int) -> None:
         from tensorboard.compat.proto import summary_pb2
 
-        numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
-        entries = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        numbers = {name: number(value) for name, value in values.items()}
+        drawn = {name: value for name, value in numbers.items() if value is not None}
+        entries = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in drawn.items()]
         self._add_summary(trial, summary_pb2.Summary(value=entries), step)
 
-    def _add_summary(self, trial: LoggedTrial, summary: Any, step: int = 0) -> None:
+    def _add_summary(self, trial: LoggedTrial, summary: Summary, step: int = 0) -> None:
         from tensorboard.compat.proto import event_pb2
 
         writer = self._writers[trial.id]
@@ -119,11 +124,7 @@ class TensorBoardLogger(Logger):
         writer.flush()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _hyperparameters(trial: LoggedTrial) -> Any:
+def _hyperparameters(trial: LoggedTrial) -> Summary:
     """Return the trial's row of the HParams table: its factors and its point."""
     from tensorboard.plugins.hparams import summary_v2
 
@@ -132,7 +133,7 @@ def _hyperparameters(trial: LoggedTrial) -> Any:
     return summary_v2.hparams_pb(plain, trial_id=trial.id)
 
 
-def _columns(trial: LoggedTrial) -> Any:
+def _columns(trial: LoggedTrial) -> Summary:
     """Return the columns of the HParams table: factors, point, and the task's final metrics by their titles."""
     from tensorboard.plugins.hparams import summary_v2
 
@@ -141,7 +142,7 @@ def _columns(trial: LoggedTrial) -> Any:
     return summary_v2.hparams_config_pb(hparams=names, metrics=metrics)
 
 
-def _session_end(status: str) -> Any:
+def _session_end(status: str) -> Summary:
     """Return the end of the trial's session, as the HParams table reads it: a diverged trial is a finished one."""
     from tensorboard.compat.proto import summary_pb2
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from stability.errors import UserError
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.packages import require
 from stability.study.events import Ended, Epoch, Probe, Resumed, Started
 from stability.study.schema import cell_label
+from stability.values import Value, number
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +42,14 @@ class WandbLogger(Logger):
     close_seconds: ClassVar[float] = 20.0
 
     def __init__(self, project: str = "stability", entity: str | None = None, mode: str = "online") -> None:
-        reserved = sorted(set(str(project)) & set("/\\#?%:"))
-        if reserved or not 0 < len(str(project)) <= NAME_LENGTH:
+        if not isinstance(project, str) or set(project) & set("/\\#?%:") or not 0 < len(project) <= NAME_LENGTH:
             accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
             raise UserError(f"logger.wandb.project={project!r}; accepted: {accepted}")
         if mode not in MODES:
             raise UserError(f"logger.wandb.mode={mode!r}; accepted: {', '.join(MODES)}")
-        self._project, self._entity, self._mode = str(project), entity, mode
+        if not isinstance(entity, str | None):
+            raise UserError(f"logger.wandb.entity={entity!r}; accepted: a user or team of W&B, or null for your own")
+        self._project, self._entity, self._mode = project, entity, mode
         self._runs: dict[str, _Run] = {}
 
     def check(self) -> str | None:
@@ -113,7 +117,7 @@ class WandbLogger(Logger):
         if not self._runs:
             wandb.teardown()
 
-    def _init(self, trial: LoggedTrial, mode: Any) -> Any:
+    def _init(self, trial: LoggedTrial, mode: str) -> wandb.Run:
         # Read when wandb is imported: it would report its own errors over the network, and print on the display.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -123,7 +127,7 @@ class WandbLogger(Logger):
             id=run_id(trial.study, trial.id),
             resume="allow",
             reinit="create_new",
-            settings=_settings(wandb),
+            settings=_settings(),
             project=self._project,
             entity=self._entity,
             name=run_name(trial),
@@ -131,12 +135,15 @@ class WandbLogger(Logger):
             job_type=_short(trial.cell_label, JOB_TYPE_LENGTH),
             dir=str(Path(trial.directory).absolute()),
             config={**trial.config, "study": trial.study, "trial": trial.id, "cell": dict(trial.cell)},
-            mode=mode,
+            # WANDB_MODE may hold any word; wandb refuses those that it does not know.
+            mode=mode,  # type: ignore[arg-type]
         )
 
 
-def _settings(wandb: Any) -> Any:
+def _settings() -> wandb.Settings:
     """Return settings that leave the command's process alone and open a run in milliseconds."""
+    import wandb
+
     return wandb.Settings(
         init_timeout=INIT_SECONDS,
         console="off",
@@ -152,7 +159,7 @@ def _settings(wandb: Any) -> Any:
 class _Run:
     """An open W&B run."""
 
-    def __init__(self, run: Any, *, is_offline: bool) -> None:
+    def __init__(self, run: wandb.Run, *, is_offline: bool) -> None:
         self._run, self._is_offline = run, is_offline
         self._last_epoch = 0
         self._is_waiting = False
@@ -164,22 +171,23 @@ class _Run:
         else:
             self._last_epoch = max(self._last_epoch, epoch)
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def epoch(self, row: Mapping[str, float | None]) -> None:
         """Log a row once."""
-        if row["epoch"] > self._last_epoch and not self._is_waiting:
-            self._run.log(_numbers(row), step=row["epoch"])
-            self._last_epoch = row["epoch"]
+        epoch = int(row["epoch"] or 0)
+        if epoch > self._last_epoch and not self._is_waiting:
+            self._run.log(_numbers(row), step=epoch)
+            self._last_epoch = epoch
 
-    def probe(self, values: Mapping[str, Any]) -> None:
+    def probe(self, values: Mapping[str, float | None]) -> None:
         """Log numbers in the row of the epoch that is being trained."""
         if not self._is_waiting:
             self._run.log(_numbers(values), step=self._last_epoch + 1)
 
-    def finish(self, summary: Mapping[str, Any], event: Ended) -> None:
+    def finish(self, summary: Mapping[str, Value], event: Ended) -> None:
         """Log what is missing of the curve, and end the run."""
         self._is_waiting = False
         if self._is_offline:
-            for row in event.result.get("curve") or ():
+            for row in event.curve:
                 self.epoch(row)
         self._run.summary.update(dict(summary))
         self._run.finish(exit_code=int(event.status == "failed"))
@@ -210,9 +218,9 @@ def run_id(study: str, identifier: str) -> str:
 def run_name(trial: LoggedTrial) -> str:
     """Return a run's name for the eye: `vitp_tiny adamw lr=1.2e-03 wd=0.05 #3`."""
     factors = cell_label({name: value for name, value in trial.cell.items() if name != "epochs"})
-    config = trial.config
-    last = f"#{trial.number}" if trial.number is not None else f"seed={config['seed']}"
-    return _short(f"{factors} lr={config['lr']:.1e} wd={config['wd']:.2g} {last}", NAME_LENGTH)
+    point = trial.point
+    last = f"#{trial.number}" if trial.number is not None else f"seed={point['seed']}"
+    return _short(f"{factors} lr={point['lr']:.1e} wd={point['wd']:.2g} {last}", NAME_LENGTH)
 
 
 def _short(text: str, length: int) -> str:
@@ -220,7 +228,6 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 7]} {sha256(text.encode()).hexdigest()[:6]}"
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
     """Return what can be drawn of a row; the status tells of what is not finite."""
-    kept = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epochs"}
-    return {name: value for name, value in kept.items() if math.isfinite(value)}
+    return {name: value for name, value in row.items() if value is not None and number(value) is not None}

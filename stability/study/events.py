@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from stability.values import Options, Value, plain
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class Event:
 
     def __post_init__(self) -> None:
         """Check the types of the fields. Raises ValueError."""
-        for field in dataclasses.fields(self):
-            _check(self.kind, field.name, getattr(self, field.name), _TYPES[field.name])
+        for name, value in self._values().items():
+            _check(self.kind, name, value, _TYPES[name])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Value]:
         """Return the event as plain data with its kind; `from_json` reverses it."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": self.kind, **{name: _plain(value) for name, value in values.items()}}
+        return {"kind": self.kind, **{name: plain(value) for name, value in self._values().items()}}
+
+    def _values(self) -> Mapping[str, object]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Epoch(Event):
 
     kind: ClassVar[str] = "epoch"
     epochs: int
-    row: Mapping[str, Any]
+    row: Mapping[str, float | None]
 
     def __post_init__(self) -> None:
         """Check the types of the fields, and that the row has its epoch."""
@@ -91,7 +95,7 @@ class Epoch(Event):
     @property
     def epoch(self) -> int:
         """The number of the epoch, from 1."""
-        return int(self.row["epoch"])
+        return int(self.row["epoch"] or 0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Probe(Event):
 
     kind: ClassVar[str] = "probe"
     step: int
-    values: Mapping[str, Any]
+    values: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,11 @@ class Ended(Event):
     """The trial has a record.
 
     Attributes:
-        record: the record: status, result with the whole curve, provenance.
+        record: the record as it stands in its file: status, result with the whole curve, provenance.
     """
 
     kind: ClassVar[str] = "ended"
-    record: Mapping[str, Any]
+    record: Options
 
     def __post_init__(self) -> None:
         """Check the types of the fields, and that the record is this trial's and has a status."""
@@ -132,10 +136,16 @@ class Ended(Event):
         return str(self.record["status"])
 
     @property
-    def result(self) -> Mapping[str, Any]:
+    def result(self) -> Options:
         """The record's result."""
-        result: Mapping[str, Any] = self.record.get("result") or {}
-        return result
+        return _group(self.record, "result")
+
+    @property
+    def curve(self) -> list[Mapping[str, float | None]]:
+        """The rows of the trial's curve, as those of its Epoch events."""
+        curve = self.result.get("curve")
+        rows = [row for row in curve if isinstance(row, Mapping)] if isinstance(curve, Sequence) else []
+        return [{name: one if isinstance(one, (int, float)) else None for name, one in row.items()} for row in rows]
 
 
 KINDS: dict[str, type[Event]] = {one.kind: one for one in (Started, Resumed, Progress, Epoch, Probe, Ended)}
@@ -144,60 +154,41 @@ _TYPES: dict[str, type] = {
     **dict.fromkeys(("attempt", "epoch", "epochs", "step", "steps"), int),
     **dict.fromkeys(("row", "values", "record"), Mapping),
 }
-# Of a callback's payload, what does not belong to the row of the curve.
-_NOT_IN_ROW = ("id", "epochs")
 
 
-def from_json(values: Mapping[str, Any]) -> Event:
+def from_json(values: Options) -> Event:
     """Return the event that `to_json` made plain. Raises ValueError on anything else."""
     given = dict(values)
     kind = given.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"unknown kind of event {kind!r}; accepted: {', '.join(KINDS)}")
     names = [field.name for field in dataclasses.fields(KINDS[kind])]
     if set(given) != set(names):
         raise ValueError(f"event {kind} with {', '.join(sorted(given))}; accepted: {', '.join(names)}")
-    return KINDS[kind](**given)
+    # The types of the values are checked there.
+    return KINDS[kind](**given)  # type: ignore[arg-type]
 
 
-def from_callback(kind: str, payload: Mapping[str, Any]) -> Event:
-    """Return the event of a call `on_event(kind, payload)` of `stability.train`. Raises ValueError on anything else."""
-    given = dict(payload)
-    if kind == Epoch.kind:
-        row = {name: value for name, value in given.items() if name not in _NOT_IN_ROW}
-        given = {"id": given.get("id"), "epochs": given.get("epochs"), "row": row}
-    elif kind == Probe.kind and "values" not in given:
-        numbers = {name: value for name, value in given.items() if name not in ("id", "step")}
-        given = {"id": given.get("id"), "step": given.get("step"), "values": numbers}
-    return from_json({"kind": kind, **given})
+def replay(record: Options) -> Iterator[Event]:
+    """Yield the events of a trial that has ended, from its record alone, as it stands in its file."""
+    ended = Ended(str(record["id"]), record)
+    attempts, epochs = _group(record, "provenance").get("attempts"), _group(record, "cell").get("epochs")
+    yield Started(ended.id, attempts if isinstance(attempts, int) else 1)
+    for row in ended.curve:
+        yield Epoch(ended.id, epochs if isinstance(epochs, int) else len(ended.curve), row)
+    yield ended
 
 
-def replay(record: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield the events of a trial that has ended, from its record alone."""
-    identifier = record["id"]
-    result, provenance = record.get("result") or {}, record.get("provenance") or {}
-    curve = result.get("curve") or ()
-    yield Started(identifier, int(provenance.get("attempts") or 1))
-    for row in curve:
-        yield Epoch(identifier, int(record.get("cell", {}).get("epochs") or len(curve)), row)
-    yield Ended(identifier, record)
+def _group(values: Options, name: str) -> Options:
+    """Return what stands at a key, where that is a mapping; else an empty one."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
-def _check(kind: str, name: str, value: Any, expected: type) -> None:
+def _check(kind: str, name: str, value: object, expected: type) -> None:
     is_right = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
     if not is_right:
         raise ValueError(f"event {kind}: {name}={value!r}; accepted: {_WORDS[expected]}")
 
 
 _WORDS: dict[type, str] = {str: "text", int: "a whole number", Mapping: "a mapping"}
-
-
-def _plain(value: Any) -> Any:
-    """Return mappings and sequences as dictionaries and lists, scalars of numpy and torch as numbers."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
-        return value.item()
-    return value

@@ -13,6 +13,7 @@ from typing import Literal
 
 from stability.study.metrics import BEST, EMA, Metric
 from stability.study.shape import ShapeError, dump, parse
+from stability.values import Options, Value
 
 # The coordinates of a point, and those of them that can be drawn from a range.
 COORDINATES = ("lr", "wd", "seed")
@@ -26,10 +27,10 @@ STATUSES: tuple[Status, ...] = (*ENDED, "failed")
 Role = Literal["sample", "tune", "reseed", "longer"]
 Scalar = str | int | float | bool | None
 # Nested settings as they stand in a YAML file: what they mean is known to `stability.config`.
-Settings = Mapping[str, object]
+Settings = Options
 
 
-def cell_label(factors: Mapping[str, object]) -> str:
+def cell_label(factors: Options) -> str:
     """Return a cell in words: model and optimizer by their names alone, other factors as key=value."""
     named = (str(value) if name in ("model", "optimizer") else f"{name}={value}" for name, value in factors.items())
     return " ".join(named)
@@ -145,7 +146,7 @@ class Manifest:
     packs: tuple[tuple[str, ...], ...] = field(default=(), metadata={"optional": True})
     contrast: Contrast | None = field(default=None, metadata={"optional": True})
     # What no field is for: kept, since a later version may have written it.
-    rest: Mapping[str, object] = field(default_factory=dict)
+    rest: Options = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: object, where: str) -> Manifest:
@@ -206,7 +207,7 @@ class EpochRow:
     train_loss: float | None = None
     gradient_norm: float | None = None
     lr: float | None = None
-    rest: Mapping[str, object] = field(default_factory=dict)
+    rest: Options = field(default_factory=dict)
 
     @property
     def scheduled_lr(self) -> float | None:
@@ -223,19 +224,19 @@ class EpochRow:
         return self.value(metric.key) if average is None else average
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What a trial came to.
 
-    rest: final metrics by key, and those of the best epoch as `best_KEY`. rows: the curve as it stands in the file.
+    rest: final metrics by key, and those of the best epoch as `best_KEY`. curve: the rows as they stand in the file.
     """
 
+    rest: Options = field(default_factory=dict)
     best_epoch: int | None = None
     diverged_step: int | None = None
     exception: str | None = None
     epochs_done: int | None = 0
-    curve: tuple[Mapping[str, object], ...] = ()
-    rest: Mapping[str, object] = field(default_factory=dict)
+    curve: tuple[Options, ...] = ()
 
     def value(self, key: str) -> float | None:
         """Return a final metric by its key; None where it is missing."""
@@ -261,7 +262,7 @@ class Provenance:
     seconds: float | None = None
     images_per_second: float | None = None
     attempts: int | None = None
-    failures: int | None = None
+    failures: int | None = field(default=None, metadata={"optional": True})
     device: str | None = None
     threads: int | None = None
     pack_size: int | None = None
@@ -274,33 +275,34 @@ class Provenance:
     eval_split: str | None = None
     num_classes: int | None = None
     fingerprint: str | None = None
-    micro_batches: int | None = None
-    compiled: bool | None = None
-    not_compiled: str | None = None
-    rest: Mapping[str, object] = field(default_factory=dict)
+    micro_batches: int | None = field(default=None, metadata={"optional": True})
+    compiled: bool | None = field(default=None, metadata={"optional": True})
+    not_compiled: str | None = field(default=None, metadata={"optional": True})
+    rest: Options = field(default_factory=dict)
 
     def get(self, key: str) -> object:
         """Return an entry by its name in the file; None where it is missing."""
         return self.rest.get(key) if key in self.rest else getattr(self, key, None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What became of one trial: written when it has ended.
 
-    peak_lr: the largest lr of the schedule, where a recipe scales the point's lr. results: of further evaluated sets.
-    files: beside the record, by what they hold (per-image correctness, weights).
+    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe scales the point's lr.
+    results: of further evaluated sets. files: beside the record, by what they hold (per-image correctness, weights).
     """
 
     id: str
-    status: Status
-    result: Result
-    provenance: Provenance
     study: str | None = None
     cell: Mapping[str, Scalar] = field(default_factory=dict)
     lr: float | None = None
     wd: float | None = None
     seed: int | None = None
+    status: Status
+    result: Result
+    provenance: Provenance
+    role: Role = field(default="sample", metadata={"optional": True})
     peak_lr: float | None = field(default=None, metadata={"optional": True})
     results: Mapping[str, Result] = field(default_factory=dict, metadata={"optional": True})
     files: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
@@ -315,6 +317,12 @@ class Record:
                     f"{where}: result.curve[{place}].epoch is {row.get('epoch')!r}; accepted: a whole number"
                 )
         return found
+
+    def to_json(self) -> dict[str, Value]:
+        """Return the record as plain values."""
+        values = dump(self)
+        assert isinstance(values, dict)
+        return values
 
     @property
     def has_ended(self) -> bool:

@@ -6,7 +6,6 @@ Files are written whole or not at all. The manifest is JSON, which is YAML too; 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -17,8 +16,9 @@ from pathlib import Path
 
 from stability.errors import UserError, nearest
 from stability.files import write_text
-from stability.study.schema import STATUSES, Cell, Manifest, Record, Trial
+from stability.study.schema import Cell, Manifest, Record, Trial
 from stability.study.shape import ShapeError
+from stability.values import Value, plain
 
 MANIFEST = "study.yaml"
 RECORD = "record.json"
@@ -37,31 +37,16 @@ def trial_directory(study_directory: Path, identifier: str) -> Path:
 
 def to_json(value: object) -> str:
     """Return strict JSON: what is not finite becomes null, and nothing else is lost."""
-    return json.dumps(finite(value), indent=1, allow_nan=False)
+    return json.dumps(plain(value), indent=1, allow_nan=False)
 
 
-def finite(value: object) -> object:
-    """Return plain values for JSON: None for what is not finite, numbers for scalars of numpy and torch."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
-    # A whole training run is not to be lost to the type of one number.
-    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
-        value = value.item()  # type: ignore[attr-defined]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return os.fspath(value) if isinstance(value, Path) else value
-
-
-def write_record(directory: Path, record: Mapping[str, object]) -> None:
+def write_record(directory: Path, record: Record) -> None:
     """Write `record` as `directory`/record.json."""
-    assert record["status"] in STATUSES, record["status"]
     directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / RECORD, to_json(record) + "\n")
+    write_text(directory / RECORD, to_json(record.to_json()) + "\n")
 
 
-def read_json(directory: Path) -> dict[str, object] | None:
+def read_json(directory: Path) -> dict[str, Value] | None:
     """Return the values in a trial's record.json, or None where the trial has no record.
 
     Raises:
@@ -100,7 +85,7 @@ def read_record(directory: Path) -> Record | None:
 def write_manifest(study_directory: Path, manifest: Manifest) -> None:
     """Write what was planned. Each cell and each trial has a line, so that a large study stays readable."""
     study_directory.mkdir(parents=True, exist_ok=True)
-    values = _for_yaml(finite(manifest.to_json()))
+    values = _for_yaml(plain(manifest.to_json()))
     assert isinstance(values, dict)
     parts = [f"{json.dumps(key)}: {_written(value)}" for key, value in values.items()]
     text = MARKED.sub(r"\1", ",\n".join(parts))

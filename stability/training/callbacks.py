@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 
 from stability.config import TrialConfig
 from stability.errors import UserError
-from stability.models.build import instantiate, locate, own_arguments
+from stability.locate import instantiate, locate, own_arguments, target_arguments
+from stability.values import Options
 
 LAST_EPOCH = "every trial trains to its last epoch, or a study's trials are not comparable"
 LOGGERS = "it needs a Lightning logger, and the program logs by itself (logger=...)"
@@ -52,23 +52,20 @@ def check_callbacks(config: TrialConfig) -> None:
         key, target = f"callbacks.{name}", _target(entry, f"callbacks.{name}")
         if isinstance(target, type):
             _check_class(target, key)
-        own_arguments(target, _arguments(entry), entry["_target_"])
+        own_arguments(target, target_arguments(entry), entry["_target_"])
 
 
-def _make(entry: Mapping[str, Any], key: str) -> pl.Callback:
-    callback = instantiate(_target(entry, key), _arguments(entry), entry["_target_"])
+def _make(entry: Options, key: str) -> pl.Callback:
+    callback = instantiate(_target(entry, key), target_arguments(entry), str(entry["_target_"]))
     _check_class(type(callback), key)
+    assert isinstance(callback, pl.Callback), "as its class is checked"
     # LambdaCallback has its hooks as attributes.
     _check_hooks([name for name in vars(callback) if hasattr(pl.Callback, name)], key)
     return callback
 
 
-def _target(entry: Mapping[str, Any], key: str) -> Any:
+def _target(entry: Options, key: str) -> Callable[..., object]:
     return locate(entry["_target_"], f"{key}._target_", "my_package.MyCallback")
-
-
-def _arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name != "_target_"}
 
 
 def _check_class(kind: type, key: str) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from stability.files import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim.optimizer import StateDict
+
+    from stability.training.member import Progress
 
 # Raised by hand when what is written below changes.
 VERSION = 1
@@ -20,11 +25,28 @@ NEXT_NAME = "checkpoint.next.pt"
 log = logging.getLogger("stability.training")
 
 
-def write_checkpoint(directory: Path, identifier: str, state: Mapping[str, Any], *, is_next: bool = False) -> None:
+class State(TypedDict):
+    """What a checkpoint holds of a trial: state_dicts of its model and its optimizer, and the averages of its weights
+    by name (None: the recipe has none)."""
+
+    progress: Progress
+    model: dict[str, Tensor]
+    optimizer: StateDict
+    ema: dict[str, Tensor] | None
+
+
+def write_checkpoint(directory: Path, identifier: str, state: State, *, is_next: bool = False) -> None:
     """Write a trial's state into `directory`, whole or not at all.
 
-    `is_next`: beside the standing one, which `settle_checkpoint` replaces by it. Members of a pack step together, so
-    each has to keep its last step until all have written the next.
+    Args:
+        directory: the trial's folder; it is made where it does not exist.
+        identifier: the trial's id, kept in the file.
+        state: what to write; tensors of any device.
+        is_next: write beside the standing checkpoint, which `settle_checkpoint` replaces. Members of a pack step
+            together, so each keeps its last step until all have written the next.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     import torch
     from torch.utils._pytree import tree_map_only
@@ -34,7 +56,7 @@ def write_checkpoint(directory: Path, identifier: str, state: Mapping[str, Any],
     write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
 
 
-def _apart(tensor: Any) -> Any:
+def _apart(tensor: Tensor) -> Tensor:
     """Return a tensor in a storage of its own: torch.save writes all of the storage that a view is a part of."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
@@ -45,7 +67,7 @@ def settle_checkpoint(directory: Path) -> None:
         os.replace(directory / NEXT_NAME, directory / NAME)
 
 
-def read_checkpoints(directory: Path, identifier: str) -> dict[int, dict[str, Any] | None]:
+def read_checkpoints(directory: Path, identifier: str) -> dict[int, State | None]:
     """Return the states that the trial in `directory` can continue from, by optimizer step, tensors on the CPU.
 
     One or two: the standing checkpoint's, or {0: None}, a fresh start, where there is none; and the next one's, which a
@@ -53,11 +75,11 @@ def read_checkpoints(directory: Path, identifier: str) -> dict[int, dict[str, An
     over with a line in the log, which costs time and no truth.
     """
     standing, following = (_read(directory / name, identifier) for name in (NAME, NEXT_NAME))
-    found: dict[int, dict[str, Any] | None] = {} if standing is not None else {0: None}
+    found: dict[int, State | None] = {} if standing is not None else {0: None}
     return found | {state["progress"].step: state for state in (standing, following) if state is not None}
 
 
-def _read(path: Path, identifier: str) -> dict[str, Any] | None:
+def _read(path: Path, identifier: str) -> State | None:
     import torch
 
     if not path.exists():
@@ -65,7 +87,8 @@ def _read(path: Path, identifier: str) -> dict[str, Any] | None:
     try:
         # Optimizers of all kinds keep objects of all kinds; the file is this program's own.
         content = torch.load(path, map_location="cpu", weights_only=False)
-        found = (content["version"], content["id"])
+        found = (content.pop("version"), content.pop("id"))
+        state: State = content
     except Exception as error:  # whatever is wrong with the file, the trial can start afresh
         log.warning("%s cannot be read (%s: %s): the trial starts afresh", path, type(error).__name__, error)
         return None
@@ -73,7 +96,7 @@ def _read(path: Path, identifier: str) -> dict[str, Any] | None:
     if found != wanted:
         log.warning("%s is of version and trial %s, not %s: the trial starts afresh", path, found, wanted)
         return None
-    return content
+    return state
 
 
 def remove_checkpoints(directory: Path) -> None:

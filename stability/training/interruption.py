@@ -7,8 +7,9 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TypeAlias
 
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int
 HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -20,14 +21,16 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._callers: dict[int, Any] = {}
+        self._callers: dict[int, Handler] = {}
         self._pending: int | None = None
         self._process = os.getpid()
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.getsignal(number) for number in HELD}
-            self._callers = {one: handler for one, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+            self._callers = {
+                one: handler for one, handler in handlers.items() if handler is not None and handler != signal.SIG_IGN
+            }
             self.install()
         return self
 
@@ -65,7 +68,7 @@ class Interruption:
             self._pass_on(number, frame)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        handler: Callable[[int, FrameType | None], Any] | int = self._callers[number]
+        handler = self._callers[number]
         if callable(handler):
             handler(number, frame)
         else:

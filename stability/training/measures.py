@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +11,10 @@ from torch import Tensor
 from stability.config import TrialConfig
 from stability.devices import is_short_of_memory
 from stability.errors import UserError
-from stability.models.build import bind, first_line, locate
+from stability.locate import bind, first_line, locate
 from stability.study.metrics import BEST, EMA, Metric, Metrics
 from stability.tasks import task_of
+from stability.values import Options
 
 # Fields of curve rows, results and tables that a metric or a probe cannot be called.
 RESERVED = frozenset(
@@ -33,9 +33,9 @@ class Measure:
     # Of the configuration, as metrics.my_metric.
     key: str
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., object]
 
-    def __call__(self, shape: tuple[int, ...], device: torch.device, **given: Any) -> Tensor:
+    def __call__(self, shape: tuple[int, ...], device: torch.device, **given: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Call the function. Raises UserError where it fails, or returns no tensor of this shape on this device."""
         try:
             values = self.function(**given)
@@ -49,7 +49,7 @@ class Measure:
         return values
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     return f"a tensor {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else type(value).__name__
 
 
@@ -67,7 +67,7 @@ def own_probes(config: TrialConfig) -> tuple[Measure, ...]:
 
 
 def _measures(
-    entries: Mapping[str, Any] | None, part: str, fixed: tuple[str, ...], taken: set[str]
+    entries: Mapping[str, Options] | None, part: str, fixed: tuple[str, ...], taken: set[str]
 ) -> tuple[Measure, ...]:
     taken = taken | RESERVED | {metric.key for metric in task_of().METRICS}
     for name in entries or ():

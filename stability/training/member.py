@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +16,19 @@ from torch import Tensor
 from stability.config import TrialConfig
 from stability.study.identity import trial_id
 from stability.study.metrics import EMA
+from stability.study.schema import Result
 from stability.tasks import LOSS
-from stability.training.checkpoint import log, write_checkpoint
+from stability.training.checkpoint import State, log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
 from stability.training.measures import metrics_table
 from stability.training.optim import decayed_parameters, make_optimizer
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
+from stability.values import number
+
+# A row of a trial's curve: `epoch`, and what was measured; None where it is not finite or does not apply.
+Row = dict[str, float | None]
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Progress:
     step: int = 0
     diverged_step: int | None = None
     sums: Sums = field(default_factory=Sums)
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[Row] = field(default_factory=list)
     # Over all attempts: how many, since when (UTC), and the time spent training up to the last checkpoint.
     attempts: int = 0
     start: str = ""
@@ -146,15 +150,15 @@ class Member:
         if self.ema is not None and self.ema.is_due(self.progress.step):
             self.ema.update(self._stack.member_tensors(self.index), self.progress.step)
 
-    def close_epoch(self, raw: Score, average: Score | None) -> dict[str, Any]:
+    def close_epoch(self, raw: Score, average: Score | None) -> Row:
         """Add the epoch that has just been evaluated to the curve, and return its row."""
         sums, progress = self.progress.sums, self.progress
-        row: dict[str, Any] = {"epoch": len(progress.curve) + 1, "train_loss": sums.loss / sums.steps}
+        row: Row = {"epoch": len(progress.curve) + 1, "train_loss": sums.loss / sums.steps}
         row |= raw | {EMA + name: None if average is None else average[name] for name in raw}
         # The mean over the epoch's steps; the lr of its last step.
         row |= {"gradient_norm": sums.gradient_norm / sums.steps, "lr": sums.lr}
         means = (total / sums.steps for total in sums.probes)
-        row |= {name: _finite(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
+        row |= {name: number(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
         progress.curve.append(row)
         progress.sums = Sums()
         # No further step would find that the last one left weights that are not finite.
@@ -162,44 +166,43 @@ class Member:
             progress.diverged_step = progress.step
         return row
 
-    def result(self) -> dict[str, Any]:
-        """Return the fields of the record's `result`: metrics of the weights that the recipe evaluates."""
+    def result(self) -> Result:
+        """Return what the trial came to: metrics of the weights that the recipe evaluates."""
         progress = self.progress
         primary = self.metrics.primary
         prefix = EMA if self.config.recipe.ema else ""
-        values = [row[prefix + primary.key] for row in progress.curve]
+        values = [value for row in progress.curve if (value := row[prefix + primary.key]) is not None]
+        assert len(values) == len(progress.curve), "the primary metric is always a number"
         best = (min if primary.direction == "minimize" else max)(values, default=None)
-        completed = progress.diverged_step is None
-        last = progress.curve[-1] if completed and progress.curve else {}
-        return {
-            **{metric.key: last.get(prefix + metric.key) for metric in self.metrics.final},
-            primary.best_key: best,
-            "best_epoch": None if best is None else values.index(best) + 1,
-            "diverged_step": progress.diverged_step,
-            "exception": None,
-            "epochs_done": len(progress.curve),
-            "curve": progress.curve,
-        }
+        last = progress.curve[-1] if progress.diverged_step is None and progress.curve else {}
+        final = {metric.key: last.get(prefix + metric.key) for metric in self.metrics.final}
+        return Result(
+            rest=final | {primary.best_key: best},
+            best_epoch=None if best is None else values.index(best) + 1,
+            diverged_step=progress.diverged_step,
+            epochs_done=len(progress.curve),
+            curve=tuple(progress.curve),
+        )
 
-    def begin(self, state: Mapping[str, Any] | None) -> None:
+    def begin(self, state: State | None) -> None:
         """Begin an attempt, from a checkpoint's state where there is one."""
         if state is not None:
             self.progress = copy.deepcopy(state["progress"])
             self._stack.load_member_state(self.index, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.ema is not None:
-                for name, tensor in self.ema.state.items():
-                    tensor.copy_(state["ema"][name])
+            for name, tensor in self.ema.state.items() if self.ema is not None else ():
+                assert state["ema"] is not None, "the recipe is a part of the trial's id"
+                tensor.copy_(state["ema"][name])
         self.progress.attempts += 1
         self._clock = time.monotonic()
 
-    def fits(self, state: Mapping[str, Any]) -> bool:
+    def fits(self, state: State) -> bool:
         """Tell whether a checkpoint's weights are this model's: a user's own code may have changed meanwhile."""
-
-        def shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: getattr(value, "shape", None) for name, value in tensors.items()}
-
-        if shapes(state["model"]) == shapes(self._stack.member_state(self.index)):
+        found, wanted = (
+            {name: getattr(value, "shape", None) for name, value in tensors.items()}
+            for tensors in (state["model"], self._stack.member_state(self.index))
+        )
+        if found == wanted:
             return True
         log.warning("the checkpoint in %s is of another model: the trial starts afresh", self.directory)
         return False
@@ -213,7 +216,7 @@ class Member:
         if self.directory is None or self.has_ended != ended:
             return
         self.count_seconds()
-        state = {
+        state: State = {
             "progress": self.progress,
             "model": self._stack.member_state(self.index),
             "optimizer": self.optimizer.state_dict(),
@@ -226,7 +229,3 @@ class Member:
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

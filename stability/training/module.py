@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from stability.config import in_common
@@ -48,7 +49,6 @@ class StackModule(pl.LightningModule):
     share_updates: bool | None = None
     # Whether losses and norms are read after every step; None: on the CPU, where that waits for nothing.
     reads_at_once: bool | None = None
-
     # Whether the Trainer has callbacks of the user's, which see backward passes and losses too.
     has_callbacks: bool = False
 
@@ -79,7 +79,7 @@ class StackModule(pl.LightningModule):
         self.full_size, self.compact = full_size or len(members), compact
         self.micro_batches = micro_batches
         self.interruption = interruption or Interruption()
-        self.keeper = CheckpointWriter(self.members, on_event or (lambda kind, values: None))
+        self.keeper = CheckpointWriter(self.members, on_event or (lambda event: None))
         self._on_end = on_end or (lambda member, module: None)
         config = members[0].config
         self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
@@ -132,7 +132,7 @@ class StackModule(pl.LightningModule):
                 self.optimizers().step()  # type: ignore[union-attr]
         return self._losses if self.has_callbacks else None
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
         """Between two steps everything is consistent: the place for checkpoints and signals."""
         self.keeper.after_step()
         self.boundary()
@@ -305,7 +305,7 @@ class StackModule(pl.LightningModule):
             self.keeper.epoch(member, member.close_epoch(scores[member.index], average))
         self.boundary()
 
-    def scores(self, batches: Iterable[Any], forward: Callable[[Tensor], Tensor] | None = None) -> list[Score]:
+    def scores(self, batches: Iterable[Batch], forward: Callable[[Tensor], Tensor] | None = None) -> list[Score]:
         """Return what is measured of every lane of the stack, then of the averages where any member has one."""
         return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics)
 
@@ -380,7 +380,7 @@ class StackModule(pl.LightningModule):
         key = json.dumps([computed, images, self.micro_batches], sort_keys=True)
         return Compiler(self.stack, config.training.compile, key, begins=begins)
 
-    def precision(self, device: torch.device) -> AbstractContextManager[Any]:
+    def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
         return nullcontext() if self.autocast_type is None else torch.autocast(device.type, self.autocast_type)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from stability.config import TrialConfig
 from stability.errors import UserError, unknown
-from stability.models.build import locate
+from stability.locate import first_line, locate
+from stability.values import Options, Value
+
+T = TypeVar("T")
 
 # Keys of an optimizer's configuration that are not its target's arguments.
 OWN_KEYS = ("name", "search", "_target_")
@@ -68,11 +71,19 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, kinds) or "Norm" in type(module).__name__
 
 
-def make_optimizer(config: TrialConfig, parameters: Mapping[str, Tensor], decayed: Mapping[str, bool]) -> Any:
+def make_optimizer(
+    config: TrialConfig, parameters: Mapping[str, Tensor], decayed: Mapping[str, bool]
+) -> torch.optim.Optimizer:
     """Build a trial's optimizer over its trainable parameters, in two groups: decayed, and not.
 
-    parameters: by name; `decayed`: of each trainable one, from decayed_parameters. The lr is set at every step.
-    Raises UserError on an argument that the optimizer does not take, naming the nearest that it does.
+    Args:
+        config: of the trial. The lr is set again at every step.
+        parameters: by name.
+        decayed: of each trainable parameter whether weight decay applies, from `decayed_parameters`.
+
+    Raises:
+        UserError: the optimizer does not take an argument, and the message names the nearest that it takes; or it
+            refuses a value.
     """
     missing = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in decayed]
     assert not missing, f"in no group: {missing}"
@@ -83,26 +94,50 @@ def make_optimizer(config: TrialConfig, parameters: Mapping[str, Tensor], decaye
     if not takes_decay and config.wd:
         raise UserError(f"{path} takes no weight decay, wd={config.wd:g}; accepted: wd=0")
 
-    groups: list[dict[str, Any]] = []
+    groups: list[dict[str, list[Tensor] | float]] = []
     for applies, wd in ((True, config.wd), (False, 0.0)):
         members = [parameters[name] for name, one in decayed.items() if one is applies]
         if members:
-            groups.append({"params": members} | ({"weight_decay": wd} if takes_decay else {}))
+            groups.append({"params": members, "weight_decay": wd} if takes_decay else {"params": members})
     try:
-        return target(groups, lr=config.scaled_lr, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} refuses its arguments: {str(error).splitlines()[0]}") from error
+        optimizer = target(groups, lr=config.scaled_lr, **arguments)
+    # What a class raises for an argument of the wrong type or length is its own: IndexError, AttributeError, ...
+    except Exception as error:
+        raise UserError(f"{path} refuses its arguments: {first_line(error)}{_told(arguments)}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(f"{path} returns a {type(optimizer).__name__}; accepted: a torch.optim.Optimizer")
+    return optimizer
 
 
 def check_optimizer(config: TrialConfig) -> None:
-    """Build a trial's optimizer over a small matrix. Raises UserError as `make_optimizer` does."""
-    make_optimizer(config, {"weight": torch.zeros(2, 2, requires_grad=True)}, {"weight": True})
+    """Build a trial's optimizer over a small matrix, and take a step: some arguments are looked at only there.
+
+    Raises UserError as `make_optimizer` does.
+    """
+    weight = torch.zeros(2, 2, requires_grad=True)
+    weight.grad = torch.ones(2, 2)
+    optimizer = make_optimizer(config, {"weight": weight}, {"weight": True})
+    try:
+        optimizer.step()
+    except Exception as error:
+        path, arguments = config.optimizer["_target_"], _own_arguments(config)
+        raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(arguments)}") from error
 
 
-def _arguments(config: TrialConfig, target: Callable[..., Any], path: str) -> dict[str, Any]:
+def _told(arguments: Options) -> str:
+    """Return the arguments for a message."""
+    named = ", ".join(f"optimizer.{name}={value!r}" for name, value in arguments.items() if name not in IMPLEMENTATIONS)
+    return f" ({named})" if named else ""
+
+
+def _own_arguments(config: TrialConfig) -> dict[str, Value]:
+    return {name: value for name, value in config.optimizer.items() if name not in OWN_KEYS}
+
+
+def _arguments(config: TrialConfig, target: Callable[..., object], path: str) -> dict[str, Value]:
     """Return the optimizer's own arguments, checked against its signature."""
     accepted = _accepted(target)
-    given = {name: value for name, value in config.optimizer.items() if name not in OWN_KEYS}
+    given = _own_arguments(config)
     for name in given:
         if name in INSTEAD:
             instead = f"; accepted: {INSTEAD[name]}=..., a coordinate of the point" if INSTEAD[name] else ""
@@ -114,7 +149,7 @@ def _arguments(config: TrialConfig, target: Callable[..., Any], path: str) -> di
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def _accepted(target: Callable[..., Any]) -> list[str]:
+def _accepted(target: Callable[..., object]) -> list[str]:
     """Return the names of what `target` takes; `**` where it takes any."""
     parameters = inspect.signature(target).parameters.values()
     return ["**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters]
@@ -128,20 +163,20 @@ class MemberOptimizers:
     """
 
     def __init__(self, parameters: Iterable[Tensor], step: Callable[[], None]) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
-        self.defaults: dict[str, Any] = {}
-        self.state: dict[Any, Any] = {}
+        self.param_groups = [{"params": list(parameters)}]
+        self.defaults: dict[str, float] = {}
+        self.state: dict[Tensor, Tensor] = {}
         self._step_members = step
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], T] | None = None) -> T | None:
         """Let every member that still trains take its step."""
         result = closure() if closure is not None else None
         self._step_members()
         return result
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return nothing to save."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load nothing."""

@@ -8,8 +8,8 @@ operations are caught before they are taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+T = TypeVar("T")
 # Computed on inputs of autocast's type, as autocast does alone.
 LOWERED = frozenset(
     {F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
@@ -37,20 +38,20 @@ class PackedCalls(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        function: Callable[..., Any],
-        types: Any,
+        function: Callable[..., Tensor],
+        types: Collection[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> Tensor:
         """Call a function of torch, changed where vmap takes it apart."""
         given = dict(kwargs or {})
         if function is F.scaled_dot_product_attention:
             return self._attend(*args, **given)
         if self._type is not None:
-            if function in LOWERED:
-                return function(*_cast(args, self._type), **_cast(given, self._type))
-            if function in RAISED:
-                return function(*_cast(args, torch.float32), **_cast(given, torch.float32))
+            to = self._type if function in LOWERED else torch.float32 if function in RAISED else None
+            if to is not None:
+                named = {name: _cast(value, to) for name, value in given.items()}
+                return function(*(_cast(value, to) for value in args), **named)
             if function is F.batch_norm:
                 # Alone the kernel computes in float32, and rounds the result to its input's type.
                 images, *rest = args
@@ -65,15 +66,16 @@ class PackedCalls(TorchFunctionMode):
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
-        **given: Any,
+        scale: float | None = None,
+        enable_gqa: bool = False,
     ) -> Tensor:
         """Return attention; where it is masked, draws or has other options, torch's own, by products alone."""
         if self._type is not None:
             query, key, value = (one.to(self._type) for one in (query, key, value))
-        if attn_mask is None and not dropout_p and not is_causal and not given:
+        if attn_mask is None and not dropout_p and not is_causal and scale is None and not enable_gqa:
             return attend(query, key, value)
         with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **given)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -97,10 +99,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return kernel(query, key, value, None, torch.is_grad_enabled())[0]
 
 
-def _cast(values: Any, to: torch.dtype) -> Any:
-    """Return arguments with their floating-point tensors of another type."""
-    if isinstance(values, dict):
-        return {name: _cast(value, to) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(_cast(value, to) for value in values)
-    return values.to(to) if isinstance(values, Tensor) and values.is_floating_point() else values
+def _cast(value: T, to: torch.dtype) -> T | Tensor:
+    """Return a floating-point tensor in another type, and anything else as it is."""
+    return value.to(to) if isinstance(value, Tensor) and value.is_floating_point() else value

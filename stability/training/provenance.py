@@ -7,15 +7,16 @@ import socket
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from stability.study.schema import Provenance
 from stability.training.measures import declared
 from stability.training.member import Member
 
 if TYPE_CHECKING:
-    from stability.data import DataInfo
+    from stability.training.module import StackModule
 
 # Named in a record where the process has imported them: modules and the packages they come from.
 PACKAGES = {
@@ -31,37 +32,35 @@ PACKAGES = {
 SHOWN = ("label", "unit", "direction", "digits")
 
 
-def provenance(member: Member, info: DataInfo, device: torch.device, pack_size: int = 1) -> dict[str, Any]:
-    """Return a record's `provenance`.
+def provenance(member: Member, module: StackModule) -> Provenance:
+    """Return where and how a member of a pack was trained, and how its own metrics are shown.
 
     seconds: training and evaluation over all attempts; of one that was cut off, up to its last checkpoint.
     """
-    progress = member.progress
+    progress, info, device = member.progress, module.data.info, module.device
     images = progress.step * member.config.batch_size
-    return {
-        "seconds": progress.seconds,
-        "images_per_second": images / progress.seconds if progress.seconds else None,
-        "attempts": progress.attempts,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "pack_size": pack_size,
-        "versions": {"python": platform.python_version(), **versions()},
-        "host": socket.gethostname(),
-        "start": progress.start,
-        "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "train_images": info.train_images,
-        "eval_images": info.eval_images,
-        "eval_split": info.eval_split,
-        "num_classes": info.num_classes,
-        "fingerprint": info.fingerprint,
-        **_own_metrics(member),
-    }
-
-
-def _own_metrics(member: Member) -> dict[str, Any]:
-    """Return how the user's own metrics are shown, by key, where the trial has any."""
     shown = {row.key: {name: getattr(row, name) for name in SHOWN} for row in declared(member.config)}
-    return {"metrics": shown} if shown else {}
+    return Provenance(
+        seconds=progress.seconds,
+        images_per_second=images / progress.seconds if progress.seconds else None,
+        attempts=progress.attempts,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        pack_size=module.full_size,
+        versions={"python": platform.python_version(), **versions()},
+        host=socket.gethostname(),
+        start=progress.start,
+        end=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        train_images=info.train_images,
+        eval_images=info.eval_images,
+        eval_split=info.eval_split,
+        num_classes=info.num_classes,
+        fingerprint=info.fingerprint,
+        micro_batches=module.micro_batches if module.micro_batches > 1 else None,
+        compiled=module.compiler.is_on or None,
+        not_compiled=module.compiler.failure,
+        rest={"metrics": shown} if shown else {},
+    )
 
 
 def versions() -> dict[str, str]:

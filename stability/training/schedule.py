@@ -7,13 +7,14 @@ A user's own schedule is a callable (step, total_steps, warmup_steps) -> factor 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeGuard
 
 from stability.config import TrialConfig
 from stability.errors import UserError, unknown
-from stability.models.build import bind, first_line
+from stability.locate import bind, first_line
+from stability.values import Options
 
 # What a schedule is called with, by name.
 ARGUMENTS = ("step", "total_steps", "warmup_steps")
@@ -26,7 +27,7 @@ def cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": cosine}
+SCHEDULES: dict[str, Callable[..., object]] = {"cosine": cosine}
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Schedule:
     warmup_steps: int
     total_steps: int
     # A user's `_target_` and its own arguments; None: the schedule of SCHEDULES called `name`.
-    own: Mapping[str, Any] | None = None
-    _factor: Callable[..., float] = field(init=False, repr=False, compare=False)
+    own: Options | None = None
+    _factor: Callable[..., object] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Find the function. Raises UserError where a user's own does not fit."""
@@ -55,7 +56,7 @@ class Schedule:
                 raise
             problem = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"schedule {self.name} fails at step {step} of {self.total_steps}: {problem}") from error
-        if self.own is not None and not _is_factor(factor):
+        if not _is_factor(factor):
             raise UserError(
                 f"schedule {self.name} returns {factor!r} at step {step} of {self.total_steps}; "
                 "accepted: a finite number of at least 0, which multiplies the peak lr"
@@ -63,7 +64,7 @@ class Schedule:
         return self.peak * factor
 
 
-def _is_factor(value: Any) -> bool:
+def _is_factor(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 

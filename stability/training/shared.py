@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +139,7 @@ class _Update(ABC):
         self.members = sorted(members, key=lambda member: member.index)
         self.steps = steps
         self.optimizers = [member.optimizer for member in self.members]
-        self.options: dict[str, Any] = self.optimizers[0].param_groups[0]
+        self.options = self.optimizers[0].param_groups[0]
         # The stack's parameters (K, ...), and the members' own, which come in the same order in all of a kind.
         stacked = _stacked(stack, self.members[0])
         self._stacked = [one for one in stacked if one.grad is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,7 @@ class ModelStack(nn.Module):
         parameters, buffers = stack_module_state(list(models))
         self._fill(models[0], parameters, buffers)
 
-    def _fill(self, model: nn.Module, parameters: dict[str, Any], buffers: dict[str, Any]) -> None:
+    def _fill(self, model: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
         """Take stacked tensors in, and a model of their kind to call with them."""
         for name, parameter in parameters.items():
             self.register_parameter(_registered(name), nn.Parameter(parameter.detach(), parameter.requires_grad))
@@ -107,7 +106,7 @@ class ModelStack(nn.Module):
             self.architecture.train(self.training)
 
     def _call_together(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None = None) -> Tensor:
-        def call(member: dict[str, Tensor], masks: Tensor | None) -> Any:
+        def call(member: dict[str, Tensor], masks: Tensor | None) -> Tensor:
             arguments = (images,) if masks is None else (images, masks)
             return _checked(functional_call(self.architecture, member, arguments))
 
@@ -193,14 +192,14 @@ class ModelStack(nn.Module):
         own = [self.stacked(name) for name in self._parameter_names]
         return [*own, *(view[name] for view in views for name in self._parameter_names)]
 
-    def member_state(self, index: int) -> dict[str, Any]:
+    def member_state(self, index: int) -> dict[str, Tensor]:
         """Return a member's state_dict; it loads into the plain model."""
         if self.size == 1:
             return self.model.state_dict()
         tensors, names = self.member_tensors(index), self._names
         return {name: tensors[names[name]].detach() for name in self.architecture.state_dict() if name in names}
 
-    def load_member_state(self, index: int, state: Mapping[str, Any]) -> None:
+    def load_member_state(self, index: int, state: Mapping[str, Tensor]) -> None:
         """Load the plain model's state_dict into a member."""
         if self.size == 1:
             self.model.load_state_dict(dict(state))
@@ -284,7 +283,7 @@ def stack_size(full: int, members: int) -> int:
     return size
 
 
-def _checked(logits: Any) -> Tensor:
+def _checked(logits: object) -> Tensor:
     if not isinstance(logits, Tensor):
         raise UserError(f"the model returns a {type(logits).__name__}; accepted: one tensor (batch, classes)")
     return logits
@@ -301,7 +300,7 @@ def _norm(parameters: Sequence[Tensor]) -> Tensor:
 def _with(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """Return a copy of a model around other tensors, by name; what its layers share, the copy's share too."""
     parameters = dict(model.named_parameters())
-    others: dict[int, Any] = {
+    others: dict[int, Tensor] = {
         id(one): nn.Parameter(tensors[name], one.requires_grad) for name, one in parameters.items()
     }
     others |= {id(one): tensors[name] for name, one in model.named_buffers()}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,14 +16,15 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from stability.config import TrialConfig, in_common
-from stability.data import DataModule, get_data
+from stability.data import Batch, DataModule, get_data
 from stability.devices import in_parts, now
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
 from stability.study.identity import trial_id
+from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
-from stability.training.checkpoint import read_checkpoints
+from stability.training.checkpoint import State, read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
@@ -32,35 +32,40 @@ from stability.training.module import BatchStream, StackModule
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent
+from stability.values import Options
 
-OnRecord = Callable[[dict[str, Any]], None]
+OnRecord = Callable[[Record], None]
 
 
 def train(
-    config: TrialConfig | Mapping[str, Any],
+    config: TrialConfig | Options,
     *,
     directory: Path | str | None = None,
     on_event: OnEvent | None = None,
     study: str | None = None,
-    cell: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Train one trial and return its record: id, study, cell, lr, wd, seed, status, result and provenance.
+    cell: Mapping[str, Scalar] | None = None,
+) -> Record:
+    """Train one trial and return its record; errors are in percent.
 
-    config: a TrialConfig, or a mapping whose gaps are filled as on the command line (see `complete`):
-    `train({"model": "vitc_tiny", "lr": 3e-3})`, `train({"model": {"_target_": "my_package.MyModel"}})`.
-    directory: where checkpoints go and are looked for, by training.checkpoint_seconds; None: no checkpoints. They are
-    left there (`remove_checkpoints`).
-    on_event: told ("epoch", curve row with id and epochs), ("progress", id, step, steps) about once a second, and
-    ("resumed", id, epoch, step).
-    Errors are in percent. Exceptions of the trial propagate, UserError for a mistake in the configuration; Ctrl-C and
-    SIGTERM reach the caller's handlers after the step in hand and a checkpoint.
+    Args:
+        config: a TrialConfig, or a mapping whose gaps are filled as on the command line (see `complete`):
+            `{"model": "vitc_tiny", "lr": 3e-3}`, `{"model": {"_target_": "my_package.MyModel"}}`.
+        directory: where checkpoints are written every training.checkpoint_seconds, and looked for; None: none are
+            written. They stay there (`remove_checkpoints`).
+        on_event: called with each event (`stability.study.events`): Resumed, Epoch, and Progress about once a second.
+        study: the study's name, for the record.
+        cell: the factors, for the record; None: model, optimizer and epochs.
+
+    Raises:
+        UserError: a mistake in the configuration. Any other exception of the trial passes through too. Ctrl-C and
+            SIGTERM reach the caller's handlers after the current step and a checkpoint.
     """
     (record,) = train_pack([config], directories=[directory], on_event=on_event, study=study, cells=[cell])
     return record
 
 
 def train_pack(
-    configs: Sequence[TrialConfig | Mapping[str, Any]],
+    configs: Sequence[TrialConfig | Options],
     *,
     directories: Sequence[Path | str | None] | None = None,
     full_size: int | None = None,
@@ -69,22 +74,29 @@ def train_pack(
     on_event: OnEvent | None = None,
     on_record: OnRecord | None = None,
     study: str | None = None,
-    cells: Sequence[Mapping[str, Any] | None] | None = None,
-) -> list[dict[str, Any]]:
+    cells: Sequence[Mapping[str, Scalar] | None] | None = None,
+) -> list[Record]:
     """Train trials together, from one stream of batches, and return their records in order; see `train`.
 
-    configs: alike but for what each member of a pack may have of its own: lr, wd, seed, epochs, optimizer, schedule,
-    and of the recipe label smoothing, clipping and EMA (see `stability.config.in_common`).
-    full_size: with how many members the pack began, where some have ended before (default: all of `configs`).
-    compact: whether the stack shrinks when half of its members have ended; by default on a GPU. Not on the CPU, where a
-    member is bit-equal whatever its neighbours are: the last bit of some kernels depends on the size of the stack.
-    micro_batches: in how many parts a batch is computed where memory is short; batch norms then see the parts.
-    on_record: told of each record as soon as its trial has ended, while the others go on.
-
-    Checkpoints are of one step for all members; where they are not (other packs wrote them), members of one step train
+    Checkpoints are of one step for all members. Where they are not (other packs wrote them), members of one step train
     together, group after group.
-    Raises UserError where the configurations may not share a pack, and what `train` raises: then the trials without a
-    record have not ended.
+
+    Args:
+        configs: alike but for what each member of a pack may have of its own: lr, wd, seed, epochs, optimizer,
+            schedule, and of the recipe label smoothing, clipping and EMA (see `stability.config.in_common`).
+        directories: one a trial, as of `train`.
+        full_size: with how many members the pack began, where some have ended before; None: all of `configs`.
+        compact: whether the stack shrinks when half of its members have ended; None: on a GPU. Not on the CPU, where a
+            member is bit-equal whatever its neighbours are: the last bit of some kernels depends on the stack's size.
+        micro_batches: in how many parts a batch is computed where memory is short; batch norms then see the parts.
+        on_event: as of `train`, for all members.
+        on_record: called with each record as soon as its trial has ended, while the others go on.
+        study: the study's name, for the records.
+        cells: one a trial, as of `train`.
+
+    Raises:
+        UserError: the configurations may not share a pack; and what `train` raises. Then the trials without a record
+            have not ended.
     """
     trials = [complete(config) for config in configs]
     _check_alike(trials)
@@ -100,20 +112,12 @@ def train_pack(
     own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
     full_size = full_size or len(members)
     compact = device.type != "cpu" if compact is None else compact
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Record] = {}
 
     def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        origin = provenance(member, data.info, device, full_size)
-        if module.micro_batches > 1:
-            origin["micro_batches"] = module.micro_batches
-        if module.compiler.is_on:
-            origin["compiled"] = True
-        if module.compiler.failure is not None:
-            origin["not_compiled"] = module.compiler.failure
-        record = _record(member, origin, study, own[member.id])
-        records[member.id] = record
+        record = records[member.id] = _record(member, module, study, own[member.id])
         if on_record is not None:
             on_record(record)
 
@@ -143,7 +147,7 @@ def train_pack(
     return [records[member.id] for member in members]
 
 
-def of_one_step(states: Sequence[Mapping[int, Any]]) -> list[dict[int, int]]:
+def of_one_step(states: Sequence[Mapping[int, State | None]]) -> list[dict[int, int]]:
     """Part members by the step that they continue from, given the states of each by step: {place: step}, each.
 
     One group where there is a step that all can continue from; else one for each last step.
@@ -176,22 +180,20 @@ def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> Model
     return ModelStack(models + models[-1:] * (size - len(models)))
 
 
-def _record(
-    member: Member, origin: dict[str, Any], study: str | None, cell: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _record(member: Member, module: StackModule, study: str | None, cell: Mapping[str, Scalar] | None) -> Record:
     config = member.config
     name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
-    return {
-        "id": member.id,
-        "study": study,
-        "cell": dict(cell or {"model": name, "optimizer": optimizer, "epochs": config.epochs}),
-        "lr": config.lr,
-        "wd": config.wd,
-        "seed": config.seed,
-        "status": "completed" if member.progress.diverged_step is None else "diverged",
-        "result": member.result(),
-        "provenance": origin,
-    }
+    return Record(
+        id=member.id,
+        study=study,
+        cell=dict(cell or {"model": name, "optimizer": optimizer, "epochs": config.epochs}),
+        lr=config.lr,
+        wd=config.wd,
+        seed=config.seed,
+        status="completed" if member.progress.diverged_step is None else "diverged",
+        result=member.result(),
+        provenance=provenance(member, module),
+    )
 
 
 def fit(module: StackModule, device: torch.device) -> None:
@@ -227,7 +229,7 @@ def fit(module: StackModule, device: torch.device) -> None:
         raise UserError(f"a callback stopped the training at {steps}; accepted: callbacks that let every trial end")
 
 
-def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
+def try_first_batch(config: TrialConfig | Options) -> None:
     """Take one optimizer step and evaluate one batch on a model that is thrown away.
 
     Raises what is wrong with the trial: data, shapes, optimizer, memory (the optimizer's own state included) where it
@@ -240,7 +242,8 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
 
     def step(parts: int) -> None:
         module = ready_module([config], data, device, parts)
-        if module.compute_gradients(_batch(module, next(iter(data.train_batches(0))), device)):
+        batch = next(iter(data.train_batches(0)))
+        if module.compute_gradients(module.transfer_batch_to_device(batch, device, 0)):
             module.update_members()
         module.read()
         module.stack.eval()
@@ -250,12 +253,19 @@ def try_first_batch(config: TrialConfig | Mapping[str, Any]) -> None:
         in_parts(config.batch_size, step)
 
 
-def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int = 1) -> float:
+def measure(config: TrialConfig | Options, steps: int = 5, size: int = 1) -> float:
     """Return the seconds that one optimizer step takes, batch included: the mean over `steps` after two to warm up.
 
-    size: of a pack of so many such trials, for all of them together. Where workers make the images, what they have made
-    ahead is not counted, and more steps are taken: they deliver in bursts. A trial alone is measured in micro-batches
-    where memory does not suffice.
+    Where workers make the images, what they have made ahead is not counted, and more steps are taken: they deliver in
+    bursts. A trial alone is measured in micro-batches where memory does not suffice.
+
+    Args:
+        config: of the trial, as of `train`.
+        steps: the least number of steps to time.
+        size: the number of such trials in a pack; the seconds are for all of them together.
+
+    Raises:
+        UserError: as `train`. RuntimeError where the memory does not suffice for a pack.
     """
     config = complete(config)
     device = pick_device(config.device)
@@ -272,7 +282,7 @@ def measure(config: TrialConfig | Mapping[str, Any], steps: int = 5, size: int =
         for step in range(steps + 2):
             if step == 2:
                 start = now(device)
-            module.compute_gradients(_batch(module, next(batches), device))
+            module.compute_gradients(module.transfer_batch_to_device(next(batches), device, 0))
             # A step that is not finite costs the same, and a schedule shorter than this has steps to measure too.
             module.update_members()
             for member in module.members:
@@ -315,11 +325,7 @@ def ready_module(
     return module.train()
 
 
-def _batch(module: StackModule, batch: Any, device: torch.device) -> Any:
-    return module.transfer_batch_to_device(batch, device, 0)
-
-
-def _endless(data: DataModule) -> Iterator[Any]:
+def _endless(data: DataModule) -> Iterator[Batch]:
     epoch = 0
     while True:
         yield from data.train_batches(epoch)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from stability.training.checkpoint import settle_checkpoint
-from stability.training.member import Member
+from stability.study.events import Epoch, Event, Progress, Resumed
+from stability.training.checkpoint import State, settle_checkpoint
+from stability.training.member import Member, Row
 
-OnEvent = Callable[[str, dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 PROGRESS_SECONDS = 1.0
 # Between two checkpoints lies at least so often the time that they take.
 WRITE_FACTOR = 20
@@ -21,12 +21,12 @@ class CheckpointWriter:
     def __init__(self, members: list[Member], on_event: OnEvent) -> None:
         # The module's own list, which loses the members that have ended.
         self._members, self._on_event = members, on_event
-        self._states: list[dict[str, Any] | None] = [None] * len(members)
+        self._states: list[State | None] = [None] * len(members)
         self._written = self._told = time.monotonic()
         # How long the last checkpoints took.
         self._took = 0.0
 
-    def continue_from(self, states: Sequence[dict[str, Any] | None]) -> None:
+    def continue_from(self, states: Sequence[State | None]) -> None:
         """Take what the members were at when their checkpoints were written, all at one step."""
         self._states = list(states)
 
@@ -39,8 +39,7 @@ class CheckpointWriter:
         for member, state in found:
             member.begin(state)
             if state is not None:
-                step = member.progress.step
-                self._on_event("resumed", {"id": member.id, "epoch": len(member.progress.curve), "step": step})
+                self._on_event(Resumed(member.id, len(member.progress.curve), member.progress.step))
         self._states = []
         self._written = self._told = time.monotonic()
 
@@ -50,12 +49,11 @@ class CheckpointWriter:
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
             for member in self._members:
-                steps = {"step": member.progress.step, "steps": member.schedule.total_steps}
-                self._on_event("progress", {"id": member.id} | steps)
+                self._on_event(Progress(member.id, member.progress.step, member.schedule.total_steps))
 
-    def epoch(self, member: Member, row: dict[str, Any]) -> None:
+    def epoch(self, member: Member, row: Row) -> None:
         """Tell of an epoch that has ended."""
-        self._on_event("epoch", {"id": member.id, "epochs": member.config.epochs, **row})
+        self._on_event(Epoch(member.id, member.config.epochs, row))
 
     def is_due(self) -> bool:
         """Tell whether the members' last checkpoints are old enough for new ones."""

@@ -129,7 +129,7 @@ def _equal_records() -> Callable[..., None]:
 @pytest.fixture
 def train_both(equal_records: Any) -> Callable[..., list[dict[str, Any]]]:
     """Return a function that trains four members alone and in a pack, compares them, and returns the pack's records."""
-    from stability.training import train, train_pack
+    from tests.plain import train, train_pack
 
     def both(**changes: Any) -> list[dict[str, Any]]:
         configs = [TRIAL | {"device": "cpu", "seed": seed, "lr": 1e-3 * (1 + seed)} | changes for seed in range(4)]

@@ -93,7 +93,7 @@ def test_a_study_trains_on_a_users_data_set(user: Any, equal_records: Any) -> No
 
 
 def test_bars_are_learned(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train
+    from tests.plain import train
 
     user.write(DATA)
     bars = data(user, "Bars", mean=[0.35], std=[0.2])
@@ -129,7 +129,7 @@ def test_a_set_too_large_for_memory_is_read_again(user: Any) -> None:
 
 
 def test_streamed_and_kept_train_alike(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train
+    from tests.plain import train
 
     user.write(DATA)
     own = [data(user, "Bars", memory_gib=gib, workers=0) for gib in (1.0, 0.0)]

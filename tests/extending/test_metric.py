@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stability.errors import UserError
-from stability.training import train
 from stability.training.defaults import complete
+from tests.plain import train
 
 METRICS = """
     import torch

@@ -51,7 +51,7 @@ def test_a_study_trains_a_users_model(user: Any, equal_records: Any) -> None:
 
 
 def test_a_lightning_module_without_training_of_its_own_is_a_model(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train
+    from tests.plain import train
 
     user.write(MODELS)
     record = train(trial | {"model": {"_target_": user.path("Plain")}})
@@ -68,7 +68,7 @@ def test_a_lightning_module_with_training_of_its_own_is_refused(user: Any) -> No
 
 
 def test_one_own_method_is_enough(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train
+    from tests.plain import train
 
     user.write(
         MODELS + "\n\n    class Half(Plain):\n        def configure_optimizers(self):\n            return None\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stability.errors import UserError
-from stability.training import train, train_pack
+from tests.plain import train, train_pack
 
 OPTIMIZERS = """
     import torch

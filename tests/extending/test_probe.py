@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stability.errors import UserError
-from stability.training import train
+from tests.plain import train
 
 PROBES = """
     import torch
@@ -168,7 +168,7 @@ def test_the_stack_shows_gradients_with_a_member_axis() -> None:
 
 
 def test_a_pack_that_shrinks_keeps_its_members_probes_and_metrics(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train_pack
+    from tests.plain import train_pack
 
     user.write(PROBES + "\n\n    def largest_logit(logits, targets):\n        return logits.amax(-1)\n")
     own = {
@@ -187,7 +187,7 @@ def test_a_pack_that_shrinks_keeps_its_members_probes_and_metrics(user: Any, tri
 
 
 def test_a_batch_in_parts_is_probed_whole(user: Any, trial: dict[str, Any]) -> None:
-    from stability.training import train_pack
+    from tests.plain import train_pack
 
     user.write(PROBES)
     own = trial | {"probes": {"everything": {"_target_": user.path("all_gradients")}}}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from stability.errors import UserError
-from stability.training import train
 from stability.training.defaults import complete
 from stability.training.schedule import make_schedule
+from tests.plain import train
 
 POWER = """
     def power(step, total_steps, warmup_steps, exponent=1.0):

@@ -15,7 +15,8 @@ from torch import nn
 
 from stability.errors import UserError
 from stability.models import build_model
-from stability.models.named import DIRECTORY, FORMS, model_names, read_model
+from stability.models.named import FORMS, model_names, read_model
+from stability.shipped import CONF
 
 SIZES = {"image_size": 16, "channels": 1, "num_classes": 10}
 VIT = "stability.models.vit.VisionTransformer"
@@ -200,13 +201,13 @@ class TestTimm:
 
 class TestNamedModels:
     def test_every_file_is_a_named_model_or_a_form(self) -> None:
-        files = {path.stem for path in DIRECTORY.glob("*.yaml")}
+        files = {path.stem for path in (CONF / "model").glob("*.yaml")}
         pairs = {f"vit{stem}_{size}gf" for stem in "pc" for size in (1, 4, 16, 18, 36, 72)}
         assert pairs <= files
 
     @pytest.mark.parametrize("name", [*model_names(), *FORMS])
     def test_a_file_says_what_it_is_and_names_itself(self, name: str) -> None:
-        text = (DIRECTORY / f"{name}.yaml").read_text()
+        text = (CONF / "model" / f"{name}.yaml").read_text()
         head = [line for line in text.splitlines() if line.startswith("#")]
         assert text.startswith(head[0])
         assert len(" ".join(head)) > 80

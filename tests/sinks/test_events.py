@@ -15,7 +15,6 @@ from stability.study.events import (
     Progress,
     Resumed,
     Started,
-    from_callback,
     from_json,
     replay,
 )
@@ -62,14 +61,6 @@ def test_scalars_of_numpy_become_numbers() -> None:
 def test_what_is_no_event_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         from_json(values)
-
-
-def test_events_come_from_the_callback_of_train() -> None:
-    row = {"epoch": 1, "loss": 0.5, "lr": 0.1}
-    assert from_callback("epoch", {"id": "a", "epochs": 2, **row}) == Epoch("a", 2, row)
-    assert from_callback("progress", {"id": "a", "step": 1, "steps": 2}) == Progress("a", 1, 2)
-    assert from_callback("resumed", {"id": "a", "epoch": 1, "step": 2}) == Resumed("a", 1, 2)
-    assert from_callback("probe", {"id": "a", "step": 2, "curvature": 0.1}) == Probe("a", 2, {"curvature": 0.1})
 
 
 def test_a_record_tells_its_trial_again() -> None:

@@ -22,8 +22,8 @@ SCRIPT = """
 
     assert "torch" not in sys.modules, "import stability.training is to be quick"
     record = stability.train({"model": "vitc_tiny", "epochs": 1, "data": {"name": "digits", "train_size": 128}})
-    assert record["status"] == "completed"
-    print("top-1 error", record["result"]["top1_error"])
+    assert record.status == "completed"
+    print("top-1 error", record.result.value("top1_error"))
 """
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from stability.config import TrainingConfig
-from stability.training import compiling, train_pack
+from stability.training import compiling
 from stability.training.compiling import Compiler
 from stability.training.stack import ModelStack
+from tests.plain import train_pack
 
 CPU = torch.device("cpu")
 IMAGES = torch.zeros(2, 1, 2, 2)

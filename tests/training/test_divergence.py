@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from stability.study.store import to_json
-from stability.training import train
 from stability.training.member import Member
+from tests.plain import train
 
 POISONED_STEP = 6
 

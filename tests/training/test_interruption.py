@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from stability.training import train
 from stability.training.checkpoint import NAME
 from stability.training.interruption import Interruption
 from stability.training.module import StackModule
+from tests.plain import train
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

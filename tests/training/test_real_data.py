@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stability.training import train
+from tests.plain import train
 
 VIT: dict[str, Any] = {
     "name": "c",

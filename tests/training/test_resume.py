@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from stability.models.vit import VisionTransformer
-from stability.training import remove_checkpoints, train
+from stability.training import remove_checkpoints
 from stability.training.checkpoint import NAME
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.writer import CheckpointWriter
+from tests.plain import train
 
 MIXED = {"name": "light", "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1, "ema": True}
 DEEP = {"name": "light", "stochastic_depth": 0.4}

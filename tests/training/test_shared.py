@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from stability.config import TrialConfig
-from stability.training import train_pack
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.shared import SharedUpdates, groups
 from stability.training.stack import ModelStack
+from tests.plain import train_pack
 
 # Of torch.optim, the implementation that is the reference.
 PLAIN = {"foreach": False, "fused": False}

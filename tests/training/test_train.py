@@ -21,12 +21,13 @@ from stability.data.recipe import ImageStage
 from stability.errors import UserError
 from stability.study.identity import trial_id
 from stability.study.store import to_json
-from stability.training import measure, train, try_first_batch
+from stability.training import measure, try_first_batch
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.schedule import Schedule
 from stability.training.stack import ModelStack
 from stability.training.trial import build, fit
+from tests.plain import train
 
 RESULT = [
     *("top1_error", "top5_error", "best_top1_error", "best_epoch"),
@@ -371,8 +372,8 @@ def test_a_mapping_is_completed_like_a_command_line(trial):
     import stability
 
     record = stability.train({"model": own(), "epochs": 1})
-    assert record["cell"] == {"model": f"{__name__}.Own", "optimizer": "adamw", "epochs": 1}
-    assert record["provenance"]["train_images"] == 1437
+    assert record.cell == {"model": f"{__name__}.Own", "optimizer": "adamw", "epochs": 1}
+    assert record.provenance.train_images == 1437
     from stability.training.defaults import complete
 
     named = complete({"model": "vitc_tiny", "optimizer": "sgd", "recipe": {"name": "paper", "ema": False}})

@@ -24,7 +24,8 @@ from stability.execute.task import TrialTask
 from stability.hydra import versions
 from stability.hydra.compose import CONF, register_resolvers
 from stability.hydra.pool_launcher import PoolLauncher
-from stability.study.store import write_record
+from stability.study.schema import Provenance
+from tests.plain import write_record
 
 Make = Callable[..., TrialTask]
 
@@ -55,7 +56,7 @@ class StandIn:
 
     def run(self, tasks: list[TrialTask], **options: Any) -> list[dict[str, Any]]:
         self.calls = {"tasks": tasks, **options}
-        records = [failed_record(task, "no") for task in tasks]
+        records = [failed_record(task, "no", Provenance()) for task in tasks]
         for record in records:
             if options["on_record"] is not None:
                 options["on_record"](record)
@@ -110,9 +111,9 @@ def test_what_stands_is_counted_for_the_display(make_launcher: Callable[..., Poo
     launcher._runner = runner  # type: ignore[assignment]
     tasks = [make_task(seed=seed) for seed in range(4)]
     for task, status in zip(tasks, ("completed", "diverged", "failed", "failed"), strict=True):
-        write_record(task.directory, {**failed_record(task, "x"), "status": status})
+        write_record(task.directory, {**failed_record(task, "x", Provenance()).to_json(), "status": status})
     records = launcher.launch_trials(tasks[3:], planned=9)
-    assert [record["id"] for record in records] == [tasks[3].id]
+    assert [record.id for record in records] == [tasks[3].id]
     assert runner.calls["standing"] == {"completed": 1, "diverged": 1}
     assert runner.calls["planned"] == 9
     assert launcher.launch_trials([]) == []
@@ -136,7 +137,7 @@ def test_callbacks_are_told_of_every_trial(
     seen: list[str] = []
     place = (f"runs={tmp_path}/runs", "study=test")
     task = dataclasses.replace(make_task(), overrides=("lr=0.125", *place), hydra={})
-    launcher.launch_trials([task], on_record=lambda record: seen.append(record["id"]))
+    launcher.launch_trials([task], on_record=lambda record: seen.append(record.id))
     assert Told.ended == [(0.125, task.id)]
     assert seen == [task.id]
     overrides = (task.directory / ".hydra" / "overrides.yaml").read_text()

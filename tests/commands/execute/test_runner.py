@@ -25,11 +25,10 @@ from stability.execute.pool import Report
 from stability.execute.progress import Progress
 from stability.execute.runner import TrialRunner
 from stability.execute.task import TrialTask
-from stability.execute.worker import run_trial
 from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event
-from stability.study.store import write_record
-from tests.plain import read_record
+from stability.study.schema import Provenance
+from tests.plain import PlainRunner, read_record, run_trial, write_record
 
 Make = Callable[..., TrialTask]
 
@@ -37,7 +36,7 @@ Make = Callable[..., TrialTask]
 @pytest.fixture(scope="module")
 def runner() -> Iterator[TrialRunner]:
     """Two processes for all tests that do not break them."""
-    with TrialRunner(Layout(2, 1), progress=Progress(io.StringIO())) as runner:
+    with PlainRunner(Layout(2, 1), progress=Progress(io.StringIO())) as runner:
         yield runner
 
 
@@ -166,7 +165,7 @@ def test_a_trial_of_another_command_is_taken_over_when_that_dies(runner: TrialRu
 def test_a_trial_of_another_command_is_waited_for(runner: TrialRunner, make_task: Make) -> None:
     task = make_task()
     other = held_by_another(task)
-    theirs = failed_record(task, "elsewhere", attempts=1, failures=1)
+    theirs = failed_record(task, "elsewhere", Provenance(attempts=1, failures=1)).to_json()
     threading.Timer(0.6, lambda: write_record(task.directory, theirs)).start()
     assert runner.run([task])[0]["result"]["exception"] == "elsewhere"
     other.kill()
@@ -186,7 +185,7 @@ def test_events_tell_of_the_trials_that_this_pool_trains(runner: TrialRunner, ma
     other = held_by_another(elsewhere)
 
     def end() -> None:
-        write_record(elsewhere.directory, failed_record(elsewhere, "no"))
+        write_record(elsewhere.directory, failed_record(elsewhere, "no", Provenance()).to_json())
         other.kill()
 
     threading.Timer(3.0, end).start()
@@ -245,7 +244,7 @@ def test_output_is_lines_where_there_is_no_terminal(runner: TrialRunner, make_ta
 
 
 def test_a_first_batch_that_ends_its_process_is_a_problem(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = TrialRunner(Layout(1, 1), progress=Progress(io.StringIO()))
+    runner = PlainRunner(Layout(1, 1), progress=Progress(io.StringIO()))
     lost = {"text": "worker died (signal 9) twice"}
     monkeypatch.setattr(runner.pool, "step", lambda timeout: [Report("lost", runner.pool._queue[0], lost)])
     assert runner.first_batches([make_task()]) == ["its first batch fails: worker died (signal 9) twice"]

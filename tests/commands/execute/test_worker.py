@@ -17,15 +17,14 @@ import stability.training
 from stability.config import to_dict
 from stability.execute.attempt import failed_record, tidy
 from stability.execute.task import TrialTask
-from stability.execute.worker import first_batch_problem, run_pack, run_trial
+from stability.execute.worker import first_batch_problem
 from stability.plan import timings
 from stability.plan.manifest import DIVISIONS, settle_divisions
 from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Resumed, Started, from_json
-from stability.study.schema import Record
-from stability.study.store import write_record
+from stability.study.schema import Provenance, Record
 from stability.training.checkpoint import read_checkpoints
-from tests.plain import read_manifest, read_record, write_manifest
+from tests.plain import read_manifest, read_record, run_pack, run_trial, write_manifest, write_record
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
 Make = Callable[..., TrialTask]
@@ -107,7 +106,7 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
 
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
     task = make_task()
-    failed, ended = failed_record(task, "x"), run_trial(task)
+    failed, ended = failed_record(task, "x", Provenance()).to_json(), run_trial(task)
     assert failed.keys() == ended.keys()
     assert failed["result"].keys() == ended["result"].keys()
 
@@ -265,7 +264,7 @@ def test_what_is_no_record_stops_the_trial_with_words(make_task: Make) -> None:
 def test_a_record_written_meanwhile_is_seen_under_the_claim(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another command ends the trial between our first look and our claim."""
     task = make_task()
-    ended = failed_record(task, "elsewhere", attempts=1, failures=1)
+    ended = failed_record(task, "elsewhere", Provenance(attempts=1, failures=1)).to_json()
 
     def late(directory: Path, attempt: int) -> Any:
         write_record(directory, ended)

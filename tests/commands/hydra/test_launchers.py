@@ -11,8 +11,7 @@ import pytest
 import torch
 import yaml
 
-from stability.training import train
-from tests.plain import read_manifest, read_records
+from tests.plain import read_manifest, read_records, train
 
 STUDY = ("-m", "model.blocks=1,2", "data.train_size=128", "epochs=1", "lr=1e-3", "wd=0.1", "study=x")
 

@@ -1,0 +1,43 @@
+"""Plain values, as JSON and YAML hold them: their type, and what else is made of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+# What a YAML or JSON file holds at any key; and a group of such keys, as the arguments of a `_target_`.
+if TYPE_CHECKING:
+    Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
+else:
+    # `stability.study.shape` reads type hints, and takes anything here.
+    Value = object
+Options: TypeAlias = Mapping[str, Value]
+
+
+def number(value: object) -> float | None:
+    """Return a value as a finite number; None for anything else, true and false included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def plain(value: object) -> Value:
+    """Return plain values for JSON: None for what is not finite, numbers for scalars of numpy and torch, paths as text.
+
+    What JSON cannot hold is returned as it is, so that writing it raises.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, Path):
+        return os.fspath(value)
+    # A whole training run is not to be lost to the type of one number.
+    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
+        value = value.item()  # type: ignore[attr-defined]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value  # type: ignore[return-value]
