@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from analysis.cells import CellResults, read_cells
+from analysis.cells import read_cells
 from analysis.command import Parser, run
+from analysis.results import CellResults
+from analysis.selection import chosen
 from stability.errors import UserError
 from stability.files import write_atomic
 
@@ -36,6 +38,7 @@ class Options(NamedTuple):
     out: Path | None
     relative: list[str]
     confidence: float
+    cells: list[str]
     figure: list[str]
     section: list[str]
 
@@ -43,7 +46,8 @@ class Options(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
     options = _parse(arguments)
-    studies, cells = read_cells(options.runs)
+    studies, found = read_cells(options.runs)
+    cells = chosen(found, options.cells)
     _check_finished(options.runs, cells)
     out = options.out or studies[0] / "analysis"
     from analysis.analysis import analysis_of
@@ -67,7 +71,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         default=[],
         metavar="best|[CELLS=]ERROR",
         help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in "
-        "percent, for the cells of these factors (commas between) or for all; may be said several times",
+        "percent, for the cells of these factor values (commas between) or for all; may be given several times",
+    )
+    parser.add_argument(
+        "--cells",
+        action="append",
+        default=[],
+        metavar="CELLS",
+        help="only the cells of these factor values, as vitc_tiny,epochs=8; may be given several times",
     )
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
@@ -106,7 +117,7 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
     figures, sections: of the user's own, by dotted paths, beside the shipped ones.
     """
     from analysis import figures as drawing
-    from analysis.export import edf_csv, trials_csv
+    from analysis.export import cells_csv, edf_csv, trials_csv, verdicts_csv
     from analysis.sections import report
 
     draws = {name: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
@@ -115,7 +126,9 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
         for name, draw in draws.items():
             figure = drawing.drawn(name, draw, analysis)
             files |= {f"{name.rpartition('.')[2]}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
-    files["edf.csv"] = edf_csv(analysis.cells, analysis.curves, analysis.references, analysis.methods).encode()
+    files["edf.csv"] = edf_csv(analysis).encode()
+    files["cells.csv"] = cells_csv(analysis).encode()
+    files["verdicts.csv"] = verdicts_csv(analysis).encode()
     files["trials.csv"] = trials_csv(analysis.cells).encode()
     files["edf.txt"] = report(analysis, sections).encode()
     return files

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analysis.cells import CellResults, describe
+from analysis.results import CellResults, describe
+from analysis.selection import cell_names, check_names
 from stability.errors import UserError, nearest
 
 BEST = "best"
@@ -31,7 +32,7 @@ def references(cells: Sequence[CellResults], options: Sequence[str]) -> list[Ref
         return [Reference(cell.best.error if cell.best else None, "best seen") for cell in cells]
     optima = [_parse(option) for option in options]
     for (names, _), option in zip(optima, options, strict=True):
-        _check_names(names, option, cells)
+        check_names(names, f"--relative {option}", cells)
     return [_given(cell, optima) for cell in cells]
 
 
@@ -47,18 +48,9 @@ def _parse(option: str) -> tuple[tuple[str, ...], float]:
     return tuple(name for name in names.split(",") if name), error
 
 
-def _check_names(names: Sequence[str], option: str, cells: Sequence[CellResults]) -> None:
-    known = {str(value) for cell in cells for value in cell.factors.values()}
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"--relative {option}: no cell has {name!r}{nearest(name, known)}; accepted: {', '.join(sorted(known))}"
-            )
-
-
 def _given(cell: CellResults, optima: Sequence[tuple[tuple[str, ...], float]]) -> Reference:
-    values = {str(value) for value in cell.factors.values()}
-    errors = {error for names, error in optima if values.issuperset(names)}
+    own = cell_names(cell)
+    errors = {error for names, error in optima if own.issuperset(names)}
     name = describe(cell, [factor for factor in cell.factors if factor not in ("model", "optimizer")])
     if len(errors) != 1:
         found = "several optima" if errors else "no optimum"

@@ -21,19 +21,25 @@ def heading(analysis: Analysis) -> str:
     return "\n".join([heading(analysis.cells, analysis.names), *evaluation(analysis.cells)])
 
 
+def selection(analysis: Analysis) -> str:
+    """Return which of many cells are shown; empty where all are."""
+    from analysis.tables import selection
+
+    return selection(analysis)
+
+
 def cells(analysis: Analysis) -> str:
-    """Return a line for each cell."""
+    """Return a line for each cell that is shown."""
     from analysis.tables import cells_table
 
-    return cells_table(analysis.cells, analysis.confidence)
+    return cells_table(analysis)
 
 
 def verdicts(analysis: Analysis) -> str:
-    """Return a line for each pair of cells that is compared."""
-    from analysis.cells import varied
+    """Return a line for each comparison of two cells that are shown."""
     from analysis.verdicts import verdict_lines
 
-    return "\n".join(verdict_lines(analysis.verdicts, varied(analysis.cells)))
+    return "\n".join(verdict_lines(analysis.verdicts, analysis.cells, analysis.shown))
 
 
 def caveats(analysis: Analysis) -> str:
@@ -43,7 +49,7 @@ def caveats(analysis: Analysis) -> str:
     return "\n".join(caveats(analysis.cells, analysis.confidence))
 
 
-SHIPPED: dict[str, Section] = {"heading": heading, "cells": cells, "verdicts": verdicts, "caveats": caveats}
+SHIPPED: dict[str, Section] = {one.__name__: one for one in (heading, selection, cells, verdicts, caveats)}
 
 
 def find(name: str) -> Section:

@@ -3,65 +3,100 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.bands import band
-from analysis.cells import CellResults, describe, mixed_provenance, varied
+from analysis.results import CellResults, describe, mixed_provenance, varied
+from analysis.screen import aligned
+from analysis.selection import ALL_SHOWN
 from analysis.statistics import TOLERANCE, median, sampling_error, share_interval
 from stability.study.metrics import metrics_of
+
+if TYPE_CHECKING:
+    from analysis.analysis import Analysis
 
 NEAR = (1.0, 2.0, 4.0)
 SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
-class Column(NamedTuple):
-    """A column of the table: its heading, how a cell fills it, and whether it is of words."""
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a cell's line in the table.
 
-    heading: str
-    text: Callable[[Any], str]
-    words: bool = False
+    Attributes:
+        planned, completed, diverged, failed: numbers of trials.
+        diverged_share: the interval of the share of finished trials that diverged, within 0 ... 1; None where points
+            are no independent draws, or none is finished.
+        best: the lowest error in percent; None where no trial completed.
+        median: of the finished trials' errors in percent, +inf where half of them or more diverged; nan without any.
+        near: how many finished trials have an error of at most `best` plus each of NEAR points; None without a best.
+    """
+
+    planned: int
+    completed: int
+    diverged: int
+    failed: int
+    diverged_share: tuple[float, float] | None
+    best: float | None
+    median: float
+    near: tuple[int, ...] | None
 
 
-def cells_table(cells: Sequence[CellResults], confidence: float) -> str:
-    """Return one line per cell: what was planned and became of it, its best and median error, the shares near its best.
+def summary(cell: CellResults, confidence: float) -> Summary:
+    """Return the numbers of a cell; `confidence` is that of the interval, between 0 and 1."""
+    finished, diverged = len(cell.finished), cell.count("diverged")
+    best = cell.best.error if cell.best else None
+    return Summary(
+        planned=cell.planned,
+        completed=cell.count("completed"),
+        diverged=diverged,
+        failed=cell.count("failed"),
+        diverged_share=share_interval(diverged, finished, confidence) if finished and cell.independent else None,
+        best=best,
+        median=median(cell.errors),
+        near=None if best is None else tuple(near_best(cell.errors, best, points) for points in NEAR),
+    )
+
+
+def near_best(errors: np.ndarray, best: float, points: float) -> int:
+    """Return how many of a cell's `errors` lie within `points` of the best of them."""
+    return int(np.count_nonzero(errors <= best + points + TOLERANCE))
+
+
+def cells_table(analysis: Analysis) -> str:
+    """Return a line per cell that is shown: what became of its trials, best and median error, shares near its best.
 
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
-    factors = ["model", "optimizer", *varied(cells)]
-    columns = [Column(name, partial(_factor, name=name), True) for name in factors]
-    columns += [
-        Column("planned", lambda cell: str(cell.planned)),
-        Column("completed", lambda cell: str(cell.count("completed"))),
-        Column(f"diverged ({100 * confidence:g} %)", lambda cell: _diverged(cell, confidence)),
-        Column("failed", lambda cell: str(cell.count("failed"))),
-        Column("best", lambda cell: f"{cell.best.error:.2f}" if cell.best else "-"),
-        Column("median", lambda cell: _error(median(cell.errors))),
-        *(Column(f"within {points:g}", partial(near_best, points=points)) for points in NEAR),
+    factors = ["model", "optimizer", *varied(analysis.cells)]
+    headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "best"]
+    headings += ["median", *(f"within {points:g}" for points in NEAR)]
+    rows = [
+        [*(str(cell.factors.get(name, "")) for name in factors), *_texts(summary(cell, analysis.confidence))]
+        for cell in analysis.shown
     ]
-    return aligned(columns, cells) + "\nwithin d: finished trials at most d points above the best seen of their cell"
+    table = aligned([headings, *rows], words=len(factors))
+    return f"{table}\nwithin d: finished trials at most d points above the best seen of their cell"
 
 
-def _factor(cell: CellResults, name: str) -> str:
-    return str(cell.factors.get(name, ""))
-
-
-def near_best(cell: CellResults, points: float) -> str:
-    """Return how many of a cell's finished trials lie within `points` of the best of them."""
-    if cell.best is None:
-        return "-"
-    return f"{np.count_nonzero(cell.errors <= cell.best.error + points + TOLERANCE)}/{len(cell.errors)}"
-
-
-def _diverged(cell: CellResults, confidence: float) -> str:
-    count = cell.count("diverged")
-    if not cell.finished or not cell.independent:
-        return str(count)
-    lower, upper = share_interval(count, len(cell.finished), confidence)
-    return f"{count} ({100 * lower:.0f}-{100 * upper:.0f} %)"
+def _texts(numbers: Summary) -> list[str]:
+    share = numbers.diverged_share
+    interval = f" ({100 * share[0]:.0f}-{100 * share[1]:.0f} %)" if share else ""
+    finished = numbers.completed + numbers.diverged
+    near = [f"{count}/{finished}" for count in numbers.near] if numbers.near else ["-"] * len(NEAR)
+    return [
+        str(numbers.planned),
+        str(numbers.completed),
+        f"{numbers.diverged}{interval}",
+        str(numbers.failed),
+        "-" if numbers.best is None else f"{numbers.best:.2f}",
+        _error(numbers.median),
+        *near,
+    ]
 
 
 def _error(error: float) -> str:
@@ -70,25 +105,12 @@ def _error(error: float) -> str:
     return f"{error:.2f}" if math.isfinite(error) else "diverged"
 
 
-def aligned(columns: Sequence[Column], rows: Sequence[Any]) -> str:
-    """Return rows as lines under a line of headings, words to the left and numbers to the right of their column."""
-    texts = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
-    widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
-    lines = []
-    for row in texts:
-        fields = zip(columns, row, widths, strict=True)
-        lines.append(
-            "  ".join(f"{text:<{width}}" if column.words else f"{text:>{width}}" for column, text, width in fields)
-        )
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def heading(cells: Sequence[CellResults], names: Sequence[str]) -> str:
     """Return what was studied, in a line: the studies, the factors that all cells share, how much is finished."""
     shared = [
         f"{name} {value}"
         for name, value in cells[0].factors.items()
-        if name not in ("model", "optimizer") and name not in varied(cells)
+        if name not in ("model", "optimizer", *varied(cells))
     ]
     planned, finished = sum(cell.planned for cell in cells), sum(len(cell.finished) for cell in cells)
     metric = metrics_of().primary
@@ -108,6 +130,26 @@ def _evaluation(images: int, split: str) -> str:
     return f"{images} {SPLITS.get(split, split)} images: {', '.join(errors)}{warning}"
 
 
+def selection(analysis: Analysis) -> str:
+    """Return which cells figures and tables show, how they were chosen and how to choose others; empty where all."""
+    cells, shown = analysis.cells, analysis.shown
+    if len(shown) == len(cells):
+        return ""
+    extra = varied(cells)
+    kinds = {"models": ("model",), "optimizers": ("optimizer",), f"values of {', '.join(extra)}": tuple(extra)}
+    parts = [f"{_values(shown, names)} of {_values(cells, names)} {kind}" for kind, names in kinds.items() if names]
+    example = extra[0] if extra else "model"
+    return (
+        f"Figures and tables show {len(shown)} of {len(cells)} cells, evenly spread over the order planned:\n"
+        f"{', '.join(parts)}. The CSVs hold all cells.\n"
+        f"To choose others, give --cells once or several times, as --cells {example}={cells[0].factors[example]}."
+    )
+
+
+def _values(cells: Sequence[CellResults], names: Sequence[str]) -> int:
+    return len({tuple(str(cell.factors.get(name)) for name in names) for cell in cells})
+
+
 def caveats(cells: Sequence[CellResults], confidence: float) -> list[str]:
     """Return a line for each thing that a reader of the numbers must know: PARTIAL, no bands, mixed machines."""
     return [*_unreadable(cells), *_partial(cells), *_without_band(cells), *_limits(cells, confidence), *_mixed(cells)]
@@ -116,20 +158,24 @@ def caveats(cells: Sequence[CellResults], confidence: float) -> list[str]:
 def _unreadable(cells: Sequence[CellResults]) -> list[str]:
     """Name the records that cannot be read: their trials count as unknown."""
     problems = [trial.problem for cell in cells for trial in cell.trials if trial.problem is not None]
-    return [f"UNREADABLE: {problem}" for problem in problems]
+    lines = [f"UNREADABLE: {problem}" for problem in problems[:ALL_SHOWN]]
+    more = len(problems) - ALL_SHOWN
+    return [*lines, f"UNREADABLE: {more} more, of status unreadable in trials.csv"] if more > 0 else lines
 
 
 def _partial(cells: Sequence[CellResults]) -> list[str]:
+    extra = varied(cells)
+    partial = [cell for cell in cells if cell.partial]
     names = [
-        f"{describe(cell, varied(cells))} {len(cell.finished)} of {cell.planned}"
+        f"{describe(cell, extra)} {len(cell.finished)} of {cell.planned}"
         + (f", {cell.count('failed')} failed" if cell.count("failed") else "")
-        for cell in cells
-        if cell.partial
+        for cell in partial[:ALL_SHOWN]
     ]
     if not names:
         return []
+    more = len(partial) - len(names)
     return [
-        f"PARTIAL: {'; '.join(names)}.",
+        f"PARTIAL: {'; '.join(names)}{f'; and {more} more cells, in cells.csv' if more else ''}.",
         "  EDF, median and shares are of the finished trials; bands are widened as if the unknown ones were all worst",
         "  (lower edge) or all best (upper edge). Verdicts looked at again and again err more often than they say.",
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,13 @@ def drawn(name: str, draw: Draw, analysis: Analysis) -> Figure:
     return found
 
 
-def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confidence: float = 0.95) -> Figure:
+def figure(
+    name: str,
+    *runs: Path | str,
+    relative: Sequence[str] = (),
+    confidence: float = 0.95,
+    cells: Sequence[str] = (),
+) -> Figure:
     """Return one figure of studies, for a notebook.
 
     Args:
@@ -65,6 +71,7 @@ def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confide
         runs: folders of studies, or folders of such folders.
         relative: as `--relative` of `python -m analysis.edf`.
         confidence: of bands.
+        cells: as `--cells` of `python -m analysis.edf`.
 
     Raises:
         UserError: no such figure, or a folder holds no study.
@@ -73,7 +80,7 @@ def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confide
 
     draw = find(name)
     with print_style():
-        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence))
+        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence, cells=cells))
 
 
 @contextlib.contextmanager
