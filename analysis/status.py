@@ -170,18 +170,19 @@ def next_step(standing: Standing) -> str:
     counts, folder = standing.counts(), shlex.quote(str(standing.study.directory))
     if counts[RUNNING]:
         return f"wait, or python -m analysis.edf {folder} for what has ended"
-    if counts[MISSING] or counts["failed"]:
-        commands = standing.study.manifest.all_commands
-        if len(commands) == 1:
-            return f"{commands[0]}   ({_what_it_does(counts)})"
-        return "\n".join([f"each of these commands   (together: {_what_it_does(counts)})", *commands])
-    return f"python -m analysis.edf {folder}"
-
-
-def _what_it_does(counts: Mapping[str, int]) -> str:
-    again = "tries what failed once more" if counts["failed"] else ""
-    missing = "trains what is missing" if counts[MISSING] else ""
-    return " and ".join(filter(None, (missing, again)))
+    effects = {
+        MISSING: "trains what is missing",
+        UNREADABLE: "trains again those whose records were moved away",
+        "failed": "tries what failed once more",
+    }
+    does = " and ".join(words for state, words in effects.items() if counts.get(state))
+    if not does:
+        return f"python -m analysis.edf {folder}"
+    first = "move the unreadable records away, then run\n" if counts.get(UNREADABLE) else ""
+    commands = standing.study.manifest.all_commands
+    if len(commands) == 1:
+        return f"{first}{commands[0]}   ({does})"
+    return "\n".join([f"{first}each of these commands   (together: {does})", *commands])
 
 
 if __name__ == "__main__":
