@@ -15,14 +15,12 @@ from analysis.statistics import Curve, Difference
 from analysis.tables import NEAR, summary
 from analysis.verdicts import Verdict
 from stability.factors import flattened
-from stability.study.schema import COORDINATES
+from stability.study.schema import COORDINATES, Scalar
 from stability.study.table import columns
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
 
-# What a field of a CSV is made from: scalars, and lists and mappings, which are written as JSON.
-Row = Mapping[str, object]
 EDF_COLUMNS = (
     *("error", "delta", "reference", "edf", "lower", "upper", "n", "finished", "diverged", "failed"),
     *("reference_kind", "band", "partial"),
@@ -44,7 +42,7 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
     return _csv(rows, sorted(names, key=lambda name: name == "curve"))
 
 
-def _ended(trial: TrialResult) -> Row:
+def _ended(trial: TrialResult) -> dict[str, object]:
     row = {**{name: getattr(trial, name) for name in COORDINATES}, "status": trial.status}
     return row | flattened(columns(trial.record)) if trial.record else row
 
@@ -101,7 +99,7 @@ def cells_csv(analysis: Analysis) -> str:
     return _csv(rows, list(dict.fromkeys([*_factors(analysis), *(name for row in rows for name in row)])))
 
 
-def _summary(cell: CellResults, confidence: float) -> Row:
+def _summary(cell: CellResults, confidence: float) -> dict[str, Scalar]:
     row = dataclasses.asdict(summary(cell, confidence))
     lower, upper = row.pop("diverged_share") or (None, None)
     near = row.pop("near") or [None] * len(NEAR)
@@ -120,13 +118,13 @@ def verdicts_csv(analysis: Analysis) -> str:
     return _csv(rows, [*head, "confidence", "no_verdict"])
 
 
-def _where(verdict: Verdict) -> Row:
+def _where(verdict: Verdict) -> dict[str, Scalar]:
     others = {name: value for name, value in verdict.first.factors.items() if name != verdict.factor}
     first, second = verdict.names
     return {"factor": verdict.factor, "first_value": first, "second_value": second, **others}
 
 
-def _difference(verdict: Verdict) -> Row:
+def _difference(verdict: Verdict) -> dict[str, Scalar]:
     numbers = verdict.difference._asdict() if verdict.difference else {}
     return {"shared": verdict.shared, **numbers, "confidence": verdict.confidence, "no_verdict": verdict.why_none}
 
@@ -135,11 +133,12 @@ def _factors(analysis: Analysis) -> list[str]:
     return list(dict.fromkeys(name for cell in analysis.cells for name in cell.factors))
 
 
-def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """Return rows as CSV; lists and mappings are written as JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    # What csv writes in full by itself is most of a large table.
+    # Most values of a large table are of types that csv itself writes in full.
     writer.writerows(
         [value if type(value) in PLAIN else _written(value) for value in map(row.get, columns)] for row in rows
     )

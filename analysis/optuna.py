@@ -13,7 +13,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from analysis.command import Parser, run
 from analysis.status import study_folders
@@ -25,8 +24,8 @@ PROGRAM = "analysis.optuna"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     parser.add_argument(
         "--storage", metavar="URL", help=f"an RDB URL, as sqlite:///studies.db; default: {JOURNAL} in a study's folder"
     )

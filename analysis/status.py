@@ -12,7 +12,6 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 from analysis.command import Parser, run
 from analysis.screen import headline, print_table
@@ -70,8 +69,8 @@ class Standing:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError where there is no study."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     folders = [folder for path in parser.parse(arguments).runs for folder in study_folders(path)]
     for number, folder in enumerate(dict.fromkeys(folders)):
         if number:

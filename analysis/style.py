@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType, RcKeyType
 
 # Width of a panel in inches: a column of a two-column page.
 COLUMN = 3.3
@@ -12,7 +15,7 @@ BLACK, GREY = "#000000", "#666666"
 # Okabe and Ito's palette (2008), without its yellow, which does not print.
 VERMILION, BLUE, GREEN, PURPLE, SKY, ORANGE = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[RcKeyType, str | float | bool] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
@@ -39,7 +42,7 @@ class Look(NamedTuple):
     """A curve's colour, line and marker."""
 
     colour: str
-    line: Any
+    line: LineStyleType
     marker: str
 
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.command import Parser, run
+from analysis.command import RUNS_HELP, Parser, run
 from analysis.rerun import rerun_command
 from analysis.screen import print_table
 from stability.errors import UserError, nearest
 from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
-from stability.study.schema import Cell, EpochRow, Manifest, Record, Trial
+from stability.study.schema import Cell, EpochRow, Manifest, Record, Settings, Trial
 from stability.study.shape import dump
 from stability.study.store import read_manifest, read_record, study_folders, trial_directory
 
@@ -50,8 +50,8 @@ class Found(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError where there is no such trial, or several."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS", help=RUNS_HELP)
     parser.add_argument("id", metavar="ID", help="the trial's id, or enough of its first characters")
     options = parser.parse(arguments)
     show(find(options.runs, options.id))
@@ -137,7 +137,7 @@ def _show_exception(record: Record | None) -> None:
         print(textwrap.indent(text.rstrip(), "  "))
 
 
-def _show_configuration(config: Mapping[str, object]) -> None:
+def _show_configuration(config: Settings) -> None:
     """Print the configuration but for the ranges that points are drawn from, which are no part of a trial."""
     hidden = {"model": ("family",), "optimizer": ("search",)}
     shown = dict(config)
@@ -149,7 +149,7 @@ def _show_configuration(config: Mapping[str, object]) -> None:
     _show_groups(shown)
 
 
-def _show_groups(values: Mapping[str, object]) -> None:
+def _show_groups(values: Settings) -> None:
     """Print values by key, those of a group on lines of their own."""
     single = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     _show_wrapped("", [f"{name}={_plain(value)}" for name, value in single.items()])
