@@ -4,10 +4,12 @@
     python -m analysis.edf runs/quick --relative best             drawn as points above the best seen of each cell
     python -m analysis.edf runs/quick --relative vitp_tiny=21.5 --relative vitc_tiny=1.2      ... above tuned optima
     python -m analysis.edf runs/one runs/another --out both       several studies as one
+    python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
 
-Written, whole, into the (first) study's analysis/: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
-simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.csv, trials.csv, and edf.txt, which
-is what is printed.
+Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
+simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv,
+cells.csv, verdicts.csv and trials.csv. Of more than 24 cells figures and text show a part, and say which; the CSVs hold
+all cells.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ PROGRAM = "analysis.edf"
 
 
 class Options(NamedTuple):
-    """What the command was asked for."""
+    """The command's options."""
 
     runs: list[Path]
     out: Path | None
@@ -112,9 +114,15 @@ def _check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
 
 
 def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence[str] = ()) -> dict[str, bytes]:
-    """Return every file of the analysis by name, edf.txt (what the command prints) among them.
+    """Return every file of the analysis by name; edf.txt is what the command prints.
 
-    figures, sections: of the user's own, by dotted paths, beside the shipped ones.
+    Args:
+        analysis: the numbers.
+        figures: dotted paths of the user's own figures, which come after the shipped ones.
+        sections: dotted paths of the user's own sections of the report.
+
+    Raises:
+        UserError: a figure or section cannot be found, raises, or returns another type.
     """
     from analysis import figures as drawing
     from analysis.export import cells_csv, edf_csv, trials_csv, verdicts_csv
@@ -148,7 +156,7 @@ def _fill(content: bytes, file: BinaryIO) -> None:
 
 
 def _next(studies: Sequence[Path], cells: Sequence[CellResults]) -> str:
-    """Return what to type next: what tells how to finish a partial study, else what shows the best trial."""
+    """Return the command to run next: for a partial study the one that shows what is missing, else the best trial's."""
     if any(cell.partial for cell in cells):
         return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"
     best = min((cell.best for cell in cells if cell.best), key=lambda trial: trial.error, default=cells[0].trials[0])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from analysis.reference import Reference
 from analysis.results import CellResults, TrialResult
 from analysis.statistics import Curve, Difference
-from analysis.tables import NEAR, summary
+from analysis.summary import NEAR, summary
 from analysis.verdicts import Verdict
 from stability.factors import flattened
 from stability.study.schema import COORDINATES, Scalar

@@ -1,4 +1,4 @@
-"""The fixed error that deltas are counted from: the best seen in a cell, or the tuned optimum that the user gives."""
+"""The fixed error that deltas are measured from: the best seen in a cell, or a tuned optimum that the user gives."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BEST = "best"
 
 
 class Reference(NamedTuple):
-    """An error in percent (None where the cell has no completed trial) and what it is, in words."""
+    """An error in percent (None where the cell has no completed trial) and its kind in words."""
 
     error: float | None
     words: str
 
 
 def references(cells: Sequence[CellResults], options: Sequence[str]) -> list[Reference]:
-    """Return each cell's reference, from the values of --relative; none of them means the best seen.
+    """Return each cell's reference from the values of --relative; without any, the best seen.
 
     Raises UserError where a value cannot be read, names no cell, or leaves a cell without a reference.
     """

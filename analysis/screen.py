@@ -44,12 +44,12 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], words: i
     for index, row in enumerate(rows):
         if total and index == len(rows) - 1:
             table.add_section()
-        # Text: what is in brackets is no markup.
+        # Text: rich would read words in brackets as markup.
         table.add_row(*(Text(text) for text in row))
     Console().print(table)
 
 
 def headline(text: str | None) -> str:
-    """Return the first line of an exception's text that says anything: its type and what it says."""
+    """Return the first line of an exception's text that is not empty."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     return lines[0] if lines else "no text was kept"

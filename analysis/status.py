@@ -1,9 +1,9 @@
-"""Tell how a study stands: planned, running, completed, diverged and failed trials per cell, and what to type next.
+"""Show how far a study is: planned, running, completed, diverged and failed trials per cell, and what to run next.
 
     python -m analysis.status runs/quick
     python -m analysis.status runs            every study in it
 
-Reads the manifest, the records and who holds a claim. Changes nothing, and may run while the study does.
+Reads the manifest, the records and the claims of running trials. It changes nothing and can run beside the study.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from stability.words import duration
 
 PROGRAM = "analysis.status"
 RUNNING, MISSING = "running", "missing"
-# What a planned trial can be; `missing` is neither ended nor running, whether or not a command is at work.
+# States of a planned trial. `missing`: it has not ended, and no process holds its claim.
 STATES = ("completed", "diverged", "failed", RUNNING, MISSING)
-# So many failed or unreadable trials are listed; the rest is counted.
+# Number of failed or unreadable trials that are listed; the rest is counted.
 LISTED = 10
 
 
@@ -37,7 +37,7 @@ class Standing:
 
     def _state(self, trial: Trial) -> str:
         status = self.study.status(trial)
-        # A failed trial may be at its next attempt; one that has ended may still hold its claim for a moment.
+        # A failed trial may be in its next attempt. One that has ended may still hold its claim for a moment.
         if status in ENDED or status == UNREADABLE:
             return status
         if is_claimed(self.study.folder(trial)):
@@ -51,7 +51,7 @@ class Standing:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The states that the table has a column for: unreadable records only where there are any."""
+        """The states that have a column in the table: unreadable only where there is such a record."""
         return (*STATES, UNREADABLE) if self.study.unreadable else STATES
 
     def counts(self, cell: int | None = None) -> dict[str, int]:
@@ -62,7 +62,7 @@ class Standing:
             states += self._by_cell[one]
         planned = sum(map(self.study.manifest.planned, cells))
         counts = {state: states[state] for state in self.columns}
-        # Those included whose points TPE has yet to choose.
+        # Including those whose points TPE has yet to choose.
         counts[MISSING] = planned - sum(states[state] for state in self.columns if state != MISSING)
         return {"planned": planned, **counts}
 
@@ -106,7 +106,7 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 def time_left(standing: Standing) -> str:
-    """Return in words how long what is missing will take, by the times of the trials that have ended."""
+    """Return in words how long the missing trials will take, by the mean time of those that have ended."""
     counts = standing.counts()
     seconds = _mean_seconds(standing)
     cells = range(len(standing.study.cells))
@@ -114,7 +114,7 @@ def time_left(standing: Standing) -> str:
     unknown = sum(cell not in seconds for cell in needed)
     if unknown:
         return f"not known: nothing has ended yet in {unknown} of {len(cells)} cells"
-    # A trial that runs is taken to be half done.
+    # A running trial counts as half done.
     work = sum(seconds[cell] * _open(standing, cell) for cell in needed)
     if not counts[RUNNING]:
         return f"nobody is at work; {duration(work)} of training are missing"
@@ -142,26 +142,30 @@ def _show_failed(standing: Standing) -> None:
     if not failed:
         return
     print("\nfailed:")
-    for trial in failed[:LISTED]:
-        record = study.records[trial.id]
-        point = f"lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}"
-        print(f"  {trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:")
-        print(f"    {headline(record.result.exception)}")
-    if len(failed) > LISTED:
-        print(f"  and {len(failed) - LISTED} more")
+    _print_first([_failure(study, trial) for trial in failed])
     print(f"what happened: python -m analysis.trial {shlex.quote(str(study.directory))} {failed[0].id}")
+
+
+def _failure(study: Study, trial: Trial) -> str:
+    record = study.records[trial.id]
+    point = f"lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}"
+    where = f"  {trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:"
+    return f"{where}\n    {headline(record.result.exception)}"
 
 
 def _show_unreadable(study: Study) -> None:
     """Name the records that cannot be read: they count as neither ended nor missing."""
-    if not study.unreadable:
-        return
-    print("\nunreadable:")
     reasons = [study.unreadable[trial.id] for trial in study.trials if trial.id in study.unreadable]
-    for reason in reasons[:LISTED]:
-        print(f"  {reason}")
-    if len(reasons) > LISTED:
-        print(f"  and {len(reasons) - LISTED} more")
+    if reasons:
+        print("\nunreadable:")
+        _print_first([f"  {reason}" for reason in reasons])
+
+
+def _print_first(entries: Sequence[str]) -> None:
+    for entry in entries[:LISTED]:
+        print(entry)
+    if len(entries) > LISTED:
+        print(f"  and {len(entries) - LISTED} more")
 
 
 def next_step(standing: Standing) -> str:

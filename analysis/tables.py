@@ -1,10 +1,9 @@
-"""What `python -m analysis.edf` prints: a table of the cells, and notes on how far its numbers can be trusted."""
+"""What `python -m analysis.edf` prints: a heading, a table of the cells, verdicts, and how far to trust them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,58 +12,15 @@ from analysis.bands import band
 from analysis.results import CellResults, describe, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
-from analysis.statistics import TOLERANCE, median, sampling_error, share_interval
+from analysis.statistics import sampling_error, share_interval
+from analysis.summary import NEAR, Summary, summary
+from analysis.verdicts import COMPARED, Verdict
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
 
-NEAR = (1.0, 2.0, 4.0)
 SPLITS = {"holdout": "held-out training", "train": "training"}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The numbers of a cell's line in the table.
-
-    Attributes:
-        planned, completed, diverged, failed: numbers of trials.
-        diverged_share: the interval of the share of finished trials that diverged, within 0 ... 1; None where points
-            are no independent draws, or none is finished.
-        best: the lowest error in percent; None where no trial completed.
-        median: of the finished trials' errors in percent, +inf where half of them or more diverged; nan without any.
-        near: how many finished trials have an error of at most `best` plus each of NEAR points; None without a best.
-    """
-
-    planned: int
-    completed: int
-    diverged: int
-    failed: int
-    diverged_share: tuple[float, float] | None
-    best: float | None
-    median: float
-    near: tuple[int, ...] | None
-
-
-def summary(cell: CellResults, confidence: float) -> Summary:
-    """Return the numbers of a cell; `confidence` is that of the interval, between 0 and 1."""
-    finished, diverged = len(cell.finished), cell.count("diverged")
-    best = cell.best.error if cell.best else None
-    return Summary(
-        planned=cell.planned,
-        completed=cell.count("completed"),
-        diverged=diverged,
-        failed=cell.count("failed"),
-        diverged_share=share_interval(diverged, finished, confidence) if finished and cell.independent else None,
-        best=best,
-        median=median(cell.errors),
-        near=None if best is None else tuple(near_best(cell.errors, best, points) for points in NEAR),
-    )
-
-
-def near_best(errors: np.ndarray, best: float, points: float) -> int:
-    """Return how many of a cell's `errors` lie within `points` of the best of them."""
-    return int(np.count_nonzero(errors <= best + points + TOLERANCE))
 
 
 def cells_table(analysis: Analysis) -> str:
@@ -105,23 +61,18 @@ def _error(error: float) -> str:
     return f"{error:.2f}" if math.isfinite(error) else "diverged"
 
 
-def heading(cells: Sequence[CellResults], names: Sequence[str]) -> str:
-    """Return what was studied, in a line: the studies, the factors that all cells share, how much is finished."""
-    shared = [
-        f"{name} {value}"
-        for name, value in cells[0].factors.items()
-        if name not in ("model", "optimizer", *varied(cells))
-    ]
+def heading(analysis: Analysis) -> str:
+    """Return what was studied and how much of it is finished, and on which images errors were measured."""
+    cells = analysis.cells
+    same = [name for name in cells[0].factors if name not in ("model", "optimizer", *varied(cells))]
+    names = [*analysis.names, *(f"{name} {cells[0].factors[name]}" for name in same)]
     planned, finished = sum(cell.planned for cell in cells), sum(len(cell.finished) for cell in cells)
     metric = metrics_of().primary
     measured = f"{metric.label} in percent" if metric.unit == "%" else metric.title
-    return f"{', '.join([*names, *shared])}: {finished} of {planned} planned trials finished; {measured}"
-
-
-def evaluation(cells: Sequence[CellResults]) -> list[str]:
-    """Return a line on the images that errors were measured on and the sampling error that comes with their number."""
     known = {(cell.provenance("eval_images"), cell.provenance("eval_split")) for cell in cells if cell.finished}
-    return [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if isinstance(images, int)]
+    evaluated = [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if isinstance(images, int)]
+    title = f"{', '.join(names)}: {finished} of {planned} planned trials finished; {measured}"
+    return "\n".join([title, *evaluated])
 
 
 def _evaluation(images: int, split: str) -> str:
@@ -150,9 +101,82 @@ def _values(cells: Sequence[CellResults], names: Sequence[str]) -> int:
     return len({tuple(str(cell.factors.get(name)) for name in names) for cell in cells})
 
 
-def caveats(cells: Sequence[CellResults], confidence: float) -> list[str]:
+def verdict_lines(analysis: Analysis) -> str:
+    """Return verdicts in words, below what they rest on: a line per comparison of two cells that are shown, and counts
+    of all of them where some are not."""
+    found, shown, extra = analysis.verdicts, set(analysis.shown), varied(analysis.cells)
+    if not found:
+        return ""
+    rows = [_told(verdict, extra) for verdict in found if verdict.first in shown and verdict.second in shown]
+    counts = _counts(found) if len(rows) < len(found) else []
+    return "\n".join([*_explanation(found), *counts, *([aligned(rows, words=len(rows[0]))] if rows else ())])
+
+
+def _counts(found: Sequence[Verdict]) -> list[str]:
+    """Return a line for each two values of a factor, which counts how their comparisons came out."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in found:
+        groups.setdefault(verdict.names, []).append(verdict)
+    lines = [f"  {_count(names, own)}" for names, own in groups.items()]
+    more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in verdicts.csv"] if len(lines) > ALL_SHOWN else []
+    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Those of the cells shown:"]
+
+
+def _count(names: tuple[str, str], found: Sequence[Verdict]) -> str:
+    known = [verdict.decided for verdict in found if verdict.decided]
+    different = [one for one in known if one.different]
+    first = sum(one.mean < 0 for one in different)
+    return (
+        f"{names[0]} and {names[1]}: DIFFERENT in {len(different)} of {len(found)} ({names[0]} lower in {first}, "
+        f"{names[1]} lower in {len(different) - first}), no difference shown in {len(known) - len(different)}, "
+        f"no verdict in {len(found) - len(known)}"
+    )
+
+
+def _explanation(found: Sequence[Verdict]) -> list[str]:
+    """Return what the verdicts rest on, and what their number does to their certainty."""
+    rate = 100 * (1 - found[0].confidence)
+    lines = [
+        "Verdicts: mean difference of two cells' errors over the points they share (same draw of lr, wd and seed); an",
+        "error above guessing, and a diverged trial, count as guessing. Of two cells that do not differ, at most",
+        f"{rate:.2g} % are called DIFFERENT (sign-flip test); no difference shown does not mean that they are equal.",
+    ]
+    if any(verdict.first.ranges != verdict.second.ranges for verdict in found):
+        lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
+    if len(found) > 1:
+        strict = f"p of {rate / 100 / len(found):.2g}"
+        lines.append(f"For at most {rate:.2g} % of studies with any of these {len(found)} wrong, ask for {strict}.")
+    return lines
+
+
+def _told(verdict: Verdict, extra: Sequence[str]) -> tuple[str, ...]:
+    """Return a verdict as the fields of its line, told from the side of the lower mean."""
+    first, names, found = verdict.first, verdict.names, verdict.decided
+    where = [str(first.factors[name]) for name in COMPARED if name != verdict.factor]
+    where += [f"{name}={first.factors[name]}" for name in extra if name in first.factors]
+    label = " ".join(where) + ":"
+    if found is None:
+        return label, f"{names[0]} and {names[1]}", "", "", "", f"no verdict: {verdict.why_none}"
+    sides = [(names, found.mean, found.lower, found.upper, found.first_lower, found.second_lower)]
+    sides += [(names[::-1], -found.mean, -found.upper, -found.lower, found.second_lower, found.first_lower)]
+    (lower, higher), mean, low, high, wins, losses = min(sides, key=lambda side: side[1])
+    points = f"{found.pairs}" if found.pairs == verdict.shared else f"{found.pairs} (of {verdict.shared} planned)"
+    return (
+        label,
+        f"{lower} below {higher}",
+        f"by {abs(mean):.1f} points ({100 * verdict.confidence:g} %: {0.0 - high:.1f} to {0.0 - low:.1f})",
+        f"p {found.p:.2g}" if found.p >= 0.0001 else "p < 0.0001",
+        f"lower at {wins}, higher at {losses} of {points}",
+        "DIFFERENT" if found.different else "no difference shown",
+    )
+
+
+def caveats(analysis: Analysis) -> str:
     """Return a line for each thing that a reader of the numbers must know: PARTIAL, no bands, mixed machines."""
-    return [*_unreadable(cells), *_partial(cells), *_without_band(cells), *_limits(cells, confidence), *_mixed(cells)]
+    cells = analysis.cells
+    mixed = [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]
+    limits = _limits(cells, analysis.confidence)
+    return "\n".join([*_unreadable(cells), *_partial(cells), *_without_band(cells), *limits, *mixed])
 
 
 def _unreadable(cells: Sequence[CellResults]) -> list[str]:
@@ -210,7 +234,3 @@ def _limits(cells: Sequence[CellResults], confidence: float) -> list[str]:
         f"What n = {n} cannot show: a share read off a curve is known to ±{50 * width:.0f} percentage points at worst;",
         f"  where no trial diverged, up to {100 * unseen:.0f} % may; overlapping bands are no test: the verdicts are.",
     ]
-
-
-def _mixed(cells: Sequence[CellResults]) -> list[str]:
-    return [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]

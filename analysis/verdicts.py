@@ -8,13 +8,12 @@ the first one planned. So the number of comparisons grows with the number of cel
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.results import CellResults, Pair, finished_pairs, planned_pairs, varied
-from analysis.screen import aligned
+from analysis.results import CellResults, Pair, finished_pairs, planned_pairs
 from analysis.selection import ALL_SHOWN
 from analysis.statistics import Difference, fewest_pairs, paired_differences
 
@@ -129,78 +128,3 @@ def _differences(
 
 def _follows_results(*cells: CellResults) -> bool:
     return any("tpe" in cell.plan for cell in cells)
-
-
-def verdict_lines(found: Sequence[Verdict], cells: Sequence[CellResults], shown: Iterable[CellResults]) -> list[str]:
-    """Return verdicts in words below what they rest on: a line for each comparison of two cells that are shown.
-
-    Args:
-        found: all verdicts.
-        cells: all cells.
-        shown: those whose comparisons get a line each; all others are counted.
-    """
-    if not found:
-        return []
-    kept, extra = set(shown), varied(cells)
-    rows = [_told(verdict, extra) for verdict in found if verdict.first in kept and verdict.second in kept]
-    counts = _counts(found) if len(rows) < len(found) else []
-    return [*_explanation(found), *counts, *(aligned(rows, words=len(rows[0])).splitlines() if rows else ())]
-
-
-def _counts(found: Sequence[Verdict]) -> list[str]:
-    """Return a line for each two values of a factor, which counts how their comparisons came out."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in found:
-        groups.setdefault(verdict.names, []).append(verdict)
-    lines = [f"  {_count(names, own)}" for names, own in groups.items()]
-    more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in verdicts.csv"] if len(lines) > ALL_SHOWN else []
-    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Those of the cells shown:"]
-
-
-def _count(names: tuple[str, str], found: Sequence[Verdict]) -> str:
-    known = [verdict.decided for verdict in found if verdict.decided]
-    different = [one for one in known if one.different]
-    first = sum(one.mean < 0 for one in different)
-    return (
-        f"{names[0]} and {names[1]}: DIFFERENT in {len(different)} of {len(found)} ({names[0]} lower in {first}, "
-        f"{names[1]} lower in {len(different) - first}), no difference shown in {len(known) - len(different)}, "
-        f"no verdict in {len(found) - len(known)}"
-    )
-
-
-def _explanation(found: Sequence[Verdict]) -> list[str]:
-    """Return what the verdicts rest on, and what their number does to their certainty."""
-    rate = 100 * (1 - found[0].confidence)
-    lines = [
-        "Verdicts: mean difference of two cells' errors over the points they share (same draw of lr, wd and seed); an",
-        "error above guessing, and a diverged trial, count as guessing. Of two cells that do not differ, at most",
-        f"{rate:.2g} % are called DIFFERENT (sign-flip test); no difference shown does not mean that they are equal.",
-    ]
-    if any(verdict.first.ranges != verdict.second.ranges for verdict in found):
-        lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
-    if len(found) > 1:
-        strict = f"p of {rate / 100 / len(found):.2g}"
-        lines.append(f"For at most {rate:.2g} % of studies with any of these {len(found)} wrong, ask for {strict}.")
-    return lines
-
-
-def _told(verdict: Verdict, extra: Sequence[str]) -> tuple[str, ...]:
-    """Return a verdict as the fields of its line, told from the side of the lower mean."""
-    first, names, found = verdict.first, verdict.names, verdict.decided
-    where = [str(first.factors[name]) for name in COMPARED if name != verdict.factor]
-    where += [f"{name}={first.factors[name]}" for name in extra if name in first.factors]
-    label = " ".join(where) + ":"
-    if found is None:
-        return label, f"{names[0]} and {names[1]}", "", "", "", f"no verdict: {verdict.why_none}"
-    sides = [(names, found.mean, found.lower, found.upper, found.first_lower, found.second_lower)]
-    sides += [(names[::-1], -found.mean, -found.upper, -found.lower, found.second_lower, found.first_lower)]
-    (lower, higher), mean, low, high, wins, losses = min(sides, key=lambda side: side[1])
-    points = f"{found.pairs}" if found.pairs == verdict.shared else f"{found.pairs} (of {verdict.shared} planned)"
-    return (
-        label,
-        f"{lower} below {higher}",
-        f"by {abs(mean):.1f} points ({100 * verdict.confidence:g} %: {0.0 - high:.1f} to {0.0 - low:.1f})",
-        f"p {found.p:.2g}" if found.p >= 0.0001 else "p < 0.0001",
-        f"lower at {wins}, higher at {losses} of {points}",
-        "DIFFERENT" if found.different else "no difference shown",
-    )

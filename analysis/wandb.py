@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from analysis.command import Parser, run
 from stability.errors import StudyError
+from stability.locate import first_line
 from stability.sinks.base import LoggedTrial
 from stability.sinks.wandb import WandbLogger
 from stability.study.events import replay
@@ -53,7 +54,7 @@ def _tell(study: Study, logger: WandbLogger) -> None:
                 logger.take(_logged(study, trial), event)
         # The boundary of wandb: any exception of it ends the command with one line.
         except Exception as error:
-            words = (str(error).splitlines() or [type(error).__name__])[0]
+            words = first_line(error) or type(error).__name__
             raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more: {words}") from error
         if sys.stdout.isatty():
             print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
@@ -65,7 +66,7 @@ def _tell(study: Study, logger: WandbLogger) -> None:
 
 
 def _logged(study: Study, trial: Trial) -> LoggedTrial:
-    """Return what the logger knows of a trial."""
+    """Return a trial as loggers take it."""
     cell = study.cells[trial.cell]
     config = {**cell.config, **trial.point}
     return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
