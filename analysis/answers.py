@@ -15,9 +15,9 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.cells import CellResults, TrialResult, num_shared, shared_points
 from analysis.compute import contrasts, measures
 from analysis.compute.intervals import Interval, holm, mcnemar
+from analysis.results import CellResults, Pair, TrialResult, finished_pairs, planned_pairs
 
 # Points from the reference within which the share of trials is counted.
 WITHIN = (1.0, 2.0, 4.0)
@@ -282,9 +282,10 @@ def _decided(answer: Answer, p: dict[str, float], confidence: float) -> Answer:
 
 
 def _compare(factor: str, first: Statement, second: Statement, confidence: float) -> Answer:
-    one, other = shared_points(first.cell, second.cell)
+    planned = planned_pairs(first.cell, second.cell)
+    pairs = finished_pairs(planned)
     chances = first.cell.chance, second.cell.chance
-    raw = [np.array([trial.error for trial in trials]) for trials in (one, other)]
+    raw = [np.array([pair[side].error for pair in pairs]) for side in (0, 1)]
     errors = measures.capped(raw[0], chances[0]), measures.capped(raw[1], chances[1])
     which = [
         measures.collapses(found, side.cell.chance, images_of(side.cell))
@@ -294,8 +295,8 @@ def _compare(factor: str, first: Statement, second: Statement, confidence: float
         factor=factor,
         first=first,
         second=second,
-        shared=num_shared(first.cell, second.cell),
-        points=len(one),
+        shared=len(planned),
+        points=len(pairs),
         level=None,
         spread=None,
         collapsed=(int(which[0].sum()), int(which[1].sum())),
@@ -304,9 +305,9 @@ def _compare(factor: str, first: Statement, second: Statement, confidence: float
         sensitivity=None,
         p={},
     )
-    if not one or first.cell.adaptive or second.cell.adaptive:
+    if not pairs or first.cell.adaptive or second.cell.adaptive:
         return answer
-    bits = bits_of(one, other)
+    bits = bits_of(pairs)
     of_images = contrasts.image_error(bits) if bits else None
     level = contrasts.level(*errors, confidence, of_images)
     p = {"level": level.p, "collapses": mcnemar(which[0], which[1])}
@@ -331,7 +332,8 @@ def _with_peaks(
         return answer
     peaks = answer.first.peak, answer.second.peak
     own = reruns(answer.first.cell), reruns(answer.second.cell)
-    bits, of_reruns = bits_of(*shared_points(answer.first.cell, answer.second.cell)), bits_of(*own)
+    bits = bits_of(finished_pairs(planned_pairs(answer.first.cell, answer.second.cell)))
+    of_reruns = _bits_of(*own)
     at_peak = contrasts.image_error(of_reruns) if of_reruns else None
     of_images = contrasts.image_error(bits, of_reruns) if bits and of_reruns else None
 
@@ -352,12 +354,16 @@ def _with_peaks(
     return replace(answer, p=p, peak=values["peak"], regret=values.get("regret"), sensitivity=values.get("sensitivity"))
 
 
-def bits_of(first: Sequence[TrialResult], second: Sequence[TrialResult]) -> contrasts.Bits | None:
-    """Return which images each of two rows of trials got wrong; None where a record has not kept them."""
-    rows = [[trial.wrong for trial in trials] for trials in (first, second)]
+def bits_of(pairs: Sequence[Pair]) -> contrasts.Bits | None:
+    """Return which images the trials of two cells got wrong, pair by pair; None where a record has not kept them."""
+    return _bits_of(*zip(*pairs, strict=True)) if pairs else None
+
+
+def _bits_of(first: Sequence[TrialResult], second: Sequence[TrialResult]) -> contrasts.Bits | None:
+    rows = [[trial.correctness for trial in trials] for trials in (first, second)]
     kept = [[one for one in row if one is not None] for row in rows]
     whole = all(len(own) == len(row) and own for own, row in zip(kept, rows, strict=True))
     # Of other images there is nothing in common.
     if not whole or len({one.fingerprint for row in kept for one in row}) > 1:
         return None
-    return contrasts.Bits(*(np.stack([one.bits for one in row]) for row in kept))
+    return contrasts.Bits(*(np.stack([one.wrong for one in row]) for row in kept))

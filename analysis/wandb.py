@@ -1,22 +1,21 @@
-"""Tell W&B of a study's trials from their records: the same runs, under the same ids, as a study with logger=wandb has.
+"""Log a study's trials to W&B from their records: the same runs, under the same ids, as with logger=wandb.
 
     python -m analysis.wandb runs/quick
-    python -m analysis.wandb runs/quick --offline --project mine        kept under runs/quick/wandb, for wandb sync
+    python -m analysis.wandb runs/quick --offline --project mine        files under runs/quick/wandb, for wandb sync
 
-For a study that was trained without W&B, or whose offline runs were lost (W&B takes no run under the id of one that was
-deleted there). Trials that have not ended are left out; saying the command again later adds them.
+For a study that was trained without W&B, or whose offline runs were lost (W&B refuses a run under the id of a deleted
+one). Trials that have not ended are left out; running the command again later adds them.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from analysis.command import Parser, run
 from stability.errors import StudyError
+from stability.locate import first_line
 from stability.sinks.base import LoggedTrial
 from stability.sinks.wandb import WandbLogger
 from stability.study.events import replay
@@ -28,9 +27,9 @@ PROGRAM = "analysis.wandb"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code. Raises UserError before anything is told."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    """Run the command and return its exit code. Raises UserError before anything is logged."""
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     parser.add_argument("--project", default="stability", help="default: %(default)s")
     parser.add_argument("--entity", help="default: your own")
     parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
@@ -52,10 +51,11 @@ def _tell(study: Study, logger: WandbLogger) -> None:
     name, before = study.name, _offline_runs(study)
     for count, trial in enumerate(ended, 1):
         try:
-            _log(logger, _logged(study, trial), read_json(study.folder(trial)) or {})
-        # The boundary of wandb: whatever it raises ends the command in a line.
+            for event in replay(read_json(study.folder(trial)) or {}):
+                logger.take(_logged(study, trial), event)
+        # The boundary of wandb: any exception of it ends the command with one line.
         except Exception as error:
-            words = (str(error).splitlines() or [type(error).__name__])[0]
+            words = first_line(error) or type(error).__name__
             raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more: {words}") from error
         if sys.stdout.isatty():
             print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
@@ -67,16 +67,11 @@ def _tell(study: Study, logger: WandbLogger) -> None:
 
 
 def _logged(study: Study, trial: Trial) -> LoggedTrial:
-    """Return what the logger knows of a trial."""
+    """Return a trial as loggers take it."""
     cell = study.cells[trial.cell]
     config = plain({**cell.config, **trial.point})
     assert isinstance(config, dict)
     return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
-
-
-def _log(logger: WandbLogger, trial: LoggedTrial, record: Mapping[str, Any]) -> None:
-    for event in replay(record):
-        logger.take(trial, event)
 
 
 def _offline_runs(study: Study) -> int:

@@ -208,7 +208,7 @@ def statement_lines(found: Sequence[Statement], confidence: float) -> list[str]:
     """Return what is to be known of each cell besides the table: gates, schedules, edges of ranges."""
     lines = []
     for one in found:
-        label = one.cell.label
+        label = cell_label(one.cell.factors)
         if not one.has_learned:
             best = "nothing completed" if one.best is None else f"best {one.best:.1f} %"
             lines.append(f"{label}: the schedule has not let it learn ({best}; guessing is {one.cell.chance:.1f} %).")

@@ -18,6 +18,7 @@ T = TypeVar("T", bound="DataclassInstance")
 Reader = Callable[[object], object]
 # A dataclass field of this name takes in all keys that no other field has, and gives them back.
 REST = "rest"
+PLAIN = (str, int, float, bool)
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -26,10 +27,10 @@ class ShapeError(UserError):
 
 
 class _WrongError(Exception):
-    """What is wrong with a value, and the way to it from the outermost object, innermost step last."""
+    """What a value is, what is accepted in its place, and its path from the outermost object inwards."""
 
-    def __init__(self, words: str) -> None:
-        self.path, self.words = "", words
+    def __init__(self, words: str, accepted: str = "") -> None:
+        self.path, self.words, self.accepted = "", words, accepted
 
     def inside(self, step: str) -> _WrongError:
         """Return this error as one of a value further out."""
@@ -55,11 +56,15 @@ def parse(schema: type[T], values: object, where: str) -> T:
         return _object_reader(schema)(values)  # type: ignore[return-value]
     except _WrongError as error:
         place = f"{where}: {error.path}" if error.path else where
-        raise ShapeError(f"{place} {error.words}") from None
+        accepted = f"; accepted: {error.accepted}" if error.accepted else ""
+        raise ShapeError(f"{place} {error.words}{accepted}") from None
 
 
 def dump(value: object) -> object:
     """Return a dataclass as plain values for JSON, in the order of its fields; empty optional fields are left out."""
+    # By far the commonest case, and the cheapest to tell.
+    if value is None or type(value) in PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         found: dict[str, object] = {}
         for field in dataclasses.fields(value):
@@ -88,7 +93,7 @@ def _object_reader(schema: type[DataclassInstance]) -> Reader:
 
     def read(values: object) -> object:
         if not isinstance(values, Mapping):
-            raise _WrongError(f"is {_kind(values)}; accepted: an object")
+            raise _WrongError(f"is {_kind(values)}", "an object")
         found: dict[str, object] = {}
         rest: dict[str, object] = {}
         for key, value in values.items():
@@ -135,7 +140,7 @@ def _plain_reader(kind: type) -> Reader:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise _WrongError(f"is {_kind(value)}; accepted: {WORDS[kind]}")
+        raise _WrongError(f"is {_kind(value)}", WORDS[kind])
 
     return read
 
@@ -146,9 +151,9 @@ def _tuple_reader(arguments: tuple[object, ...]) -> Reader:
 
     def read(value: object) -> object:
         if not isinstance(value, (list, tuple)):
-            raise _WrongError(f"is {_kind(value)}; accepted: a list")
+            raise _WrongError(f"is {_kind(value)}", "a list")
         if not is_open and len(value) != len(readers):
-            raise _WrongError(f"has {len(value)} entries; accepted: {len(readers)}")
+            raise _WrongError(f"has {len(value)} entries", str(len(readers)))
         found = []
         for place, one in enumerate(value):
             try:
@@ -166,7 +171,7 @@ def _mapping_reader(hint: object) -> Reader:
 
     def read(value: object) -> object:
         if not isinstance(value, Mapping):
-            raise _WrongError(f"is {_kind(value)}; accepted: an object")
+            raise _WrongError(f"is {_kind(value)}", "an object")
         if is_anything:
             return value
         found = {}
@@ -189,15 +194,18 @@ def _union_reader(arguments: tuple[object, ...]) -> Reader:
         # A value of one of the types as it is: the common case.
         if type(value) in plain:
             return value
-        problem = None
+        problems = []
         for reader in others:
             try:
                 return reader(value)
             except _WrongError as error:
-                problem = error
-        assert problem is not None
-        problem.words += " or null" if takes_none else ""
-        raise problem
+                problems.append(error)
+        # A problem further in: the value is of the right kind, and only that alternative applies.
+        for problem in problems:
+            if problem.path:
+                raise problem
+        *most, last = [problem.accepted for problem in problems] + ["null"] * takes_none
+        raise _WrongError(problems[0].words, " or ".join(filter(None, (", ".join(most), last))))
 
     return read
 
@@ -205,7 +213,7 @@ def _union_reader(arguments: tuple[object, ...]) -> Reader:
 def _choice_reader(choices: tuple[object, ...]) -> Reader:
     def read(value: object) -> object:
         if value not in choices:
-            raise _WrongError(f"is {_kind(value)}; accepted: {', '.join(map(str, choices))}")
+            raise _WrongError(f"is {_kind(value)}", ", ".join(map(str, choices)))
         return value
 
     return read

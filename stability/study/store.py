@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stability.errors import UserError, nearest
 from stability.files import write_text
+from stability.study.metrics import metrics_of
 from stability.study.schema import Cell, Manifest, Record, Trial
 from stability.study.shape import ShapeError
 from stability.values import Value, plain
@@ -206,6 +207,10 @@ class Study:
         if manifest is None:
             raise UserError(f"{directory} holds no study; accepted: a folder with {MANIFEST}")
         records, unreadable = read_records(directory)
+        problems = {name: problem for name, record in records.items() if (problem := _missing_error(record))}
+        for name, problem in problems.items():
+            del records[name]
+            unreadable[name] = f"{trial_directory(directory, name) / RECORD} is no record: {problem}; {REMEDY}"
         return cls(directory, manifest, records, unreadable)
 
     @property
@@ -257,6 +262,14 @@ def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, st
             if record is not None:
                 records[name] = record
     return records, unreadable
+
+
+def _missing_error(record: Record) -> str | None:
+    """Return what is wrong with a record that is completed and has no error; None for every other record."""
+    key = metrics_of().primary.key
+    if record.status != "completed" or record.result.value(key) is not None:
+        return None
+    return f"it is completed and result.{key} is {record.result.rest.get(key)!r}; accepted: a number"
 
 
 def _trial_names(study_directory: Path) -> list[str]:
