@@ -22,6 +22,7 @@ from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
 from stability.study.schema import Cell, EpochRow, Manifest, Record, Settings, Trial
 from stability.study.store import read_manifest, read_record, study_folders, trial_directory
+from stability.values import Value
 
 PROGRAM = "analysis.trial"
 # Columns of the curve beside the metrics: key, heading, format. A column that is null in every row is left out.
