@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from analysis.answers import Answer, Statement, answers, statement
 from analysis.bands import band
 from analysis.cells import read_cells
 from analysis.reference import Reference, references
@@ -47,6 +48,17 @@ class Analysis:
     def shown(self) -> tuple[CellResults, ...]:
         """The cells that figures and tables show: all of few, a stated part of many (`analysis.selection`)."""
         return shown(self.cells)
+
+    @cached_property
+    def statements(self) -> list[Statement]:
+        """What is known of each cell of which a trial has ended."""
+        found = (statement(cell, self.confidence) for cell in self.cells)
+        return [one for one in found if one is not None]
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """Every two cells that differ in one factor, compared at the points that they share."""
+        return answers(self.statements, self.confidence)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:

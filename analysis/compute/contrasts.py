@@ -6,7 +6,6 @@ what does not, is measured by `python -m analysis.calibration`; docs/statistics.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,12 +19,11 @@ from analysis.compute.intervals import (
     sign_test,
     typical_difference,
 )
-from analysis.compute.measures import Peak, peak_interval, spreads
+from analysis.compute.measures import Peak, peak_interval, resampled_spreads, spreads
 
 # How far the setting found may lie above the true best one, in points: so much, and this share of the noise of its
 # reruns, since the best of n noisy trials is chosen partly by luck. Counted at both ends of what rests on peaks.
 ALLOWANCE, OF_NOISE = 0.5, 0.5
-RESAMPLES = 2_000
 SMALLEST_P = 1e-6
 
 
@@ -157,17 +155,6 @@ class SpreadDifference(NamedTuple):
     p: float
 
 
-@functools.lru_cache(maxsize=1024)
-def _resampled_spreads(errors: bytes, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the spread of each resample of a cell's errors, (RESAMPLES,) each; a cell is in many pairs.
-
-    The resamples of a number of points are always the same, so that those of two cells are paired.
-    """
-    values = np.frombuffer(errors)
-    chosen = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    return spreads(values[chosen], chance)
-
-
 def spread_difference(
     first: np.ndarray, second: np.ndarray, chances: tuple[float, float], confidence: float
 ) -> SpreadDifference:
@@ -182,7 +169,7 @@ def spread_difference(
     tail = (1 - confidence) / 2
     both = list(zip((first, second), chances, strict=True))
     seen = [spreads(errors[None], chance) for errors, chance in both]
-    drawn = [_resampled_spreads(np.ascontiguousarray(errors, dtype=float).tobytes(), chance) for errors, chance in both]
+    drawn = [resampled_spreads(errors, chance) for errors, chance in both]
     intervals = []
     for which in range(3):
         ends = np.quantile(drawn[0][which] - drawn[1][which], (tail, 1 - tail))

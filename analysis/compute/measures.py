@@ -6,12 +6,20 @@ commonest class: errors above it count as it, since worse than guessing is no wo
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from analysis.compute.intervals import TOLERANCE, Interval, guarded_mean, not_excluded, share_interval
+from analysis.compute.intervals import (
+    TOLERANCE,
+    Interval,
+    guarded_mean,
+    median_difference,
+    not_excluded,
+    share_interval,
+)
 
 # A cell's trials have learned where the best of them makes at most this share of chance's errors.
 GATE = 0.5
@@ -19,6 +27,7 @@ GATE = 0.5
 GUESSING = 0.95
 # Of spread: the lower quantile that stands for what the best settings reach.
 LOW = 0.1
+RESAMPLES = 2_000
 
 
 def capped(errors: np.ndarray, chance: float) -> np.ndarray:
@@ -80,6 +89,35 @@ def spreads(errors: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray, 
     low, quarter, middle, three = np.quantile(errors, (LOW, 0.25, 0.5, 0.75), axis=1)
     room = np.maximum(chance - low, TOLERANCE)
     return middle - low, three - quarter, (middle - low) / room
+
+
+def resampled_spreads(errors: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the spread of each of RESAMPLES resamples of a cell's errors, as `spreads` does.
+
+    The resamples of a number of points are always the same, so that those of two cells are paired.
+    """
+    return _resampled(np.ascontiguousarray(errors, dtype=float).tobytes(), chance)
+
+
+@functools.lru_cache(maxsize=1024)
+def _resampled(errors: bytes, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # A cell is in many pairs.
+    values = np.frombuffer(errors)
+    chosen = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    return spreads(values[chosen], chance)
+
+
+def relative_spread(errors: np.ndarray, chance: float, confidence: float) -> Interval:
+    """Return a cell's relative spread with its interval, by a bootstrap over points.
+
+    Args:
+        errors: (trials,).
+        chance: in percent.
+        confidence: between 0 and 1.
+    """
+    low = capped(errors, chance)
+    ends = np.quantile(resampled_spreads(low, chance)[2], ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Interval(spread(errors, chance).relative, float(ends[0]), float(ends[1]))
 
 
 class Collapses(NamedTuple):
@@ -193,3 +231,21 @@ def peak_interval(found: Peak, confidence: float) -> Interval:
 
     half = float(t.ppf((1 + confidence) / 2, found.reruns - 1)) * math.sqrt(found.variance)
     return Interval(found.mean, found.mean - half, found.mean + half)
+
+
+def sensitivity(errors: np.ndarray, found: Peak, chance: float, confidence: float) -> Interval:
+    """Return a cell's typical sensitivity: the median part of what it can learn that a random setting loses.
+
+    The interval holds the exact one of the median over points, and that of the peak.
+
+    Args:
+        errors: (trials,).
+        found: the peak, by reruns.
+        chance: in percent.
+        confidence: between 0 and 1.
+    """
+    low = capped(errors, chance)
+    room = max(chance - found.mean, TOLERANCE)
+    points = median_difference((low - found.mean) / room, confidence)
+    slope = max(0.0, chance - float(np.median(low))) / room**2
+    return points.widened(slope * (peak_interval(found, confidence).upper - found.mean))

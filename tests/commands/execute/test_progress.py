@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +12,7 @@ from stability.execute.progress import LINE_SECONDS, MAX_ROWS, Progress, StudySt
 from stability.execute.task import TrialTask
 from stability.study.events import Epoch, Resumed
 from stability.study.events import Progress as Step
+from stability.study.schema import Provenance, Record, Result, Status
 
 Make = Callable[..., TrialTask]
 
@@ -32,9 +32,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def ended(task: TrialTask, status: str = "completed") -> dict[str, Any]:
-    result = {"top1_error": 12.5, "diverged_step": 7, "exception": "ValueError: no\nmore"}
-    return {"id": task.id, "status": status, "result": result}
+def ended(task: TrialTask, status: Status = "completed") -> Record:
+    result = Result(rest={"top1_error": 12.5}, diverged_step=7, exception="ValueError: no\nmore")
+    return Record(id=task.id, status=status, result=result, provenance=Provenance())
 
 
 def epoch(task: TrialTask, number: int, error: float = 50.0) -> Epoch:

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from stability.errors import StudyError, UserError
-from stability.execute.loop import LAUNCHES
+from stability.execute.failure import LAUNCHES
 from stability.study.claims import claim
 from tests.plain import read_manifest, read_records
 
