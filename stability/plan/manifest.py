@@ -247,10 +247,10 @@ def _refuse(study: str, key: str, old: Any, new: Any) -> None:
 
 
 def places(manifest: Manifest, plan: Plan) -> list[int]:
-    """Return where each cell of a plan stands in its study's manifest."""
+    """Return where each cell of a plan stands in its study's manifest; -1 for one that is not in it yet."""
     names = list(manifest.cells[0].factors)
     standing = {describe(cell.factors): place for place, cell in enumerate(manifest.cells)}
-    return [standing[describe(_refactored(_cell(cell, ""), names))] for cell in plan.cells]
+    return [standing.get(describe(_refactored(_cell(cell, ""), names)), -1) for cell in plan.cells]
 
 
 def settle(directory: Path, planned: Manifest) -> Manifest:
