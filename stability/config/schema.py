@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any
+
+from stability.values import Options, Value
 
 DEFAULT_BATCH_SIZE = 64
 # Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
@@ -29,7 +32,7 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-class Arguments(dict[str, Any]):
+class Arguments(dict[str, Value]):
     """The arguments of a group's own `_target_`: a mapping that is hashed by its content and is not changed."""
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -132,9 +135,9 @@ class TrialConfig:
     """Everything that one training run needs."""
 
     # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
-    model: dict[str, Any] = key({})
+    model: Options = key({})
     # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
-    optimizer: dict[str, Any] = key({})
+    optimizer: Options = key({})
     lr: float = key(1e-3, gt=0)
     wd: float = key(0.05, ge=0)
     seed: int = key(0, ge=0)
@@ -148,9 +151,9 @@ class TrialConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
     # evaluation, probes at every optimizer step; callbacks are Lightning's.
-    metrics: dict[str, Any] | None = key(None)
-    probes: dict[str, Any] | None = key(None)
-    callbacks: dict[str, Any] | None = key(None)
+    metrics: Mapping[str, Options] | None = key(None)
+    probes: Mapping[str, Options] | None = key(None)
+    callbacks: Mapping[str, Options] | None = key(None)
 
     @property
     def lr_batch(self) -> int:
@@ -214,7 +217,7 @@ class StudyConfig:
     runs: str = key("runs")
     plan: bool | str = key(False)
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
-    logger: dict[str, Any] = key({})
+    logger: Options = key({})
     sweep: SweepConfig = field(default_factory=SweepConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

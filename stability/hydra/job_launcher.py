@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.config import TrialConfig, parse_trial
 from stability.errors import StudyError, UserError
@@ -19,6 +19,7 @@ from stability.study.claims import attempts_begun
 from stability.study.store import read_record
 
 if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
     from hydra.plugins.launcher import Launcher
 
 # Hydra's launchers whose jobs run on other machines.
@@ -27,7 +28,7 @@ REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 def trial_launcher(plugin: Launcher) -> TrialLauncher:
     """Return the launcher of whole trials that a plugin brings, or else one that hands it jobs."""
-    own: Any = getattr(plugin, "trial_launcher", None)
+    own: Callable[[], TrialLauncher] | None = getattr(plugin, "trial_launcher", None)
     return own() if own is not None else JobLauncher(plugin)
 
 
@@ -117,7 +118,7 @@ def _packs(tasks: Sequence[TrialTask], deaths: Mapping[str, int]) -> list[list[T
     return [[replace(task, pack=())] for task in safe or tasks[:1]]
 
 
-def _raise_failures(returns: Sequence[Any]) -> None:
+def _raise_failures(returns: Sequence[JobReturn] | None) -> None:
     """Raise what a job ended with, which Hydra stores: a trial's own exceptions are in its record, so this is worse.
 
     Raises StudyError for trouble of a folder (a full disk, say), and whatever else it was.

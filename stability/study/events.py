@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from stability.values import Options, Value
+
 
 @dataclass(frozen=True)
 class Event:
@@ -24,7 +26,7 @@ class Event:
         for field in dataclasses.fields(self):
             _check(self.kind, field.name, getattr(self, field.name), _TYPES[field.name])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Value]:
         """Return the event as plain data with its kind; `from_json` reverses it."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"kind": self.kind, **{name: _plain(value) for name, value in values.items()}}
@@ -81,7 +83,7 @@ class Epoch(Event):
 
     kind: ClassVar[str] = "epoch"
     epochs: int
-    row: Mapping[str, Any]
+    row: Options
 
     def __post_init__(self) -> None:
         """Check the types of the fields, and that the row has its epoch."""
@@ -91,7 +93,9 @@ class Epoch(Event):
     @property
     def epoch(self) -> int:
         """The number of the epoch, from 1."""
-        return int(self.row["epoch"])
+        epoch = self.row["epoch"]
+        assert isinstance(epoch, int)
+        return epoch
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Probe(Event):
 
     kind: ClassVar[str] = "probe"
     step: int
-    values: Mapping[str, Any]
+    values: Options
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ _TYPES: dict[str, type] = {
 _NOT_IN_ROW = ("id", "epochs")
 
 
-def from_json(values: Mapping[str, Any]) -> Event:
+def from_json(values: Options) -> Event:
     """Return the event that `to_json` made plain. Raises ValueError on anything else."""
     given = dict(values)
     kind = given.pop("kind", None)
@@ -157,10 +161,10 @@ def from_json(values: Mapping[str, Any]) -> Event:
     names = [field.name for field in dataclasses.fields(KINDS[kind])]
     if set(given) != set(names):
         raise ValueError(f"event {kind} with {', '.join(sorted(given))}; accepted: {', '.join(names)}")
-    return KINDS[kind](**given)
+    return KINDS[kind](**given)  # type: ignore[arg-type]  # its __post_init__ checks them
 
 
-def from_callback(kind: str, payload: Mapping[str, Any]) -> Event:
+def from_callback(kind: str, payload: Options) -> Event:
     """Return the event of a call `on_event(kind, payload)` of `stability.train`. Raises ValueError on anything else."""
     given = dict(payload)
     if kind == Epoch.kind:
@@ -183,7 +187,7 @@ def replay(record: Mapping[str, Any]) -> Iterator[Event]:
     yield Ended(identifier, record)
 
 
-def _check(kind: str, name: str, value: Any, expected: type) -> None:
+def _check(kind: str, name: str, value: object, expected: type) -> None:
     is_right = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
     if not is_right:
         raise ValueError(f"event {kind}: {name}={value!r}; accepted: {_WORDS[expected]}")
@@ -192,12 +196,11 @@ def _check(kind: str, name: str, value: Any, expected: type) -> None:
 _WORDS: dict[type, str] = {str: "text", int: "a whole number", Mapping: "a mapping"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Value) -> Value:
     """Return mappings and sequences as dictionaries and lists, scalars of numpy and torch as numbers."""
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
-        return value.item()
-    return value
+    # Not Value by type, but what users' probes return.
+    return value.item() if getattr(value, "shape", None) == () else value  # type: ignore[union-attr]

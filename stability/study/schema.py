@@ -13,6 +13,7 @@ from typing import Literal
 
 from stability.study.metrics import BEST, EMA, Metric
 from stability.study.shape import ShapeError, dump, parse
+from stability.values import Options, Value
 
 # The coordinates of a point, and those of them that can be drawn from a range.
 COORDINATES = ("lr", "wd", "seed")
@@ -25,8 +26,6 @@ STATUSES: tuple[Status, ...] = (*ENDED, "failed")
 # Why a trial was planned. Only `sample` counts in an EDF, a band or a spread.
 Role = Literal["sample", "tune", "reseed", "longer"]
 Scalar = str | int | float | bool | None
-# Nested settings as they stand in a YAML file: what they mean is known to `stability.config`.
-Settings = Mapping[str, object]
 
 
 def cell_label(factors: Mapping[str, object]) -> str:
@@ -76,10 +75,10 @@ class Cell:
 
     factors: Mapping[str, Scalar]
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
-    config: Settings = field(default_factory=dict)
+    config: Options = field(default_factory=dict)
     fingerprint: str | None = None
     results_version: int | None = None
-    choices: Settings = field(default_factory=dict)
+    choices: Options = field(default_factory=dict)
     scales: Mapping[str, Literal["log", "linear"]] = field(default_factory=dict, metadata={"optional": True})
 
     @property
@@ -139,13 +138,13 @@ class Manifest:
     sampler: Sampler = Sampler(GRID)
     samples: int | None = None
     fingerprint: str | None = None
-    data: Settings = field(default_factory=dict)
+    data: Options = field(default_factory=dict)
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     packs: tuple[tuple[str, ...], ...] = field(default=(), metadata={"optional": True})
     contrast: Contrast | None = field(default=None, metadata={"optional": True})
     # What no field is for: kept, since a later version may have written it.
-    rest: Mapping[str, object] = field(default_factory=dict)
+    rest: Options = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: object, where: str) -> Manifest:
@@ -158,7 +157,7 @@ class Manifest:
                 )
         return found
 
-    def to_json(self) -> object:
+    def to_json(self) -> Value:
         """Return the manifest as plain values."""
         return dump(self)
 
@@ -201,7 +200,7 @@ class EpochRow:
     train_loss: float | None = None
     gradient_norm: float | None = None
     lr: float | None = None
-    rest: Mapping[str, object] = field(default_factory=dict)
+    rest: Options = field(default_factory=dict)
 
     @property
     def scheduled_lr(self) -> float | None:
@@ -272,9 +271,9 @@ class Provenance:
     micro_batches: int | None = None
     compiled: bool | None = None
     not_compiled: str | None = None
-    rest: Mapping[str, object] = field(default_factory=dict)
+    rest: Options = field(default_factory=dict)
 
-    def get(self, key: str) -> object:
+    def get(self, key: str) -> Value:
         """Return an entry by its name in the file; None where it is missing."""
         return self.rest.get(key) if key in self.rest else getattr(self, key, None)
 

@@ -19,6 +19,7 @@ from stability.errors import UserError, nearest
 from stability.files import write_text
 from stability.study.schema import STATUSES, Cell, Manifest, Record, Trial
 from stability.study.shape import ShapeError
+from stability.values import Options, Value
 
 MANIFEST = "study.yaml"
 RECORD = "record.json"
@@ -40,7 +41,7 @@ def to_json(value: object) -> str:
     return json.dumps(finite(value), indent=1, allow_nan=False)
 
 
-def finite(value: object) -> object:
+def finite(value: object) -> Value:
     """Return plain values for JSON: None for what is not finite, numbers for scalars of numpy and torch."""
     if isinstance(value, Mapping):
         return {str(name): finite(one) for name, one in value.items()}
@@ -51,17 +52,19 @@ def finite(value: object) -> object:
         value = value.item()  # type: ignore[attr-defined]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return os.fspath(value) if isinstance(value, Path) else value
+    # What is no plain value after all, json refuses.
+    plain: Value = os.fspath(value) if isinstance(value, Path) else value  # type: ignore[assignment]
+    return plain
 
 
-def write_record(directory: Path, record: Mapping[str, object]) -> None:
+def write_record(directory: Path, record: Options) -> None:
     """Write `record` as `directory`/record.json."""
     assert record["status"] in STATUSES, record["status"]
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / RECORD, to_json(record) + "\n")
 
 
-def read_json(directory: Path) -> dict[str, object] | None:
+def read_json(directory: Path) -> dict[str, Value] | None:
     """Return the values in a trial's record.json, or None where the trial has no record.
 
     Raises:
@@ -107,7 +110,7 @@ def write_manifest(study_directory: Path, manifest: Manifest) -> None:
     write_text(study_directory / MANIFEST, "{\n" + text + "\n}\n")
 
 
-def _for_yaml(value: object) -> object:
+def _for_yaml(value: Value) -> Value:
     """Return plain values with floats marked whose JSON is text to a reader of YAML 1.1: 1e-05 is to be 1.0e-05."""
     if isinstance(value, dict):
         return {name: _for_yaml(one) for name, one in value.items()}
@@ -120,7 +123,7 @@ def _for_yaml(value: object) -> object:
     return value
 
 
-def _written(value: object) -> str:
+def _written(value: Value) -> str:
     """Return JSON with an entry a line for lists of objects and of lists."""
     if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
         return "[\n " + ",\n ".join(json.dumps(one, allow_nan=False) for one in value) + "\n]"
@@ -146,7 +149,7 @@ def read_manifest(study_directory: Path) -> Manifest | None:
     return Manifest.from_json(values, str(path))
 
 
-def _parsed(text: str, path: Path) -> object:
+def _parsed(text: str, path: Path) -> Value:
     if text.startswith("{"):
         try:
             return json.loads(text)

@@ -10,6 +10,7 @@ from stability.errors import UserError
 from stability.study.schema import COORDINATES, Record, Trial
 from stability.study.shape import REST, dump
 from stability.study.store import MANIFEST, Study, studies
+from stability.values import Value
 
 if TYPE_CHECKING:
     import pandas
@@ -41,16 +42,16 @@ def load(*runs: str | Path) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _row(study: Study, trial: Trial) -> dict[str, object]:
+def _row(study: Study, trial: Trial) -> dict[str, Value]:
     record = study.record(trial)
-    row: dict[str, object] = {"study": study.name, "id": trial.id, "number": trial.number}
+    row: dict[str, Value] = {"study": study.name, "id": trial.id, "number": trial.number}
     row |= study.cells[trial.cell].factors
     row |= {name: trial.point[name] for name in COORDINATES}
     row["status"] = study.status(trial)
     return row | columns(record) if record else row
 
 
-def columns(record: Record) -> dict[str, object]:
+def columns(record: Record) -> dict[str, Value]:
     """Return a record by columns: metrics first, then the other fields of the result, then `provenance.KEY`."""
     result, provenance = record.result, record.provenance
     names = [field.name for field in dataclasses.fields(result) if field.name != REST]
