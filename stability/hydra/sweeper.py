@@ -108,7 +108,8 @@ class StudySweeper:
             return plan
         size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
         done: set[str] = set()
-        for plan, manifest in rounds.rounds(plan, directory, size, sizes.group):
+        for grown, manifest in rounds.rounds(plan, directory, size, sizes.group):
+            plan = grown
             # Trials of earlier rounds have ended, or used up their attempts.
             fresh = [trial for trial in plan.trials if trial.id not in done]
             loop.run(self._tasks(plan, fresh, directory, manifest), max(plan.planned, len(manifest.trials)))
