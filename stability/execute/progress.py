@@ -15,6 +15,7 @@ from stability.study.events import Epoch, Event, Resumed
 from stability.study.events import Progress as ProgressEvent
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, STATUSES, Record
+from stability.values import number
 from stability.words import duration
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class StudyState:
             # Of the weights that the recipe evaluates: the average where there is one.
             metric = metrics_of().primary
             average = event.row.get(metric.ema_key)
-            running.error = event.row.get(metric.key) if average is None else average
+            running.error = number(event.row.get(metric.key) if average is None else average)
 
     def end(self, task: TrialTask, record: Record, now: float) -> None:
         """Note that a trial has ended, here or elsewhere."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.hydra.keys import ADDED, check_composed, check_target
 from stability.hydra.overrides import parsed, quoted
+from stability.hydra.plain import contents, value_of
 from stability.hydra.versions import register_resolver
 from stability.plan.asked import Composition
 from stability.training.defaults import is_shipped
+from stability.values import Options, Value, group
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -44,10 +48,11 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._targets: dict[tuple[str, str], Any] = {}
+        self._targets: dict[tuple[str, str], Value] = {}
         self._groups: dict[str, bool] = {}
         # What Hydra composed, by overrides: cells that differ in plain values start from one of these.
-        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._are_checked: set[str] = set()
 
     def check(self) -> None:
         """Refuse what the user's files set where a command may not. Raises UserError."""
@@ -66,14 +71,19 @@ class Composer:
         from omegaconf import OmegaConf
 
         values = {line: one for line, one in _plain_values(overrides).items() if not self._is_group(one[0])}
-        base, choices = self._base([one for one in overrides if one not in values])
-        if not all(_is_plain(base, key) for key, _ in values.values()):
+        base = self._base([one for one in overrides if one not in values])
+        if not all(_is_plain(base.written, key) for key, _ in values.values()):
             # A group, or a key that is not there: for Hydra to compose, or to refuse.
             return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))), overrides)
-        config = copy.deepcopy(base)
+        if base.is_literal:
+            written = base.written
+            for key, value in values.values():
+                written = _with(written, key, value)
+            return self._checked(Composition(written, written, base.choices), overrides)
+        config = copy.deepcopy(base.config)
         for key, value in values.values():
             OmegaConf.update(config, key, value)
-        return self._checked(_resolved(config, choices), overrides)
+        return self._checked(_resolved(config, base.choices), overrides)
 
     def _is_group(self, key: str) -> bool:
         """Tell whether a key chooses a configuration file."""
@@ -81,14 +91,14 @@ class Composer:
             self._groups[key] = "/" in key or bool(self.choices_of(key))
         return self._groups[key]
 
-    def _base(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-        """Return a study's part of the configuration under `overrides`, and the groups' choices, composed once.
+    def _base(self, overrides: Sequence[str]) -> _Base:
+        """Return a study's part of the configuration under `overrides`, composed once.
 
         Composing takes Hydra a tenth of a second.
         """
         key = tuple(overrides)
         if key not in self._bases:
-            self._bases[key] = _parted(self._loader.load_sweep_config(self._master, list(overrides)))
+            self._bases[key] = _Base(*_parted(self._loader.load_sweep_config(self._master, list(overrides))))
         return self._bases[key]
 
     def composed(self) -> Composition:
@@ -101,29 +111,29 @@ class Composer:
         Raises UserError where a file puts another class in their place.
         """
         given = {one.partition("=")[0].lstrip("+") for one in overrides}
-        for group in ("model", "optimizer"):
-            choice, written = found.choices.get(group), found.written.get(group)
-            if not choice or not isinstance(written, Mapping) or f"{group}._target_" in given:
+        for part in ("model", "optimizer"):
+            choice, written = found.choices.get(part), group(found.written, part)
+            words = repr((choice, group(found.values, part)))
+            if not choice or not written or f"{part}._target_" in given or words in self._are_checked:
                 continue
-            if not is_shipped(group, found.values[group]):
-                check_target(group, str(choice), written.get("_target_"), self._own_target(group, str(choice)))
+            self._are_checked.add(words)
+            if not is_shipped(part, group(found.values, part)):
+                check_target(part, str(choice), written.get("_target_"), self._own_target(part, str(choice)))
         return found
 
-    def _own_target(self, group: str, choice: str) -> Any:
+    def _own_target(self, part: str, choice: str) -> Value:
         """Return `_target_` of a choice's own YAML, composed alone; None beside a --config-path without ours."""
         from hydra.types import RunMode
-        from omegaconf import OmegaConf
 
         if not any(source.is_config("hydra_defaults") for source in self._loader.get_sources()):
             return None
-        if (group, choice) not in self._targets:
+        if (part, choice) not in self._targets:
             paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
-            overrides = [f"hydra.searchpath=[{paths}]", f"+{group}={quoted(choice)}"]
+            overrides = [f"hydra.searchpath=[{paths}]", f"+{part}={quoted(choice)}"]
             # A configuration of nothing else: only of a primary one does Hydra look at the search path.
             alone = self._loader.load_configuration("hydra_defaults", overrides, RunMode.RUN)
-            node: Any = OmegaConf.to_container(alone, resolve=False)
-            self._targets[group, choice] = (node.get(group) or {}).get("_target_")
-        return self._targets[group, choice]
+            self._targets[part, choice] = group(contents(alone), part).get("_target_")
+        return self._targets[part, choice]
 
     def choices_of(self, group: str) -> list[str]:
         """Return the choices of a config group, on the whole search path."""
@@ -137,16 +147,16 @@ class Composer:
         )
 
 
-def _plain_values(overrides: Sequence[str]) -> dict[str, tuple[str, Any]]:
+def _plain_values(overrides: Sequence[str]) -> dict[str, tuple[str, Value]]:
     """Return key and value of the overrides that set one plain value and touch no key of another override."""
     found = {line: parsed(line) for line in overrides}
     keys = [one.key_or_group for one in found.values()]
     return {
-        line: (one.key_or_group, one.value())
+        line: (one.key_or_group, value_of(one))
         for line, one in found.items()
         if line.startswith(f"{one.key_or_group}=")
         and isinstance(one.value(), (int, float, str, type(None)))
-        and "$" not in line
+        and not _NOT_LITERAL.search(line)
         and not any(_touches(one.key_or_group, other) for other in keys)
         and keys.count(one.key_or_group) == 1
     }
@@ -157,15 +167,44 @@ def _touches(key: str, other: str) -> bool:
     return other.startswith(f"{key}.") or key.startswith(f"{other}.")
 
 
-def _is_plain(config: DictConfig, key: str) -> bool:
-    """Tell whether a configuration has a key, and one plain value there."""
-    from omegaconf import DictConfig, ListConfig, OmegaConf
+# What OmegaConf has to resolve, or refuse as missing.
+_NOT_LITERAL = re.compile(r"\$\{|\?\?\?")
 
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
-    if not isinstance(node, DictConfig) or name not in node or OmegaConf.is_interpolation(node, name):
-        return False
-    return not OmegaConf.is_missing(node, name) and not isinstance(node[name], (DictConfig, ListConfig))
+
+@dataclass(frozen=True)
+class _Base:
+    """What Hydra composed for a study, without its own node: cells that differ in plain values start from it."""
+
+    config: DictConfig
+    choices: Options
+
+    @cached_property
+    def written(self) -> Options:
+        """The values as they are written, interpolations not resolved."""
+        return contents(self.config)
+
+    @cached_property
+    def is_literal(self) -> bool:
+        """Whether all values are what is written."""
+        return _NOT_LITERAL.search(repr(self.written)) is None
+
+
+def _is_plain(written: Options, key: str) -> bool:
+    """Tell whether a configuration has a key, and one plain value there."""
+    *parents, name = key.split(".")
+    for parent in parents:
+        written = group(written, parent)
+    value = written.get(name, _MISSING)
+    return not isinstance(value, (Mapping, list)) and not (isinstance(value, str) and _NOT_LITERAL.search(value))
+
+
+_MISSING = "???"
+
+
+def _with(values: Options, key: str, value: Value) -> Options:
+    """Return nested values with another one at a dotted key; `values` stay as they are."""
+    head, _, rest = key.partition(".")
+    return {**values, head: _with(group(values, head), rest, value) if rest else value}
 
 
 def composition(config: DictConfig) -> Composition:
@@ -173,7 +212,7 @@ def composition(config: DictConfig) -> Composition:
     return _resolved(*_parted(config))
 
 
-def _parted(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+def _parted(config: DictConfig) -> tuple[DictConfig, Options]:
     """Return a study's part of what Hydra has composed, and the groups' choices."""
     from omegaconf import OmegaConf
 
@@ -181,9 +220,5 @@ def _parted(config: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     return OmegaConf.masked_copy(config, [str(name) for name in config if name not in ("hydra", "sweeps")]), choices
 
 
-def _resolved(ours: DictConfig, choices: dict[str, Any]) -> Composition:
-    from omegaconf import OmegaConf
-
-    values: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
-    written: Any = OmegaConf.to_container(ours, resolve=False)
-    return Composition(values, written, choices)
+def _resolved(ours: DictConfig, choices: Options) -> Composition:
+    return Composition(contents(ours, resolve=True), contents(ours), choices)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError, unknown
 from stability.hydra.compose import choices_in_conf
 from stability.hydra.keys import SETTLED, other_sweeper
 from stability.plan.asked import unknown_key
+from stability.values import Options
+
+if TYPE_CHECKING:
+    from hydra.errors import MissingConfigException
 
 
 def explain(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError | None:
@@ -56,7 +60,7 @@ LAUNCHERS = {
 }
 
 
-def _missing(error: Any) -> UserError:
+def _missing(error: MissingConfigException) -> UserError:
     """Put in words that a choice or a whole configuration is not there."""
     if error.missing_cfg_file is None:
         return UserError(_one_line(str(error)))
@@ -123,7 +127,7 @@ def _refused(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> Us
     return UserError(f"{_one_line(text)}{cause}")
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+def flatten(values: Options, prefix: str = "") -> list[str]:
     """Return the dotted keys of nested mappings, groups included."""
     names = []
     for name, value in values.items():

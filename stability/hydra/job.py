@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stability.errors import StudyError
+from stability.values import Options, Value, group
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ def job_overrides(tasks: Sequence[TrialTask], plan: Path) -> list[str]:
     return [*lead.overrides, f"{_SUBDIR}=trials/{lead.id}", f"{PACK}={{plan:'{plan.stem}',trials:[{trials}]}}"]
 
 
-def read_plan(directory: Path, given: Mapping[str, Any]) -> list[TrialTask]:
+def read_plan(directory: Path, given: Options) -> list[TrialTask]:
     """Return the tasks of a job, as the plan of its launch has them.
 
     Args:
@@ -71,10 +72,12 @@ def read_plan(directory: Path, given: Mapping[str, Any]) -> list[TrialTask]:
         what = "holds another plan than the job was launched with" if text else "is not there"
         raise StudyError(f"{path} {what}; run the study's command again to launch what is missing")
     stored = json.loads(text)
-    return [_read(directory, stored[trial]) for trial in given["trials"]]
+    trials = given["trials"]
+    assert isinstance(trials, list), trials
+    return [_read(directory, stored[trial]) for trial in trials]
 
 
-def _stored(task: TrialTask) -> dict[str, Any]:
+def _stored(task: TrialTask) -> dict[str, object]:
     """Return a task as JSON."""
     from stability.config import to_dict
 
@@ -95,22 +98,22 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def train_one(config: DictConfig) -> dict[str, Any]:
+def train_one(config: DictConfig) -> Options:
     """Run the trials that a job was given: the one that its configuration describes, and others of its pack.
 
     Returns the first trial's record, or {id, status: "claimed"} where it is running elsewhere; the others' are in their
     folders. The first trial's folder is the output folder that Hydra made.
     """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     from stability.execute.task import together
     from stability.execute.worker import run_pack
+    from stability.hydra.plain import contents
 
-    node: Any = OmegaConf.to_container(HydraConfig.get(), resolve=False, enum_to_str=True)
+    node = contents(HydraConfig.get())
     directory = Path(HydraConfig.get().runtime.output_dir).parents[1]
-    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    lead, *others = _here(read_plan(directory, node["sweeper"]["pack"]), directory, values)
+    planned = read_plan(directory, group(group(node, "sweeper"), "pack"))
+    lead, *others = _here(planned, directory, contents(config, resolve=True))
     tasks = [lead, *(_with_hydra_files(task, node) for task in others)]
     # Of one pack, unless memory has not sufficed for it meanwhile: the manifest has it in parts then.
     records = [run_pack(members, full_size=size) for members, size in together(tasks)]
@@ -118,7 +121,7 @@ def train_one(config: DictConfig) -> dict[str, Any]:
     return first.to_json() if first is not None else {"id": lead.id, "status": "claimed"}
 
 
-def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -> list[TrialTask]:
+def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Value]) -> list[TrialTask]:
     """Return the tasks of a job for this machine, in the packs that the manifest has by now.
 
     values: the job's configuration, which describes the first task. Raises StudyError where it describes another.
@@ -138,20 +141,22 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Any]) -
     return [replace(task, threads=threads, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
 
 
-def _with_hydra_files(task: TrialTask, node: Mapping[str, Any]) -> TrialTask:
+def _with_hydra_files(task: TrialTask, node: Options) -> TrialTask:
     """Return a task with what Hydra would keep of it, had the job composed it; `node` is Hydra's of the job."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
     from stability.hydra.compose import composition
+    from stability.hydra.plain import contents
 
     if node["output_subdir"] is None:
         return task
-    kept = [one for one in node["overrides"]["hydra"] if one.partition("=")[0] not in (PACK, _SUBDIR)]
+    given, job = group(node, "overrides")["hydra"], group(node, "job")
+    assert isinstance(given, list), given
+    kept = [one for one in given if one.partition("=")[0] not in (PACK, _SUBDIR)]
     overrides = [*kept, *task.overrides, f"{_SUBDIR}=trials/{task.id}"]
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(node["job"]["config_name"], overrides, RunMode.RUN)
-    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
-    hydra["job"] |= {name: node["job"][name] for name in ("id", "num")}
+    config = loader.load_configuration(str(job["config_name"]), overrides, RunMode.RUN)
+    hydra = contents(config.hydra)
+    hydra["job"] = {**group(hydra, "job"), **{name: job[name] for name in ("id", "num")}}
     return replace(task, hydra=hydra, composed=composition(config).written)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from stability.config import TrialConfig
 from stability.errors import StudyError, UserError
@@ -18,6 +18,7 @@ from stability.study.claims import attempts_begun
 from stability.study.store import read_record
 
 if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
     from hydra.plugins.launcher import Launcher
 
 # Hydra's launchers whose jobs run on other machines.
@@ -26,7 +27,7 @@ REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 def trial_launcher(plugin: Launcher) -> TrialLauncher:
     """Return the launcher of whole trials that a plugin brings, or else one that hands it jobs."""
-    own: Any = getattr(plugin, "trial_launcher", None)
+    own: Callable[[], TrialLauncher] | None = getattr(plugin, "trial_launcher", None)
     return own() if own is not None else JobLauncher(plugin)
 
 
@@ -104,7 +105,7 @@ class JobLauncher:
             print(f"the launcher broke off ({words}); what is missing is launched again", file=sys.stderr)
 
 
-def _raise_failures(returns: Sequence[Any]) -> None:
+def _raise_failures(returns: Sequence[JobReturn] | None) -> None:
     """Raise what a job ended with, which Hydra stores: a trial's own exceptions are in its record, so this is worse.
 
     Raises StudyError for trouble of a folder (a full disk, say), and whatever else it was.

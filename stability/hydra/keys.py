@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError
+from stability.hydra.plain import contents, value_of
 from stability.hydra.vocabulary import SAMPLERS, refuse_foreign
+from stability.values import Options, Value, group
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -50,7 +52,7 @@ SETTLED = {
 
 def check_keys(overrides: Sequence[Override]) -> None:
     """Refuse overrides that no study can mean. Raises UserError."""
-    refuse_foreign({key_of(one): _value(one) for one in overrides})
+    refuse_foreign({key_of(one): value_of(one) for one in overrides})
     for override in overrides:
         _check_key(key_of(override), override)
 
@@ -69,11 +71,6 @@ def key_of(override: Override) -> str:
     return override.get_key_element().lstrip("+~")
 
 
-def _value(override: Override) -> Any:
-    # A sweep has no value yet: its text says how it is written.
-    return override.get_value_string() if override.is_sweep_override() else override.value()
-
-
 def _check_key(key: str, override: Override) -> None:
     given = override.input_line
     if not key:
@@ -86,7 +83,7 @@ def _check_key(key: str, override: Override) -> None:
         raise UserError(f"{given!r}: no trial without its {key}; accepted: {key}=NAME")
     if override.is_delete() and _default(key) is not None:
         raise UserError(f"{given!r}: without it {key} would be the schema's default; accepted: {key}=VALUE")
-    value: Any = override.value()
+    value = value_of(override)
     if key in NEEDED and (value is None or isinstance(value, (list, dict))):
         raise UserError(
             f"{given!r}: a trial has one {key}; accepted: {key}=NAME, {key}=A,B to compare, {key}.KEY=VALUE"
@@ -95,12 +92,12 @@ def _check_key(key: str, override: Override) -> None:
         raise UserError(f"{given!r}: a study is named by sweeps=NAME; accepted for sweep: sweep.seed, sweep.sampler")
 
 
-def _default(key: str) -> Any:
+def _default(key: str) -> Value:
     """Return what the schema puts in a group's place where its key is left out; None: nothing, or no such key."""
     from stability.config import DataConfig, TrialConfig
 
-    group, _, name = key.partition(".")
-    filled = vars(TrialConfig(data=DataConfig())).get(group)
+    part, _, name = key.partition(".")
+    filled = vars(TrialConfig(data=DataConfig())).get(part)
     return getattr(filled, name, None) if name and dataclasses.is_dataclass(filled) else None
 
 
@@ -122,54 +119,54 @@ def check_composed(config: DictConfig, known: Collection[str]) -> None:
     Raises:
         UserError: where a file sets a key that the study decides, or writes another sweeper's words.
     """
-    from omegaconf import OmegaConf
-
-    whole: Any = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
-    node, choices = whole.pop("hydra"), config.hydra.runtime.choices
+    whole, choices = contents(config), config.hydra.runtime.choices
+    node = group(whole, "hydra")
     if choices.get("hydra/sweeper") != "stability":
         raise other_sweeper(str(choices.get("hydra/sweeper")))
-    _check_package(whole.pop("sweeps", None), choices.get("sweeps"))
-    given = {key: value for key, value in whole.items() if key not in known}
-    refuse_foreign(given | _sweeper_keys(node["sweeper"]))
-    for key in _sweeper_keys(node["sweeper"], distributions=False):
+    _check_package(whole.get("sweeps"), choices.get("sweeps"))
+    given = {key: value for key, value in whole.items() if key not in (*known, "hydra", "sweeps")}
+    sweeper = group(node, "sweeper")
+    refuse_foreign(given | _sweeper_keys(sweeper))
+    for key in _sweeper_keys(sweeper, distributions=False):
         raise UserError(f"{key} in a file: the sweeper has no such key; accepted: hydra.sweeper.params")
     for key, settled in SETTLED.items():
         found = _at(node, key) if settled.written else None
         if found != settled.written:
             raise UserError(f"{key}={found} in a file: the study decides {key}; accepted: {settled.instead}")
-    _check_launcher(node["launcher"])
+    _check_launcher(group(node, "launcher"))
 
 
-def _check_package(stray: Any, choice: str | None) -> None:
+def _check_package(stray: Value, choice: str | None) -> None:
     """Refuse a sweep file whose keys went under `sweeps`, where nothing reads them."""
     if not stray:
         return
-    refuse_foreign(stray if isinstance(stray, Mapping) else {})
+    keys = stray if isinstance(stray, Mapping) else {str(stray): None}
+    refuse_foreign(keys)
     raise UserError(
-        f"sweeps={choice}: its keys are composed under sweeps ({', '.join(map(str, stray))}), where nothing reads "
+        f"sweeps={choice}: its keys are composed under sweeps ({', '.join(map(str, keys))}), where nothing reads "
         "them; accepted: '# @package _global_' as the first line of the file"
     )
 
 
-def _sweeper_keys(node: Mapping[str, Any], *, distributions: bool = True) -> dict[str, Any]:
+def _sweeper_keys(node: Options, *, distributions: bool = True) -> dict[str, Value]:
     """Return the dotted keys of hydra.sweeper that are not ours, with the parameters that hold a mapping."""
     own = {f"hydra.sweeper.{key}": value for key, value in node.items() if key not in ("_target_", "params", "pack")}
-    params = node.get("params") or {}
-    nested = {f"hydra.sweeper.params.{key}": value for key, value in params.items() if isinstance(value, Mapping)}
-    return own | nested if distributions else own
+    params = group(node, "params").items()
+    nested = {f"hydra.sweeper.params.{key}": value for key, value in params if isinstance(value, Mapping)}
+    return {**own, **nested} if distributions else own
 
 
-def _at(node: Mapping[str, Any], key: str) -> Any:
-    found: Any = node
-    for part in key.removeprefix("hydra.").split("."):
-        found = (found or {}).get(part)
-    return found
+def _at(node: Options, key: str) -> Value:
+    *parts, last = key.removeprefix("hydra.").split(".")
+    for part in parts:
+        node = group(node, part)
+    return node.get(last)
 
 
-def _check_launcher(node: Mapping[str, Any] | None) -> None:
+def _check_launcher(node: Options) -> None:
     """Refuse keys beside the pool, which takes none. Hydra's launchers have schemas that name their keys."""
-    given = [f"hydra.launcher.{key}={value}" for key, value in (node or {}).items() if key != "_target_"]
-    if given and node and node["_target_"] == POOL:
+    given = [f"hydra.launcher.{key}={value}" for key, value in node.items() if key != "_target_"]
+    if given and node["_target_"] == POOL:
         raise UserError(
             f"{', '.join(given)}: the launcher pool takes no keys; accepted: pool.size, pool.threads, or a launcher "
             "that has these keys, by 'override /hydra/launcher: NAME' in the file or hydra/launcher=NAME"
@@ -183,17 +180,20 @@ _OWN_CLASS = {
 }
 
 
-def check_target(group: str, choice: str, found: Any, own: Any) -> None:
+def check_target(part: str, choice: str, found: Value, own: Value) -> None:
     """Refuse a file that puts another class in a choice's place: its name and search ranges would not be its own.
 
     Args:
-        group: model or optimizer.
+        part: model or optimizer.
         choice: the group's choice.
         found: `_target_` as composed.
         own: `_target_` of the choice's own YAML; None or ???: it names none.
+
+    Raises:
+        UserError: the file names another class than the choice's own YAML.
     """
     if own not in (None, "???", found):
         raise UserError(
-            f"{group}._target_={found} in a file, beside {group}={choice} ({own}): a choice has one class; "
-            f"accepted: {_OWN_CLASS[group]}"
+            f"{part}._target_={found} in a file, beside {part}={choice} ({own}): a choice has one class; "
+            f"accepted: {_OWN_CLASS[part]}"
         )

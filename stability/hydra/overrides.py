@@ -11,15 +11,17 @@ import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.config import StudyConfig, TrialConfig
 from stability.errors import UserError, unknown
 from stability.hydra.keys import NEEDED, check_keys, check_params, key_of
+from stability.hydra.plain import value_of
 from stability.plan.asked import Asked, Axis, Coordinate, check_range
+from stability.values import Options, Value, hints
 
 if TYPE_CHECKING:
-    from hydra.core.override_parser.types import IntervalSweep, Override
+    from hydra.core.override_parser.types import Glob, Override
 
 COORDINATES = ("lr", "wd", "seed")
 # Keys that frame a study, so that it holds one value of each; `sweep` draws its points and belongs to the plan.
@@ -53,7 +55,7 @@ def custom_model(overrides: Sequence[Override]) -> list[str]:
     return ["model=custom"] if "model._target_" in keys and "model" not in keys else []
 
 
-def parse(params: Mapping[str, Any], arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> Asked:
+def parse(params: Options, arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> Asked:
     """Take a study's `params` and a command line apart; what the line says wins.
 
     Args:
@@ -96,7 +98,7 @@ def _completed(override: Override) -> list[str]:
     return [line]
 
 
-def _search_path(line: str, paths: Sequence[Any]) -> str:
+def _search_path(line: str, paths: Sequence[Value]) -> str:
     """Return a search path's elements with those of conf/config.yaml, whose list this one replaces."""
     from stability.hydra.compose import ROOT
 
@@ -119,7 +121,7 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Value) -> str:
     return "null" if value is None else str(value)
 
 
@@ -132,13 +134,16 @@ def _coordinate(name: str, override: Override) -> Coordinate:
     if override.is_interval_sweep():
         if name == "seed":
             raise UserError(f"{given!r}: seeds are whole numbers; accepted: a list or range(0,16)")
-        interval: Any = override.value()
-        return Coordinate(name, interval=_interval(str(given), interval))
+        return Coordinate(name, interval=_interval(str(given), override))
     return Coordinate(name, values=_listed(name, override))
 
 
-def _interval(given: str, interval: IntervalSweep) -> tuple[float, float]:
-    """Return the ends of an interval. It is sampled on a logarithmic scale: tag(log, ...) says what is done anyway."""
+def _interval(given: str, override: Override) -> tuple[float, float]:
+    """Return the ends of an interval. It is sampled on a logarithmic scale with or without tag(log, ...)."""
+    from hydra.core.override_parser.types import IntervalSweep
+
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep), given
     for tag in interval.tags:
         if tag != "log":
             raise unknown(f"tag in {given!r}", tag, ["log"])
@@ -147,18 +152,20 @@ def _interval(given: str, interval: IntervalSweep) -> tuple[float, float]:
 
 def _axis(key: str, override: Override, choices_of: typing.Callable[[str], list[str]]) -> Axis:
     """Return the values of a key that is compared. Raises UserError where it cannot be."""
+    from hydra.core.override_parser.types import Glob
+
     given = override.input_line
     if override.is_interval_sweep():
         raise UserError(f"{given!r}: interval() samples lr and wd; accepted for {key}: a list or range(low,high)")
     _refuse_uncomparable(key, str(given))
-    if override.value_type is not None and override.value_type.name == "GLOB_CHOICE_SWEEP":
-        values = _globbed(key, override, choices_of)
-        texts = list(values)
+    pattern = override.value()
+    if isinstance(pattern, Glob):
+        names = _globbed(key, pattern, choices_of(key), str(given))
+        values, texts = tuple[Value, ...](names), names
     else:
-        values = _listed(key, override)
-        texts = list(override.sweep_string_iterator())
+        values, texts = _listed(key, override), list(override.sweep_string_iterator())
     prefix = override.get_key_element()
-    return Axis(key, tuple(f"{prefix}={text}" for text in texts), tuple(values))
+    return Axis(key, tuple(f"{prefix}={text}" for text in texts), values)
 
 
 def _refuse_uncomparable(key: str, given: str) -> None:
@@ -185,33 +192,31 @@ def _as_list(given: str) -> str:
 
 def _decides(key: str) -> bool:
     """Tell whether the schema says that `key` decides a trial's result (what the schema does not know might)."""
-    schema: Any = TrialConfig
+    schema: object = TrialConfig
     for part in key.split("."):
-        item = {one.name: one for one in fields(schema)}.get(part) if dataclasses.is_dataclass(schema) else None
-        if item is None:
+        if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
             return True
-        if not item.metadata.get("identity", True):
-            return False
-        schema = typing.get_type_hints(schema)[part]
+        item = {one.name: one for one in fields(schema)}.get(part)
+        if item is None or not item.metadata.get("identity", True):
+            return item is None
+        schema = hints(schema)[part]
     return True
 
 
-def _globbed(key: str, override: Override, choices_of: typing.Callable[[str], list[str]]) -> tuple[str, ...]:
-    choices = choices_of(key)
-    pattern: Any = override.value()
-    names = tuple(pattern.filter(choices))
+def _globbed(key: str, pattern: Glob, choices: list[str], given: str) -> list[str]:
+    names = pattern.filter(choices)
     if not names:
         accepted = f"its choices are {', '.join(choices)}" if choices else f"{key} is no group of choices"
-        raise UserError(f"{override.input_line!r} matches nothing; {accepted}")
+        raise UserError(f"{given!r} matches nothing; {accepted}")
     return names
 
 
-def _listed(key: str, override: Override) -> tuple[Any, ...]:
+def _listed(key: str, override: Override) -> tuple[Value, ...]:
     """Return the values of a list or range, each once. Raises UserError on none, on twins and on an order by chance."""
     from hydra.core.override_parser.types import Glob, Sweep
 
     given = override.input_line
-    value: Any = override.value()
+    value = override.value()
     if getattr(value, "shuffle", False):
         raise UserError(
             f"{given!r}: shuffle() orders by chance, and a study's plan is the same whenever it is said; leave it out"
@@ -223,20 +228,18 @@ def _listed(key: str, override: Override) -> tuple[Any, ...]:
             raise UserError(
                 f"{given!r}: a list of choice(), range() or glob(); accepted: {key}=A,B or one of these alone"
             )
-    values = value if isinstance(value, list) else [_plain(one) for one in override.sweep_iterator()]
+    values: list[Value] = value if isinstance(value, list) else _elements(override)
     if not values:
         raise UserError(f"{given!r} holds no value; accepted: a list, or range(low,high) with low below high")
-    seen = []
-    for one in values:
-        if one in seen:
+    for place, one in enumerate(values):
+        if one in values[:place]:
             raise UserError(f"{given!r} holds {one!r} twice; accepted: each value once")
-        seen.append(one)
     return tuple(values)
 
 
-def _plain(value: Any) -> Any:
-    """Return an element as plain data: quotes are Hydra's way of saying that it is text."""
-    return getattr(value, "text", value)
+def _elements(override: Override) -> list[Value]:
+    """Return the elements of a sweep, quoted text without its quotes."""
+    return [getattr(one, "text", one) for one in override.sweep_iterator()]
 
 
 def _digest(overrides: Mapping[str, Override]) -> str:
@@ -244,7 +247,7 @@ def _digest(overrides: Mapping[str, Override]) -> str:
 
     Of samples it counts whether there are any, since a plain grid does not grow into a sampled study.
     """
-    plan: dict[str, Any] = {}
+    plan: dict[str, Value] = {}
     if "samples" in overrides and overrides["samples"].value() is not None:
         plan["samples"] = True
     for name, override in overrides.items():
@@ -255,12 +258,12 @@ def _digest(overrides: Mapping[str, Override]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def _canonical(override: Override) -> Any:
-    value: Any = override.value()
-    if override.is_interval_sweep():
+def _canonical(override: Override) -> Value:
+    from hydra.core.override_parser.types import Glob, IntervalSweep
+
+    value = override.value()
+    if isinstance(value, IntervalSweep):
         return {"interval": [value.start, value.end]}
-    if override.is_sweep_override() and hasattr(value, "include"):
+    if isinstance(value, Glob):
         return {"glob": [value.include, value.exclude]}
-    if override.is_sweep_override():
-        return [_plain(one) for one in override.sweep_iterator()]
-    return value
+    return _elements(override) if override.is_sweep_override() else value_of(override)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.config import TrialConfig
 from stability.errors import UserError
@@ -16,6 +16,7 @@ from stability.execute.layout import plan_layout
 from stability.execute.runner import TrialRunner
 from stability.execute.task import TrialTask
 from stability.execute.worker import refuse_cells
+from stability.hydra.plain import contents
 from stability.study.schema import Record
 from stability.study.store import read_records, trial_directory
 
@@ -114,15 +115,13 @@ class PoolLauncher:
 
     def _pool(self) -> TrialRunner:
         """Return the runner. Raises UserError where it cannot do what the configuration asks."""
-        from omegaconf import OmegaConf
-
         if self._config.hydra.job.get("chdir"):
             raise UserError("hydra.job.chdir=true: a worker trains many trials and stays where it is; accepted: false")
         if self._runner is None:
-            pool: Mapping[str, Any] = self._config.get("pool") or {}
+            pool = self._config.get("pool") or {}
             wants_gpu = self._config.get("device") != "cpu"
             layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu)
-            variables: Any = OmegaConf.to_container(self._config.hydra.job.env_set, resolve=True)
+            variables = contents(self._config.hydra.job.env_set, resolve=True)
             self._runner = TrialRunner(layout, {name: str(value) for name, value in variables.items()})
         return self._runner
 

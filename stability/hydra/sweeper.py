@@ -9,29 +9,31 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stability.errors import StudyError, UserError
+from stability.errors import StudyError
 from stability.execute.launcher import TrialLauncher
 from stability.execute.layout import Layout, plan_layout
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.hydra.compose import Composer
+from stability.hydra.extensions import check_extensions
 from stability.hydra.job_launcher import trial_launcher
 from stability.hydra.keys import SWEEPER
 from stability.hydra.overrides import parse, quoted
+from stability.hydra.plain import contents
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
 from stability.plan import cost, phases, rounds
-from stability.plan.cells import CellPlan, Plan, describe, make_plan
+from stability.plan.cells import CellPlan, Plan, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
 from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
-from stability.study.schema import ENDED, Manifest, Record, Trial
+from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
-from stability.training.defaults import is_shipped
+from stability.values import Options
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
@@ -45,9 +47,7 @@ class TrialsFailed(StudyError):
 class StudySweeper:
     """Runs one command: from its overrides to records."""
 
-    def __init__(
-        self, params: Mapping[str, Any], context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def __init__(self, params: Options, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._params, self._context, self._task_function, self._config = params, context, task_function, config
         self._composer = Composer(context.config_loader, config)
 
@@ -72,7 +72,7 @@ class StudySweeper:
         plan = phases.standing(plan, standing)
         with contextlib.ExitStack() as stack:
             if plan.config.plan:
-                _check_optimizers(plan)
+                check_extensions(plan)
                 return self._show(plan, directory, stack)
             records = _records(plan, directory)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
@@ -105,17 +105,21 @@ class StudySweeper:
         if not plan.needs_results:
             manifest = read_manifest(directory)
             assert manifest is not None
-            self._train(loop, plan, directory, manifest)
+            self._train(loop, plan, plan.all_trials, directory, manifest)
         size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
+        done = {trial.id for trial in plan.all_trials} if not plan.needs_results else set()
         grow = (rounds.rounds,) if plan.needs_results else ()
         for more in (*grow, phases.phases):
             for grown, manifest in more(plan, directory, size, sizes.group):
                 plan = grown
-                self._train(loop, plan, directory, manifest)
+                # Trials of earlier rounds have ended, or used up their attempts.
+                fresh = [trial for trial in plan.all_trials if trial.id not in done]
+                self._train(loop, plan, fresh, directory, manifest)
+                done |= {trial.id for trial in fresh}
         return plan
 
-    def _train(self, loop: Loop, plan: Plan, directory: Path, manifest: Manifest) -> None:
-        loop.run(self._tasks(plan, directory, manifest), max(plan.planned, len(manifest.trials)))
+    def _train(self, loop: Loop, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> None:
+        loop.run(self._tasks(plan, trials, directory, manifest), max(plan.planned, len(manifest.trials)))
 
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, timed first where that is asked for; returns no records."""
@@ -186,15 +190,14 @@ class StudySweeper:
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
         launcher.try_cells(tasks)
 
-    def _tasks(self, plan: Plan, directory: Path, manifest: Manifest) -> list[TrialTask]:
+    def _tasks(self, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> list[TrialTask]:
+        """Return the tasks of some of a plan's trials, with the factors and packs that the manifest has for them."""
         factors = {trial.id: manifest.cell_of(trial).factors for trial in manifest.trials}
         packs = pack_of(manifest)
-        return [
-            self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in plan.all_trials
-        ]
+        return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in trials]
 
     def _task(
-        self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Any], pack: tuple[str, ...] = ()
+        self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Scalar], pack: tuple[str, ...] = ()
     ) -> TrialTask:
         return TrialTask(
             id=trial.id,
@@ -211,13 +214,9 @@ class StudySweeper:
         )
 
     @functools.cached_property
-    def _hydra_node(self) -> Any:
+    def _hydra_node(self) -> Options | None:
         """What .hydra/hydra.yaml of a trial holds; None where the user wants no .hydra/."""
-        from omegaconf import OmegaConf
-
-        if self._config.hydra.output_subdir is None:
-            return None
-        return OmegaConf.to_container(self._config.hydra, resolve=False, enum_to_str=True)
+        return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
 
 
 def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
@@ -236,21 +235,6 @@ def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
-
-
-def _check_optimizers(plan: Plan) -> None:
-    """Check what a plan is not told by its first batches. Those of conf/ are spared: this imports torch."""
-    configs = {describe(cell.factors): cell.config for cell in plan.cells}
-    own = {words: config for words, config in configs.items() if not is_shipped("optimizer", config.optimizer)}
-    if not own:
-        return
-    from stability.training.optim import check_optimizer
-
-    for words, config in own.items():
-        try:
-            check_optimizer(config)
-        except UserError as error:
-            raise UserError(f"{words}: {error}") from error
 
 
 def _layout(plan: Plan) -> Layout:

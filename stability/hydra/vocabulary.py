@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from stability.errors import UserError
+from stability.values import Options, Value, group
 
 # Keys of other sweepers. {} stands for the value that was given.
 WORDS = {
@@ -46,12 +46,12 @@ def is_foreign(key: str) -> bool:
     return head in (*WORDS, *PARAMETERS, "method", "sampler")
 
 
-def _is_distribution(key: str, value: Any) -> bool:
+def _is_distribution(key: str, value: Value) -> bool:
     """Tell whether a coordinate is given a distribution, as Optuna or W&B describes one."""
     return key in _DRAWN and isinstance(value, Mapping) and bool(_DISTRIBUTION & value.keys())
 
 
-def refuse_foreign(given: Mapping[str, Any]) -> None:
+def refuse_foreign(given: Options) -> None:
     """Refuse words of other sweepers, saying how they are written here.
 
     Args:
@@ -72,45 +72,52 @@ def refuse_foreign(given: Mapping[str, Any]) -> None:
     raise UserError(f"{words}: another sweeper's way to write it; accepted here: {', '.join(answers)}")
 
 
-def _shown(key: str, value: Any) -> str:
+def _shown(key: str, value: Value) -> str:
     return repr(key if isinstance(value, Mapping) else f"{key}={_text(value)}")
 
 
-def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
+def _gathered(given: Options) -> dict[str, Value]:
     """Return values with the keys of PARAMETERS gathered into one nested mapping each."""
-    gathered: dict[str, Any] = {}
+    gathered: dict[str, Value] = {}
     for key, value in given.items():
-        head, _, rest = key.removeprefix(_SWEEPER).partition(".")
+        head, *parts = key.removeprefix(_SWEEPER).split(".")
         if head not in PARAMETERS:
             gathered[key] = value
             continue
-        node = gathered.setdefault(head, {})
-        for part in rest.split(".")[:-1]:
-            node = node.setdefault(part, {})
-        node.update({rest.split(".")[-1]: value} if rest else value if isinstance(value, Mapping) else {})
+        for part in reversed(parts):
+            value = {part: value}
+        gathered[head] = _merged(group(gathered, head), value if isinstance(value, Mapping) else {})
     return gathered
 
 
-def _answers(key: str, value: Any) -> Iterator[str]:
+def _merged(one: Options, other: Options) -> Options:
+    nested = {
+        key: _merged(group(one, key), value) if isinstance(value, Mapping) else value for key, value in other.items()
+    }
+    return {**one, **nested}
+
+
+def _answers(key: str, value: Value) -> Iterator[str]:
     """Yield how one foreign key is written here."""
     name = key.removeprefix(_SWEEPER).removeprefix("hydra/sweeper/")
     head, _, rest = name.partition(".")
+    node = value if isinstance(value, Mapping) else {}
     if _is_distribution(key, value):
-        yield distribution(key, value)
+        yield distribution(key, node)
     elif head in PARAMETERS:
-        yield from _parameters(value)
+        yield from _parameters(node)
     elif head == "method" and value == "grid":
         yield "lists, such as lr=1e-3,3e-3, without samples"
     elif head in ("method", "sampler") and rest == "seed":
         yield f"sweep.seed={_text(value)}"
     elif head in ("method", "sampler"):
-        word = value if isinstance(value, str) else value.get("_target_", "") if isinstance(value, Mapping) else ""
-        yield f"sweep.sampler={next((ours for theirs, ours in SAMPLERS.items() if theirs in word.lower()), 'tpe')}"
+        word = str(node.get("_target_", "") if node else value).lower()
+        yield f"sweep.sampler={next((ours for theirs, ours in SAMPLERS.items() if theirs in word), 'tpe')}"
     else:
         yield WORDS[head].format("VALUE" if isinstance(value, Mapping) else _text(value))
 
 
-def _parameters(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _parameters(node: Options, prefix: str = "") -> Iterator[str]:
     """Yield how each parameter of a search space is written here."""
     for name, value in node.items():
         if not isinstance(value, Mapping):
@@ -118,14 +125,14 @@ def _parameters(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         elif _DISTRIBUTION & value.keys():
             yield distribution(f"{prefix}{name}", value)
         else:
-            yield from _parameters(value.get("parameters", value), f"{prefix}{name}.")
+            yield from _parameters(group(value, "parameters") or value, f"{prefix}{name}.")
 
 
-def distribution(key: str, given: Mapping[str, Any]) -> str:
+def distribution(key: str, given: Options) -> str:
     """Return the override that stands for one parameter's distribution, as Optuna or W&B describes it."""
     key = _DRAWN.get(key.rpartition(".")[2], key)
     values = given.get("values", given.get("choices"))
-    if values is not None:
+    if isinstance(values, (list, tuple)):
         return f"{key}={','.join(map(_text, values))}"
     if "value" in given:
         return f"{key}={_text(given['value'])}"
@@ -141,7 +148,7 @@ def distribution(key: str, given: Mapping[str, Any]) -> str:
     return f"{key}=A,B (only lr and wd are sampled)"
 
 
-def _text(value: Any) -> str:
+def _text(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "null" if value is None else str(getattr(value, "text", value))

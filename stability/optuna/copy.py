@@ -10,13 +10,20 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError
 from stability.files import write_text
 from stability.study.metrics import metrics_of
 from stability.study.schema import DRAWN, Manifest, Record, Result, Trial
 from stability.study.store import MANIFEST, RECORD, read_manifest, read_record, trial_directory
+from stability.values import Value
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
 JOURNAL = "optuna.journal"
 # optuna.storage=none: no mirror.
@@ -82,12 +89,15 @@ class Copy:
         self._directory, self._storage = directory, storage
         self._stamps: dict[Path, tuple[int, int]] = {}
         self._manifest: Manifest | None = None
+        # Planned trials whose records are looked for; a record of a trial that has ended does not change.
+        self._open_trials: dict[str, Trial] = {}
+        self._distributions: dict[int, dict[str, BaseDistribution]] = {}
         self._begin()
 
     def _begin(self) -> None:
-        self._target: Any = None
+        self._target: BaseStorage | None = None
         self._lines = _Lines()
-        self._studies: dict[str, Any] = {}
+        self._studies: dict[str, Study] = {}
         # (trial id, status): a failed trial that is tried again stands in a copy twice, until it is made anew.
         self._copied: set[tuple[str, str]] = set()
 
@@ -101,13 +111,13 @@ class Copy:
         if not (fresh or grown):
             return 0
         with quiet():
-            for cell in range(len(self._plan.cells)):
-                self._open(cell)
+            if grown:
+                for cell in range(len(self._plan.cells)):
+                    self._open(cell)
             fresh = [(trial, record) for trial, record in fresh if (trial.id, record.status) not in self._copied]
-            distributions = {cell: self._distributions(cell) for cell in {trial.cell for trial, _ in fresh}}
             for trial, record in fresh:
                 study = self._studies[self._name(trial.cell)]
-                study.add_trial(frozen_trial(trial, record, distributions[trial.cell]))
+                study.add_trial(frozen_trial(trial, record, self._distributions_of(trial.cell)))
                 self._copied.add((trial.id, record.status))
         if self._storage is None:
             self._lines.write(self._directory / JOURNAL)
@@ -129,13 +139,16 @@ class Copy:
         if before and [cell.factors for cell in before.cells] != [cell.factors for cell in manifest.cells]:
             # Cells are called otherwise since a factor was added: all of them are copied under their new names.
             self._begin()
-            self._stamps = {path: self._stamps[path]}
+            self._stamps, before = {path: self._stamps[path]}, None
+        known = {trial.id for trial in before.trials} if before else set()
+        self._open_trials |= {trial.id: trial for trial in manifest.trials if trial.id not in known}
+        self._distributions = {}
         return True
 
     def _fresh(self) -> list[tuple[Trial, Record]]:
         """Return planned trials whose records are new since the last call, and those, in the order they ended."""
         fresh = []
-        for trial in self._plan.trials:
+        for trial in list(self._open_trials.values()):
             directory = trial_directory(self._directory, trial.id)
             if not self._is_new(directory / RECORD):
                 continue
@@ -144,6 +157,8 @@ class Copy:
                 record = read_record(directory)
                 if record is not None:
                     fresh.append((trial, record))
+                    if record.has_ended:
+                        del self._open_trials[trial.id]
         return sorted(fresh, key=lambda pair: (str(pair[1].provenance.end), pair[0].id))
 
     def _is_new(self, path: Path) -> bool:
@@ -169,8 +184,8 @@ class Copy:
             return
         if self._target is None:
             journal = self._storage is None
-            self._target = optuna.storages.JournalStorage(self._lines) if journal else self._storage
-            self._target = optuna.storages.get_storage(self._target)
+            target = optuna.storages.JournalStorage(self._lines) if journal else self._storage
+            self._target = optuna.storages.get_storage(target)
         metric = metrics_of().primary
         study = optuna.create_study(
             storage=self._target, study_name=name, direction=metric.direction, load_if_exists=True
@@ -183,23 +198,30 @@ class Copy:
             self._copied.add((trial.user_attrs.get("id", ""), trial.user_attrs.get("status", "")))
         self._studies[name] = study
 
-    def _distributions(self, cell: int) -> dict[str, Any]:
+    def _distributions_of(self, cell: int) -> dict[str, BaseDistribution]:
         """Return lr's and wd's distribution in a cell: the range drawn from, else the span of the listed values."""
         from optuna.distributions import FloatDistribution
 
-        distributions = {}
-        for name in DRAWN:
-            values = [trial.point[name] for trial in self._plan.by_cell[cell]]
-            low, high = self._plan.cells[cell].ranges.get(name) or (min(values), max(values))
-            distributions[name] = FloatDistribution(low, high, log=low > 0)
-        return distributions
+        if cell not in self._distributions:
+            own: dict[str, BaseDistribution] = {}
+            for name in DRAWN:
+                values = [trial.point[name] for trial in self._plan.by_cell[cell]]
+                low, high = self._plan.cells[cell].ranges.get(name) or (min(values), max(values))
+                own[name] = FloatDistribution(low, high, log=low > 0)
+            self._distributions[cell] = own
+        return self._distributions[cell]
 
 
-def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, Any]) -> Any:
-    """Return the optuna.trial.FrozenTrial of a planned `trial` with its record.
+def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """Return a planned trial and its record as Optuna has trials.
 
     A diverged trial becomes a pruned one without a value: cut short, and told apart from a failed one at a glance.
     (As complete with the value inf it breaks the dashboard's charts, whose browser code takes "inf" for a label.)
+
+    Args:
+        trial: the planned trial.
+        record: its record, of any status.
+        distributions: of the cell's lr and wd.
     """
     import optuna
 
@@ -248,11 +270,11 @@ class _Lines:
     def __init__(self) -> None:
         self._lines: list[str] = []
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, Value]]) -> None:
         """Keep entries as the lines that Optuna's own file backend would write."""
         self._lines += [json.dumps(log, separators=(",", ":")) for log in logs]
 
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> list[dict[str, Value]]:
         """Return the entries from a number on."""
         return [json.loads(line) for line in self._lines[log_number_from:]]
 

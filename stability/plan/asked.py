@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from stability.errors import UserError, nearest
+from stability.values import Options, Value, number
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Axis:
 
     key: str
     overrides: tuple[str, ...]
-    values: tuple[Any, ...]
+    values: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Coordinate:
     """A coordinate of points that was given several values, or a range to sample from."""
 
     name: str
-    values: tuple[Any, ...] = ()
+    values: tuple[Value, ...] = ()
     interval: tuple[float, float] | None = None
 
 
@@ -42,16 +41,23 @@ class Asked:
 class Composition:
     """One composed configuration: plain values with interpolations resolved, as written, and the groups' choices."""
 
-    values: dict[str, Any]
-    written: dict[str, Any]
-    choices: dict[str, Any]
+    values: Options
+    written: Options
+    choices: Options
 
 
-def check_range(given: str, low: Any, high: Any) -> tuple[float, float]:
-    """Return both ends of a range of a log-uniform draw. Raises UserError where it is none."""
-    for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, (int, float)) or not math.isfinite(end):
-            raise UserError(f"{given!r}: {end!r} is no end of a range; accepted: two numbers")
+def check_range(given: str, low: Value, high: Value) -> tuple[float, float]:
+    """Return both ends of a range of a log-uniform draw.
+
+    Args:
+        given: how the user wrote the range, for messages.
+        low: the lower end.
+        high: the upper end.
+
+    Raises:
+        UserError: an end is no finite number, or they are not 0 < low < high.
+    """
+    low, high = _end(given, low), _end(given, high)
     if low <= 0:
         raise UserError(f"{given!r}: draws are uniform on a logarithmic scale, so the lower end must be above 0")
     if low >= high:
@@ -59,7 +65,14 @@ def check_range(given: str, low: Any, high: Any) -> tuple[float, float]:
         raise UserError(
             f"{given!r}: the range is {'upside down' if low > high else 'empty'}{turned}; accepted: low, high"
         )
-    return float(low), float(high)
+    return low, high
+
+
+def _end(given: str, end: Value) -> float:
+    found = number(end)
+    if found is None:
+        raise UserError(f"{given!r}: {end!r} is no end of a range; accepted: two numbers")
+    return found
 
 
 def unknown_key(key: str, known: Iterable[str]) -> UserError:

@@ -6,16 +6,18 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
 from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
 from stability.samplers import Request, Sampler, checked_points, find
-from stability.study.identity import trial_id
-from stability.study.schema import COORDINATES, DRAWN, GRID, Trial
+from stability.study.identity import trial_ids
+from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Trial
+from stability.values import Options, group
 
+# The number of a point within its cell, lr, wd and seed.
+Point = tuple[int, float, float, int]
 # Factors that every cell has, whatever is varied.
 FACTORS = ("model", "optimizer", "epochs")
 
@@ -25,14 +27,16 @@ class CellPlan:
     """One combination of factor values, as a command describes it.
 
     `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
-    `choices` the config groups' choices and `overrides` the command line that composes it.
+    `listed` the values that points have otherwise, of every coordinate; `choices` the config groups' choices and
+    `overrides` the command line that composes it.
     """
 
     index: int
-    factors: dict[str, Any]
+    factors: Mapping[str, Scalar]
     config: TrialConfig
-    ranges: dict[str, tuple[float, float] | None]
-    choices: dict[str, Any]
+    ranges: Mapping[str, tuple[float, float] | None]
+    listed: Mapping[str, tuple[float, ...]]
+    choices: Options
     overrides: tuple[str, ...]
 
     def config_of(self, trial: Trial) -> TrialConfig:
@@ -107,7 +111,7 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
     _check_distinct(cells)
     sampler = None if study.samples is None else find(study.sweep.sampler)
     waits = sampler is not None and sampler.needs_results
-    placed = [] if waits else [_points(cell, asked.coordinates, study, sampler) for cell in cells]
+    placed = [] if waits else [_points(cell, study, sampler) for cell in cells]
     trials = _place(placed, cells)
     return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
 
@@ -116,7 +120,6 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
 class _Draft:
     """A cell between composing and checking."""
 
-    values: dict[str, Any]
     composition: Composition
     study: StudyConfig
     axes: tuple[Axis, ...]
@@ -130,7 +133,7 @@ def _draft(asked: Asked, chosen: tuple[int, ...], compose: Callable[[Sequence[st
     known = {item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)}
     for name in composition.values.keys() - known:
         raise unknown_key(name, known)
-    return _Draft(composition.values, composition, parse_study(composition.values), asked.axes, chosen, overrides)
+    return _Draft(composition, parse_study(composition.values), asked.axes, chosen, overrides)
 
 
 def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
@@ -143,7 +146,7 @@ def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
 
 def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPlan:
     """Check a composed cell and settle what is drawn in it, from where."""
-    values, given = dict(draft.values), asked.coordinates
+    values, given = dict(draft.composition.values), asked.coordinates
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
     for name, coordinate in given.items():
         values[name] = coordinate.values[0] if coordinate.values else middle(*(coordinate.interval or ()))
@@ -154,16 +157,23 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPl
             ranges[name] = given[name].interval
         elif name in unset and study.samples is not None:
             ranges[name] = _search_range(values, name)
-    _check_points(draft, values, given, ranges, study)
-    return CellPlan(index, _factors(draft, config), config, ranges, _group_choices(draft), draft.overrides)
+    _check_points(draft, given, ranges, study)
+    listed = {name: _listed(name, values, given) or (getattr(config, name),) for name in COORDINATES}
+    return CellPlan(index, _factors(draft, config), config, ranges, listed, _group_choices(draft), draft.overrides)
 
 
-def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
+def _listed(name: str, values: Options, given: Mapping[str, Coordinate]) -> tuple[float, ...]:
+    """Return the values that a coordinate was given as a list, each checked. Raises UserError."""
+    written = given[name].values if name in given else ()
+    return tuple(getattr(parse_trial({**values, name: value}), name) for value in written)
+
+
+def _search_range(values: Options, name: str) -> tuple[float, float]:
     """Return the range that the optimizer's configuration gives for models of this family. Raises UserError."""
-    optimizer, family = values["optimizer"], values["model"].get("family")
+    optimizer, family = group(values, "optimizer"), group(values, "model").get("family")
     found = search_range(values, name)
     if found is None:
-        known = ", ".join(sorted(optimizer.get("search") or {})) or "none"
+        known = ", ".join(sorted(group(optimizer, "search"))) or "none"
         raise UserError(
             f"optimizer {optimizer.get('name')!r} has no range of {name} for models of family {family!r} "
             f"(it has: {known}); accepted: {name}=interval(low,high), or one value"
@@ -176,24 +186,19 @@ def _search_range(values: Mapping[str, Any], name: str) -> tuple[float, float]:
 
 def _check_points(
     draft: _Draft,
-    values: Mapping[str, Any],
     given: Mapping[str, Coordinate],
     ranges: Mapping[str, tuple[float, float] | None],
     study: StudyConfig,
 ) -> None:
-    """Check listed values, and that sampling is asked for exactly where there is something to sample."""
+    """Check that a study samples exactly where there is something to sample. Raises UserError."""
     for name, coordinate in given.items():
         if coordinate.interval and study.samples is None:
             low, high = coordinate.interval
             raise UserError(
                 f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; accepted: samples=16, say"
             )
-        for value in coordinate.values:
-            parse_trial({**values, name: value})
     sampler = find(study.sweep.sampler)
     if study.samples is None and study.sweep.sampler != "random":
-        # An unknown name is the mistake to tell of first.
-        find(study.sweep.sampler)
         raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
     lists = any(one.values for one in given.values())
     if study.samples is not None and lists and sampler.needs_results:
@@ -211,7 +216,7 @@ def _check_points(
     _refuse_references(draft.composition.written, moving)
 
 
-def _refuse_references(written: Mapping[str, Any], moving: set[str], prefix: str = "") -> None:
+def _refuse_references(written: Options, moving: set[str], prefix: str = "") -> None:
     """Refuse keys that refer to a coordinate: cells are composed once, their points are placed afterwards."""
     for key, value in written.items():
         if isinstance(value, Mapping):
@@ -223,11 +228,12 @@ def _refuse_references(written: Mapping[str, Any], moving: set[str], prefix: str
                 )
 
 
-def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Any]:
+def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Scalar]:
     """Return what tells this cell from others: always model, optimizer and epochs, and every axis."""
-    factors: dict[str, Any] = {}
+    factors: dict[str, Scalar] = {}
     for part in ("model", "optimizer"):
-        factors[part] = getattr(config, part).get("name") or draft.composition.choices.get(part)
+        name = group(draft.composition.values, part).get("name") or draft.composition.choices.get(part)
+        factors[part] = name if isinstance(name, (str, int, float, type(None))) else str(name)
     factors["epochs"] = config.epochs
     for axis, index in zip(draft.axes, draft.chosen, strict=True):
         value = axis.values[index]
@@ -241,11 +247,11 @@ def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Any]:
     return factors
 
 
-def _group_choices(draft: _Draft) -> dict[str, Any]:
+def _group_choices(draft: _Draft) -> Options:
     return {name: choice for name, choice in draft.composition.choices.items() if not name.startswith("hydra/")}
 
 
-def describe(factors: Mapping[str, Any]) -> str:
+def describe(factors: Mapping[str, Scalar]) -> str:
     """Return a cell's factors on one line."""
     return ", ".join(f"{name}={value}" for name, value in factors.items())
 
@@ -259,30 +265,27 @@ def _check_distinct(cells: Sequence[CellPlan]) -> None:
         seen[words] = cell
 
 
-def _points(
-    cell: CellPlan, given: Mapping[str, Coordinate], study: StudyConfig, sampler: Sampler | None
-) -> list[tuple[int, float, float, int]]:
-    """Return (number, lr, wd, seed) of each point of a cell: draws at every listed value, or a plain grid."""
-    listed = {name: given[name].values if name in given else () for name in COORDINATES}
-    fixed = {name: values or (getattr(cell.config, name),) for name, values in listed.items()}
+def _points(cell: CellPlan, study: StudyConfig, sampler: Sampler | None) -> list[Point]:
+    """Return the points of a cell: draws at every listed value, or a plain grid."""
     if study.samples is None or sampler is None:
-        grid = itertools.product(*(fixed[name] for name in COORDINATES))
-        return [(number, float(lr), float(wd), seed) for number, (lr, wd, seed) in enumerate(grid)]
+        grid = itertools.product(*(cell.listed[name] for name in COORDINATES))
+        return [(number, lr, wd, int(seed)) for number, (lr, wd, seed) in enumerate(grid)]
     request = Request(cell.drawn, study.sweep.seed, 0, study.samples)
-    placed = []
+    placed: list[Point] = []
     for number, point in enumerate(checked_points(sampler, study.sweep.sampler, request)):
         draws = {name: (point[name],) for name in cell.drawn}
-        for lr, wd, seed in itertools.product(*((fixed | draws)[name] for name in COORDINATES)):
-            placed.append((number, float(lr), float(wd), seed + number))
+        for lr, wd, seed in itertools.product(*({**cell.listed, **draws}[name] for name in COORDINATES)):
+            placed.append((number, lr, wd, int(seed) + number))
     return placed
 
 
-def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Sequence[CellPlan]) -> tuple[Trial, ...]:
+def _place(points: Sequence[Sequence[Point]], cells: Sequence[CellPlan]) -> tuple[Trial, ...]:
     """Return the trials of all cells, interleaved, so that what has ended can be compared. Refuses twins."""
     trials: dict[str, Trial] = {}
+    identifiers = [trial_ids(cell.config) for cell in cells]
     for row in _interleave(points):
         for index, (number, lr, wd, seed) in row:
-            identifier = trial_id(replace(cells[index].config, lr=lr, wd=wd, seed=seed))
+            identifier = identifiers[index](lr, wd, seed)
             twin = trials.get(identifier)
             if twin:
                 _refuse_twin(cells[twin.cell], cells[index], lr, wd, seed)
@@ -290,7 +293,7 @@ def _place(points: Sequence[Sequence[tuple[int, float, float, int]]], cells: Seq
     return tuple(trials.values())
 
 
-def _interleave(points: Sequence[Sequence[Any]]) -> Iterator[list[tuple[int, Any]]]:
+def _interleave(points: Sequence[Sequence[Point]]) -> Iterator[list[tuple[int, Point]]]:
     for rank in range(max(map(len, points), default=0)):
         yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
 

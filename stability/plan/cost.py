@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stability.config import check_batch_size
 from stability.errors import UserError
@@ -21,6 +21,8 @@ from stability.words import duration
 if TYPE_CHECKING:
     from stability.execute.layout import Layout
 
+# What is remembered of a data set, in the order of `Size`.
+COUNTS = ("num_classes", "train_images", "eval_images")
 # A step forward and backward costs about three times the forward pass.
 STEP_FACTOR = 3
 
@@ -83,8 +85,8 @@ def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
         paces = [_pace(one) for one in ended]
         if paces:
             seconds[_key(plan, cell, layout)] = statistics.median(paces)
-            known = {name: ended[0].provenance.get(name) for name in ("num_classes", "train_images", "eval_images")}
-            sizes[timings.data_key(cell.config)] = known
+            known = {name: ended[0].provenance.get(name) for name in COUNTS}
+            sizes[timings.data_key(cell.config)] = {name: one for name, one in known.items() if isinstance(one, int)}
     timings.remember(seconds_per_image=seconds, data=sizes)
 
 
@@ -98,8 +100,8 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
         size = Size(len(source.classes), len(source.train), len(source.evaluation))
         evaluation = size.eval_images / (STEP_FACTOR * size.train_images)
         seconds[_key(plan, cell, layout)] = step / cell.config.batch_size * (1 + evaluation)
-        known = {"num_classes": size.classes, "train_images": size.train_images, "eval_images": size.eval_images}
-        sizes[timings.data_key(cell.config)] = known
+        counts = (size.classes, size.train_images, size.eval_images)
+        sizes[timings.data_key(cell.config)] = dict(zip(COUNTS, counts, strict=True))
     timings.remember(seconds_per_image=seconds, data=sizes)
 
 
@@ -138,7 +140,7 @@ def _status(directory: Path, trial: Trial) -> str:
     return record.status if record else "planned"
 
 
-def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: Mapping[str, Any]) -> Cost:
+def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: timings.Timings) -> Cost:
     config = cell.config
     size = _size(cell, remembered)
     images = None
@@ -150,12 +152,18 @@ def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: Mapping[str, A
     return Cost(_multiply_adds(cell, size.classes if size else None), images, seconds)
 
 
-def _size(cell: CellPlan, remembered: Mapping[str, Any]) -> Size | None:
+def steps_per_epoch(cell: CellPlan) -> int | None:
+    """Return the optimizer steps of an epoch of a cell; None where the size of its data is not known yet."""
+    size = _size(cell, timings.recall())
+    return max(1, size.train_images // cell.config.batch_size) if size else None
+
+
+def _size(cell: CellPlan, remembered: timings.Timings) -> Size | None:
     """Return the size of a cell's data, after subsets and what is held out: as remembered, else as published."""
     data = cell.config.data
     known = remembered["data"].get(timings.data_key(cell.config))
-    if known:
-        return Size(known["num_classes"], known["train_images"], known["eval_images"])
+    if known and known.keys() >= set(COUNTS):
+        return Size(*(known[name] for name in COUNTS))
     published = SIZES.get(str(data.name).lower().rpartition("/")[2])
     if published is None:
         return None
@@ -199,9 +207,11 @@ def _heading(plan: Plan, directory: Path) -> list[str]:
 
 def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[list[str]]:
     names = list(plan.cells[0].factors)
+    trials: list[list[Trial]] = [[] for _ in plan.cells]
+    for trial in plan.trials:
+        trials[trial.cell].append(trial)
     rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
-    for cell, cost in zip(plan.cells, costs, strict=True):
-        own = [trial for trial in plan.trials if trial.cell == cell.index]
+    for cell, cost, own in zip(plan.cells, costs, trials, strict=True):
         planned = plan.planned // len(plan.cells)
         ended = sum(statuses[trial.id] in ENDED for trial in own)
         compute = None if cost.compute is None else cost.compute * planned

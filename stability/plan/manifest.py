@@ -7,11 +7,10 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
 from stability.errors import UserError
@@ -23,6 +22,7 @@ from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
 from stability.study.schema import COORDINATES, GRID, Cell, Manifest, Sampler, Scalar
 from stability.study.store import MANIFEST, read_manifest, write_manifest
+from stability.values import Options, Value, group
 
 VERSION = 1
 # Held while the manifest is read, grown and written.
@@ -80,7 +80,7 @@ def build(
         sampler=_sampler(plan),
         samples=plan.config.samples,
         fingerprint=fingerprints[0],
-        data=_group(cells[0], "data"),
+        data=group(cells[0].config, "data"),
         cells=tuple(cells),
         trials=plan.trials,
         packs=_several(packs),
@@ -98,12 +98,6 @@ def _sampler(plan: Plan) -> Sampler:
 def _several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
     """Return the packs of more than one trial."""
     return tuple(tuple(pack) for pack in packs if len(pack) > 1)
-
-
-def _group(cell: Cell, name: str) -> Mapping[str, Any]:
-    """Return a group of a cell's configuration."""
-    group = cell.config.get(name)
-    return group if isinstance(group, Mapping) else {}
 
 
 def _cell(cell: CellPlan, fingerprint: str) -> Cell:
@@ -133,7 +127,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     if planned.sampler.name != GRID:
         _refuse(standing.study, "sweep.seed", standing.sampler.seed, planned.sampler.seed)
     # All trials of a study see one stream of batches.
-    seeds = [_group(manifest.cells[0], "data").get("seed") for manifest in (standing, planned)]
+    seeds = [group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned)]
     _refuse(standing.study, "data.seed", *seeds)
     cells, moved = _merged_cells(standing, planned)
     known = {trial.id for trial in standing.trials}
@@ -142,7 +136,8 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     packs = [[identifier for identifier in pack if identifier not in known] for pack in planned.packs]
     grown = replace(
         standing,
-        cells=_told_apart(cells),
+        # Cells that are all there already have been told apart.
+        cells=standing.cells if tuple(cells) == standing.cells else _told_apart(cells),
         trials=standing.trials + fresh,
         packs=_several([*standing.packs, *packs]),
         samples=max(planned.samples or 0, standing.samples or 0) or None,
@@ -206,6 +201,12 @@ def _value(cell: Cell, name: str) -> Scalar:
 
 def _check_same(study: str, old: Cell, new: Cell) -> None:
     """Refuse a change of what an existing cell holds fixed: its configuration, its ranges, its data."""
+    if (old.config, old.ranges, old.results_version) == (
+        new.config,
+        new.ranges,
+        new.results_version,
+    ) and not new.fingerprint:
+        return
     words = f"{study!r} in {describe(old.factors)}"
     before, after = _fixed(old.config), _fixed(new.config)
     for key in sorted(before.keys() | after.keys()):
@@ -218,11 +219,11 @@ def _check_same(study: str, old: Cell, new: Cell) -> None:
         _refuse(words, "the data's fingerprint", old.fingerprint, new.fingerprint)
 
 
-def _listed(ends: Sequence[float] | None) -> Any:
+def _listed(ends: Sequence[float] | None) -> Value:
     return list(ends) if ends else "one value"
 
 
-def _fixed(config: Mapping[str, Any] | TrialConfig) -> dict[str, Any]:
+def _fixed(config: Options | TrialConfig) -> dict[str, Value]:
     """Return what decides a cell's results by dotted key, but for the coordinates of its points."""
     parsed = config if isinstance(config, TrialConfig) else parse_trial(config)
     flat = flattened(identity(parsed))
@@ -238,7 +239,7 @@ def _refuse_version(study: str, old: int, new: int) -> None:
         )
 
 
-def _refuse(study: str, key: str, old: Any, new: Any) -> None:
+def _refuse(study: str, key: str, old: Value, new: Value) -> None:
     if old != new:
         raise UserError(
             f"study {study} holds {key} = {old}, and this command says {new}; "

@@ -6,12 +6,13 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from stability.config import TrialConfig, in_common
 from stability.gpus import gpu_name
 from stability.plan import timings
+from stability.values import Value
 
 if TYPE_CHECKING:
     from stability.execute.launcher import TrialLauncher
@@ -54,13 +55,17 @@ class PackSizes:
         self._asked, self._launcher = plan.config.pack.size, launcher
         self._has_gpu = bool(layout.devices)
         self._is_for_cpu = all(cell.config.device == "cpu" for cell in plan.cells)
-        # More than there are trials of an architecture, no pack can hold.
-        self._planned = Counter[str]()
-        for cell in plan.cells:
-            trials = sum(trial.cell == cell.index for trial in plan.trials)
-            self._planned[architecture(cell.config)] += max(trials, plan.config.samples or 0)
+        self._plan = plan
         # By architecture: the name by which its size is remembered, and the size.
         self._known: dict[str, tuple[str, int]] = {}
+
+    @cached_property
+    def _planned(self) -> Counter[str]:
+        """How many trials of each architecture there are: no pack can hold more."""
+        trials, found = Counter(trial.cell for trial in self._plan.trials), Counter[str]()
+        for cell in self._plan.cells:
+            found[architecture(cell.config)] += max(trials[cell.index], self._plan.config.samples or 0)
+        return found
 
     def of(self, config: TrialConfig) -> int:
         """Return the size of packs of a configuration's architecture; measured, where need be, when first asked for."""
@@ -123,17 +128,17 @@ def _name(config: TrialConfig) -> str:
 
 def _remembered(name: str) -> dict[str, int]:
     """Return the `size` that was found best of those up to `limit`, and the `most` that memory may suffice for."""
-    known = timings.recall()["pack_size"].get(name)
-    if not isinstance(known, dict) or not all(isinstance(value, int) and value > 0 for value in known.values()):
-        return {}
-    return known
+    known = timings.recall()["pack_size"].get(name, {})
+    return dict(known) if all(value > 0 for value in known.values()) else {}
 
 
-def _what_counts(config: TrialConfig) -> dict[str, Any]:
+def _what_counts(config: TrialConfig) -> dict[str, Value]:
     """Return what of a configuration decides which size of packs is best: what is computed, and what images cost."""
-    data = {name: getattr(config.data, name) for name in ("image_size", "channels", "source", "workers", "memory_gib")}
-    recipe = {name: getattr(config.recipe, name) for name in ("crop", "augment")}
-    own = {"model": config.model, "batch_size": config.batch_size, "precision": config.precision}
+    data: dict[str, Value] = {
+        name: getattr(config.data, name) for name in ("image_size", "channels", "source", "workers", "memory_gib")
+    }
+    recipe: dict[str, Value] = {name: getattr(config.recipe, name) for name in ("crop", "augment")}
+    own: dict[str, Value] = {"model": config.model, "batch_size": config.batch_size, "precision": config.precision}
     return own | data | recipe
 
 

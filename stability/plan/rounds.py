@@ -10,7 +10,7 @@ from stability.config import TrialConfig
 from stability.plan.cells import CellPlan, Plan
 from stability.plan.manifest import change, places
 from stability.samplers import Request, checked_points
-from stability.study.identity import trial_id
+from stability.study.identity import trial_ids
 from stability.study.schema import Manifest, Record, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
 
@@ -30,23 +30,30 @@ Pack = Callable[[Mapping[str, TrialConfig]], list[tuple[str, ...]]]
 
 
 def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple[Plan, Manifest]]:
-    """Yield a plan as it grows, with the manifest: what has been asked for, then a round of points more each time.
+    """Yield a plan as it grows, with the manifest: first as it stands, then with one more round of points each time.
 
-    A round holds about `size` trials, at least one of every cell, which `pack` parts into packs; it is asked for when
-    the last one has ended. Two commands at once ask under the study's lock, each knowing what the other has got.
+    The next round is planned when the last one has ended. Two commands at once plan rounds under the study's lock, so
+    each knows the points of the other.
+
+    Args:
+        plan: of a sampler that needs results; its trials are passed over.
+        directory: the study's folder, with its manifest.
+        size: about how many trials a round holds; every cell has at least one.
+        pack: parts trials, configurations by id, into packs.
     """
     manifest = read_manifest(directory)
     assert manifest is not None
+    records = _Records(directory)
     yield standing(plan, manifest), manifest
     while True:
         known = len(manifest.trials)
-        manifest = change(directory, lambda found: _with_round(plan, found, directory, size, pack))
+        manifest = change(directory, lambda found: _with_round(plan, found, records, size, pack))
         if len(manifest.trials) == known:
             return
         yield standing(plan, manifest), manifest
 
 
-def _with_round(plan: Plan, manifest: Manifest | None, directory: Path, size: int, pack: Pack) -> Manifest:
+def _with_round(plan: Plan, manifest: Manifest | None, known: _Records, size: int, pack: Pack) -> Manifest:
     """Return the manifest with the next points of every cell that has fewer than are planned."""
     assert manifest is not None
     each = max(1, size // len(plan.cells))
@@ -56,7 +63,7 @@ def _with_round(plan: Plan, manifest: Manifest | None, directory: Path, size: in
         asked = manifest.by_cell[place]
         count = min(each, (plan.config.samples or 0) - len(asked))
         # Another command may still train the last round; it will have asked when this one looks again.
-        records = _records(directory, asked) if count > 0 else None
+        records = known.of(asked) if count > 0 else None
         if records is not None:
             trials = _ask(plan, cell, count, len(asked), records)
             fresh.append([replace(trial, cell=place) for trial in trials])
@@ -72,23 +79,33 @@ def with_trials(manifest: Manifest, fresh: Sequence[Sequence[Trial]], packs: Seq
     return replace(manifest, trials=manifest.trials + new, packs=manifest.packs + several)
 
 
-def _records(directory: Path, trials: Sequence[Trial]) -> list[Record] | None:
-    """Return the records of trials; None where one has not ended."""
-    found = []
-    for trial in trials:
-        record = read_record(trial_directory(directory, trial.id))
-        if record is None:
-            return None
-        found.append(record)
-    return found
+class _Records:
+    """A study's records. Those of trials that have ended do not change any more: each is read once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ended: dict[str, Record] = {}
+
+    def of(self, trials: Sequence[Trial]) -> list[Record] | None:
+        """Return the records of trials; None where a trial has none."""
+        found = []
+        for trial in trials:
+            record = self._ended.get(trial.id) or read_record(trial_directory(self._directory, trial.id))
+            if record is None:
+                return None
+            if record.has_ended:
+                self._ended[trial.id] = record
+            found.append(record)
+        return found
 
 
 def _ask(plan: Plan, cell: CellPlan, count: int, start: int, finished: Sequence[Record]) -> list[Trial]:
     assert plan.sampler is not None
+    identifier = trial_ids(cell.config)
     request = Request(cell.drawn, plan.config.sweep.seed, start, count, finished)
     trials = []
     for number, point in enumerate(checked_points(plan.sampler, plan.sampler_name, request), start=start):
         lr, wd = point.get("lr", cell.config.lr), point.get("wd", cell.config.wd)
-        config = replace(cell.config, lr=lr, wd=wd, seed=cell.config.seed + number)
-        trials.append(Trial(trial_id(config), cell.index, number, config.lr, config.wd, config.seed))
+        seed = cell.config.seed + number
+        trials.append(Trial(identifier(lr, wd, seed), cell.index, number, lr, wd, seed))
     return trials

@@ -7,10 +7,11 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from stability.config import TrialConfig, identity
 from stability.files import write_text
+from stability.values import Options, Value, group, number
 
 
 def path() -> Path:
@@ -20,37 +21,76 @@ def path() -> Path:
 
 
 def key(config: TrialConfig, device: str, processes: int, threads: int, pack: int | str = 1) -> str:
-    """Return what a timing depends on: model, input, batch, recipe, precision, packs, and what it ran on."""
+    """Return what a timing depends on: model, input, batch, recipe, precision, packs, and what it ran on.
+
+    Args:
+        config: of the timed trial.
+        device: `cpu` or `gpu`.
+        processes: how many processes train at once on this machine.
+        threads: CPU threads of each.
+        pack: how many trials train together, or `auto`.
+    """
     decisive = identity(config)
     where = {"machine": platform.node(), "device": device, "processes": processes, "threads": threads, "pack": pack}
     what = {name: decisive[name] for name in ("model", "batch_size", "recipe", "precision")}
-    what |= {"optimizer": decisive["optimizer"].get("_target_"), "data": data_key(config)}
+    what |= {"optimizer": config.optimizer.get("_target_"), "data": data_key(config)}
     return json.dumps(what | where, sort_keys=True, separators=(",", ":"))
 
 
 def data_key(config: TrialConfig) -> str:
     """Return what the size of a data set depends on."""
-    data = {**identity(config)["data"], "path": config.data.path}
+    data = {**group(identity(config), "data"), "path": config.data.path}
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def recall() -> dict[str, Any]:
-    """Return what is remembered: seconds of a training image by `key`, sizes of data sets by `data_key`, and the size
-    of packs that was found best, by machine and architecture."""
-    remembered: dict[str, Any] = {"seconds_per_image": {}, "data": {}, "pack_size": {}}
+class Timings(TypedDict):
+    """What is remembered, as JSON: seconds of a training image by `key`; numbers of classes and images of data sets by
+    `data_key`; and by machine and architecture the size of packs that was found best."""
+
+    seconds_per_image: Mapping[str, float]
+    data: Mapping[str, Mapping[str, int]]
+    pack_size: Mapping[str, Mapping[str, int]]
+
+
+def recall() -> Timings:
+    """Return what is remembered; what is damaged is left out."""
     try:
-        found = json.loads(path().read_text())
+        found: Value = json.loads(path().read_text())
     except (OSError, ValueError):
-        return remembered
-    if isinstance(found, dict):
-        remembered |= {name: found[name] for name in remembered if isinstance(found.get(name), dict)}
-    return remembered
+        found = None
+    known = found if isinstance(found, Mapping) else {}
+    paces = {name: number(pace) for name, pace in group(known, "seconds_per_image").items()}
+    return {
+        "seconds_per_image": {name: pace for name, pace in paces.items() if pace is not None},
+        "data": _counts(group(known, "data")),
+        "pack_size": _counts(group(known, "pack_size")),
+    }
 
 
-def remember(**found: Mapping[str, Any]) -> None:
-    """Add to what is remembered, by the names of `recall`. A cache that cannot be written is no reason to stop."""
+def _counts(groups: Options) -> dict[str, dict[str, int]]:
+    """Return those of several groups whose values are all whole numbers."""
+    found = {name: {key: one for key, one in group(groups, name).items() if isinstance(one, int)} for name in groups}
+    return {name: counts for name, counts in found.items() if counts and counts == groups[name]}
+
+
+def remember(
+    seconds_per_image: Mapping[str, float] | None = None,
+    data: Mapping[str, Mapping[str, int]] | None = None,
+    pack_size: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Add to what is remembered. A cache that cannot be written is no reason to stop.
+
+    Args:
+        seconds_per_image: by `key`, seconds of one process for a training image.
+        data: by `data_key`, the numbers of classes, training and evaluated images.
+        pack_size: by machine and architecture, see `stability.plan.packing`.
+    """
     known = recall()
-    merged = {name: known[name] | found.get(name, {}) for name in known}
+    merged: Timings = {
+        "seconds_per_image": {**known["seconds_per_image"], **(seconds_per_image or {})},
+        "data": {**known["data"], **(data or {})},
+        "pack_size": {**known["pack_size"], **(pack_size or {})},
+    }
     if merged == known:
         return
     try:

@@ -77,10 +77,10 @@ class Cell:
 
     factors: Mapping[str, Scalar]
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
-    config: Settings = field(default_factory=dict)
+    config: Options = field(default_factory=dict)
     fingerprint: str | None = None
     results_version: int | None = None
-    choices: Settings = field(default_factory=dict)
+    choices: Options = field(default_factory=dict)
     scales: Mapping[str, Literal["log", "linear"]] = field(default_factory=dict, metadata={"optional": True})
 
     @property
@@ -140,7 +140,7 @@ class Manifest:
     sampler: Sampler = Sampler(GRID)
     samples: int | None = None
     fingerprint: str | None = None
-    data: Settings = field(default_factory=dict)
+    data: Options = field(default_factory=dict)
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     packs: tuple[tuple[str, ...], ...] = field(default=(), metadata={"optional": True})
@@ -159,7 +159,7 @@ class Manifest:
                 )
         return found
 
-    def to_json(self) -> object:
+    def to_json(self) -> Value:
         """Return the manifest as plain values."""
         return dump(self)
 
@@ -280,7 +280,7 @@ class Provenance:
     not_compiled: str | None = field(default=None, metadata={"optional": True})
     rest: Options = field(default_factory=dict)
 
-    def get(self, key: str) -> object:
+    def get(self, key: str) -> Value:
         """Return an entry by its name in the file; None where it is missing."""
         return self.rest.get(key) if key in self.rest else getattr(self, key, None)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, Union
 
 from stability.errors import UserError
+from stability.values import Value, hints
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -60,42 +61,39 @@ def parse(schema: type[T], values: object, where: str) -> T:
         raise ShapeError(f"{place} {error.words}{accepted}") from None
 
 
-def dump(value: object) -> object:
+def dump(value: Value | DataclassInstance) -> Value:
     """Return a dataclass as plain values for JSON, in the order of its fields; empty optional fields are left out."""
     # By far the commonest case, and the cheapest to tell.
-    if value is None or type(value) in PLAIN:
+    if value is None or isinstance(value, (str, int, float)):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found: dict[str, object] = {}
-        for field in dataclasses.fields(value):
-            own = getattr(value, field.name)
-            if field.name == REST:
-                found |= own
-            elif not (field.metadata.get("optional") and (own in (None, (), {}) or own == field.default)):
-                found[field.name] = dump(own)
-        return found
     if isinstance(value, Mapping):
         return {str(key): dump(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Sequence):
         return [dump(one) for one in value]
-    return value
+    found: dict[str, Value] = {}
+    for field in dataclasses.fields(value):
+        own = getattr(value, field.name)
+        if field.name == REST:
+            found |= own
+        elif not (field.metadata.get("optional") and (own in (None, (), {}) or own == field.default)):
+            found[field.name] = dump(own)
+    return found
 
 
 @lru_cache
 def _object_reader(schema: type[DataclassInstance]) -> Reader:
     """Return a function that makes a dataclass of a mapping."""
-    hints = typing.get_type_hints(schema)
+    known = hints(schema)
     fields = [field for field in dataclasses.fields(schema) if field.name != REST]
-    readers = {field.name: _reader(hints[field.name]) for field in fields}
+    readers = {field.name: _reader(known[field.name]) for field in fields}
     missing = dataclasses.MISSING
     required = [one.name for one in fields if one.default is missing and one.default_factory is missing]
-    takes_rest = REST in hints
+    takes_rest = REST in known
 
     def read(values: object) -> object:
         if not isinstance(values, Mapping):
             raise _WrongError(f"is {_kind(values)}", "an object")
-        found: dict[str, object] = {}
-        rest: dict[str, object] = {}
+        found, rest = {}, {}
         for key, value in values.items():
             reader = readers.get(key)
             if reader is None:

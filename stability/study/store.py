@@ -93,7 +93,7 @@ def write_manifest(study_directory: Path, manifest: Manifest) -> None:
     write_text(study_directory / MANIFEST, "{\n" + text + "\n}\n")
 
 
-def _for_yaml(value: object) -> object:
+def _for_yaml(value: Value) -> Value:
     """Return plain values with floats marked whose JSON is text to a reader of YAML 1.1: 1e-05 is to be 1.0e-05."""
     if isinstance(value, dict):
         return {name: _for_yaml(one) for name, one in value.items()}
@@ -106,7 +106,7 @@ def _for_yaml(value: object) -> object:
     return value
 
 
-def _written(value: object) -> str:
+def _written(value: Value) -> str:
     """Return JSON with an entry a line for lists of objects and of lists."""
     if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
         return "[\n " + ",\n ".join(json.dumps(one, allow_nan=False) for one in value) + "\n]"
@@ -132,7 +132,7 @@ def read_manifest(study_directory: Path) -> Manifest | None:
     return Manifest.from_json(values, str(path))
 
 
-def _parsed(text: str, path: Path) -> object:
+def _parsed(text: str, path: Path) -> Value:
     if text.startswith("{"):
         try:
             return json.loads(text)
