@@ -14,7 +14,6 @@ from analysis.reference import Reference, references
 from analysis.results import CellResults
 from analysis.selection import chosen, shown
 from analysis.statistics import Curve, error_distribution
-from analysis.verdicts import Verdict, verdicts
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,13 @@ class Analysis:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """Every two cells that differ in one factor, compared at the points that they share."""
+        """Cells that differ in one factor, compared two by two at the points that they share."""
         return answers(self.statements, self.confidence)
 
     @cached_property
-    def verdicts(self) -> list[Verdict]:
-        """Cells that differ in one factor, compared two by two."""
-        return verdicts(self.cells, self.confidence)
+    def by_cell(self) -> dict[CellResults, Statement]:
+        """The statement on each cell that has one."""
+        return {one.cell: one for one in self.statements}
 
 
 def analyse(

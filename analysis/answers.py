@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -18,6 +18,8 @@ import numpy as np
 from analysis.compute import contrasts, measures
 from analysis.compute.intervals import Interval, holm, mcnemar
 from analysis.results import CellResults, Pair, TrialResult, finished_pairs, planned_pairs
+from analysis.selection import ALL_SHOWN
+from stability.study.schema import Scalar
 
 # Points from the reference within which the share of trials is counted.
 WITHIN = (1.0, 2.0, 4.0)
@@ -25,6 +27,7 @@ WITHIN = (1.0, 2.0, 4.0)
 EDGE = 0.1
 # A longer schedule that gains more than this share of chance minus best is told of first.
 GAIN = 0.1
+ALL_PAIRS = 12
 QUANTITIES = ("level", "spread", "collapses", "peak", "regret", "sensitivity")
 
 
@@ -174,6 +177,7 @@ class Answer:
         regret: typical, with its allowance.
         sensitivity: typical, with its allowance.
         p: of each quantity's verdict, before Holm's correction.
+        adjusted: after it; of a primary comparison the same.
         has_images: whether intervals hold the error of the shared test images too.
         decided: quantities whose verdict holds after Holm's correction.
     """
@@ -191,6 +195,7 @@ class Answer:
     sensitivity: Interval | None
     p: dict[str, float]
     has_images: bool = False
+    adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
 
     def sign(self, quantity: str) -> int:
@@ -209,6 +214,17 @@ class Answer:
             return self.spread.low.estimate if self.spread else math.nan
         found: Interval | None = getattr(self, quantity)
         return found.estimate if found else math.nan
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Every difference that is known, by its name."""
+        found = {"peak": self.peak, "regret": self.regret, "sensitivity": self.sensitivity}
+        if self.level:
+            found |= {"median": self.level.median, "typical": self.level.typical}
+        if self.spread:
+            found |= {"spread": self.spread.low, "interquartile": self.spread.interquartile}
+            found |= {"relative_spread": self.spread.relative}
+        return {name: one for name, one in found.items() if one is not None}
 
     @cached_property
     def easier(self) -> int:
@@ -243,22 +259,32 @@ def answers(
     Returns:
         One answer for each pair, the primary ones first.
     """
-    pairs = [
-        (factor, one, other)
-        for one, other in itertools.combinations(found, 2)
-        if (factor := differing_factor(one.cell, other.cell)) is not None
-    ]
-    told = [_compare(factor, one, other, confidence) for factor, one, other in pairs]
+    told = [_compare(factor, one, other, confidence) for factor, one, other in compared(found)]
     first = [one for one in told if _is_primary(one, primary)]
     rest = [one for one in told if not _is_primary(one, primary)]
     return [*(_decided(one, one.p, confidence) for one in first), *_adjusted(rest, confidence)]
 
 
-def differing_factor(first: CellResults, second: CellResults) -> str | None:
-    """Return the one factor in which two cells differ; None where it is none or several."""
-    names = {**first.factors, **second.factors}
-    differing = [name for name in names if first.factors.get(name) != second.factors.get(name)]
-    return differing[0] if len(differing) == 1 else None
+def compared(found: Sequence[Statement]) -> Iterator[tuple[str, Statement, Statement]]:
+    """Yield the factor and the two cells of each comparison: of cells that differ in one factor alone.
+
+    Every two of them in a study of at most ALL_SHOWN cells. In a larger study, where more than ALL_PAIRS cells differ
+    in one factor alone, each is compared with the first one planned. So the number of comparisons grows with the number
+    of cells, not with the number of pairs.
+    """
+    names = list(dict.fromkeys(name for one in found for name in one.cell.factors))
+    for factor in names:
+        groups: dict[tuple[Scalar, ...], list[int]] = {}
+        for place, one in enumerate(found):
+            key = tuple(one.cell.factors.get(name) for name in names if name != factor)
+            groups.setdefault(key, []).append(place)
+        pairs: list[tuple[int, int]] = []
+        for group in groups.values():
+            against_first = len(found) > ALL_SHOWN and len(group) > ALL_PAIRS
+            pairs += [(group[0], other) for other in group[1:]] if against_first else itertools.combinations(group, 2)
+        for first, second in sorted(pairs):
+            if found[first].cell.factors.get(factor) != found[second].cell.factors.get(factor):
+                yield factor, found[first], found[second]
 
 
 def _is_primary(answer: Answer, primary: tuple[str, frozenset[str]] | None) -> bool:
@@ -278,7 +304,7 @@ def _adjusted(told: Sequence[Answer], confidence: float) -> list[Answer]:
 
 
 def _decided(answer: Answer, p: dict[str, float], confidence: float) -> Answer:
-    return replace(answer, decided=frozenset(name for name, one in p.items() if one <= 1 - confidence))
+    return replace(answer, adjusted=p, decided=frozenset(name for name, one in p.items() if one <= 1 - confidence))
 
 
 def _compare(factor: str, first: Statement, second: Statement, confidence: float) -> Answer:

@@ -1,84 +1,188 @@
-"""How often verdicts and intervals err, and what they can see, by simulation.
+"""How often the analysis's statements are false, how often its intervals hold the truth, and what it can see.
 
-    python -m analysis.calibration        some minutes; prints the numbers that statistics.paired_difference quotes
+    python -m analysis.calibration                     40 minutes on one core; prints the tables of docs/statistics.md
+    python -m analysis.calibration --studies 100       sooner, and coarser
 
-Errors are drawn as a study of small ViTs gives them: a valley over the range of lr, chance on either side, trials that
-diverge at its upper end, and training noise that grows with the error.
+It draws studies from known error surfaces (`analysis.compute.simulation`) and passes them through the functions that
+`python -m analysis.edf` calls. A statement is false where a verdict is decided and its sign is not that of the truth,
+or the truth is no difference.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.statistics import Difference, paired_difference
+from analysis.compute.contrasts import (
+    Bits,
+    image_error,
+    level,
+    peak_difference,
+    spread_difference,
+    typical_regret,
+    typical_sensitivity,
+)
+from analysis.compute.intervals import Interval, mcnemar
+from analysis.compute.measures import Peak, capped, collapses, guarded_difference, peak, spread
+from analysis.compute.simulation import CHANCE, MANY, ImagePair, Pair, Surface, image_pairs, pairs, powers
 
-CHANCE = 90.0
-IMAGES = 360
-SEED = 0
-
-
-class Model(NamedTuple):
-    """Where on the unit range of lr a model trains best, how wide its valley is, and its best error in percent."""
-
-    centre: float
-    width: float
-    best: float
-
-
-PATCHIFY = Model(0.55, 0.25, 20.0)
-CONVOLUTIONAL = Model(0.55, 0.45, 2.0)
-# A model a little better than PATCHIFY: what a study of this size may or may not see.
-SLIGHTLY_WIDER = Model(0.55, 0.32, 18.0)
-
-
-def draw_errors(model: Model, lr: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return an error in percent for each place of the unit range of `lr`, +inf where the trial diverged."""
-    depth = np.exp(-(np.abs((lr - model.centre) / model.width) ** 3))
-    error = model.best + (CHANCE - model.best) * (1 - depth)
-    error = error * np.exp(0.15 * generator.standard_normal(lr.shape))
-    # What is measured is a share of so many images.
-    error = np.round(np.clip(error, 0.3, 100) / 100 * IMAGES) / IMAGES * 100
-    diverged = (lr > model.centre + model.width) & (generator.random(lr.shape) < 0.5)
-    return np.where(diverged, np.inf, error)
+CONFIDENCE = 0.95
+RERUNS = 5
+SIZES = (16, 24, 64)
+QUANTITIES = ("level", "typical", "spread", "relative", "peak", "regret", "sensitivity", "mean")
+# Below these a true difference counts as none: what two surfaces of equal truth differ by in MANY draws.
+NOTHING = {"sensitivity": 0.003, "relative": 0.003}
+SMALL = 0.15
 
 
-def compare(
-    first: Model, second: Model, n: int, generator: np.random.Generator, confidence: float = 0.95
-) -> Difference:
-    """Return the verdict on one study of `n` shared points."""
-    lr = generator.random(n)
-    errors = draw_errors(first, lr, generator), draw_errors(second, lr, generator)
-    return paired_difference(*errors, cap=CHANCE, confidence=confidence, generator=generator)
+@dataclass
+class Tally:
+    """What came of one quantity in the studies of a pair."""
+
+    studies: int = 0
+    decided: int = 0
+    false: int = 0
+    covered: int = 0
+
+    def add(self, found: Interval, truth: float) -> None:
+        """Count one study."""
+        self.studies += 1
+        self.covered += found.lower <= truth <= found.upper
+        self.decided += found.excludes_zero
+        self.false += found.excludes_zero and truth * found.estimate <= 0
+
+    @property
+    def text(self) -> str:
+        """False statements, coverage and decided verdicts, in percent of the studies."""
+        if not self.studies:
+            return "-"
+        return " / ".join(f"{100 * one / self.studies:.0f}" for one in (self.false, self.covered, self.decided))
 
 
-def called_different(first: Model, second: Model, n: int, studies: int, generator: np.random.Generator) -> float:
-    """Return the share of simulated studies that call two models different."""
-    return sum(compare(first, second, n, generator).different for _ in range(studies)) / studies
+@dataclass
+class Result:
+    """The tallies of a pair at one number of points."""
+
+    quantities: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in QUANTITIES})
+    studies: int = 0
+    collapses: int = 0
+    easier: int = 0
+    wrongly_easier: int = 0
 
 
-def covered(first: Model, second: Model, n: int, studies: int, generator: np.random.Generator) -> float:
-    """Return the share of simulated studies whose interval holds the true mean difference of capped errors."""
-    lr = generator.random(1_000_000)
-    capped = [np.minimum(draw_errors(model, lr, generator), CHANCE) for model in (first, second)]
-    truth = float((capped[0] - capped[1]).mean())
-    found = (compare(first, second, n, generator) for _ in range(studies))
-    return sum(one.lower <= truth <= one.upper for one in found) / studies
+def truth_of(pair: Pair) -> dict[str, float]:
+    """Return the true difference of every quantity, first minus second, from many draws."""
+    generator = np.random.default_rng(1)
+    points = generator.random((MANY, 2))
+    first, second = (capped(one.draw(points, generator), CHANCE) for one in (pair.first, pair.second))
+    shuffled = generator.permutation(MANY)
+
+    def typical(differences: np.ndarray) -> float:
+        return float(np.median((differences + differences[shuffled]) / 2))
+
+    peaks = pair.first.peak, pair.second.peak
+    spreads = spread(first, CHANCE), spread(second, CHANCE)
+    shares = [(errors - low) / (CHANCE - low) for errors, low in zip((first, second), peaks, strict=True)]
+    found = {
+        "level": float(np.median(first - second)),
+        "typical": typical(first - second),
+        "spread": spreads[0].low - spreads[1].low,
+        "relative": spreads[0].relative - spreads[1].relative,
+        "peak": peaks[0] - peaks[1],
+        "regret": typical((first - peaks[0]) - (second - peaks[1])),
+        "sensitivity": typical(shares[0] - shares[1]),
+        "mean": float(np.mean(first - second)),
+    }
+    return {name: 0.0 if abs(one) < NOTHING.get(name, SMALL) else one for name, one in found.items()}
 
 
-def main() -> None:
-    """Print false alarms, power and coverage for small and full studies."""
-    generator = np.random.default_rng(SEED)
-    print("called DIFFERENT at 95 %, % of simulated studies")
-    print(
-        f"{'n':>4}  {'a model against itself':>24}  {'slightly wider valley':>24}  {'P against C':>24}  interval covers"
-    )
-    for n, studies in ((8, 4000), (16, 4000), (64, 1000)):
-        pairs = ((PATCHIFY, PATCHIFY), (PATCHIFY, SLIGHTLY_WIDER), (PATCHIFY, CONVOLUTIONAL))
-        shares = [100 * called_different(*pair, n, studies, generator) for pair in pairs]
-        coverage = 100 * covered(PATCHIFY, CONVOLUTIONAL, n, studies, generator)
-        print(f"{n:>4}  " + "  ".join(f"{share:24.1f}" for share in shares) + f"  {coverage:15.1f}")
+def best_runs(surface: Surface, points: np.ndarray, errors: np.ndarray, generator: np.random.Generator) -> Peak | None:
+    """Return the peak that reruns of the best point show, as `reseed` makes them."""
+    place = points[[int(np.argmin(errors))] * RERUNS]
+    return peak(surface.draw(place, generator), CHANCE, surface.images)
+
+
+def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str, Interval], bool]:
+    """Return what the analysis finds of one study of `n` shared points, and whether collapses are decided."""
+    points = generator.random((n, 2))
+    raw = pair.first.draw(points, generator), pair.second.draw(points, generator)
+    errors = capped(raw[0], CHANCE), capped(raw[1], CHANCE)
+    chances = CHANCE, CHANCE
+    levels = level(*errors, CONFIDENCE, None)
+    spreads = spread_difference(*errors, chances, CONFIDENCE)
+    found = {"level": levels.median, "typical": levels.typical, "spread": spreads.low, "relative": spreads.relative}
+    found["mean"] = guarded_difference(*errors, CHANCE, CONFIDENCE)
+    one = best_runs(pair.first, points, raw[0], generator)
+    other = best_runs(pair.second, points, raw[1], generator)
+    if one and other:
+        found["peak"] = peak_difference(one, other, CONFIDENCE)
+        found["regret"] = typical_regret(errors, (one, other), CONFIDENCE)
+        found["sensitivity"] = typical_sensitivity(errors, (one, other), chances, CONFIDENCE)
+    which = (collapses(own, CHANCE, side.images) for own, side in zip(raw, (pair.first, pair.second), strict=True))
+    return found, mcnemar(*which) <= 1 - CONFIDENCE
+
+
+def tried(pair: Pair, n: int, studies: int) -> Result:
+    """Return what comes of many studies of a pair."""
+    truth, result, generator = truth_of(pair), Result(), np.random.default_rng(n)
+    for _ in range(studies):
+        found, collapsed = study(pair, n, generator)
+        result.studies += 1
+        result.collapses += collapsed
+        for name, one in found.items():
+            result.quantities[name].add(one, truth[name])
+        signs = {np.sign(found[name].estimate) if found[name].excludes_zero else 0 for name in SCALES if name in found}
+        if len(signs) == 1 and 0 not in signs and "regret" in found:
+            result.easier += 1
+            result.wrongly_easier += truth["regret"] * found["regret"].estimate <= 0 or truth["sensitivity"] == 0
+    return result
+
+
+SCALES = ("regret", "sensitivity")
+
+
+def print_table(title: str, found: Sequence[Pair], studies: int) -> None:
+    """Print what comes of pairs of surfaces: false statements / coverage / decided, in percent."""
+    print(f"\n{title}: false / covered / decided, % of {studies} studies\n")
+    print(f"| surfaces | n | {' | '.join(QUANTITIES)} | collapses | easier: false / said |")
+    print(f"|---|---|{'---|' * (len(QUANTITIES) + 2)}")
+    for pair in found:
+        for n in SIZES:
+            result = tried(pair, n, studies)
+            shares = [100 * one / result.studies for one in (result.collapses, result.wrongly_easier, result.easier)]
+            cells = [pair.name, str(n), *(tally.text for tally in result.quantities.values())]
+            cells += [f"{shares[0]:.0f}", f"{shares[1]:.0f} / {shares[2]:.0f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def with_images(pair: ImagePair, n: int, studies: int) -> tuple[float, float]:
+    """Return how often the level of two equally good models is called different, without and with the images' part."""
+    generator = np.random.default_rng(n)
+    counts = [0, 0]
+    for _ in range(studies):
+        bits = Bits(*pair.draw(n, generator))
+        errors = 100 * bits.first.mean(axis=1), 100 * bits.second.mean(axis=1)
+        for place, part in enumerate((None, image_error(bits))):
+            counts[place] += level(*errors, CONFIDENCE, part).median.excludes_zero
+    return 100 * counts[0] / studies, 100 * counts[1] / studies
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--studies", type=int, default=400, help="simulated studies for each line; default 400")
+    studies = parser.parse_args(arguments).studies
+    print_table("No difference, or of another quantity", pairs(), studies)
+    print_table("True differences", powers(), studies)
+    print(f"\nShared test images, nothing truly different: level called different, % of {studies} studies\n")
+    print("| images | disagreement | n | without the images' part | with it |\n|---|---|---|---|---|")
+    for pair in image_pairs():
+        for n in SIZES:
+            bare, whole = with_images(pair, n, studies)
+            print(f"| {pair.images} | {pair.words} | {n} | {bare:.0f} | {whole:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

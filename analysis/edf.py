@@ -7,9 +7,9 @@
     python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
 
 Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
-simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv,
-cells.csv, verdicts.csv and trials.csv. Of more than 24 cells figures and text show a part, and say which; the CSVs hold
-all cells.
+simultaneous band), map.png, map.pdf (a point per cell: its peak and its sensitivity), scatter.png, scatter.pdf (errors
+against lr, wd and lr·wd), edf.txt (the printed text), edf.csv, cells.csv, answers.csv and trials.csv. Of more than 24
+cells figures and text show a part, and say which; the CSVs hold all cells.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
         UserError: a figure or section cannot be found, raises, or returns another type.
     """
     from analysis import figures as drawing
-    from analysis.export import cells_csv, edf_csv, trials_csv, verdicts_csv
+    from analysis.export import answers_csv, cells_csv, edf_csv, trials_csv
     from analysis.sections import report
 
     draws = {name: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
@@ -136,7 +136,7 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
             files |= {f"{name.rpartition('.')[2]}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
     files["edf.csv"] = edf_csv(analysis).encode()
     files["cells.csv"] = cells_csv(analysis).encode()
-    files["verdicts.csv"] = verdicts_csv(analysis).encode()
+    files["answers.csv"] = answers_csv(analysis).encode()
     files["trials.csv"] = trials_csv(analysis.cells).encode()
     files["edf.txt"] = report(analysis, sections).encode()
     return files

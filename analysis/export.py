@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.answers import Answer
 from analysis.reference import Reference
 from analysis.results import CellResults, TrialResult
-from analysis.statistics import Curve, Difference
+from analysis.statistics import Curve
 from analysis.summary import NEAR, summary
-from analysis.verdicts import Verdict
+from analysis.wording import sentences, verdict
 from stability.factors import flattened
 from stability.study.schema import COORDINATES, Scalar
 from stability.study.table import columns
@@ -107,26 +108,36 @@ def _summary(cell: CellResults, confidence: float) -> dict[str, Scalar]:
     return row | {f"within_{points:g}": count for points, count in zip(NEAR, near, strict=True)}
 
 
-def verdicts_csv(analysis: Analysis) -> str:
+def answers_csv(analysis: Analysis) -> str:
     """Return every comparison of two cells as a row, first minus second.
 
     `factor` is what they differ in, first_value and second_value its two values; the other factors have columns of
-    their own. `mean`, `lower` and `upper` are points of error; `shared` counts planned points, `pairs` finished ones.
+    their own. Estimates stand with the ends of their interval as NAME_lower and NAME_upper; p_NAME is after Holm's
+    correction; verdict_NAME is LOWER where the first cell has less, HIGHER, or undecided. `shared` counts planned
+    points, `points` those that have ended in both.
     """
-    rows = [{**_where(verdict), **_difference(verdict)} for verdict in analysis.verdicts]
-    head = ["factor", "first_value", "second_value", *_factors(analysis), "shared", *Difference._fields]
-    return _csv(rows, [*head, "confidence", "no_verdict"])
+    rows = [_answer(one) for one in analysis.answers]
+    head = ["factor", "first_value", "second_value", *_factors(analysis)]
+    return _csv(rows, list(dict.fromkeys([*head, *ANSWER_COLUMNS, *(name for row in rows for name in row)])))
 
 
-def _where(verdict: Verdict) -> dict[str, Scalar]:
-    others = {name: value for name, value in verdict.first.factors.items() if name != verdict.factor}
-    first, second = verdict.names
-    return {"factor": verdict.factor, "first_value": first, "second_value": second, **others}
+ANSWER_COLUMNS = ("shared", "points", "first_lower", "second_lower", "collapsed_first", "collapsed_second", "sentences")
 
 
-def _difference(verdict: Verdict) -> dict[str, Scalar]:
-    numbers = verdict.difference._asdict() if verdict.difference else {}
-    return {"shared": verdict.shared, **numbers, "confidence": verdict.confidence, "no_verdict": verdict.why_none}
+def _answer(answer: Answer) -> dict[str, Scalar]:
+    cells = answer.first.cell, answer.second.cell
+    row: dict[str, Scalar] = {name: value for name, value in cells[0].factors.items() if name != answer.factor}
+    row |= {"factor": answer.factor}
+    row |= dict(zip(("first_value", "second_value"), (cell.factors.get(answer.factor) for cell in cells), strict=True))
+    row |= {"shared": answer.shared, "points": answer.points}
+    row |= dict(zip(("collapsed_first", "collapsed_second"), answer.collapsed, strict=True))
+    if answer.level:
+        row |= {"first_lower": answer.level.first_lower, "second_lower": answer.level.second_lower}
+    for name, found in answer.intervals.items():
+        row |= {name: found.estimate, f"{name}_lower": found.lower, f"{name}_upper": found.upper}
+    for name, p in answer.adjusted.items():
+        row |= {f"p_{name}": p, f"verdict_{name}": verdict(answer, name)}
+    return row | {"has_images": answer.has_images, "sentences": " ".join(sentences(answer))}
 
 
 def _factors(analysis: Analysis) -> list[str]:

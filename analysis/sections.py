@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables import caveats, cells_table, heading, selection, verdict_lines
+from analysis.tables import answers_text, caveats, cells_table, heading, selection
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
 
@@ -19,7 +19,7 @@ SHIPPED: dict[str, Section] = {
     "heading": heading,
     "selection": selection,
     "cells": cells_table,
-    "verdicts": verdict_lines,
+    "answers": answers_text,
     "caveats": caveats,
 }
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.compute.intervals import share_interval
 from analysis.results import CellResults
-from analysis.statistics import TOLERANCE, median, share_interval
+from analysis.statistics import TOLERANCE, median
 
 NEAR = (1.0, 2.0, 4.0)
 
@@ -44,7 +45,7 @@ def summary(cell: CellResults, confidence: float) -> Summary:
         completed=cell.count("completed"),
         diverged=diverged,
         failed=cell.count("failed"),
-        diverged_share=share_interval(diverged, finished, confidence) if finished and cell.independent else None,
+        diverged_share=share_interval(diverged, finished, confidence)[1:] if finished and cell.independent else None,
         best=best,
         median=median(cell.errors),
         near=None if best is None else tuple(near_best(cell.errors, best, points) for points in NEAR),

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.answers import Answer, Statement
 from analysis.bands import band
+from analysis.compute.intervals import share_interval
 from analysis.results import CellResults, describe, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
-from analysis.statistics import sampling_error, share_interval
+from analysis.statistics import sampling_error
 from analysis.summary import NEAR, Summary, summary
-from analysis.verdicts import COMPARED, Verdict
+from analysis.wording import answer_lines, statement_lines
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
@@ -29,17 +31,24 @@ def cells_table(analysis: Analysis) -> str:
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
     factors = ["model", "optimizer", *varied(analysis.cells)]
-    headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "best"]
-    headings += ["median", *(f"within {points:g}" for points in NEAR)]
+    headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "collapsed"]
+    headings += ["best seen", "peak", "median", "spread", *(f"within {points:g}" for points in NEAR)]
     rows = [
-        [*(str(cell.factors.get(name, "")) for name in factors), *_texts(summary(cell, analysis.confidence))]
+        [
+            *(str(cell.factors.get(name, "")) for name in factors),
+            *_texts(summary(cell, analysis.confidence), analysis.by_cell.get(cell)),
+        ]
         for cell in analysis.shown
     ]
     table = aligned([headings, *rows], words=len(factors))
-    return f"{table}\nwithin d: finished trials at most d points above the best seen of their cell"
+    return (
+        f"{table}\n"
+        "collapsed: diverged, or no better than guessing. peak: mean of reruns of the best setting (reseed=5).\n"
+        "spread: median minus the 10 % quantile. within d: finished trials at most d points above the best seen."
+    )
 
 
-def _texts(numbers: Summary) -> list[str]:
+def _texts(numbers: Summary, stated: Statement | None) -> list[str]:
     share = numbers.diverged_share
     interval = f" ({100 * share[0]:.0f}-{100 * share[1]:.0f} %)" if share else ""
     finished = numbers.completed + numbers.diverged
@@ -49,8 +58,11 @@ def _texts(numbers: Summary) -> list[str]:
         str(numbers.completed),
         f"{numbers.diverged}{interval}",
         str(numbers.failed),
+        str(stated.collapses.collapsed) if stated else "-",
         "-" if numbers.best is None else f"{numbers.best:.2f}",
+        f"{stated.peak.mean:.2f}" if stated and stated.peak else "-",
         _error(numbers.median),
+        f"{stated.spread.low:.2f}" if stated and stated.has_learned else "-",
         *near,
     ]
 
@@ -101,74 +113,30 @@ def _values(cells: Sequence[CellResults], names: Sequence[str]) -> int:
     return len({tuple(str(cell.factors.get(name)) for name in names) for cell in cells})
 
 
-def verdict_lines(analysis: Analysis) -> str:
-    """Return verdicts in words, below what they rest on: a line per comparison of two cells that are shown, and counts
-    of all of them where some are not."""
-    found, shown, extra = analysis.verdicts, set(analysis.shown), varied(analysis.cells)
-    if not found:
-        return ""
-    rows = [_told(verdict, extra) for verdict in found if verdict.first in shown and verdict.second in shown]
-    counts = _counts(found) if len(rows) < len(found) else []
-    return "\n".join([*_explanation(found), *counts, *([aligned(rows, words=len(rows[0]))] if rows else ())])
-
-
-def _counts(found: Sequence[Verdict]) -> list[str]:
-    """Return a line for each two values of a factor, which counts how their comparisons came out."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in found:
-        groups.setdefault(verdict.names, []).append(verdict)
-    lines = [f"  {_count(names, own)}" for names, own in groups.items()]
-    more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in verdicts.csv"] if len(lines) > ALL_SHOWN else []
-    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Those of the cells shown:"]
-
-
-def _count(names: tuple[str, str], found: Sequence[Verdict]) -> str:
-    known = [verdict.decided for verdict in found if verdict.decided]
-    different = [one for one in known if one.different]
-    first = sum(one.mean < 0 for one in different)
-    return (
-        f"{names[0]} and {names[1]}: DIFFERENT in {len(different)} of {len(found)} ({names[0]} lower in {first}, "
-        f"{names[1]} lower in {len(different) - first}), no difference shown in {len(known) - len(different)}, "
-        f"no verdict in {len(found) - len(known)}"
+def answers_text(analysis: Analysis) -> str:
+    """Return what the cells' comparisons come to, a page at most, below what they rest on; then what concerns cells."""
+    found, shown = analysis.answers, set(analysis.shown)
+    visible = [one for one in found if one.first.cell in shown and one.second.cell in shown]
+    lines = (
+        [*_explanation(found, analysis.confidence), "", *answer_lines(visible, analysis.confidence)] if found else []
     )
+    return "\n".join([*lines, *statement_lines([one for one in analysis.statements if one.cell in shown])])
 
 
-def _explanation(found: Sequence[Verdict]) -> list[str]:
-    """Return what the verdicts rest on, and what their number does to their certainty."""
-    rate = 100 * (1 - found[0].confidence)
+def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
+    """Return what the answers rest on."""
+    rate = 100 * (1 - confidence)
     lines = [
-        "Verdicts: mean difference of two cells' errors over the points they share (same draw of lr, wd and seed); an",
-        "error above guessing, and a diverged trial, count as guessing. Of two cells that do not differ, at most",
-        f"{rate:.2g} % are called DIFFERENT (sign-flip test); no difference shown does not mean that they are equal.",
+        "Cells at the points that they share (same draw of lr, wd and seed); errors above guessing count as guessing.",
+        f"A verdict errs in at most {rate:.2g} % of studies, over all {len(found)} comparisons of a quantity (Holm).",
     ]
-    if any(verdict.first.ranges != verdict.second.ranges for verdict in found):
+    if any(one.first.cell.ranges != one.second.cell.ranges for one in found):
         lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
-    if len(found) > 1:
-        strict = f"p of {rate / 100 / len(found):.2g}"
-        lines.append(f"For at most {rate:.2g} % of studies with any of these {len(found)} wrong, ask for {strict}.")
-    return lines
-
-
-def _told(verdict: Verdict, extra: Sequence[str]) -> tuple[str, ...]:
-    """Return a verdict as the fields of its line, told from the side of the lower mean."""
-    first, names, found = verdict.first, verdict.names, verdict.decided
-    where = [str(first.factors[name]) for name in COMPARED if name != verdict.factor]
-    where += [f"{name}={first.factors[name]}" for name in extra if name in first.factors]
-    label = " ".join(where) + ":"
-    if found is None:
-        return label, f"{names[0]} and {names[1]}", "", "", "", f"no verdict: {verdict.why_none}"
-    sides = [(names, found.mean, found.lower, found.upper, found.first_lower, found.second_lower)]
-    sides += [(names[::-1], -found.mean, -found.upper, -found.lower, found.second_lower, found.first_lower)]
-    (lower, higher), mean, low, high, wins, losses = min(sides, key=lambda side: side[1])
-    points = f"{found.pairs}" if found.pairs == verdict.shared else f"{found.pairs} (of {verdict.shared} planned)"
-    return (
-        label,
-        f"{lower} below {higher}",
-        f"by {abs(mean):.1f} points ({100 * verdict.confidence:g} %: {0.0 - high:.1f} to {0.0 - low:.1f})",
-        f"p {found.p:.2g}" if found.p >= 0.0001 else "p < 0.0001",
-        f"lower at {wins}, higher at {losses} of {points}",
-        "DIFFERENT" if found.different else "no difference shown",
+    images = "include" if all(one.has_images for one in found) else "leave out"
+    lines.append(
+        f"Intervals {images} the error of the test images, which all trials share; all saw one order of batches."
     )
+    return lines
 
 
 def caveats(analysis: Analysis) -> str:
@@ -229,7 +197,7 @@ def _limits(cells: Sequence[CellResults], confidence: float) -> list[str]:
     n = min(cell.planned for cell in drawn)
     edges = band(n, confidence)
     width = float(np.max(edges.upper - edges.lower))
-    unseen = share_interval(0, n, confidence)[1]
+    unseen = share_interval(0, n, confidence).upper
     return [
         f"What n = {n} cannot show: a share read off a curve is known to ±{50 * width:.0f} percentage points at worst;",
         f"  where no trial diverged, up to {100 * unseen:.0f} % may; overlapping bands are no test: the verdicts are.",

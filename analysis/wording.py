@@ -64,7 +64,8 @@ def _range(ends: Sequence[float] | None) -> str:
     return f"{ends[0]:.2g} to {ends[1]:.2g}" if ends else ""
 
 
-def _verdict(answer: Answer, quantity: str) -> str:
+def verdict(answer: Answer, quantity: str) -> str:
+    """Return LOWER where the first cell has less of a quantity, HIGHER or undecided; empty where it is not tested."""
     if quantity not in answer.p:
         return ""
     return {-1: "LOWER", 1: "HIGHER", 0: "undecided"}[answer.sign(quantity)]
@@ -82,7 +83,7 @@ def _level(answer: Answer, confidence: float) -> Row:
     if level is None:
         return "level", _why_none(answer), ""
     text = f"lower at {level.first_lower} of {answer.points} points; typically by {-level.typical.estimate:.1f} points"
-    return "level", f"{text} ({_interval(_turned(level.typical), confidence)})", _verdict(answer, "level")
+    return "level", f"{text} ({_interval(_turned(level.typical), confidence)})", verdict(answer, "level")
 
 
 def _why_none(answer: Answer) -> str:
@@ -104,7 +105,7 @@ def _spread(answer: Answer, confidence: float) -> Row:
     text = (
         f"median - q10: {one:.1f} against {other:.1f} points (less by {by.estimate:.1f}, {_interval(by, confidence)})"
     )
-    return "spread", text, _verdict(answer, "spread")
+    return "spread", text, verdict(answer, "spread")
 
 
 def _gate(answer: Answer) -> str:
@@ -122,7 +123,7 @@ def _collapses(answer: Answer) -> Row:
     one, other = answer.collapsed
     most = max(side.collapses.not_excluded for side in _sides(answer))
     text = f"{one} against {other} of {answer.points}; up to {100 * most:.0f} % not excluded"
-    return "collapses", text, _verdict(answer, "collapses") if answer.sign("collapses") else "no difference shown"
+    return "collapses", text, verdict(answer, "collapses") if answer.sign("collapses") else "no difference shown"
 
 
 def _peak(answer: Answer, confidence: float) -> Row:
@@ -133,7 +134,7 @@ def _peak(answer: Answer, confidence: float) -> Row:
     assert other is not None
     runs = str(one.reruns) if one.reruns == other.reruns else f"{one.reruns} and {other.reruns}"
     text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs} reruns; lower by {-answer.peak.estimate:.1f}, "
-    return "peak", f"{text}{_interval(_turned(answer.peak), confidence)})", _verdict(answer, "peak")
+    return "peak", f"{text}{_interval(_turned(answer.peak), confidence)})", verdict(answer, "peak")
 
 
 def _regret(answer: Answer, confidence: float) -> Row:
@@ -143,7 +144,7 @@ def _regret(answer: Answer, confidence: float) -> Row:
     regret, sensitivity = _turned(answer.regret), _turned(answer.sensitivity)
     text = f"typically {regret.estimate:.1f} points less ({_interval(regret, confidence)}); "
     text += f"sensitivity {sensitivity.estimate:.2f} less ({_interval(sensitivity, confidence, 2)})"
-    verdicts = list(dict.fromkeys(_verdict(answer, name) for name in ("regret", "sensitivity")))
+    verdicts = list(dict.fromkeys(verdict(answer, name) for name in ("regret", "sensitivity")))
     return "regret", text, " / ".join(verdicts)
 
 
@@ -204,7 +205,7 @@ def points_needed(answer: Answer) -> int:
     return int(2 ** math.ceil(math.log2(min(answer.points * ratio, 4096))))
 
 
-def statement_lines(found: Sequence[Statement], confidence: float) -> list[str]:
+def statement_lines(found: Sequence[Statement]) -> list[str]:
     """Return what is to be known of each cell besides the table: gates, schedules, edges of ranges."""
     lines = []
     for one in found:

@@ -249,3 +249,16 @@ def sensitivity(errors: np.ndarray, found: Peak, chance: float, confidence: floa
     points = median_difference((low - found.mean) / room, confidence)
     slope = max(0.0, chance - float(np.median(low))) / room**2
     return points.widened(slope * (peak_interval(found, confidence).upper - found.mean))
+
+
+def guarded_difference(first: np.ndarray, second: np.ndarray, chance: float, confidence: float) -> Interval:
+    """Return the difference of two cells' means over the range, with its guarded interval: collapses may be unseen.
+
+    Args:
+        first: (points,), capped at chance.
+        second: (points,), at the same points.
+        chance: in percent; a point that was not drawn may have any error up to it.
+        confidence: between 0 and 1.
+    """
+    low, high = float(first.min()) - chance, chance - float(second.min())
+    return guarded_mean(first - second, low, high, confidence)

@@ -122,3 +122,41 @@ def powers() -> list[Pair]:
         Pair("10 % collapse in one", BASE, replace(BASE, collapsing=0.1)),
         Pair("20 % collapse in one", BASE, replace(BASE, collapsing=0.2)),
     ]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Two models of equal error over all images there are, that persistently disagree on some of the tested ones.
+
+    Attributes:
+        images: in the test set.
+        share: of images that one model alone gets right more often than its error says.
+        words: what the disagreement is called.
+    """
+
+    images: int
+    share: float
+    words: str
+
+    def draw(self, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return which images each of `n` trials of both models gets wrong, bool (n, images) each."""
+        hard = generator.beta(0.5, 1.2, self.images)
+        owner = generator.random(self.images)
+        found = []
+        for low, high in ((0.0, self.share / 2), (self.share / 2, self.share)):
+            # The model's own images: wrong nearly always there, and right nearly always on the other's.
+            own = (owner >= low) & (owner < high)
+            others = (owner < self.share) & ~own
+            chance = np.where(own, 0.95, np.where(others, 0.05, hard))
+            quality = np.clip(chance[None] + generator.normal(0, 0.03, (n, 1)), 0, 1)
+            found.append(generator.random((n, self.images)) < quality)
+        return found[0], found[1]
+
+
+def image_pairs() -> list[ImagePair]:
+    """Return the test sets of the calibration's table."""
+    return [
+        ImagePair(images, share, words)
+        for images in (360, 2_000, 10_000)
+        for share, words in ((0.02, "2 % of the images"), (0.10, "10 % of the images"))
+    ]

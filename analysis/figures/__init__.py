@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Draw = Callable[["Analysis"], "Figure"]
 # Shipped figures by name.
-SHIPPED = ("edf", "scatter")
+SHIPPED = ("map", "edf", "scatter")
 
 
 def find(name: str) -> Draw:
@@ -61,7 +61,7 @@ def figure(
     """Return one figure of studies, for a notebook.
 
     Args:
-        name: edf, scatter, or the dotted path of a function of the user's own.
+        name: map, edf, scatter, or the dotted path of a function of the user's own.
         runs: folders of studies, or folders of such folders.
         relative: as `--relative` of `python -m analysis.edf`.
         confidence: of bands.
