@@ -215,6 +215,31 @@ class Answer:
         found: Interval | None = getattr(self, quantity)
         return found.estimate if found else math.nan
 
+    def turned(self) -> Answer:
+        """Return the same answer with the cells the other way round."""
+
+        def turn(found: Interval | None) -> Interval | None:
+            return Interval(0.0 - found.estimate, 0.0 - found.upper, 0.0 - found.lower) if found else None
+
+        level, spread = self.level, self.spread
+        if level:
+            halves = turn(level.median) or level.median, turn(level.typical) or level.typical
+            level = contrasts.Level(level.second_lower, level.first_lower, *halves, level.p)
+        if spread:
+            three = [turn(one) or one for one in (spread.low, spread.interquartile, spread.relative)]
+            spread = contrasts.SpreadDifference(three[0], three[1], three[2], spread.p)
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            level=level,
+            spread=spread,
+            collapsed=self.collapsed[::-1],
+            peak=turn(self.peak),
+            regret=turn(self.regret),
+            sensitivity=turn(self.sensitivity),
+        )
+
     @property
     def intervals(self) -> dict[str, Interval]:
         """Every difference that is known, by its name."""

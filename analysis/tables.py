@@ -16,7 +16,7 @@ from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
 from analysis.statistics import sampling_error
 from analysis.summary import NEAR, Summary, summary
-from analysis.wording import answer_lines, statement_lines
+from analysis.wording import answer_lines, names, statement_lines
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
@@ -117,10 +117,37 @@ def answers_text(analysis: Analysis) -> str:
     """Return what the cells' comparisons come to, a page at most, below what they rest on; then what concerns cells."""
     found, shown = analysis.answers, set(analysis.shown)
     visible = [one for one in found if one.first.cell in shown and one.second.cell in shown]
+    counts = _counts(found) if len(visible) < len(found) else []
     lines = (
-        [*_explanation(found, analysis.confidence), "", *answer_lines(visible, analysis.confidence)] if found else []
+        [
+            *_explanation(found, analysis.confidence),
+            "",
+            *counts,
+            *answer_lines(visible, analysis.confidence, varied(analysis.cells)),
+        ]
+        if found
+        else []
     )
     return "\n".join([*lines, *statement_lines([one for one in analysis.statements if one.cell in shown])])
+
+
+def _counts(found: Sequence[Answer]) -> list[str]:
+    """Return a line for each two values of a factor, which counts how their comparisons came out."""
+    groups: dict[tuple[str, tuple[str, str]], list[Answer]] = {}
+    for one in found:
+        groups.setdefault((one.factor, names(one)), []).append(one)
+    lines = [f"  {_count(factor, both, own)}" for (factor, both), own in groups.items()]
+    more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in answers.csv"] if len(lines) > ALL_SHOWN else []
+    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Of the cells shown:"]
+
+
+def _count(factor: str, both: tuple[str, str], found: Sequence[Answer]) -> str:
+    signs = [one.sign("level") for one in found]
+    first, second = signs.count(-1), signs.count(1)
+    return (
+        f"{factor} {both[0]} and {both[1]}: level decided in {first + second} of {len(found)} ({both[0]} lower in "
+        f"{first}, {both[1]} lower in {second})"
+    )
 
 
 def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
@@ -134,7 +161,7 @@ def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
         lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
     images = "include" if all(one.has_images for one in found) else "leave out"
     lines.append(
-        f"Intervals {images} the error of the test images, which all trials share; all saw one order of batches."
+        f"Intervals {images} the error of the images that all trials were evaluated on; all saw one order of batches."
     )
     return lines
 

@@ -14,15 +14,24 @@ MOST_PAIRS = 6
 LABEL = 13
 
 
-def answer_lines(found: Sequence[Answer], confidence: float, most: int = MOST_PAIRS) -> list[str]:
-    """Return the answers that matter in words, at most a page, with what is left out."""
+def answer_lines(
+    found: Sequence[Answer], confidence: float, extra: Sequence[str] = (), most: int = MOST_PAIRS
+) -> list[str]:
+    """Return the answers that matter in words, with how many are left out.
+
+    Args:
+        found: of every pair.
+        confidence: of intervals.
+        extra: factors that are named in headings, besides model and optimizer.
+        most: answers that are told in full.
+    """
     if not found:
         return []
     ranked = sorted(range(len(found)), key=lambda place: (-_weight(found[place]), place))
     shown = sorted(ranked[:most])
     lines: list[str] = []
     for place in shown:
-        lines += [*answer_text(found[place], confidence), ""]
+        lines += [*answer_text(found[place], confidence, extra), ""]
     if len(found) > len(shown):
         lines.append(f"{len(found) - len(shown)} more pairs of cells are in answers.csv.")
     return lines
@@ -33,13 +42,15 @@ def _weight(answer: Answer) -> int:
     return 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
 
 
-def answer_text(answer: Answer, confidence: float) -> list[str]:
-    """Return one answer: a heading, a line for each quantity, and a sentence."""
+def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:
+    """Return one answer, told from the side of the lower level: a heading, a line a quantity, and sentences."""
+    if answer.level and answer.level.typical.estimate > 0:
+        answer = answer.turned()
     rows = [_level(answer, confidence), _spread(answer, confidence), _collapses(answer)]
     rows += [_peak(answer, confidence), _regret(answer, confidence)]
     width = max(len(text) for _, text, _ in rows)
     lines = [f"  {name:{LABEL}}{text:{width}}  {verdict}".rstrip() for name, text, verdict in rows]
-    return [_heading(answer), *lines, *(f"  {one}" for one in sentences(answer))]
+    return [_heading(answer, extra), *lines, *(f"  {one}" for one in sentences(answer))]
 
 
 def names(answer: Answer) -> tuple[str, str]:
@@ -47,10 +58,10 @@ def names(answer: Answer) -> tuple[str, str]:
     return str(answer.first.cell.factors.get(answer.factor)), str(answer.second.cell.factors.get(answer.factor))
 
 
-def _heading(answer: Answer) -> str:
+def _heading(answer: Answer, extra: Sequence[str]) -> str:
     one, other = names(answer)
     rest = {name: value for name, value in answer.first.cell.factors.items() if name != answer.factor}
-    where = cell_label({name: rest[name] for name in ("model", "optimizer") if name in rest})
+    where = cell_label({name: rest[name] for name in ("model", "optimizer", *extra) if name in rest})
     parts = [f"{where + ': ' if where else ''}{one} against {other}", f"{answer.points} shared points"]
     ranges = (answer.first.cell.ranges, answer.second.cell.ranges)
     for name in ("lr", "wd"):

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from analysis.answers import answers, statement
 from analysis.cells import read_cells
 from analysis.results import CellResults, Pair, finished_pairs, mixed_provenance, planned_pairs
-from analysis.verdicts import verdicts
 from tests.plain import write_manifest
 
 MakeStudy = Callable[..., Path]
@@ -131,8 +131,9 @@ def test_models_of_different_studies_are_compared_only_where_all_else_is_equal(s
     for other, added in expected.items():
         cells = read_cells([one, other])[1]
         assert [name for name in cells[0].factors if name not in ("model", "optimizer", "epochs")] == added
-        found = verdicts(cells, 0.95)
-        assert {verdict.factor for verdict in found} == ({"optimizer"} if added else {"model", "optimizer"})
+        known = [stated for cell in cells if (stated := statement(cell, 0.95))]
+        found = answers(known, 0.95)
+        assert {answer.factor for answer in found} == ({"optimizer"} if added else {"model", "optimizer"})
 
 
 def test_what_one_study_lists_is_paired_with_what_another_holds_fixed(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from analysis.edf import main
 from stability.errors import UserError
 
 MakeStudy = Callable[..., Path]
-FIGURES = {"edf.png", "edf.pdf", "scatter.png", "scatter.pdf"}
-FILES = FIGURES | {"edf.csv", "cells.csv", "verdicts.csv", "trials.csv", "edf.txt"}
+FIGURES = {"map.png", "map.pdf", "edf.png", "edf.pdf", "scatter.png", "scatter.pdf"}
+FILES = FIGURES | {"edf.csv", "cells.csv", "answers.csv", "trials.csv", "edf.txt"}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -50,10 +50,10 @@ def test_files_and_screen(study: MakeStudy, capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert {path.name for path in (folder / "analysis").iterdir()} == FILES
     assert (folder / "analysis" / "edf.txt").read_text() in printed
-    for words in ("360 test images", "±1.1 points (1 s.e.) at 5 % error", "DIFFERENT", "no difference shown"):
+    for words in ("360 test images", "±1.1 points (1 s.e.) at 5 % error", "LOWER", "no difference shown"):
         assert words in printed
-    # The first words of each line of verdict: two models under each optimizer, two optimizers of each model.
-    assert [line.split()[0] for line in printed.splitlines() if " below " in line] == [
+    # The first words of each comparison: two models under each optimizer, two optimizers of each model.
+    assert [line.split()[0] for line in printed.splitlines() if " shared points" in line] == [
         "adamw:",
         "sgd:",
         "vitp_tiny:",
@@ -134,7 +134,7 @@ def test_plans_that_are_no_independent_draws_have_no_band_and_say_so(
     main([str(folder)])
     printed = capsys.readouterr().out
     assert f"No bands and no intervals on shares for the {words}" in printed
-    assert ("no verdict: each chose its points by its own results (TPE)" in printed) == (sampler == "tpe")
+    assert ("each cell chose its points by its own results: nothing is paired" in printed) == (sampler == "tpe")
     assert all(row["lower"] == row["upper"] == "" for row in rows(folder / "analysis/edf.csv"))
 
 

@@ -71,7 +71,7 @@ def test_numbers_come_without_drawing(study: Path) -> None:
     analysis = analyse(study)
     assert [cell.planned for cell in analysis.cells] == [4] * 4
     assert [len(curve.error) for curve in analysis.curves] == [len(set(cell.errors)) for cell in analysis.cells]
-    assert len(analysis.verdicts) == 4
+    assert len(analysis.answers) == 4
 
 
 @pytest.mark.parametrize(
