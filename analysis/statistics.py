@@ -16,6 +16,8 @@ from analysis.bands import Band
 # Up to this many shared points every assignment of signs is tried; above, this many are drawn.
 EXACT_PAIRS = 18
 DRAWN_ASSIGNMENTS = 99_999
+# Of very many shared points fewer assignments are drawn: the time would grow, the verdict would not change.
+DRAWN_IN_ALL, FEWEST_DRAWN = 100_000_000, 9_999
 # Random numbers held in memory at once: 64 MB.
 DRAWN_AT_ONCE = 8_000_000
 # Errors are shares of images: closer than this they are one number that was rounded differently.
@@ -178,11 +180,17 @@ def _subset_means(values: np.ndarray, generator: np.random.Generator) -> np.ndar
     return sums[:, 1:] / counts[1:]
 
 
+def num_drawn(points: int) -> int:
+    """Return how many assignments of signs are drawn for so many shared points: fewer for more than 1,000."""
+    return min(DRAWN_ASSIGNMENTS, max(FEWEST_DRAWN, DRAWN_IN_ALL // points))
+
+
 def _drawn_means(values: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the means of random subsets in parts, so that memory does not grow with the number of columns."""
-    rows = max(1, DRAWN_AT_ONCE // values.shape[1])
-    for start in range(0, DRAWN_ASSIGNMENTS, rows):
-        chosen = generator.random((min(rows, DRAWN_ASSIGNMENTS - start), values.shape[1])) < 0.5
+    points = values.shape[1]
+    rows, assignments = max(1, DRAWN_AT_ONCE // points), num_drawn(points)
+    for start in range(0, assignments, rows):
+        chosen = generator.random((min(rows, assignments - start), points)) < 0.5
         subsets = chosen[chosen.any(axis=1)].astype(float)
         means = values @ subsets.T
         # In place: a second array of this size costs more than the division.

@@ -14,12 +14,16 @@ from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
 from analysis.statistics import sampling_error, share_interval
 from analysis.summary import NEAR, Summary, summary
-from analysis.verdicts import COMPARED, Verdict
+from analysis.verdicts import ALL_PAIRS, COMPARED, Verdict, is_against_first
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
 
+AGAINST_FIRST = (
+    f"Where more than {ALL_PAIRS} cells differ in one factor alone, each is compared with the first one planned only; "
+    "--cells\nchooses cells that are to be compared with each other."
+)
 SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
@@ -109,7 +113,8 @@ def verdict_lines(analysis: Analysis) -> str:
         return ""
     rows = [_told(verdict, extra) for verdict in found if verdict.first in shown and verdict.second in shown]
     counts = _counts(found) if len(rows) < len(found) else []
-    return "\n".join([*_explanation(found), *counts, *([aligned(rows, words=len(rows[0]))] if rows else ())])
+    first = [AGAINST_FIRST] if is_against_first(analysis.cells) else []
+    return "\n".join([*_explanation(found), *first, *counts, *([aligned(rows, words=len(rows[0]))] if rows else ())])
 
 
 def _counts(found: Sequence[Verdict]) -> list[str]:

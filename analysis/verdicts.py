@@ -16,6 +16,7 @@ import numpy as np
 from analysis.results import CellResults, Pair, finished_pairs, planned_pairs
 from analysis.selection import ALL_SHOWN
 from analysis.statistics import Difference, fewest_pairs, paired_differences
+from stability.study.schema import Scalar
 
 SEED = 0
 COMPARED = ("model", "optimizer")
@@ -86,18 +87,31 @@ def verdicts(cells: Sequence[CellResults], confidence: float) -> list[Verdict]:
 
 def _compared(factor: str, cells: Sequence[CellResults]) -> Iterator[tuple[CellResults, CellResults]]:
     """Yield the pairs of cells that differ in `factor` alone and are compared, in the order planned."""
-    names = sorted({name for cell in cells for name in cell.factors} - {factor})
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for place, cell in enumerate(cells):
-        groups.setdefault(tuple(cell.factors.get(name) for name in names), []).append(place)
-    is_large = len(cells) > ALL_SHOWN
     pairs: list[tuple[int, int]] = []
-    for group in groups.values():
-        against_first = is_large and len(group) > ALL_PAIRS
+    for group in _groups(factor, cells):
+        against_first = _is_large(group, cells)
         pairs += [(group[0], other) for other in group[1:]] if against_first else itertools.combinations(group, 2)
     for first, second in sorted(pairs):
         if cells[first].factors.get(factor) != cells[second].factors.get(factor):
             yield cells[first], cells[second]
+
+
+def _groups(factor: str, cells: Sequence[CellResults]) -> list[list[int]]:
+    """Return the places of cells that differ in `factor` alone, group by group."""
+    names = sorted({name for cell in cells for name in cell.factors} - {factor})
+    groups: dict[tuple[Scalar, ...], list[int]] = {}
+    for place, cell in enumerate(cells):
+        groups.setdefault(tuple(cell.factors.get(name) for name in names), []).append(place)
+    return list(groups.values())
+
+
+def _is_large(group: Sequence[int], cells: Sequence[CellResults]) -> bool:
+    return len(cells) > ALL_SHOWN and len(group) > ALL_PAIRS
+
+
+def is_against_first(cells: Sequence[CellResults]) -> bool:
+    """Return whether some cells are compared with the first one only, and not with each other."""
+    return any(_is_large(group, cells) for factor in COMPARED for group in _groups(factor, cells))
 
 
 def _differences(

@@ -131,6 +131,7 @@ def test_models_are_told_apart_by_colour_line_and_marker() -> None:
         assert one.line != other.line or one.colour != other.colour
         assert one != other
     assert found["vitp_4gf"] == looks(["vitc_1gf", "vitp_4gf"])["vitp_4gf"]
+    assert len(set(looks([f"net{number}" for number in range(12)]).values())) == 12
     for field in ("colour", "line", "marker"):
         assert len({getattr(found[name], field) for name in ("vitp_4gf", "vitc_4gf", "regnety_4gf")}) == 3
 

@@ -14,6 +14,7 @@ from analysis.edf import main
 from analysis.figures import figure
 from analysis.selection import ALL_SHOWN, PART_SHOWN
 from analysis.statistics import paired_difference, paired_differences
+from analysis.tables import verdict_lines
 from analysis.verdicts import ALL_PAIRS
 
 MakeStudy = Callable[..., Path]
@@ -73,6 +74,7 @@ def test_many_values_of_a_factor_are_each_compared_with_the_first(study: MakeStu
     other = "optimizers" if factor == "models" else "models"
     analysis = analyse(study(**{factor: names, other: ("one",)}, samples=2))
     assert [verdict.names for verdict in analysis.verdicts] == [("m0", name) for name in names[1:]]
+    assert "each is compared with the first one planned only" in verdict_lines(analysis)
     assert len(analysis.shown) == PART_SHOWN
     assert (analysis.shown[0], analysis.shown[-1]) == (analysis.cells[0], analysis.cells[-1])
 
@@ -89,6 +91,7 @@ def test_every_two_of_few_cells_are_compared_and_shown(study: MakeStudy) -> None
     names = tuple(f"m{number}" for number in range(ALL_SHOWN))
     analysis = analyse(study(models=names, optimizers=("one",), samples=2))
     assert analysis.shown == analysis.cells
+    assert "compared with the first" not in verdict_lines(analysis)
     assert len(analysis.verdicts) == ALL_SHOWN * (ALL_SHOWN - 1) // 2
 
 
