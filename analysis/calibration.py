@@ -34,11 +34,17 @@ SLIGHTLY_WIDER = Model(0.55, 0.32, 18.0)
 
 
 def draw_errors(model: Model, lr: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return an error in percent for each place of the unit range of `lr`, +inf where the trial diverged."""
+    """Return an error in percent for each lr, +inf where the trial diverged.
+
+    Args:
+        model: what is trained.
+        lr: places of the unit range, of any shape; the errors have the same shape.
+        generator: of the training noise and the divergence.
+    """
     depth = np.exp(-(np.abs((lr - model.centre) / model.width) ** 3))
     error = model.best + (CHANCE - model.best) * (1 - depth)
     error = error * np.exp(0.15 * generator.standard_normal(lr.shape))
-    # What is measured is a share of so many images.
+    # A measured error is a share of IMAGES.
     error = np.round(np.clip(error, 0.3, 100) / 100 * IMAGES) / IMAGES * 100
     diverged = (lr > model.centre + model.width) & (generator.random(lr.shape) < 0.5)
     return np.where(diverged, np.inf, error)
@@ -47,19 +53,43 @@ def draw_errors(model: Model, lr: np.ndarray, generator: np.random.Generator) ->
 def compare(
     first: Model, second: Model, n: int, generator: np.random.Generator, confidence: float = 0.95
 ) -> Difference:
-    """Return the verdict on one study of `n` shared points."""
+    """Return the verdict on one study.
+
+    Args:
+        first: the model whose errors are the first of each pair.
+        second: the other model.
+        n: number of shared points.
+        generator: of points, errors and sign flips.
+        confidence: of the verdict and its interval.
+    """
     lr = generator.random(n)
     errors = draw_errors(first, lr, generator), draw_errors(second, lr, generator)
     return paired_difference(*errors, cap=CHANCE, confidence=confidence, generator=generator)
 
 
 def called_different(first: Model, second: Model, n: int, studies: int, generator: np.random.Generator) -> float:
-    """Return the share of simulated studies that call two models different."""
+    """Return the share of simulated studies that call two models different.
+
+    Args:
+        first: the model whose errors are the first of each pair.
+        second: the other model.
+        n: number of shared points.
+        studies: how many are simulated.
+        generator: of points, errors and sign flips.
+    """
     return sum(compare(first, second, n, generator).different for _ in range(studies)) / studies
 
 
 def covered(first: Model, second: Model, n: int, studies: int, generator: np.random.Generator) -> float:
-    """Return the share of simulated studies whose interval holds the true mean difference of capped errors."""
+    """Return the share of simulated studies whose interval holds the true mean difference of capped errors.
+
+    Args:
+        first: the model whose errors are the first of each pair.
+        second: the other model.
+        n: number of shared points.
+        studies: how many are simulated.
+        generator: of points, errors and sign flips.
+    """
     lr = generator.random(1_000_000)
     capped = [np.minimum(draw_errors(model, lr, generator), CHANCE) for model in (first, second)]
     truth = float((capped[0] - capped[1]).mean())

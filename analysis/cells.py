@@ -152,7 +152,7 @@ def _merge(cells: Sequence[CellResults]) -> CellResults:
 
 def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
     """Return cells with a factor for each key in which they differ and that no factor covers."""
-    # Where the same words name different data, the fingerprint tells; where the words differ, they do.
+    # The fingerprint is a factor only where the same words name different data.
     prints: dict[str, set[str]] = {}
     for cell in cells:
         prints.setdefault(repr(cell.config.get("data")), set()).add(str(cell.config["fingerprint"]))
@@ -162,12 +162,12 @@ def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
     choices = [cell.choices for cell in cells]
     named = {name for cell in cells for name in cell.factors}
     names = dict.fromkeys(factor_name(key, choices, named) for key in keys)
-    told = []
+    filled = []
     for cell in cells:
         values = {name: factor_value(name, cell.choices, cell.config) for name in names}
         own = {name: None if value is MISSING else value for name, value in values.items()}
-        told.append(dataclasses.replace(cell, factors=cell.factors | own))
-    return told
+        filled.append(dataclasses.replace(cell, factors=cell.factors | own))
+    return filled
 
 
 def _with_study(cell: CellResults) -> CellResults:

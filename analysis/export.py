@@ -113,20 +113,16 @@ def verdicts_csv(analysis: Analysis) -> str:
     `factor` is what they differ in, first_value and second_value its two values; the other factors have columns of
     their own. `mean`, `lower` and `upper` are points of error; `shared` counts planned points, `pairs` finished ones.
     """
-    rows = [{**_where(verdict), **_difference(verdict)} for verdict in analysis.verdicts]
     head = ["factor", "first_value", "second_value", *_factors(analysis), "shared", *Difference._fields]
-    return _csv(rows, [*head, "confidence", "no_verdict"])
+    return _csv([_verdict(one) for one in analysis.verdicts], [*head, "confidence", "no_verdict"])
 
 
-def _where(verdict: Verdict) -> dict[str, Scalar]:
-    others = {name: value for name, value in verdict.first.factors.items() if name != verdict.factor}
-    first, second = verdict.names
-    return {"factor": verdict.factor, "first_value": first, "second_value": second, **others}
-
-
-def _difference(verdict: Verdict) -> dict[str, Scalar]:
-    numbers = verdict.difference._asdict() if verdict.difference else {}
-    return {"shared": verdict.shared, **numbers, "confidence": verdict.confidence, "no_verdict": verdict.why_none}
+def _verdict(verdict: Verdict) -> dict[str, Scalar]:
+    row: dict[str, Scalar] = {"factor": verdict.factor, "shared": verdict.shared, "confidence": verdict.confidence}
+    row["first_value"], row["second_value"] = verdict.names
+    row |= {name: value for name, value in verdict.first.factors.items() if name != verdict.factor}
+    row |= verdict.difference._asdict() if verdict.difference else {}
+    return row | {"no_verdict": verdict.why_none}
 
 
 def _factors(analysis: Analysis) -> list[str]:

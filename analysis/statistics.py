@@ -1,4 +1,4 @@
-"""What is said of errors: distribution functions with their bands, shares with their intervals, paired differences.
+"""Statistics of errors: distribution functions with their bands, shares with their intervals, paired differences.
 
 A diverged trial has the error +infinity throughout. Errors are in percent, shares within 0 ... 1.
 """
@@ -40,8 +40,13 @@ class Curve(NamedTuple):
 def error_distribution(errors: np.ndarray, planned: int, band: Band | None) -> Curve:
     """Return the EDF of the finished trials' `errors` (+inf where diverged) out of `planned` trials.
 
-    While some of the planned trials are unknown, the share counts the finished ones, and the band (that of `planned`
-    draws) takes the unknown ones for all worst at its lower edge and for all best at its upper edge.
+    While some planned trials are unknown, the share counts the finished ones. The band is that of `planned` draws; its
+    lower edge takes all unknown trials as worst, its upper edge as best.
+
+    Args:
+        errors: (finished trials,), in percent.
+        planned: number of trials, at least as many as `errors`.
+        band: of `planned` draws; None where the points are no independent draws.
     """
     assert len(errors) <= planned
     assert not np.isnan(errors).any()
@@ -56,7 +61,13 @@ def error_distribution(errors: np.ndarray, planned: int, band: Band | None) -> C
 
 
 def share_interval(hits: int, n: int, confidence: float) -> tuple[float, float]:
-    """Return the interval of Clopper and Pearson for a share of which `hits` of `n` independent draws were seen."""
+    """Return the interval of Clopper and Pearson for a share, within 0 ... 1.
+
+    Args:
+        hits: how many of the draws count.
+        n: number of independent draws.
+        confidence: between 0 and 1.
+    """
     from scipy.special import betaincinv
 
     tail = (1 - confidence) / 2
@@ -74,7 +85,7 @@ def median(errors: np.ndarray) -> float:
 
 
 def sampling_error(error: float, images: int) -> float:
-    """Return the standard error, in points, of an `error` in percent that was measured on so many images."""
+    """Return the standard error, in points, of an `error` in percent that was measured on a number of images."""
     return math.sqrt(error * (100 - error) / images)
 
 
@@ -99,7 +110,18 @@ def fewest_pairs(confidence: float) -> int:
 def paired_difference(
     first: np.ndarray, second: np.ndarray, *, cap: float, confidence: float, generator: np.random.Generator
 ) -> Difference:
-    """Compare the errors of two cells at shared points; see `paired_differences`."""
+    """Compare the errors of two cells at shared points by sign flips; see `paired_differences`.
+
+    Args:
+        first: (shared points,), errors in percent, +inf where diverged.
+        second: as `first`, of the other cell at the same points.
+        cap: the chance level in percent.
+        confidence: between 0 and 1.
+        generator: draws the sign flips.
+
+    Raises:
+        ValueError: the shapes differ, or there is no shared point.
+    """
     (found,) = paired_differences(
         first[None], second[None], caps=np.array([cap]), confidence=confidence, generator=generator
     )
@@ -181,7 +203,7 @@ def _subset_means(values: np.ndarray, generator: np.random.Generator) -> np.ndar
 
 
 def num_drawn(points: int) -> int:
-    """Return how many assignments of signs are drawn for so many shared points: fewer for more than 1,000."""
+    """Return how many assignments of signs are drawn: fewer where there are more than 1,000 shared points."""
     return min(DRAWN_ASSIGNMENTS, max(FEWEST_DRAWN, DRAWN_IN_ALL // points))
 
 

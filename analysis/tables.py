@@ -155,7 +155,7 @@ def _explanation(found: Sequence[Verdict]) -> list[str]:
 
 
 def _told(verdict: Verdict, extra: Sequence[str]) -> tuple[str, ...]:
-    """Return a verdict as the fields of its line, told from the side of the lower mean."""
+    """Return a verdict as the fields of its line; the cell with the lower mean comes first."""
     first, names, found = verdict.first, verdict.names, verdict.decided
     where = [str(first.factors[name]) for name in COMPARED if name != verdict.factor]
     where += [f"{name}={first.factors[name]}" for name in extra if name in first.factors]
