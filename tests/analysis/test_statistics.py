@@ -15,6 +15,7 @@ from analysis.statistics import (
     error_distribution,
     fewest_pairs,
     median,
+    num_drawn,
     paired_difference,
     sampling_error,
     share_interval,
@@ -101,6 +102,20 @@ def test_drawn_assignments_agree_with_all_of_them(
     assert drawn.p == pytest.approx(exact.p, rel=0.1)
     assert drawn.lower == pytest.approx(exact.lower, abs=0.3)
     assert drawn.upper == pytest.approx(exact.upper, abs=0.3)
+
+
+def test_of_thousands_of_points_fewer_assignments_are_drawn_and_the_verdict_is_the_same(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [num_drawn(points) for points in (64, 1000, 2000, 50_000)] == [99_999, 99_999, 50_000, 9_999]
+    first, second = generator.random(1500) * 60, generator.random(1500) * 60 + 1.5
+    found = []
+    for draws in (10_000_000, 100_000_000):
+        monkeypatch.setattr("analysis.statistics.DRAWN_IN_ALL", draws)
+        found.append(paired_difference(first, second, cap=90, confidence=0.95, generator=generator))
+    few, many = found
+    assert few.p == pytest.approx(many.p, abs=0.02)
+    assert (few.lower, few.upper) == pytest.approx((many.lower, many.upper), abs=0.2)
 
 
 def test_diverged_and_worse_than_guessing_count_as_guessing(generator: np.random.Generator) -> None:
