@@ -199,11 +199,6 @@ def point_of(draw: Draw | None, given: Mapping[str, float], listed: Sequence[str
     return (draw, *((name, given.get(name)) for name in listed))
 
 
-def factors_key(cell: CellResults) -> tuple[tuple[str, str], ...]:
-    """Return a cell's factors as something that can be compared and hashed."""
-    return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
-
-
 def varied(cells: Iterable[CellResults]) -> list[str]:
     """Return the factors beyond model and optimizer that take more than one value, in the order they first appear."""
     found = list(cells)
