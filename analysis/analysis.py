@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from analysis.answers import Answer, Statement, answers, statement
-from analysis.bands import band
+from analysis.bands import Band, band
 from analysis.cells import read_cells
 from analysis.reference import Reference, references
 from analysis.results import CellResults
@@ -22,9 +22,7 @@ class Analysis:
 
     Attributes:
         directories: the studies' folders.
-        cells: of all studies together.
-        curves: the EDF of each cell, with its band where the points are independent.
-        methods: how each cell's band was made, or why there is none.
+        cells: of all studies together, or those that were chosen of them.
         references: what each cell's errors are drawn relative to.
         is_relative: whether figures draw errors relative to them.
         confidence: of bands, intervals and verdicts.
@@ -32,8 +30,6 @@ class Analysis:
 
     directories: tuple[Path, ...]
     cells: tuple[CellResults, ...]
-    curves: tuple[Curve, ...]
-    methods: tuple[str, ...]
     references: tuple[Reference, ...]
     is_relative: bool
     confidence: float
@@ -42,6 +38,22 @@ class Analysis:
     def names(self) -> list[str]:
         """The studies' names."""
         return [directory.name for directory in self.directories]
+
+    @cached_property
+    def _bands(self) -> list[Band | None]:
+        return [band(cell.planned, self.confidence) if cell.independent else None for cell in self.cells]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How each cell's band was made, or why it has none."""
+        bands = zip(self.cells, self._bands, strict=True)
+        return tuple(edges.method if edges else f"none: {cell.plan}" for cell, edges in bands)
+
+    @cached_property
+    def curves(self) -> tuple[Curve, ...]:
+        """The EDF of each cell, with its band where the points are independent."""
+        bands = zip(self.cells, self._bands, strict=True)
+        return tuple(error_distribution(cell.errors, cell.planned, edges) for cell, edges in bands)
 
     @cached_property
     def shown(self) -> tuple[CellResults, ...]:
@@ -80,32 +92,6 @@ def analyse(
         UserError: a path holds no study, or `relative` or `cells` names no cell.
     """
     directories, found = read_cells([Path(path) for path in runs])
-    return analysis_of(directories, chosen(found, cells), relative, confidence)
-
-
-def analysis_of(
-    directories: Sequence[Path], cells: Sequence[CellResults], relative: Sequence[str], confidence: float
-) -> Analysis:
-    """Return the numbers of cells that have been read.
-
-    Args:
-        directories: the studies' folders.
-        cells: of all studies together.
-        relative: as `analyse` takes it.
-        confidence: between 0 and 1.
-
-    Raises:
-        UserError: `relative` names no cell, or leaves one without a reference.
-    """
-    bands = [band(cell.planned, confidence) if cell.independent else None for cell in cells]
-    curves = [error_distribution(cell.errors, cell.planned, edges) for cell, edges in zip(cells, bands, strict=True)]
-    methods = [edges.method if edges else f"none: {cell.plan}" for cell, edges in zip(cells, bands, strict=True)]
-    return Analysis(
-        tuple(directories),
-        tuple(cells),
-        tuple(curves),
-        tuple(methods),
-        tuple(references(cells, list(relative))),
-        bool(relative),
-        confidence,
-    )
+    kept = chosen(found, cells)
+    given = references(kept, list(relative))
+    return Analysis(tuple(directories), tuple(kept), tuple(given), bool(relative), confidence)

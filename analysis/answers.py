@@ -297,19 +297,34 @@ def compared(found: Sequence[Statement]) -> Iterator[tuple[str, Statement, State
     in one factor alone, each is compared with the first one planned. So the number of comparisons grows with the number
     of cells, not with the number of pairs.
     """
+    for factor, groups in _groups(found):
+        pairs: list[tuple[int, int]] = []
+        for group in groups:
+            is_large = _is_large(group, found)
+            pairs += [(group[0], other) for other in group[1:]] if is_large else itertools.combinations(group, 2)
+        for first, second in sorted(pairs):
+            if found[first].cell.factors.get(factor) != found[second].cell.factors.get(factor):
+                yield factor, found[first], found[second]
+
+
+def _groups(found: Sequence[Statement]) -> Iterator[tuple[str, list[list[int]]]]:
+    """Yield each factor with the places of the cells that differ in nothing else, group by group."""
     names = list(dict.fromkeys(name for one in found for name in one.cell.factors))
     for factor in names:
         groups: dict[tuple[Scalar, ...], list[int]] = {}
         for place, one in enumerate(found):
             key = tuple(one.cell.factors.get(name) for name in names if name != factor)
             groups.setdefault(key, []).append(place)
-        pairs: list[tuple[int, int]] = []
-        for group in groups.values():
-            against_first = len(found) > ALL_SHOWN and len(group) > ALL_PAIRS
-            pairs += [(group[0], other) for other in group[1:]] if against_first else itertools.combinations(group, 2)
-        for first, second in sorted(pairs):
-            if found[first].cell.factors.get(factor) != found[second].cell.factors.get(factor):
-                yield factor, found[first], found[second]
+        yield factor, list(groups.values())
+
+
+def _is_large(group: Sequence[int], found: Sequence[Statement]) -> bool:
+    return len(found) > ALL_SHOWN and len(group) > ALL_PAIRS
+
+
+def is_against_first(found: Sequence[Statement]) -> bool:
+    """Return whether some cells are compared with the first one only, and not with each other."""
+    return any(_is_large(group, found) for _, groups in _groups(found) for group in groups)
 
 
 def _is_primary(answer: Answer, primary: tuple[str, frozenset[str]] | None) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.results import CellResults, Draw, TrialResult, factors_key, listed_names, point_of
+from analysis.results import CellResults, Draw, TrialResult, listed_names, point_of
 from stability.config import parse_trial
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
@@ -116,8 +116,8 @@ def _combine(cells: Sequence[CellResults]) -> list[CellResults]:
     for cell in _with_all_factors(cells):
         groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
     merged = _told_apart([_merge(group) for group in groups.values()])
-    names = Counter(map(factors_key, merged))
-    return [_with_study(cell) if names[factors_key(cell)] > 1 else cell for cell in merged]
+    names = Counter(map(_factors_key, merged))
+    return [_with_study(cell) if names[_factors_key(cell)] > 1 else cell for cell in merged]
 
 
 def _with_all_factors(cells: Sequence[CellResults]) -> list[CellResults]:
@@ -155,7 +155,7 @@ def _merge(cells: Sequence[CellResults]) -> CellResults:
 
 def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
     """Return cells with a factor for each key in which they differ and that no factor covers."""
-    # Where the same words name different data, the fingerprint tells; where the words differ, they do.
+    # The fingerprint is a factor only where the same words name different data.
     prints: dict[str, set[str]] = {}
     for cell in cells:
         prints.setdefault(repr(cell.config.get("data")), set()).add(str(cell.config["fingerprint"]))
@@ -165,12 +165,16 @@ def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
     choices = [cell.choices for cell in cells]
     named = {name for cell in cells for name in cell.factors}
     names = dict.fromkeys(factor_name(key, choices, named) for key in keys)
-    told = []
+    filled = []
     for cell in cells:
         values = {name: factor_value(name, cell.choices, cell.config) for name in names}
         own = {name: None if value is MISSING else value for name, value in values.items()}
-        told.append(dataclasses.replace(cell, factors=cell.factors | own))
-    return told
+        filled.append(dataclasses.replace(cell, factors=cell.factors | own))
+    return filled
+
+
+def _factors_key(cell: CellResults) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
 
 
 def _with_study(cell: CellResults) -> CellResults:

@@ -20,10 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from analysis.cells import read_cells
 from analysis.command import Parser, run
 from analysis.results import CellResults
-from analysis.selection import chosen
 from stability.errors import UserError
 from stability.files import write_atomic
 
@@ -48,18 +46,16 @@ class Options(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
     options = _parse(arguments)
-    studies, found = read_cells(options.runs)
-    cells = chosen(found, options.cells)
-    _check_finished(options.runs, cells)
-    out = options.out or studies[0] / "analysis"
-    from analysis.analysis import analysis_of
+    from analysis.analysis import analyse
 
-    analysis = analysis_of(studies, cells, options.relative, options.confidence)
+    analysis = analyse(*options.runs, relative=options.relative, confidence=options.confidence, cells=options.cells)
+    _check_finished(options.runs, analysis.cells)
+    out = options.out or analysis.directories[0] / "analysis"
     files = files_of(analysis, options.figure, options.section)
     _write(out, files)
     print(files["edf.txt"].decode(), end="")
     print(f"\nWritten to {out}: {', '.join(files)}")
-    print(_next(studies, cells))
+    print(_next(analysis.directories, analysis.cells))
     return 0
 
 
@@ -67,18 +63,15 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser = Parser(PROGRAM, __doc__)
     parser.add_runs()
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go; default: analysis/ of the first study")
-    parser.add_argument(
+    repeated = partial(parser.add_argument, action="append", default=[])
+    repeated(
         "--relative",
-        action="append",
-        default=[],
         metavar="best|[CELLS=]ERROR",
         help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in "
         "percent, for the cells of these factor values (commas between) or for all; may be given several times",
     )
-    parser.add_argument(
+    repeated(
         "--cells",
-        action="append",
-        default=[],
         metavar="CELLS",
         help="only the cells of these factor values, as vitc_tiny,epochs=8; may be given several times",
     )
@@ -86,13 +79,8 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
     )
     for name, what in (("figure", "figure"), ("section", "section of the report")):
-        parser.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar="my_module.NAME",
-            help=f"one more {what}: a function of the analysis (docs/extending.md); may be given several times",
-        )
+        words = f"one more {what}: a function of the analysis (docs/extending.md); may be given several times"
+        repeated(f"--{name}", metavar="my_module.NAME", help=words)
     options = Options(**vars(parser.parse(arguments)))
     if not 0 < options.confidence < 1:
         raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")

@@ -109,7 +109,7 @@ class CellResults:
         ranges: of the coordinates that are drawn, (low, high); None where values are listed.
         config: the trial configuration that all of the cell's trials share, and the fingerprint of their data.
         plan: the name of the sampler, or `grid`.
-        samples: the number of points that the sampler was asked for; 0 in a grid.
+        samples: the number of points that the sampler is to choose; 0 in a grid.
         independent: whether the points are independent draws of one distribution. Confidence bands assume this.
         trials: the samples, in the order planned.
         after: trials of other roles: search for a better setting, reruns of the best, a longer schedule.
@@ -201,13 +201,14 @@ def listed_names(given: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
 
 
 def point_of(draw: Draw | None, given: Mapping[str, float], listed: Sequence[str]) -> Point:
-    """Return the pairing key of a trial from its draw and its values of the listed coordinates."""
+    """Return the pairing key of a trial.
+
+    Args:
+        draw: the sampler's seed and the number of the draw; None in a grid.
+        given: the trial's coordinates that were not drawn, by name.
+        listed: names of the coordinates that belong to the key.
+    """
     return (draw, *((name, given.get(name)) for name in listed))
-
-
-def factors_key(cell: CellResults) -> tuple[tuple[str, str], ...]:
-    """Return a cell's factors as something that can be compared and hashed."""
-    return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
 
 
 def varied(cells: Iterable[CellResults]) -> list[str]:

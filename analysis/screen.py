@@ -12,7 +12,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words
     Args:
         headings: one per column.
         rows: a text per column each.
-        words: so many first columns are aligned to the left; the others hold numbers.
+        words: number of columns, from the first, that are aligned to the left; the others hold numbers.
         total: whether the last row is set apart.
     """
     if sys.stdout.isatty():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,10 +81,10 @@ def family(model: str) -> str:
 
 
 def looks(models: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each model: its family's, paler for each further size of the family."""
+    """Return a look for each model: its family's, or a spare one; paler for each further size or round of spares."""
     found: dict[str, Look] = {}
     sizes: dict[str, int] = {}
-    spare = iter(SPARE * (1 + len(models) // len(SPARE)))
+    spare = (look._replace(colour=_paler(look.colour, 0.3 * turn)) for turn in itertools.count() for look in SPARE)
     for model in models:
         kin = family(model)
         look = FAMILIES.get(kin) or next(spare)

@@ -48,10 +48,9 @@ def summary(cell: CellResults, confidence: float) -> Summary:
         diverged_share=share_interval(diverged, finished, confidence)[1:] if finished and cell.independent else None,
         best=best,
         median=median(cell.errors),
-        near=None if best is None else tuple(near_best(cell.errors, best, points) for points in NEAR),
+        near=None if best is None else tuple(_near(cell.errors, best + points) for points in NEAR),
     )
 
 
-def near_best(errors: np.ndarray, best: float, points: float) -> int:
-    """Return how many of a cell's `errors` lie within `points` of the best of them."""
-    return int(np.count_nonzero(errors <= best + points + TOLERANCE))
+def _near(errors: np.ndarray, most: float) -> int:
+    return int(np.count_nonzero(errors <= most + TOLERANCE))

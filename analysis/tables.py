@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.answers import Answer, Statement
+from analysis.answers import ALL_PAIRS, Answer, Statement, is_against_first
 from analysis.bands import band
 from analysis.compute.intervals import share_interval
 from analysis.results import CellResults, describe, mixed_provenance, varied
@@ -22,6 +22,10 @@ from stability.study.metrics import metrics_of
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
 
+AGAINST_FIRST = (
+    f"Where more than {ALL_PAIRS} cells differ in one factor alone, each is compared with the first one planned only; "
+    "--cells\nchooses cells that are to be compared with each other."
+)
 SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
@@ -121,6 +125,7 @@ def answers_text(analysis: Analysis) -> str:
     lines = (
         [
             *_explanation(found, analysis.confidence),
+            *([AGAINST_FIRST] if is_against_first(analysis.statements) else []),
             "",
             *counts,
             *answer_lines(visible, analysis.confidence, varied(analysis.cells)),

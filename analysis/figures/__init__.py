@@ -40,7 +40,16 @@ def find(name: str) -> Draw:
 
 
 def drawn(name: str, draw: Draw, analysis: Analysis) -> Figure:
-    """Return the figure that a function draws. Raises UserError where a user's function raises or returns no figure."""
+    """Return the figure that a function draws.
+
+    Args:
+        name: of the figure, as `find` takes it.
+        draw: the function.
+        analysis: what it draws.
+
+    Raises:
+        UserError: a user's function raises, or returns something else than a figure.
+    """
     from matplotlib.figure import Figure
 
     if name in SHIPPED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.reference import Reference
@@ -43,7 +44,7 @@ def panels(analysis: Analysis) -> list[list[Panel]]:
     models = list(dict.fromkeys(cell.model for cell in analysis.shown))
     optimizers = list(dict.fromkeys(cell.optimizer for cell in analysis.shown))
     extra, shown = varied(analysis.cells), set(analysis.shown)
-    # Sizes of a family are told apart by shade only where they share a panel.
+    # Sizes of a family differ in shade only where they share a panel.
     alike = [
         [model for model in models if _size_row(model, models) == row]
         for row in {_size_row(one, models) for one in models}
@@ -69,27 +70,38 @@ def _size_row(model: str, models: Sequence[str]) -> str:
     return f"{kin.index(model):03d}"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """Axes of one size on a grid, in inches, with room above each for a title and legend and below for notes."""
 
-    left, right = 0.52, 0.12
-
-    def __init__(
-        self, *, columns: int, rows: int, height: float, above: float, below: float, width: float = COLUMN
-    ) -> None:
-        self.columns, self.rows, self.width = columns, rows, width
-        self.height, self.above, self.below = height, above, below
+    columns: int
+    rows: int
+    height: float
+    above: float
+    below: float
+    width: float = COLUMN
+    left: ClassVar[float] = 0.52
+    right: ClassVar[float] = 0.12
 
     @property
     def size(self) -> tuple[float, float]:
+        """Width and height of the figure in inches."""
         return self.columns * self.width, self.rows * (self.above + self.height + self.below)
 
     def figure(self) -> Figure:
+        """Return an empty figure."""
         from matplotlib.figure import Figure
 
         return Figure(figsize=self.size)
 
     def axes(self, figure: Figure, row: int, column: int) -> Axes:
+        """Add axes to a figure.
+
+        Args:
+            figure: of this layout.
+            row: from the top, starting at 0.
+            column: from the left, starting at 0.
+        """
         width, height = self.size
         bottom = (self.rows - row - 1) * (self.above + self.height + self.below) + self.below
         inner = self.width - self.left - self.right
@@ -99,33 +111,40 @@ class Layout:
 
 
 def error_label(relative: bool) -> str:
+    """Return the title of the error axis."""
     metric = metrics_of().primary
     return f"Δ {metric.label} (points)" if relative else metric.title
 
 
 def title(axes: Axes, layout: Layout, text: str) -> None:
+    """Write a title above the legend.
+
+    Args:
+        axes: of the panel.
+        layout: of the figure.
+        text: the title.
+    """
     height = 1 + (layout.above - 0.06) / layout.height
     axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=9, weight="bold")
 
 
-def legend(axes: Axes, labels: Sequence[str], panel: Panel, lines: bool) -> None:
-    """Put one entry per cell between title and axes, where no curve can be covered: its line, or its marker."""
+def legend(axes: Axes, labels: Sequence[str], panel: Panel, *, lines: bool) -> None:
+    """Put one entry per cell between title and axes, where it covers no curve.
+
+    Args:
+        axes: of the panel.
+        labels: one per cell.
+        panel: whose cells the entries are for.
+        lines: whether an entry shows the cell's line or its marker.
+    """
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=one.look.colour, linestyle=one.look.line)
-        if lines
-        else Line2D(
-            [],
-            [],
-            color=one.look.colour,
-            marker=one.look.marker,
-            linestyle="none",
-            markersize=5,
-            markeredgecolor="black",
-        )
-        for one in panel.shown
-    ]
+    handles = []
+    for one in panel.shown:
+        own = Line2D([], [], color=one.look.colour, linestyle=one.look.line if lines else "none")
+        if not lines:
+            own.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
+        handles.append(own)
     axes.legend(
         handles,
         labels,
@@ -140,6 +159,14 @@ def legend(axes: Axes, labels: Sequence[str], panel: Panel, lines: bool) -> None
 
 
 def notes_below(axes: Axes, layout: Layout, lines: Sequence[str], distance: float) -> None:
+    """Write grey lines of text below axes.
+
+    Args:
+        axes: of the panel.
+        layout: of the figure.
+        lines: of text.
+        distance: from the axes to the first line, in inches.
+    """
     for place, line in enumerate(lines):
         height = -(distance - 0.06 + LINE * place) / layout.height
         axes.text(0, height, line, transform=axes.transAxes, va="top", fontsize=6.5, color=GREY)

@@ -99,16 +99,8 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
 
 def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[float]) -> None:
     """Draw a cell's trials as open markers, so that none hides another model's at the same place."""
-    axes.plot(
-        across,
-        up,
-        linestyle="none",
-        marker=shown.look.marker,
-        markersize=3.4,
-        markerfacecolor="none",
-        markeredgecolor=shown.look.colour,
-        markeredgewidth=0.9,
-    )
+    (line,) = axes.plot(across, up, linestyle="none", marker=shown.look.marker, markersize=3.4, markeredgewidth=0.9)
+    line.set(markerfacecolor="none", markeredgecolor=shown.look.colour)
 
 
 def _label_few(axes: Axes, ratio: float) -> None:
@@ -122,21 +114,12 @@ def _label_few(axes: Axes, ratio: float) -> None:
 
 
 def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
-    best = shown.cell.best
+    best, look = shown.cell.best, shown.look
     if best:
-        axes.plot(
-            [coordinate.value(best)],
-            [best.error],
-            marker=shown.look.marker,
-            markersize=7,
-            markerfacecolor=shown.look.colour,
-            markeredgecolor="black",
-            markeredgewidth=0.9,
-            linestyle="none",
-            # Whole, where it lies at the end of a range.
-            clip_on=False,
-            zorder=3,
-        )
+        place = [coordinate.value(best)], [best.error]
+        (line,) = axes.plot(*place, linestyle="none", marker=look.marker, markersize=7, markeredgewidth=0.9, zorder=3)
+        # Not clipped where it lies at the end of a range.
+        line.set(markerfacecolor=look.colour, markeredgecolor="black", clip_on=False)
 
 
 def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float, margin: float) -> None:

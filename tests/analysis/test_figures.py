@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.analysis import analyse
-from analysis.figures import edf, find, print_style, scatter
+from analysis.figures import SHIPPED, edf, figure, find, print_style, scatter
 from analysis.figures.layout import panels
 from analysis.style import COLUMN, looks, model_name, number
 
@@ -82,6 +82,13 @@ def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_figure_is_one_call_in_a_notebook(study: MakeStudy, name: str) -> None:
+    found = figure(name, study(samples=4), relative=["best"], cells=["sgd"])
+    assert isinstance(found, Figure)
+    assert {axes.texts[0].get_text() for axes in found.axes if axes.texts} >= {"SGD"}
+
+
 @pytest.mark.usefixtures("style")
 def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
     analysis = analyse(study())
@@ -131,6 +138,7 @@ def test_models_are_told_apart_by_colour_line_and_marker() -> None:
         assert one.line != other.line or one.colour != other.colour
         assert one != other
     assert found["vitp_4gf"] == looks(["vitc_1gf", "vitp_4gf"])["vitp_4gf"]
+    assert len(set(looks([f"net{number}" for number in range(12)]).values())) == 12
     for field in ("colour", "line", "marker"):
         assert len({getattr(found[name], field) for name in ("vitp_4gf", "vitc_4gf", "regnety_4gf")}) == 3
 

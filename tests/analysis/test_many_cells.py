@@ -13,6 +13,7 @@ from analysis.answers import ALL_PAIRS
 from analysis.edf import main
 from analysis.figures import figure
 from analysis.selection import ALL_SHOWN, PART_SHOWN
+from analysis.tables import answers_text
 from analysis.wording import MOST_PAIRS
 from analysis.wording import names as names_of
 
@@ -73,6 +74,7 @@ def test_many_values_of_a_factor_are_each_compared_with_the_first(study: MakeStu
     other = "optimizers" if factor == "models" else "models"
     analysis = analyse(study(**{factor: names, other: ("one",)}, samples=2))
     assert [names_of(one) for one in analysis.answers] == [("m0", name) for name in names[1:]]
+    assert "each is compared with the first one planned only" in answers_text(analysis)
     assert len(analysis.shown) == PART_SHOWN
     assert (analysis.shown[0], analysis.shown[-1]) == (analysis.cells[0], analysis.cells[-1])
 
@@ -90,4 +92,5 @@ def test_every_two_of_few_cells_are_compared_and_shown(study: MakeStudy) -> None
     names = tuple(f"m{number}" for number in range(ALL_SHOWN))
     analysis = analyse(study(models=names, optimizers=("one",), samples=2))
     assert analysis.shown == analysis.cells
+    assert "compared with the first" not in answers_text(analysis)
     assert len(analysis.answers) == ALL_SHOWN * (ALL_SHOWN - 1) // 2
