@@ -4,83 +4,35 @@
     python -m analysis.wandb runs/quick --offline --project mine        kept under runs/quick/wandb, for wandb sync
 
 For a study that was trained without W&B, or whose offline runs were lost (W&B takes no run under the id of one that was
-deleted there). Trials that have not ended are left out; saying the command again later adds them.
+deleted there). Other loggers are told by `python -m analysis.log`, which this command calls.
 """
 
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from analysis.command import Parser, run
-from stability.errors import StudyError
-from stability.sinks.base import LoggedTrial
-from stability.sinks.wandb import WandbLogger
-from stability.study.events import replay
-from stability.study.schema import Trial
-from stability.study.store import Study, read_json, study_folders
-from stability.values import plain
+from analysis.log import tell_studies
 
 PROGRAM = "analysis.wandb"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code. Raises UserError before anything is told."""
+    """Run the command and return its exit code. Raises UserError before anything is written."""
     parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
     parser.add_argument("--project", default="stability", help="default: %(default)s")
     parser.add_argument("--entity", help="default: your own")
     parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
     given = parser.parse(arguments)
-    logger = WandbLogger(given.project, given.entity, "offline" if given.offline else "online")
-    folders = dict.fromkeys(folder for path in given.runs for folder in study_folders(path))
-    found = [Study.open(folder) for folder in folders]
-    advice = logger.check()
-    if advice:
-        print(advice)
-    for study in found:
-        _tell(study, logger)
+    name = "wandb_offline" if given.offline else "wandb"
+    for study in tell_studies(given.runs, name, {"project": given.project, "entity": given.entity}):
+        kept = study.directory / "wandb"
+        if any(kept.glob("offline-run-*")):
+            print(f"kept in {kept}; next: wandb sync {shlex.quote(str(kept))}/offline-run-*")
     return 0
-
-
-def _tell(study: Study, logger: WandbLogger) -> None:
-    """Log every trial of a study that has a record, one after the other. Raises StudyError where W&B fails."""
-    ended = [trial for trial in study.trials if trial.id in study.records]
-    name, before = study.name, _offline_runs(study)
-    for count, trial in enumerate(ended, 1):
-        try:
-            _log(logger, _logged(study, trial), read_json(study.folder(trial)) or {})
-        # The boundary of wandb: whatever it raises ends the command in a line.
-        except Exception as error:
-            words = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StudyError(f"{name}: W&B took {count - 1} of {len(ended)} trials and no more: {words}") from error
-        if sys.stdout.isatty():
-            print(f"\r{name}: {count} of {len(ended)} trials", end="", flush=True)
-    where = f"{study.directory / 'wandb'}; next: wandb sync {shlex.quote(str(study.directory / 'wandb'))}/offline-run-*"
-    clear = "\r" if sys.stdout.isatty() else ""
-    print(f"{clear}{name}: W&B has been told of {len(ended)} of {len(study.trials)} planned trials")
-    if _offline_runs(study) > before:
-        print(f"kept in {where}")
-
-
-def _logged(study: Study, trial: Trial) -> LoggedTrial:
-    """Return what the logger knows of a trial."""
-    cell = study.cells[trial.cell]
-    config = plain({**cell.config, **trial.point})
-    assert isinstance(config, dict)
-    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
-
-
-def _log(logger: WandbLogger, trial: LoggedTrial, record: Mapping[str, Any]) -> None:
-    for event in replay(record):
-        logger.take(trial, event)
-
-
-def _offline_runs(study: Study) -> int:
-    return len(list((study.directory / "wandb").glob("offline-run-*")))
 
 
 if __name__ == "__main__":

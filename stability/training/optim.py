@@ -144,9 +144,22 @@ def _arguments(config: TrialConfig, target: Callable[..., object], path: str) ->
             raise UserError(f"optimizer.{name} is not given with the optimizer{instead}")
         if name not in accepted and "**" not in accepted:
             raise unknown(f"argument of {path}", name, set(accepted) - set(INSTEAD) - {"**"})
+    for name, value in given.items():
+        default = inspect.signature(target).parameters[name].default if name in accepted else None
+        if not _is_like(value, default):
+            raise UserError(f"optimizer.{name}={value!r}; accepted: a value like {default!r}, the default of {path}")
     if target in FUSED and not any(name in given for name in IMPLEMENTATIONS):
         given["fused"] = True
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _is_like(value: Value, default: object) -> bool:
+    """Tell whether a value is of the kind of a parameter's default; anything is where either of them is None."""
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and len(value) == len(default) and all(map(_is_like, value, default))
+    if value is None or not isinstance(default, (int, float)):
+        return True
+    return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(default, bool)
 
 
 def _accepted(target: Callable[..., object]) -> list[str]:
