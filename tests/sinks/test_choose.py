@@ -34,7 +34,7 @@ def test_loggers_are_made_by_their_targets() -> None:
         ({"t": {"_target_": "stability.sinks.tensorboard.TensorBoardLogger", "folder": ""}}, r"tensorboard\.folder=''"),
         (
             {"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "project": None}},
-            r"project=None; accepted: 1 to",
+            "project=None; accepted: 1",
         ),
         ({"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "entity": 3}}, r"entity=3; accepted: a user or"),
         ({"_target_": CSV}, "'# @package logger.NAME' as its first line"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -121,14 +123,14 @@ def test_mistakes_are_said_in_a_line(trial, optimizer, message):
     assert "\n" not in str(caught.value)
 
 
-def no_optimizer(params: Any, lr: float, weight_decay: float) -> dict[str, Any]:
+def no_optimizer(params: Any, lr: float, weight_decay: float = 0.0) -> dict[str, Any]:
     return {"params": params, "lr": lr, "weight_decay": weight_decay}
 
 
 class Indexes(torch.optim.SGD):
     """An optimizer whose argument has no default to be compared with."""
 
-    def __init__(self, params: Any, lr: float, weight_decay: float, pair: Any) -> None:
+    def __init__(self, params: Any, lr: float, pair: Any, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr, momentum=list(pair)[1], weight_decay=weight_decay)
 
 
