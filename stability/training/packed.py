@@ -75,7 +75,8 @@ class PackedCalls(TorchFunctionMode):
         if attn_mask is None and not dropout_p and not is_causal and scale is None and not enable_gqa:
             return attend(query, key, value)
         with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+            given = (query, key, value, attn_mask, dropout_p, is_causal)
+            return F.scaled_dot_product_attention(*given, scale=scale, enable_gqa=enable_gqa)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
