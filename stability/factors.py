@@ -55,9 +55,12 @@ def factor_value(
 
 
 def factor_name(key: str, choices: Sequence[Options], named: Container[str]) -> str:
-    """Return the factor to make of a key in which cells differ: its group, where their choices of that differ.
+    """Return the factor to make of a key in which cells differ: its group where their choices of that differ, else the key.
 
-    Where the group is `named`, a factor already, that does not tell all: it is the key.
+    Args:
+        key: dotted.
+        choices: each cell's choice of each config group.
+        named: the factors so far. A group among them does not tell the cells apart, so the key becomes a factor.
     """
     group = key.split(".")[0]
     return group if group not in named and len({one.get(group) for one in choices}) > 1 else key

@@ -47,7 +47,16 @@ class Decoded:
         return float(numpy.mean(areas)) * self.data.channels * len(images)
 
     def fitted(self, training: bool, ratio: float, device: str = "cpu") -> Tensor:
-        """Return the images of a split at the model's size, uint8 (N, C, S, S). Raises UserError if one is broken."""
+        """Return the images of a split at the model's size, uint8 (N, C, S, S).
+
+        Args:
+            training: the training images, else the evaluation images.
+            ratio: side of the centre crop over the resized short side.
+            device: where the images are kept.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
         key = (training, ratio, device)
         if key not in self._fitted:
             self._fitted[key] = (

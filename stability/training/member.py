@@ -58,7 +58,13 @@ class Progress:
 
 
 class Member:
-    """One trial of a stack. It owns no weights: `attach` ties it to its place in a stack on the training device."""
+    """One trial of a stack. It owns no weights: `attach` ties it to its place in a stack on the training device.
+
+    Args:
+        config: of the trial.
+        steps_per_epoch: optimizer steps.
+        directory: where its checkpoints lie; None: it has none.
+    """
 
     def __init__(self, config: TrialConfig, steps_per_epoch: int, directory: Path | None = None) -> None:
         self.config = config
@@ -115,10 +121,15 @@ class Member:
             torch._foreach_mul_(gradients, torch.clamp(limit / (gradient_norm + 1e-6), max=1.0))
 
     def accept(self, step: int, loss: float, gradient_norm: float, probes: Sequence[float] = ()) -> bool:
-        """Take in what `step` was or would be based on; returns False where that is not finite: the trial has diverged.
+        """Take in the numbers that `step` is based on; return False where they are not finite: the trial has diverged.
 
-        probes: the values of the user's probes at this step, which may be anything.
-        Steps that the trial has taken since, before its numbers could be read, are taken back: nothing is made of them.
+        Steps that the trial has taken since, before its numbers could be read, do not count.
+
+        Args:
+            step: the optimizer step, from 0.
+            loss: the mean over the batch.
+            gradient_norm: L2, before clipping.
+            probes: values of the user's probes at this step; they need not be finite.
         """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             self.progress.diverged_step = self.progress.step = step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,11 +65,18 @@ class StackModule(pl.LightningModule):
         on_end: OnEnd | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        """The first members of `stack` are `members`; what it holds beyond them is padding.
+        """Take in a stack and its members.
 
-        full_size: with how many members the pack began, those included that have ended before. compact: go on in a
-        smaller stack when half of it is empty. micro_batches: how many parts a batch is computed in, one after the
-        other, to save memory; batch norms then see the parts.
+        Args:
+            stack: its first members are `members`; what it holds beyond them is padding.
+            members: of one architecture, data set and batch size.
+            data: the batches.
+            full_size: with how many members the pack began, those included that have ended before; None: `members`.
+            compact: go on in a smaller stack when half of it is empty.
+            micro_batches: the number of parts that a batch is computed in, to save memory; batch norms see the parts.
+            on_event: called with each event.
+            on_end: called with each member that has ended, and this module.
+            interruption: what holds signals back; None: nothing does.
         """
         super().__init__()
         assert 0 < len(members) <= stack.size
@@ -228,9 +235,15 @@ class StackModule(pl.LightningModule):
                     member.accept(step, losses[lane], norms[lane], [values[lane] for values in probed])
 
     def forward(self, images: Tensor, keep: Tensor | None = None, start: int = 0) -> Tensor:
-        """Return training logits (K, B, classes) in the precision asked for.
+        """Return training logits (K, B, classes) in the precision of the trial.
 
-        keep: this step's masks. start: where in the batch the images begin, where it is computed in parts.
+        Args:
+            images: (B, C, H, W).
+            keep: masks of this step, (K, num_residuals, B); None: all branches are kept.
+            start: the place of the first image in the batch, where it is computed in parts.
+
+        Raises:
+            UserError: the model returns another shape.
         """
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         purpose, step = (f"model/{start}" if start else "model"), self.step
@@ -383,18 +396,3 @@ class StackModule(pl.LightningModule):
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
         return nullcontext() if self.autocast_type is None else torch.autocast(device.type, self.autocast_type)
-
-
-class BatchStream:
-    """The training batches from the step that a pack has reached, epoch by epoch, as Lightning iterates them."""
-
-    def __init__(self, module: StackModule) -> None:
-        self._module = module
-
-    def __iter__(self) -> Iterator[Batch]:
-        # Members that have all ended were resumed from the last state of theirs, kept by option.
-        if not any(member.is_training for member in self._module.members):
-            return
-        data = self._module.data
-        epoch, start = divmod(self._module.step, data.steps_per_epoch)
-        yield from data.train_batches(epoch, start)

@@ -80,12 +80,17 @@ class PackedCalls(TorchFunctionMode):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query key^T / sqrt(d)) value under vmap: query (..., Q, d), key and value (..., T, d).
+    """Return softmax(query key^T / sqrt(d)) value under vmap.
 
     On the CPU torch's fused kernel has no batching rule. On a GPU `F.scaled_dot_product_attention` does not see under
     vmap that gradients are needed, keeps no log-sum-exp, and the backward pass refuses that ("LSE is not correctly
     aligned"). So a GPU's kernels are called by their own names, or the products are written out. Which is fastest was
     measured on an H200 (`docs/benchmarks.md`).
+
+    Args:
+        query: (..., Q, d).
+        key: (..., T, d).
+        value: (..., T, d).
     """
     tokens, width = key.shape[-2:]
     is_half = query.dtype in (torch.bfloat16, torch.float16)

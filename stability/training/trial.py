@@ -28,7 +28,7 @@ from stability.training.checkpoint import State, read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
-from stability.training.module import BatchStream, StackModule
+from stability.training.module import StackModule
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent
@@ -229,6 +229,21 @@ def fit(module: StackModule, device: torch.device) -> None:
         raise UserError(f"a callback stopped the training at {steps}; accepted: callbacks that let every trial end")
 
 
+class BatchStream:
+    """The training batches from the step that a pack has reached, epoch by epoch, as Lightning iterates them."""
+
+    def __init__(self, module: StackModule) -> None:
+        self._module = module
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Members that have all ended were resumed from the last state of theirs, kept by option.
+        if not any(member.is_training for member in self._module.members):
+            return
+        data = self._module.data
+        epoch, start = divmod(self._module.step, data.steps_per_epoch)
+        yield from data.train_batches(epoch, start)
+
+
 def try_first_batch(config: TrialConfig | Options) -> None:
     """Take one optimizer step and evaluate one batch on a model that is thrown away.
 
@@ -318,7 +333,17 @@ def build(config: TrialConfig, data: DataModule) -> nn.Module:
 def ready_module(
     configs: Sequence[TrialConfig], data: DataModule, device: torch.device, micro_batches: int = 1
 ) -> StackModule:
-    """Return a pack's module ready to step without a Trainer."""
+    """Return a pack's module ready to step without a Trainer.
+
+    Args:
+        configs: one a member.
+        data: the batches.
+        device: where to train.
+        micro_batches: as of `train_pack`.
+
+    Raises:
+        UserError: a model or an optimizer cannot be built.
+    """
     members = [Member(config, data.steps_per_epoch) for config in configs]
     module = StackModule(_stack(configs, len(configs), data), members, data, micro_batches=micro_batches).to(device)
     module.configure_optimizers()
