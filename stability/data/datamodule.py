@@ -89,7 +89,7 @@ class DataModule(pytorch_lightning.LightningDataModule):
 
     @property
     def batches_ahead(self) -> int:
-        """Number of training batches that workers make before they are asked for."""
+        """Number of training batches that workers make before they are needed."""
         return self._train_feed.batches_ahead(self.batch_size)
 
     def train_batches(self, epoch: int, start: int = 0) -> Stream:

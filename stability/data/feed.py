@@ -39,7 +39,7 @@ class Feed(Protocol):
     """The images of a split, uint8 (B, C, S, S), and their labels, int64 (B,), on the training device."""
 
     def batches_ahead(self, size: int) -> int:
-        """Return how many batches of `size` are made before they are asked for."""
+        """Return how many batches of `size` are made before they are needed."""
         ...
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
@@ -131,7 +131,7 @@ class Kept:
         return cls(pixels, torch.from_numpy(labels).to(pixels.device), crop)
 
     def batches_ahead(self, size: int) -> int:
-        """Return 0: they are made when they are asked for."""
+        """Return 0: they are made when they are needed."""
         return 0
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
@@ -225,7 +225,7 @@ class Made:
         self._idle: list[DataLoader[Tensor | UserError]] = []
 
     def batches_ahead(self, size: int) -> int:
-        """Return how many batches of `size` the workers make before they are asked for."""
+        """Return how many batches of `size` the workers make before they are needed."""
         jobs = JOBS_AHEAD * _num_workers(self._workers)
         return -(-jobs * min(size, MADE_AT_ONCE) // size)
 

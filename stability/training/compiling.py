@@ -109,7 +109,7 @@ class Compiler:
         try:
             return compute()
         except Exception as error:
-            # No compiler, or no memory to spare: whatever is wrong with the trial itself shows when it goes on.
+            # No compiler, or too little memory. A fault of the trial itself shows again in the eager step below.
             self.failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             self._give_up()
             with torch.no_grad():

@@ -172,7 +172,7 @@ class Member:
         row |= {name: number(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
         progress.curve.append(row)
         progress.sums = Sums()
-        # No further step would find that the last one left weights that are not finite.
+        # After the last step, only the evaluation can find weights that are not finite.
         if not self.is_training and any(score[LOSS] is None for score in (raw, average) if score):
             progress.diverged_step = progress.step
         return row
@@ -208,7 +208,7 @@ class Member:
         self._clock = time.monotonic()
 
     def fits(self, state: State) -> bool:
-        """Tell whether a checkpoint's weights are this model's: a user's own code may have changed meanwhile."""
+        """Return whether a checkpoint's weights fit this model: a user's code may have changed since."""
         found, wanted = (
             {name: getattr(value, "shape", None) for name, value in tensors.items()}
             for tensors in (state["model"], self._stack.member_state(self.index))
@@ -221,8 +221,8 @@ class Member:
     def write(self, *, ended: bool = False, is_next: bool = False) -> None:
         """Write everything that a resumption needs into the trial's folder, if it has one.
 
-        Of a trial that has ended nothing is written, unless its last state is asked for. `is_next`: beside the standing
-        checkpoint, until `settle_checkpoint`.
+        ended: write the last state of a trial that has ended; else only trials that have not ended are written.
+        is_next: beside the standing checkpoint, until `settle_checkpoint`.
         """
         if self.directory is None or self.has_ended != ended:
             return
@@ -236,7 +236,7 @@ class Member:
         write_checkpoint(self.directory, self.id, state, is_next=is_next)
 
     def count_seconds(self) -> None:
-        """Add the time since this was last said to the seconds spent."""
+        """Add the time since the last call to the seconds spent."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now

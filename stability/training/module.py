@@ -40,7 +40,7 @@ class StackModule(pl.LightningModule):
     """Trains the members of a pack: forward and backward for all at once, then each member's own update.
 
     Members never meet: losses, norms, checks and updates are per member. A member whose loss or gradient norm is not
-    finite has diverged at that step. `on_end` is told of each that has diverged or finished, and it leaves: its lane of
+    finite has diverged at that step. `on_end` is called with each that has diverged or finished. Its lane of
     the stack idles on until the stack is compacted. Nothing is logged per step; what is measured goes into the members'
     curves and to `on_event`.
     """
@@ -133,7 +133,7 @@ class StackModule(pl.LightningModule):
         self.interruption.install()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Take one optimizer step with every member; return the losses (K,) where callbacks are told of them."""
+        """Take one optimizer step with every member; return the losses (K,) if there are callbacks."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
                 self.optimizers().step()  # type: ignore[union-attr]
@@ -199,7 +199,7 @@ class StackModule(pl.LightningModule):
             losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
-            # What is padding, or trains no more, gets gradients of nothing.
+            # Exclude padding and finished members from the loss.
             loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
             # Lightning's manual_backward costs 0.1 ms a step more, and is needed only by callbacks.
             if self.has_callbacks:
@@ -339,7 +339,7 @@ class StackModule(pl.LightningModule):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def boundary(self) -> None:
-        """Let go of members that have ended; write checkpoints if it is time; pass on a signal that came in."""
+        """Drop members that have ended, write checkpoints if they are due, and pass on a signal that came in."""
         self.drop_ended()
         if self.keeper.is_due():
             self.read()
@@ -357,7 +357,7 @@ class StackModule(pl.LightningModule):
             self.interruption.deliver()
 
     def drop_ended(self) -> None:
-        """Tell of the members that have ended and go on without them."""
+        """Call `on_end` with the members that have ended, and go on without them."""
         ended = [member for member in self.members if member.has_ended]
         if not ended:
             return
@@ -374,7 +374,7 @@ class StackModule(pl.LightningModule):
 
     def _move_to(self, size: int, compiles: bool) -> None:
         """Put the members into a stack of another size, padded with the last of them."""
-        assert not self._unread, "numbers of lanes that are no more"
+        assert not self._unread, "numbers of lanes that no longer exist"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
         old, self.stack, self._updates = self.stack, self.stack.select(places), None

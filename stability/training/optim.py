@@ -28,7 +28,7 @@ IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
 
 
 def decayed_parameters(model: nn.Module) -> dict[str, bool]:
-    """Tell of every trainable parameter, by name, whether weight decay applies to it.
+    """Return for every trainable parameter, by name, whether weight decay applies to it.
 
     Not to the parameters of a norm, to biases, nor to other vectors (a layer scale is a gain); to everything else, a
     class token and a position embedding of any shape included (paper, section 4).
@@ -169,10 +169,10 @@ def _accepted(target: Callable[..., object]) -> list[str]:
 
 
 class MemberOptimizers:
-    """All members' optimizers as the one that Lightning sees: one step a batch, whatever the number of members.
+    """All members' optimizers as the one that Lightning sees: one step a batch for any number of members.
 
-    What Lightning asks of an optimizer, without torch.optim.Optimizer's profiling of every step. Nothing is saved
-    through it: each member's checkpoint holds its own optimizer.
+    It has what Lightning needs of an optimizer, without torch.optim.Optimizer's profiling of every step. It has no
+    state to save: each member's checkpoint holds the member's own optimizer.
     """
 
     def __init__(self, parameters: Iterable[Tensor], step: Callable[[], None]) -> None:

@@ -137,7 +137,7 @@ def train_pack(
                 interruption=interruption,
             )
             module.keeper.continue_from([states[place][step] for place, step in group.items()])
-            # A pack's checkpoints are as large as the pack: they are let go of when it has begun.
+            # A pack's checkpoints are as large as the pack: free them once it has begun.
             for place in group:
                 states[place] = {}
             fit(module, device)
@@ -197,7 +197,7 @@ def _record(member: Member, module: StackModule, study: str | None, cell: Mappin
 
 
 def fit(module: StackModule, device: torch.device) -> None:
-    """Drive a stack's training by a Lightning Trainer that does nothing else but call the user's callbacks.
+    """Train a stack with a Lightning Trainer, which otherwise only calls the user's callbacks.
 
     Raises KeyboardInterrupt for Ctrl-C, which the Trainer would turn into SystemExit(1); UserError where a callback
     cannot work, or stops the training before the members have ended.
@@ -236,7 +236,7 @@ class BatchStream:
         self._module = module
 
     def __iter__(self) -> Iterator[Batch]:
-        # Members that have all ended were resumed from the last state of theirs, kept by option.
+        # Members that have all ended were resumed from their last state, which training.keep_checkpoints keeps.
         if not any(member.is_training for member in self._module.members):
             return
         data = self._module.data
@@ -381,7 +381,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of devices, loggers and loaders: a study would print it thousands of times."""
+    """Silence Lightning's messages on devices, loggers and loaders: a study would print them thousands of times."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
