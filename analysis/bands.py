@@ -2,10 +2,10 @@
 
     python -m analysis.bands          make the committed table again (about five minutes on one core)
 
-A band depends on the number of trials and the confidence alone, never on the errors: where k of n trials have an
+A band depends on the number of trials and the confidence only, never on the errors: where k of n trials have an
 error of at most x, the true share lies within [lower[k], upper[k]], for all x at once with the given confidence.
-Ties and diverged trials (error +infinity) keep it valid. The method is opda's `ld_highest_density`, the tightest of
-those it has; it takes seconds at n = 64, so common n come from a table and others are kept in the user's cache.
+It holds with ties and diverged trials (error +infinity) too. The method is opda's tightest, `ld_highest_density`. It
+takes seconds at n = 64, so common n come from a table and others from a cache in the user's home.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TABLE_SIZES = (*range(2, 65), 80, 96, 128, 192, 256)
 # Above this, simulating the band takes minutes and gigabytes; DKW is instant and by then nearly as tight.
 LARGEST = 256
 SEED = 0
-# Lower edges are kept to so many digits, rounded outwards.
+# Digits of lower edges, which are rounded outwards.
 DIGITS = 6
 
 
@@ -100,7 +100,7 @@ def _from_cache(n: int, confidence: float) -> list[float]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(lower))
     except OSError:
-        # A home that cannot be written costs the same seconds next time, nothing else.
+        # Where the cache cannot be written, the same seconds pass next time.
         pass
     return lower
 

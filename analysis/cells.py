@@ -1,175 +1,26 @@
-"""Studies as the analysis sees them: cells with their planned trials and what became of each, from files alone."""
+"""Cells from files: the studies that are read, and which of their cells are one."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from analysis.results import CellResults, Draw, TrialResult, factors_key, listed_names, point_of
 from stability.config import parse_trial
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.metrics import metrics_of
-from stability.study.schema import COORDINATES, ENDED, GRID, Cell, Manifest, Record, Trial, cell_label
-from stability.study.store import PLANNED, UNREADABLE, Study, study_folders
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """A planned trial with what became of it, placed among the trials of other cells.
-
-    draw: the sampler's seed and the number of the draw; None in a grid. given: what was not drawn: lr and wd where they
-    were listed, and the seed that the trial's own counts from. point: the pairing key; trials of two cells with equal
-    keys are compared as a pair. problem: why the record cannot be read, where it cannot.
-    """
-
-    planned: Trial
-    study: str
-    draw: tuple[int | None, int] | None
-    given: Mapping[str, float]
-    point: tuple[object, ...]
-    record: Record | None
-    problem: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The trial's id."""
-        return self.planned.id
-
-    @property
-    def lr(self) -> float:
-        """The point's lr."""
-        return self.planned.lr
-
-    @property
-    def wd(self) -> float:
-        """The point's weight decay."""
-        return self.planned.wd
-
-    @property
-    def seed(self) -> int:
-        """The point's seed."""
-        return self.planned.seed
-
-    @property
-    def number(self) -> int:
-        """The number of the draw, or of the place in a grid."""
-        return self.planned.number
-
-    @property
-    def status(self) -> str:
-        """The record's status, `unreadable`, or `planned`."""
-        if self.record:
-            return self.record.status
-        return PLANNED if self.problem is None else UNREADABLE
-
-    @property
-    def finished(self) -> bool:
-        """Whether this trial has a result: completed or diverged."""
-        return self.status in ENDED
-
-    @property
-    def error(self) -> float:
-        """The final error in percent: +inf where diverged, nan where unknown."""
-        if self.record is None or not self.finished:
-            return math.nan
-        if self.status == "diverged":
-            return math.inf
-        metric = metrics_of().primary
-        error = self.record.result.value(metric.key)
-        if error is None:
-            raise UserError(f"the record of {self.id} (study {self.study}) is completed and has no {metric.key}")
-        return error
-
-
-@dataclass(frozen=True)
-class CellResults:
-    """One combination of factor values, with all trials planned in it and what became of them.
-
-    plan is the name of the sampler, or `grid`; samples is how many points it was asked for (0 in a grid); independent
-    tells whether the points are independent draws of one distribution, which is what a confidence band assumes.
-    """
-
-    factors: dict[str, Any]
-    ranges: Mapping[str, Any]
-    config: Mapping[str, Any]
-    plan: str
-    samples: int
-    independent: bool
-    trials: tuple[TrialResult, ...]
-    # The choice of each config group, where the manifest keeps them.
-    choices: Mapping[str, Any] = field(default_factory=dict)
-    # Whether points depend on results.
-    adaptive: bool = False
-
-    @property
-    def planned(self) -> int:
-        """Number of trials planned, those included whose points TPE has yet to choose."""
-        return max(len(self.trials), self.samples if self.adaptive else 0)
-
-    @cached_property
-    def finished(self) -> tuple[TrialResult, ...]:
-        """Trials that have a result."""
-        return tuple(trial for trial in self.trials if trial.finished)
-
-    @cached_property
-    def errors(self) -> np.ndarray:
-        """Return the final errors of the finished trials in percent, +inf where diverged."""
-        import numpy as np
-
-        return np.array([trial.error for trial in self.finished], dtype=float)
-
-    @cached_property
-    def best(self) -> TrialResult | None:
-        """The completed trial of lowest error; the first of them where several tie."""
-        completed = [trial for trial in self.finished if math.isfinite(trial.error)]
-        return min(completed, key=lambda trial: trial.error, default=None)
-
-    @property
-    def partial(self) -> bool:
-        """Tell whether some planned trial has no result yet."""
-        return len(self.finished) < self.planned
-
-    def count(self, status: str) -> int:
-        """Return how many trials have this status."""
-        return sum(trial.status == status for trial in self.trials)
-
-    def provenance(self, key: str) -> object:
-        """Return what the first finished trial that knows `key` has in its provenance; None where none does."""
-        values = (trial.record.provenance.get(key) for trial in self.finished if trial.record)
-        return next((value for value in values if value is not None), None)
-
-    @property
-    def chance(self) -> float:
-        """Error of guessing, in percent; 100 where the number of classes is not known."""
-        classes = self.provenance("num_classes")
-        return 100 * (1 - 1 / classes) if isinstance(classes, int) and classes else 100.0
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return str(self.factors.get("model"))
-
-    @property
-    def optimizer(self) -> str:
-        """Name of the optimizer."""
-        return str(self.factors.get("optimizer"))
+from stability.study.schema import COORDINATES, DRAWN, GRID, Cell, Manifest, Settings, Trial
+from stability.study.store import Study, study_folders
 
 
 def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[CellResults]]:
     """Return the study folders that `runs` name and the cells of all of them together, in the order planned.
 
-    Cells of different studies are one where nothing but their points differs. Whatever else differs is a factor of all;
-    where only the ranges do, that is the study's name. Raises UserError where a path is no folder or holds no study.
+    Cells of different studies are one where nothing but their points differs. Whatever else differs becomes a factor of
+    all cells; where only the ranges differ, the study's name does. Raises UserError where a path holds no study.
     """
     directories = list(dict.fromkeys(folder for path in runs for folder in study_folders(path)))
     cells = [cell for folder in directories for cell in _read_study(folder)]
@@ -178,31 +29,18 @@ def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[CellResults]]:
 
 def _read_study(folder: Path) -> list[CellResults]:
     study = Study.open(folder)
-    return [_read_cell(study, cell, own) for cell, own in zip(study.cells, study.manifest.by_cell, strict=True)]
+    samples, after = study.manifest.by_cell, study.manifest.by_role("tune", "reseed", "longer")
+    return [_read_cell(study, cell, own, others) for cell, own, others in zip(study.cells, samples, after, strict=True)]
 
 
-def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial]) -> CellResults:
+def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial], others: Sequence[Trial]) -> CellResults:
     manifest = study.manifest
     plan = manifest.sampler.name if manifest.samples else GRID
-    trials = _placed(
-        [
-            TrialResult(
-                trial,
-                study=study.name,
-                draw=None if plan == GRID else (manifest.sampler.seed, trial.number),
-                given={},
-                point=(),
-                record=study.record(trial),
-                problem=study.unreadable.get(trial.id),
-            )
-            for trial in planned
-        ],
-        cell.ranges,
-    )
+    trials = _read_trials(study, cell, planned, is_drawn=plan != GRID)
     return CellResults(
         factors=dict(cell.factors),
         ranges=cell.ranges,
-        # What the data really was belongs to what a cell is.
+        # The data that was really read is part of what a cell is.
         config={
             **_held(cell.config),
             "fingerprint": cell.fingerprint or manifest.fingerprint,
@@ -216,12 +54,39 @@ def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial]) -> CellResult
         and _are_drawn_once(trials)
         and any(cell.ranges.values()),
         adaptive=plan != GRID and manifest.sampler.needs_results,
-        trials=tuple(trials),
+        trials=trials,
+        after=_read_trials(study, cell, others, is_drawn=False),
+    )
+
+
+def _read_trials(study: Study, cell: Cell, planned: Sequence[Trial], *, is_drawn: bool) -> tuple[TrialResult, ...]:
+    """Return the trials of a cell with their draws, listed values and pairing keys."""
+    seed = study.manifest.sampler.seed
+    draws: list[Draw | None] = [(seed, trial.number) if is_drawn else None for trial in planned]
+    fixed = [name for name in DRAWN if not cell.ranges.get(name)]
+    # In a sampled study each draw has a seed of its own, counted up from the one given.
+    given = [
+        {name: getattr(trial, name) for name in fixed} | {"seed": trial.seed - (trial.number if is_drawn else 0)}
+        for trial in planned
+    ]
+    listed = listed_names(given)
+    return tuple(
+        TrialResult(
+            trial,
+            study=study.name,
+            draw=draw,
+            given=own,
+            point=point_of(draw, own, listed),
+            record=study.record(trial),
+            problem=study.unreadable.get(trial.id),
+            folder=study.folder(trial),
+        )
+        for trial, draw, own in zip(planned, draws, given, strict=True)
     )
 
 
 def _version(cell: Cell, manifest: Manifest) -> int | str:
-    """Return the version of our numerics that a cell is of: the study's, but where the cell itself is behind it."""
+    """Return the version of the numerics that a cell was trained with; the study's, unless the cell is behind it."""
     version = manifest.results_version
     if version != RESULTS_VERSION:
         return version
@@ -234,40 +99,15 @@ def _version(cell: Cell, manifest: Manifest) -> int | str:
 
 
 def _are_drawn_once(trials: Sequence[TrialResult]) -> bool:
-    """Tell whether no draw comes twice: one that was tried at several listed values makes trials that depend."""
+    """Return whether no draw comes twice: trials of one draw at several listed values depend on each other."""
     return len({trial.draw for trial in trials}) == len(trials)
 
 
-def _placed(trials: Sequence[TrialResult], ranges: Mapping[str, Any]) -> list[TrialResult]:
-    """Return a cell's trials with what makes their points those of other cells: draw, and values of what was listed.
-
-    A coordinate that has one value in the whole cell does not count: it may be another one in each cell.
-    """
-    placed = []
-    for trial in trials:
-        given: dict[str, float] = {name: getattr(trial, name) for name in ("lr", "wd") if not ranges.get(name)}
-        # In a sampled study each draw has a seed of its own, counted up from the one given.
-        given["seed"] = trial.seed - (trial.number if trial.draw else 0)
-        placed.append(dataclasses.replace(trial, given=given))
-    listed = _listed(placed)
-    return [dataclasses.replace(trial, point=_point(trial, listed)) for trial in placed]
-
-
-def _listed(trials: Sequence[TrialResult]) -> list[str]:
-    """Return the coordinates of which a cell lists several values."""
-    names = dict.fromkeys(name for trial in trials for name in trial.given)
-    return [name for name in names if len({trial.given.get(name) for trial in trials}) > 1]
-
-
-def _point(trial: TrialResult, listed: Sequence[str]) -> tuple[Any, ...]:
-    return (trial.draw, *((name, trial.given.get(name)) for name in listed))
-
-
-def _held(config: Mapping[str, Any]) -> dict[str, Any]:
+def _held(config: Settings) -> Settings:
     try:
         return held(config)
     except UserError:
-        # Of another version of the program: taken as it is written, but for the coordinates.
+        # A configuration of another version of the program: taken as written, without the coordinates.
         return {key: value for key, value in config.items() if key not in COORDINATES}
 
 
@@ -276,13 +116,13 @@ def _combine(cells: Sequence[CellResults]) -> list[CellResults]:
     for cell in _with_all_factors(cells):
         groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
     merged = _told_apart([_merge(group) for group in groups.values()])
-    names = Counter(factors_key(cell) for cell in merged)
+    names = Counter(map(factors_key, merged))
     return [_with_study(cell) if names[factors_key(cell)] > 1 else cell for cell in merged]
 
 
 def _with_all_factors(cells: Sequence[CellResults]) -> list[CellResults]:
-    """Return cells with each other's factors, as their own configurations have them: what one study varied, another may
-    have held fixed."""
+    """Return cells with each other's factors, read from their configurations: one study may hold fixed what another
+    varied."""
     names = dict.fromkeys(name for cell in cells for name in cell.factors)
     filled = []
     for cell in cells:
@@ -294,23 +134,28 @@ def _with_all_factors(cells: Sequence[CellResults]) -> list[CellResults]:
 
 def _merge(cells: Sequence[CellResults]) -> CellResults:
     """Return one cell of the trials of several, each trial once: with its result if any study has it."""
-    trials: dict[str, TrialResult] = {}
-    for cell in cells:
-        for trial in cell.trials:
-            if trial.id not in trials or (trial.finished and not trials[trial.id].finished):
-                trials[trial.id] = trial
     if len(cells) == 1:
         return cells[0]
-    placed = _placed(list(trials.values()), cells[0].ranges)
-    independent = all(cell.independent for cell in cells) and _are_drawn_once(placed)
-    plan = " and ".join(dict.fromkeys(cell.plan for cell in cells))
-    samples = max(cell.samples for cell in cells)
-    return dataclasses.replace(cells[0], trials=tuple(placed), independent=independent, plan=plan, samples=samples)
+    found: dict[str, TrialResult] = {}
+    for trial in (trial for cell in cells for trial in cell.trials):
+        if trial.id not in found or (trial.finished and not found[trial.id].finished):
+            found[trial.id] = trial
+    listed = listed_names([trial.given for trial in found.values()])
+    trials = tuple(
+        dataclasses.replace(trial, point=point_of(trial.draw, trial.given, listed)) for trial in found.values()
+    )
+    return dataclasses.replace(
+        cells[0],
+        trials=trials,
+        independent=all(cell.independent for cell in cells) and _are_drawn_once(trials),
+        plan=" and ".join(dict.fromkeys(cell.plan for cell in cells)),
+        samples=max(cell.samples for cell in cells),
+    )
 
 
 def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
-    """Return cells with a factor for each key that differs among them and had none: no verdict passes over it."""
-    # Of data that is asked for in the same words and is not the same, the fingerprint tells; of other data, the words.
+    """Return cells with a factor for each key in which they differ and that no factor covers."""
+    # Where the same words name different data, the fingerprint tells; where the words differ, they do.
     prints: dict[str, set[str]] = {}
     for cell in cells:
         prints.setdefault(repr(cell.config.get("data")), set()).add(str(cell.config["fingerprint"]))
@@ -330,65 +175,3 @@ def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
 
 def _with_study(cell: CellResults) -> CellResults:
     return dataclasses.replace(cell, factors={**cell.factors, "study": cell.trials[0].study})
-
-
-def factors_key(cell: CellResults) -> tuple[tuple[str, str], ...]:
-    """Return a cell's factors as something that can be compared and hashed."""
-    return tuple(sorted((name, str(value)) for name, value in cell.factors.items()))
-
-
-def varied(cells: Iterable[CellResults]) -> list[str]:
-    """Return the factors beyond model and optimizer that take more than one value, in the order they first appear."""
-    values: dict[str, set[str]] = {}
-    found = list(cells)
-    for cell in found:
-        for name in cell.factors:
-            values.setdefault(name, set())
-    for name, seen in values.items():
-        seen.update(str(cell.factors.get(name)) for cell in found)
-    return [name for name, seen in values.items() if len(seen) > 1 and name not in ("model", "optimizer")]
-
-
-def describe(cell: CellResults, extra: Sequence[str]) -> str:
-    """Return the cell's name in words: model, optimizer, and the factors of `extra`."""
-    return cell_label({name: cell.factors[name] for name in ("model", "optimizer", *extra) if name in cell.factors})
-
-
-def shared_points(first: CellResults, second: CellResults) -> tuple[list[TrialResult], list[TrialResult]]:
-    """Return the finished trials of two cells that were drawn as the same points, pair by pair.
-
-    What one of them lists, and the other holds fixed, is shared at that value.
-    """
-    pairs = _pairs(first, second)
-    finished = [(one, other) for one, other in pairs if one.finished and other.finished]
-    return [one for one, _ in finished], [other for _, other in finished]
-
-
-def num_shared(first: CellResults, second: CellResults) -> int:
-    """Return how many planned points two cells share."""
-    return len(_pairs(first, second))
-
-
-def _pairs(first: CellResults, second: CellResults) -> list[tuple[TrialResult, TrialResult]]:
-    listed = list(dict.fromkeys([*_listed(first.trials), *_listed(second.trials)]))
-    others = {_point(trial, listed): trial for trial in second.trials}
-    points = ((trial, _point(trial, listed)) for trial in first.trials)
-    return [(trial, others[point]) for trial, point in points if point in others]
-
-
-def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
-    """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
-    seen: dict[str, Counter[str]] = {}
-    for trial in (trial for cell in cells for trial in cell.finished):
-        assert trial.record is not None
-        origin = trial.record.provenance
-        values = {"device": origin.device, "threads": origin.threads, "pack_size": origin.pack_size, **origin.versions}
-        for name, value in values.items():
-            # A failed trial's record says only when and where it failed.
-            if value is not None:
-                seen.setdefault(name, Counter())[str(value)] += 1
-    return [
-        f"{name}: {', '.join(f'{value} ({count} trials)' for value, count in sorted(counts.items()))}"
-        for name, counts in seen.items()
-        if len(counts) > 1
-    ]

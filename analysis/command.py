@@ -1,4 +1,4 @@
-"""The command lines of the analysis: options checked, a user's mistake told in one line, exit code 2."""
+"""The command lines of the analysis. A user's mistake gives one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 from stability.errors import StudyError, UserError, unknown
 
+RUNS_HELP = "a study's folder, or a folder of them"
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError where argparse would print its usage and leave."""
+    """An argument parser that raises UserError where argparse would print its usage and exit."""
 
-    def __init__(self, **keywords: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **keywords)
+    def __init__(self, program: str, description: str | None) -> None:
+        super().__init__(
+            prog=f"python -m {program}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def add_runs(self) -> None:
+        """Add the argument that most commands take: one or more folders."""
+        self.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=RUNS_HELP)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found wrong."""
+        """Raise argparse's message as a UserError."""
         raise UserError(f"{message}; --help shows what is accepted")
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """Parse `arguments` (null: the command line's). Raises UserError on anything that is not accepted."""
-        # Told first: a misspelt option is the likely cause of whatever else argparse would complain of.
+        """Parse `arguments` (None: the command line's). Raises UserError where one is not accepted."""
+        # Checked first: a misspelt option is the likely cause of any other error of argparse.
         given = list(sys.argv[1:] if arguments is None else arguments)
         accepted = [name for action in self._actions for name in action.option_strings]
         for word in given[: given.index("--")] if "--" in given else given:
@@ -34,7 +46,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:
-    """Run a command and leave with its exit code: 2 after a user's mistake, told in one line; 130 after Ctrl-C."""
+    """Run a command and exit with its code: 2 after a user's mistake, with one line; 130 after Ctrl-C.
+
+    Args:
+        program: the module's name, which begins the line of an error.
+        main: the command; returns its exit code.
+    """
     try:
         code = main()
         sys.stdout.flush()
@@ -47,7 +64,7 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. What is left in the buffer must not raise once more at exit.
+        # The reader (head, less) has closed the pipe. The rest of the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

@@ -4,10 +4,12 @@
     python -m analysis.edf runs/quick --relative best             drawn as points above the best seen of each cell
     python -m analysis.edf runs/quick --relative vitp_tiny=21.5 --relative vitc_tiny=1.2      ... above tuned optima
     python -m analysis.edf runs/one runs/another --out both       several studies as one
+    python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
 
-Written, whole, into the (first) study's analysis/: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
-simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.csv, trials.csv, and edf.txt, which
-is what is printed.
+Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
+simultaneous band), scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv,
+cells.csv, verdicts.csv and trials.csv. Of more than 24 cells figures and text show a part, and say which; the CSVs hold
+all cells.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from analysis.cells import CellResults, read_cells
+from analysis.cells import read_cells
 from analysis.command import Parser, run
+from analysis.results import CellResults
+from analysis.selection import chosen
 from stability.errors import UserError
 from stability.files import write_atomic
 
@@ -30,12 +34,13 @@ PROGRAM = "analysis.edf"
 
 
 class Options(NamedTuple):
-    """What the command was asked for."""
+    """The command's options."""
 
     runs: list[Path]
     out: Path | None
     relative: list[str]
     confidence: float
+    cells: list[str]
     figure: list[str]
     section: list[str]
 
@@ -43,7 +48,8 @@ class Options(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
     options = _parse(arguments)
-    studies, cells = read_cells(options.runs)
+    studies, found = read_cells(options.runs)
+    cells = chosen(found, options.cells)
     _check_finished(options.runs, cells)
     out = options.out or studies[0] / "analysis"
     from analysis.analysis import analysis_of
@@ -58,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go; default: analysis/ of the first study")
     parser.add_argument(
         "--relative",
@@ -67,7 +73,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         default=[],
         metavar="best|[CELLS=]ERROR",
         help="draw errors as points above a fixed reference: the best seen of each cell, or a tuned optimum in "
-        "percent, for the cells of these factors (commas between) or for all; may be said several times",
+        "percent, for the cells of these factor values (commas between) or for all; may be given several times",
+    )
+    parser.add_argument(
+        "--cells",
+        action="append",
+        default=[],
+        metavar="CELLS",
+        help="only the cells of these factor values, as vitc_tiny,epochs=8; may be given several times",
     )
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
@@ -101,12 +114,18 @@ def _check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
 
 
 def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence[str] = ()) -> dict[str, bytes]:
-    """Return every file of the analysis by name, edf.txt (what the command prints) among them.
+    """Return every file of the analysis by name; edf.txt is what the command prints.
 
-    figures, sections: of the user's own, by dotted paths, beside the shipped ones.
+    Args:
+        analysis: the numbers.
+        figures: dotted paths of the user's own figures, which come after the shipped ones.
+        sections: dotted paths of the user's own sections of the report.
+
+    Raises:
+        UserError: a figure or section cannot be found, raises, or returns another type.
     """
     from analysis import figures as drawing
-    from analysis.export import edf_csv, trials_csv
+    from analysis.export import cells_csv, edf_csv, trials_csv, verdicts_csv
     from analysis.sections import report
 
     draws = {name: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
@@ -115,7 +134,9 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
         for name, draw in draws.items():
             figure = drawing.drawn(name, draw, analysis)
             files |= {f"{name.rpartition('.')[2]}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
-    files["edf.csv"] = edf_csv(analysis.cells, analysis.curves, analysis.references, analysis.methods).encode()
+    files["edf.csv"] = edf_csv(analysis).encode()
+    files["cells.csv"] = cells_csv(analysis).encode()
+    files["verdicts.csv"] = verdicts_csv(analysis).encode()
     files["trials.csv"] = trials_csv(analysis.cells).encode()
     files["edf.txt"] = report(analysis, sections).encode()
     return files
@@ -135,7 +156,7 @@ def _fill(content: bytes, file: BinaryIO) -> None:
 
 
 def _next(studies: Sequence[Path], cells: Sequence[CellResults]) -> str:
-    """Return what to type next: what tells how to finish a partial study, else what shows the best trial."""
+    """Return the command to run next: for a partial study the one that shows what is missing, else the best trial's."""
     if any(cell.partial for cell in cells):
         return f"What is missing, and how to go on:\n  python -m analysis.status {shlex.quote(str(studies[0]))}"
     best = min((cell.best for cell in cells if cell.best), key=lambda trial: trial.error, default=cells[0].trials[0])

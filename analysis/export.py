@@ -1,24 +1,31 @@
-"""The CSVs: trials.csv, one row per planned trial, and edf.csv, one row per cell and distinct error. Full precision."""
+"""The CSVs, in full precision: a row per trial, per cell, per step of an EDF and per comparison of two cells."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from analysis.cells import CellResults, TrialResult
 from analysis.reference import Reference
-from analysis.statistics import Curve
+from analysis.results import CellResults, TrialResult
+from analysis.statistics import Curve, Difference
+from analysis.summary import NEAR, summary
+from analysis.verdicts import Verdict
 from stability.factors import flattened
-from stability.study.schema import COORDINATES
+from stability.study.schema import COORDINATES, Scalar
 from stability.study.table import columns
+
+if TYPE_CHECKING:
+    from analysis.analysis import Analysis
 
 EDF_COLUMNS = (
     *("error", "delta", "reference", "edf", "lower", "upper", "n", "finished", "diverged", "failed"),
     *("reference_kind", "band", "partial"),
 )
+PLAIN = (str, int, float, type(None))
 
 
 def trials_csv(cells: Sequence[CellResults]) -> str:
@@ -31,21 +38,16 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
         for cell in cells
         for trial in cell.trials
     ]
-    columns = dict.fromkeys(["study", "id", "number", *(name for row in rows for name in row)])
-    return _csv(rows, sorted(columns, key=lambda name: name == "curve"))
+    names = dict.fromkeys(["study", "id", "number", *(name for row in rows for name in row)])
+    return _csv(rows, sorted(names, key=lambda name: name == "curve"))
 
 
-def _ended(trial: TrialResult) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(trial, name) for name in COORDINATES}
-    row["status"] = trial.status
-    if trial.record:
-        row |= flattened(columns(trial.record))
-    return row
+def _ended(trial: TrialResult) -> dict[str, object]:
+    row = {**{name: getattr(trial, name) for name in COORDINATES}, "status": trial.status}
+    return row | flattened(columns(trial.record)) if trial.record else row
 
 
-def edf_csv(
-    cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequence[Reference], methods: Sequence[str]
-) -> str:
+def edf_csv(analysis: Analysis) -> str:
     """Return every step of every curve as a row; its edf, lower and upper hold from its error to the next row's.
 
     A cell that has no finite error has one row, without an error: its edf is 0 (empty where no trial has finished).
@@ -64,10 +66,12 @@ def edf_csv(
             "band": method,
             "partial": cell.partial,
         }
-        for cell, curve, reference, method in zip(cells, curves, given, methods, strict=True)
+        for cell, curve, reference, method in zip(
+            analysis.cells, analysis.curves, analysis.references, analysis.methods, strict=True
+        )
         for step in _steps(cell, curve, reference)
     ]
-    return _csv(rows, list(dict.fromkeys([*(name for cell in cells for name in cell.factors), *EDF_COLUMNS])))
+    return _csv(rows, [*_factors(analysis), *EDF_COLUMNS])
 
 
 def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
@@ -84,17 +88,64 @@ def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[di
         }
 
 
-def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def cells_csv(analysis: Analysis) -> str:
+    """Return every cell as a row: the numbers of its line in the printed table, and whether that table shows it.
+
+    diverged_lower and diverged_upper bound the share of finished trials that diverged. The median is `inf` where half
+    of them or more diverged.
+    """
+    shown = set(analysis.shown)
+    rows = [{**cell.factors, **_summary(cell, analysis.confidence), "shown": cell in shown} for cell in analysis.cells]
+    return _csv(rows, list(dict.fromkeys([*_factors(analysis), *(name for row in rows for name in row)])))
+
+
+def _summary(cell: CellResults, confidence: float) -> dict[str, Scalar]:
+    row = dataclasses.asdict(summary(cell, confidence))
+    lower, upper = row.pop("diverged_share") or (None, None)
+    near = row.pop("near") or [None] * len(NEAR)
+    row |= {"diverged_lower": lower, "diverged_upper": upper, "partial": cell.partial}
+    return row | {f"within_{points:g}": count for points, count in zip(NEAR, near, strict=True)}
+
+
+def verdicts_csv(analysis: Analysis) -> str:
+    """Return every comparison of two cells as a row, first minus second.
+
+    `factor` is what they differ in, first_value and second_value its two values; the other factors have columns of
+    their own. `mean`, `lower` and `upper` are points of error; `shared` counts planned points, `pairs` finished ones.
+    """
+    rows = [{**_where(verdict), **_difference(verdict)} for verdict in analysis.verdicts]
+    head = ["factor", "first_value", "second_value", *_factors(analysis), "shared", *Difference._fields]
+    return _csv(rows, [*head, "confidence", "no_verdict"])
+
+
+def _where(verdict: Verdict) -> dict[str, Scalar]:
+    others = {name: value for name, value in verdict.first.factors.items() if name != verdict.factor}
+    first, second = verdict.names
+    return {"factor": verdict.factor, "first_value": first, "second_value": second, **others}
+
+
+def _difference(verdict: Verdict) -> dict[str, Scalar]:
+    numbers = verdict.difference._asdict() if verdict.difference else {}
+    return {"shared": verdict.shared, **numbers, "confidence": verdict.confidence, "no_verdict": verdict.why_none}
+
+
+def _factors(analysis: Analysis) -> list[str]:
+    return list(dict.fromkeys(name for cell in analysis.cells for name in cell.factors))
+
+
+def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """Return rows as CSV; lists and mappings are written as JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_written(row.get(name)) for name in columns] for row in rows)
+    # Most values of a large table are of types that csv itself writes in full.
+    writer.writerows(
+        [value if type(value) in PLAIN else _written(value) for value in map(row.get, columns)] for row in rows
+    )
     return text.getvalue()
 
 
-def _written(value: Any) -> str:
-    if value is None:
-        return ""
+def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

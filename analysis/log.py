@@ -1,4 +1,4 @@
-"""Tell a logger of a study's trials from their records: what it wrote is made again, or made for the first time.
+"""Log a study's trials from their records: what a logger wrote is written again, or for the first time.
 
     python -m analysis.log runs/quick --logger csv                         runs/quick/csv/ID.csv
     python -m analysis.log runs/quick --logger tensorboard folder=tb       keys of conf/logger/NAME.yaml as KEY=VALUE
@@ -18,7 +18,7 @@ import yaml
 
 from analysis.command import Parser, run
 from stability.errors import StudyError, UserError
-from stability.locate import check_name
+from stability.locate import check_name, first_line
 from stability.shipped import choices, read
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.choose import check_loggers, make_loggers
@@ -32,13 +32,13 @@ PROGRAM = "analysis.log"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     words = "of conf/logger/, or the dotted path of a class; and its keys"
     parser.add_argument("--logger", required=True, nargs="+", metavar=("NAME", "KEY=VALUE"), help=words)
     given = parser.parse(arguments)
     name, *options = given.logger
-    tell_studies(given.runs, name, dict(map(_option, options)))
+    log_studies(given.runs, name, dict(map(_option, options)))
     return 0
 
 
@@ -49,8 +49,8 @@ def _option(given: str) -> tuple[str, Value]:
     return key, yaml.safe_load(value)
 
 
-def tell_studies(runs: Sequence[Path], name: str, options: dict[str, Value]) -> list[Study]:
-    """Tell a logger of every trial with a record; return the studies.
+def log_studies(runs: Sequence[Path], name: str, options: dict[str, Value]) -> list[Study]:
+    """Pass the events of every trial with a record to a logger; return the studies.
 
     Args:
         runs: folders of studies, or folders of such folders.
@@ -84,7 +84,7 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
                 logger.take(_logged(study, trial), event)
         # The boundary of a logger's code: whatever it raises ends the command in a line.
         except Exception as error:
-            words = (str(error).splitlines() or [type(error).__name__])[0]
+            words = first_line(error) or type(error).__name__
             told = f"{name} took {count - 1} of {len(ended)} trials and no more"
             raise StudyError(f"{study.name}: {told}: {words}") from error
         if sys.stdout.isatty():

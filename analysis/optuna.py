@@ -1,11 +1,11 @@
-"""Make the Optuna storage of a study again from its records, whole, for optuna-dashboard.
+"""Write the Optuna storage of a study again, whole, from its records, for optuna-dashboard.
 
     python -m analysis.optuna runs/quick                                    runs/quick/optuna.journal
     python -m analysis.optuna runs --storage sqlite:///studies.db           all studies of a folder, in a database
     optuna-dashboard runs/quick/optuna.journal                              opens it
 
-One Optuna study per cell. Saying it again does no harm: the storage is never read back. While a study runs, its own
-mirror does the same; with a database, leave it to that.
+One Optuna study per cell. Running the command again does no harm: the storage is never read back. While a study runs
+with a database, do not run this command: the study itself keeps the storage up to date.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from analysis.command import Parser, run
-from analysis.status import study_folders
 from stability.errors import UserError
-from stability.mirror import JOURNAL, OFF, check_storage, rebuild
+from stability.locate import first_line
+from stability.optuna.copy import JOURNAL, OFF, check_storage, rebuild
+from stability.study.store import study_folders
 
 PROGRAM = "analysis.optuna"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     parser.add_argument(
         "--storage", metavar="URL", help=f"an RDB URL, as sqlite:///studies.db; default: {JOURNAL} in a study's folder"
     )
@@ -42,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError:
             raise
         except Exception as error:
-            # A database's drivers raise what they like; whatever it is, its first line says most.
-            words = (str(error).splitlines() or [""])[0]
-            print(f"{PROGRAM}: {target}: {type(error).__name__}: {words}", file=sys.stderr)
+            # A database's drivers raise exceptions of any type.
+            print(f"{PROGRAM}: {target}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
             return 1
         print(f"{folder}: {count} ended trials written to {target}")
     print(f"next: optuna-dashboard {shlex.quote(options.storage or str(folders[0] / JOURNAL))}")

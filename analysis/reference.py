@@ -1,4 +1,4 @@
-"""The fixed error that deltas are counted from: the best seen in a cell, or the tuned optimum that the user gives."""
+"""The fixed error that deltas are measured from: the best seen in a cell, or a tuned optimum that the user gives."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analysis.cells import CellResults, describe
+from analysis.results import CellResults, describe
+from analysis.selection import cell_names, check_names
 from stability.errors import UserError, nearest
 
 BEST = "best"
 
 
 class Reference(NamedTuple):
-    """An error in percent (None where the cell has no completed trial) and what it is, in words."""
+    """An error in percent (None where the cell has no completed trial) and its kind in words."""
 
     error: float | None
     words: str
 
 
 def references(cells: Sequence[CellResults], options: Sequence[str]) -> list[Reference]:
-    """Return each cell's reference, from the values of --relative; none of them means the best seen.
+    """Return each cell's reference from the values of --relative; without any, the best seen.
 
     Raises UserError where a value cannot be read, names no cell, or leaves a cell without a reference.
     """
@@ -31,7 +32,7 @@ def references(cells: Sequence[CellResults], options: Sequence[str]) -> list[Ref
         return [Reference(cell.best.error if cell.best else None, "best seen") for cell in cells]
     optima = [_parse(option) for option in options]
     for (names, _), option in zip(optima, options, strict=True):
-        _check_names(names, option, cells)
+        check_names(names, f"--relative {option}", cells)
     return [_given(cell, optima) for cell in cells]
 
 
@@ -47,18 +48,9 @@ def _parse(option: str) -> tuple[tuple[str, ...], float]:
     return tuple(name for name in names.split(",") if name), error
 
 
-def _check_names(names: Sequence[str], option: str, cells: Sequence[CellResults]) -> None:
-    known = {str(value) for cell in cells for value in cell.factors.values()}
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"--relative {option}: no cell has {name!r}{nearest(name, known)}; accepted: {', '.join(sorted(known))}"
-            )
-
-
 def _given(cell: CellResults, optima: Sequence[tuple[tuple[str, ...], float]]) -> Reference:
-    values = {str(value) for value in cell.factors.values()}
-    errors = {error for names, error in optima if values.issuperset(names)}
+    own = cell_names(cell)
+    errors = {error for names, error in optima if own.issuperset(names)}
     name = describe(cell, [factor for factor in cell.factors if factor not in ("model", "optimizer")])
     if len(errors) != 1:
         found = "several optima" if errors else "no optimum"

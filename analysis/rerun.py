@@ -1,4 +1,4 @@
-"""The command that trains one planned trial again, alone: what its configuration says beyond the chosen groups."""
+"""The command that trains one planned trial again, alone: its groups, and an override for every other difference."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stability.config import DataConfig, TrialConfig, to_dict
-from stability.study.schema import COORDINATES, Cell, Manifest, Record, Trial
+from stability.study.schema import COORDINATES, Cell, Manifest, Record, Settings, Trial
+from stability.values import Value
 
 GROUPS = ("model", "optimizer", "data", "recipe", "schedule")
-# What decides no result and is not repeated: where points are drawn from, and how a trial survives.
+# Keys that decide no result and are left out: where points are drawn from, and how a trial survives.
 LEFT_OUT = ("model.family", "optimizer.search", "training")
-# Words that Hydra would read as something else than the text they are.
+# Text that Hydra would read as another type.
 NO_TEXT = re.compile(r"(?i)null|true|false|[+-]?(inf|nan|\d.*|\.\d.*)")
 TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
 def rerun_command(manifest: Manifest, trial: Trial, record: Record | None = None) -> str:
-    """Return a command line that composes to `trial`'s id, whatever the study's own command and sweep file were.
+    """Return a command line that composes to `trial`'s id without the study's own command and sweep file.
 
-    With the trial's `record` it asks for as many CPU threads, whose number decides how sums are rounded.
+    Args:
+        manifest: of the trial's study.
+        trial: one of the manifest's.
+        record: the trial's. The command then uses as many CPU threads, since their number decides how sums are rounded.
     """
     cell, commands = manifest.cell_of(trial), manifest.all_commands
     flags = list(dict.fromkeys(flag for one in commands for flag in _flags(one)))
@@ -38,7 +41,7 @@ def rerun_command(manifest: Manifest, trial: Trial, record: Record | None = None
 
 
 def _flags(command: str) -> list[tuple[str, str]]:
-    """Return those flags of a study's command that say where configurations lie."""
+    """Return the flags of a study's command that name folders of configurations."""
     words = shlex.split(command)
     accepted = ("--config-dir", "--config-name", "--config-path")
     return [(word, words[place + 1]) for place, word in enumerate(words[:-1]) if word in accepted]
@@ -59,35 +62,31 @@ def _entries(overrides: Sequence[str]) -> list[str]:
 
 
 def _chosen(cell: Cell) -> dict[str, str]:
-    """Return the choice of each group; where the manifest keeps none, by the name in the configuration."""
-    return {group: str(cell.choices.get(group) or _group(cell, group).get("name")) for group in GROUPS}
+    """Return the choice of each group; where the manifest has none, the name in the configuration."""
+    return {group: str(cell.choices.get(group) or _mapping(cell.config.get(group)).get("name")) for group in GROUPS}
 
 
-def _group(cell: Cell, name: str) -> Mapping[str, object]:
-    group = cell.config.get(name)
-    return group if isinstance(group, Mapping) else {}
+def _mapping(value: object) -> Settings:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _choices(cell: Cell) -> Iterator[str]:
-    defaults = {group: name for entry in _conf("config").get("defaults", []) for group, name in _items(entry)}
+    entries = _conf("config").get("defaults")
+    assert isinstance(entries, list)
+    defaults = {group: name for entry in entries for group, name in _mapping(entry).items()}
     for group, choice in _chosen(cell).items():
         if group in ("model", "optimizer") or choice != defaults.get(group):
             yield f"{group}={choice}"
 
 
-def _items(entry: Any) -> list[tuple[str, Any]]:
-    return list(entry.items()) if isinstance(entry, Mapping) else []
-
-
 def _differences(cell: Cell, folders: Sequence[Path]) -> Iterator[str]:
     """Yield an override for every key whose value is not what the chosen configuration files give."""
-    config = cell.config
     given = _flat(
         {**_conf("config"), **{group: _conf(f"{group}/{one}", folders) for group, one in _chosen(cell).items()}}
     )
     # What the schema gives a key that a file leaves out.
     defaults = _flat(to_dict(TrialConfig(model={}, optimizer={}, data=DataConfig())))
-    wanted = _flat(config)
+    wanted = _flat(cell.config)
     for key, value in wanted.items():
         if key in COORDINATES or key.startswith(LEFT_OUT):
             continue
@@ -96,20 +95,20 @@ def _differences(cell: Cell, folders: Sequence[Path]) -> Iterator[str]:
         elif key not in given and (key not in defaults or defaults[key] != value):
             yield f"++{key}={_written(value)}"
     for key in given:
-        # What a file composes itself from is no key of it.
+        # A file's list of defaults is not one of its keys.
         is_list = key.split(".")[1:] == ["defaults"]
         if key.split(".")[0] in GROUPS and key not in wanted and not key.startswith(LEFT_OUT) and not is_list:
             yield f"~{key}"
 
 
-def _refers_to(written: Any, wanted: Mapping[str, Any], value: Any) -> bool:
-    """Tell whether what a file says is a reference to another key that has this value."""
+def _refers_to(written: object, wanted: Settings, value: object) -> bool:
+    """Return whether a file's value is a reference to another key that has this value."""
     key = re.fullmatch(r"\$\{([\w.]+)\}", str(written))
     return key is not None and wanted.get(key[1]) == value
 
 
-def _conf(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return a configuration file as it is written; empty where it cannot be found or read: then all is said."""
+def _conf(name: str, folders: Sequence[Path] = ()) -> Settings:
+    """Return a configuration file as it is written; empty where it cannot be read, so that every key is an override."""
     import yaml
 
     import conf
@@ -119,13 +118,13 @@ def _conf(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
             values = yaml.safe_load((folder / f"{name}.yaml").read_text())
         except (OSError, ValueError, yaml.YAMLError):
             continue
-        return values if isinstance(values, dict) else {}
+        return _mapping(values)
     return {}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Settings, prefix: str = "") -> Settings:
     """Return nested groups by dotted keys; an empty group is a value."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, Value] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
@@ -134,7 +133,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     """Return a value as Hydra's command line reads it."""
     if value is None:
         return "null"
@@ -148,6 +147,6 @@ def _written(value: Any) -> str:
         return repr(value)
     if TEXT.fullmatch(value) and not NO_TEXT.fullmatch(value):
         return value
-    # Within quotes a backslash is itself, but before a quote, where each takes another.
+    # Within quotes a backslash stands for itself, except before a quote, where each is doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
     return f"'{escaped}'"

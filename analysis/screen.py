@@ -1,4 +1,4 @@
-"""What the small commands print: tables that rich draws on a terminal, plain columns where the output is read on."""
+"""What the commands print: tables that rich draws on a terminal, plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from collections.abc import Sequence
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: int, total: bool = False) -> None:
-    """Print rows under their headings; the first `words` columns to the left, numbers to the right.
+    """Print rows under their headings.
 
-    `total` sets the last row apart.
+    Args:
+        headings: one per column.
+        rows: a text per column each.
+        words: so many first columns are aligned to the left; the others hold numbers.
+        total: whether the last row is set apart.
     """
     if sys.stdout.isatty():
         _print_rich(headings, rows, words, total)
-        return
-    widths = [max(len(row[place]) for row in (headings, *rows)) for place in range(len(headings))]
-    for row in (headings, *rows):
-        fields = (f"{text:<{width}}" if place < words else f"{text:>{width}}" for place, (text, width) in
-                  enumerate(zip(row, widths, strict=True)))  # fmt: skip
-        print("  ".join(fields).rstrip())
+    else:
+        print(aligned([headings, *rows], words))
+
+
+def aligned(rows: Sequence[Sequence[str]], words: int) -> str:
+    """Return rows as lines of equally wide columns, the first `words` columns aligned to the left, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        fields = enumerate(zip(row, widths, strict=True))
+        texts = (f"{text:<{width}}" if place < words else f"{text:>{width}}" for place, (text, width) in fields)
+        lines.append("  ".join(texts).rstrip())
+    return "\n".join(lines)
 
 
 def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], words: int, total: bool) -> None:
@@ -33,12 +44,12 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], words: i
     for index, row in enumerate(rows):
         if total and index == len(rows) - 1:
             table.add_section()
-        # Text: what is in brackets is no markup.
+        # Text: rich would read words in brackets as markup.
         table.add_row(*(Text(text) for text in row))
     Console().print(table)
 
 
 def headline(text: str | None) -> str:
-    """Return the first line of an exception's text that says anything: its type and what it says."""
+    """Return the first line of an exception's text that is not empty."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     return lines[0] if lines else "no text was kept"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.tables import caveats, cells_table, heading, selection, verdict_lines
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
 
@@ -14,36 +15,13 @@ if TYPE_CHECKING:
 Section = Callable[["Analysis"], str]
 
 
-def heading(analysis: Analysis) -> str:
-    """Return what was studied, and on which images errors were measured."""
-    from analysis.tables import evaluation, heading
-
-    return "\n".join([heading(analysis.cells, analysis.names), *evaluation(analysis.cells)])
-
-
-def cells(analysis: Analysis) -> str:
-    """Return a line for each cell."""
-    from analysis.tables import cells_table
-
-    return cells_table(analysis.cells, analysis.confidence)
-
-
-def verdicts(analysis: Analysis) -> str:
-    """Return a line for each pair of cells that is compared."""
-    from analysis.cells import varied
-    from analysis.verdicts import verdict_lines
-
-    return "\n".join(verdict_lines(analysis.verdicts, varied(analysis.cells)))
-
-
-def caveats(analysis: Analysis) -> str:
-    """Return how far the numbers can be trusted."""
-    from analysis.tables import caveats
-
-    return "\n".join(caveats(analysis.cells, analysis.confidence))
-
-
-SHIPPED: dict[str, Section] = {"heading": heading, "cells": cells, "verdicts": verdicts, "caveats": caveats}
+SHIPPED: dict[str, Section] = {
+    "heading": heading,
+    "selection": selection,
+    "cells": cells_table,
+    "verdicts": verdict_lines,
+    "caveats": caveats,
+}
 
 
 def find(name: str) -> Section:

@@ -1,9 +1,9 @@
-"""Tell how a study stands: planned, running, completed, diverged and failed trials per cell, and what to type next.
+"""Show how far a study is: planned, running, completed, diverged and failed trials per cell, and what to run next.
 
     python -m analysis.status runs/quick
     python -m analysis.status runs            every study in it
 
-Reads the manifest, the records and who holds a claim. Changes nothing, and may run while the study does.
+Reads the manifest, the records and the claims of running trials. It changes nothing and can run beside the study.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 from analysis.command import Parser, run
 from analysis.screen import headline, print_table
@@ -23,9 +22,9 @@ from stability.words import duration
 
 PROGRAM = "analysis.status"
 RUNNING, MISSING = "running", "missing"
-# What a planned trial can be; `missing` is neither ended nor running, whether or not a command is at work.
+# States of a planned trial. `missing`: it has not ended, and no process holds its claim.
 STATES = ("completed", "diverged", "failed", RUNNING, MISSING)
-# So many failed or unreadable trials are listed; the rest is counted.
+# Number of failed or unreadable trials that are listed; the rest is counted.
 LISTED = 10
 
 
@@ -38,7 +37,7 @@ class Standing:
 
     def _state(self, trial: Trial) -> str:
         status = self.study.status(trial)
-        # A failed trial may be at its next attempt; one that has ended may still hold its claim for a moment.
+        # A failed trial may be in its next attempt. One that has ended may still hold its claim for a moment.
         if status in ENDED or status == UNREADABLE:
             return status
         if is_claimed(self.study.folder(trial)):
@@ -52,7 +51,7 @@ class Standing:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The states that the table has a column for: unreadable records only where there are any."""
+        """The states that have a column in the table: unreadable only where there is such a record."""
         return (*STATES, UNREADABLE) if self.study.unreadable else STATES
 
     def counts(self, cell: int | None = None) -> dict[str, int]:
@@ -63,15 +62,15 @@ class Standing:
             states += self._by_cell[one]
         planned = sum(map(self.study.manifest.planned, cells))
         counts = {state: states[state] for state in self.columns}
-        # Those included whose points TPE has yet to choose.
+        # Including those whose points TPE has yet to choose.
         counts[MISSING] = planned - sum(states[state] for state in self.columns if state != MISSING)
         return {"planned": planned, **counts}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError where there is no study."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_runs()
     folders = [folder for path in parser.parse(arguments).runs for folder in study_folders(path)]
     for number, folder in enumerate(dict.fromkeys(folders)):
         if number:
@@ -107,7 +106,7 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 def time_left(standing: Standing) -> str:
-    """Return in words how long what is missing will take, by the times of the trials that have ended."""
+    """Return in words how long the missing trials will take, by the mean time of those that have ended."""
     counts = standing.counts()
     seconds = _mean_seconds(standing)
     cells = range(len(standing.study.cells))
@@ -115,7 +114,7 @@ def time_left(standing: Standing) -> str:
     unknown = sum(cell not in seconds for cell in needed)
     if unknown:
         return f"not known: nothing has ended yet in {unknown} of {len(cells)} cells"
-    # A trial that runs is taken to be half done.
+    # A running trial counts as half done.
     work = sum(seconds[cell] * _open(standing, cell) for cell in needed)
     if not counts[RUNNING]:
         return f"nobody is at work; {duration(work)} of training are missing"
@@ -143,26 +142,30 @@ def _show_failed(standing: Standing) -> None:
     if not failed:
         return
     print("\nfailed:")
-    for trial in failed[:LISTED]:
-        record = study.records[trial.id]
-        point = f"lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}"
-        print(f"  {trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:")
-        print(f"    {headline(record.result.exception)}")
-    if len(failed) > LISTED:
-        print(f"  and {len(failed) - LISTED} more")
+    _print_first([_failure(study, trial) for trial in failed])
     print(f"what happened: python -m analysis.trial {shlex.quote(str(study.directory))} {failed[0].id}")
+
+
+def _failure(study: Study, trial: Trial) -> str:
+    record = study.records[trial.id]
+    point = f"lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}"
+    where = f"  {trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:"
+    return f"{where}\n    {headline(record.result.exception)}"
 
 
 def _show_unreadable(study: Study) -> None:
     """Name the records that cannot be read: they count as neither ended nor missing."""
-    if not study.unreadable:
-        return
-    print("\nunreadable:")
     reasons = [study.unreadable[trial.id] for trial in study.trials if trial.id in study.unreadable]
-    for reason in reasons[:LISTED]:
-        print(f"  {reason}")
-    if len(reasons) > LISTED:
-        print(f"  and {len(reasons) - LISTED} more")
+    if reasons:
+        print("\nunreadable:")
+        _print_first([f"  {reason}" for reason in reasons])
+
+
+def _print_first(entries: Sequence[str]) -> None:
+    for entry in entries[:LISTED]:
+        print(entry)
+    if len(entries) > LISTED:
+        print(f"  and {len(entries) - LISTED} more")
 
 
 def next_step(standing: Standing) -> str:
@@ -170,18 +173,19 @@ def next_step(standing: Standing) -> str:
     counts, folder = standing.counts(), shlex.quote(str(standing.study.directory))
     if counts[RUNNING]:
         return f"wait, or python -m analysis.edf {folder} for what has ended"
-    if counts[MISSING] or counts["failed"]:
-        commands = standing.study.manifest.all_commands
-        if len(commands) == 1:
-            return f"{commands[0]}   ({_what_it_does(counts)})"
-        return "\n".join([f"each of these commands   (together: {_what_it_does(counts)})", *commands])
-    return f"python -m analysis.edf {folder}"
-
-
-def _what_it_does(counts: Mapping[str, int]) -> str:
-    again = "tries what failed once more" if counts["failed"] else ""
-    missing = "trains what is missing" if counts[MISSING] else ""
-    return " and ".join(filter(None, (missing, again)))
+    effects = {
+        MISSING: "trains what is missing",
+        UNREADABLE: "trains again those whose records were moved away",
+        "failed": "tries what failed once more",
+    }
+    does = " and ".join(words for state, words in effects.items() if counts.get(state))
+    if not does:
+        return f"python -m analysis.edf {folder}"
+    first = "move the unreadable records away, then run\n" if counts.get(UNREADABLE) else ""
+    commands = standing.study.manifest.all_commands
+    if len(commands) == 1:
+        return f"{first}{commands[0]}   ({does})"
+    return "\n".join([f"{first}each of these commands   (together: {does})", *commands])
 
 
 if __name__ == "__main__":

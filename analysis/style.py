@@ -1,9 +1,12 @@
-"""How models look in every figure: one colour, line and marker each, told apart by the colour-blind and in grey."""
+"""How models look in every figure: a colour, line and marker each, distinct for the colour-blind and in grey."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType, RcKeyType
 
 # Width of a panel in inches: a column of a two-column page.
 COLUMN = 3.3
@@ -12,7 +15,7 @@ BLACK, GREY = "#000000", "#666666"
 # Okabe and Ito's palette (2008), without its yellow, which does not print.
 VERMILION, BLUE, GREEN, PURPLE, SKY, ORANGE = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[RcKeyType, str | float | bool] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
@@ -27,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "ytick.major.width": 0.6,
     "xtick.minor.width": 0.4,
     "lines.linewidth": 1.4,
-    # Subscripts in the face of the words around them: one font less to embed.
+    # Subscripts in the font of the words around them: one font less to embed.
     "mathtext.default": "regular",
     # TrueType, which every publisher accepts and every editor can select.
     "pdf.fonttype": 42,
@@ -39,11 +42,11 @@ class Look(NamedTuple):
     """A curve's colour, line and marker."""
 
     colour: str
-    line: Any
+    line: LineStyleType
     marker: str
 
 
-# By family, which is a model's name up to its first underscore.
+# By family: a model's name up to its first underscore.
 FAMILIES = {
     "vitp": Look(VERMILION, (0, (4, 1.2)), "o"),
     "vitc": Look(BLUE, "-", "D"),
@@ -102,7 +105,7 @@ def model_name(model: str) -> str:
     """Return a model's name as the field writes it: vitc_4gf is ViT_C-4GF."""
     head, _, size = model.partition("_")
     if head not in NAMES:
-        # A user's own model is named by its path; its last part is what is known in its field.
+        # A user's own model is named by its dotted path: its last part is the class.
         return _plain(model.rsplit(".", 1)[-1])
     size = size.upper() if size.endswith("gf") else size
     return NAMES[head] + (f"-{_plain(size)}" if size else "")
@@ -114,7 +117,7 @@ def optimizer_name(optimizer: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep a name from being read as mathematics."""
+    """Return a name that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -130,7 +133,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def scientific(value: float) -> str:
-    """Return the label of a tick on a log axis in plain letters, which are drawn faster than formulas: 3 × 10⁻⁴."""
+    """Return a tick's label on a log axis, as 3 × 10⁻⁴, in plain letters: they are drawn faster than formulas."""
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     power = "10" + str(int(exponent)).translate(SUPERSCRIPT)
     return power if mantissa == "1" else f"{mantissa} × {power}"

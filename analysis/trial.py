@@ -1,4 +1,4 @@
-"""Tell all of one trial: its configuration, curve, exception and provenance, and the command that reruns it alone.
+"""Show one trial: its configuration, curve, exception and provenance, and the command that reruns it alone.
 
 python -m analysis.trial runs/quick 5a13cc5ed813
 python -m analysis.trial runs/quick 5a1           enough of an id to tell it from the others
@@ -14,24 +14,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.command import Parser, run
+from analysis.command import RUNS_HELP, Parser, run
 from analysis.rerun import rerun_command
 from analysis.screen import print_table
 from stability.errors import UserError, nearest
 from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
-from stability.study.schema import Cell, EpochRow, Manifest, Record, Trial
-from stability.study.shape import dump
+from stability.study.schema import Cell, EpochRow, Manifest, Record, Settings, Trial
 from stability.study.store import read_manifest, read_record, study_folders, trial_directory
+from stability.values import Value
 
 PROGRAM = "analysis.trial"
-# Columns of the curve that are no metric: key, heading, format. One that is null throughout is left out.
+# Columns of the curve beside the metrics: key, heading, format. A column that is null in every row is left out.
 BEFORE = (("epoch", "epoch", "{:d}"), ("train_loss", "training loss", "{:.4f}"))
 AFTER = (("gradient_norm", "gradient norm", "{:.3g}"), ("lr", "lr", "{:.3g}"))
 
 
-class Found(NamedTuple):
-    """A planned trial, where it is planned, and the folder of its study."""
+class PlannedTrial(NamedTuple):
+    """A planned trial with its manifest and the folder of its study."""
 
     folder: Path
     manifest: Manifest
@@ -50,18 +50,18 @@ class Found(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError where there is no such trial, or several."""
-    parser = Parser(prog=f"python -m {PROGRAM}", description=__doc__)
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="a study's folder, or a folder of them")
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS", help=RUNS_HELP)
     parser.add_argument("id", metavar="ID", help="the trial's id, or enough of its first characters")
     options = parser.parse(arguments)
     show(find(options.runs, options.id))
     return 0
 
 
-def find(runs: Path, given: str) -> Found:
-    """Return the planned trial whose id is `given` or alone begins so. Raises UserError where none or several do."""
+def find(runs: Path, given: str) -> PlannedTrial:
+    """Return the planned trial whose id is or begins with `given`. Raises UserError where none or several do."""
     planned = [
-        Found(folder, manifest, trial)
+        PlannedTrial(folder, manifest, trial)
         for folder in study_folders(runs)
         for manifest in [read_manifest(folder)]
         if manifest is not None
@@ -86,8 +86,8 @@ def find(runs: Path, given: str) -> Found:
     )
 
 
-def show(found: Found) -> None:
-    """Print all that is known of a trial."""
+def show(found: PlannedTrial) -> None:
+    """Print everything that is known of a trial."""
     record = read_record(found.directory)
     trial = found.trial
     point = " ".join(f"{name}={value!r}" for name, value in trial.point.items())
@@ -98,14 +98,14 @@ def show(found: Found) -> None:
     _show_curve(record.result.rows if record else ())
     if record:
         print("\nprovenance")
-        known = dump(record.provenance)
+        known = record.to_json()["provenance"]
         assert isinstance(known, Mapping)
         _show_groups({name: _rounded(value) for name, value in known.items() if value not in (None, {})})
     _show_files(found.directory)
     print(f"\nrerun it alone, in a study of its own:\n  {rerun_command(found.manifest, trial, record)}")
 
 
-def _outcome(found: Found, record: Record | None) -> str:
+def _outcome(found: PlannedTrial, record: Record | None) -> str:
     running = (record is None or record.status == "failed") and is_claimed(found.directory)
     if record is None:
         return "running" if running else "planned: it has not ended"
@@ -120,7 +120,7 @@ def _outcome(found: Found, record: Record | None) -> str:
 
 
 def _numbers(record: Record) -> str:
-    """Return the final metrics in words, the primary one's best beside them."""
+    """Return the final metrics in words, with the best value of the primary one."""
     primary, *others = metrics_of().final
     values = [(one, record.result.value(one.key)) for one in (primary, *others)]
     text = ", ".join(f"{one.label} {one.text(value)}" for one, value in values if value is not None)
@@ -137,8 +137,8 @@ def _show_exception(record: Record | None) -> None:
         print(textwrap.indent(text.rstrip(), "  "))
 
 
-def _show_configuration(config: Mapping[str, object]) -> None:
-    """Print the configuration but for the ranges that points are drawn from, which are no part of a trial."""
+def _show_configuration(config: Settings) -> None:
+    """Print the configuration without the ranges that points are drawn from: they do not belong to a trial."""
     hidden = {"model": ("family",), "optimizer": ("search",)}
     shown = dict(config)
     for name, keys in hidden.items():
@@ -149,7 +149,7 @@ def _show_configuration(config: Mapping[str, object]) -> None:
     _show_groups(shown)
 
 
-def _show_groups(values: Mapping[str, object]) -> None:
+def _show_groups(values: Settings) -> None:
     """Print values by key, those of a group on lines of their own."""
     single = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     _show_wrapped("", [f"{name}={_plain(value)}" for name, value in single.items()])
@@ -159,7 +159,7 @@ def _show_groups(values: Mapping[str, object]) -> None:
 
 
 def _show_wrapped(heading: str, words: Sequence[str]) -> None:
-    # A value keeps its spaces: lines are broken between values alone.
+    # Lines are broken between values only, not at the spaces within one.
     joined = " ".join(word.replace(" ", "\0") for word in words)
     width = min(120, shutil.get_terminal_size((120, 24)).columns)
     lines = textwrap.fill(
@@ -174,16 +174,16 @@ def _show_wrapped(heading: str, words: Sequence[str]) -> None:
 
 
 def _plain(value: object) -> str:
-    """Return a value for the eye: a word as it is, all else as JSON."""
+    """Return text as it is and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Value) -> Value:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _columns(curve: Sequence[EpochRow]) -> list[tuple[str, str, str]]:
-    """Return key, heading and format of the curve's columns: the task's metrics, then whatever else was measured."""
+    """Return key, heading and format of the curve's columns: the task's metrics, then other measurements."""
     known = [
         (prefix + metric.key, f"{words}{metric.label} {metric.unit}".strip(), f"{{:.{metric.digits}f}}")
         for prefix, words in (("", ""), (EMA, "EMA "))
@@ -195,7 +195,7 @@ def _columns(curve: Sequence[EpochRow]) -> list[tuple[str, str, str]]:
 
 
 def _in_order() -> list[Metric]:
-    """Return the metrics with the loss first, as the curve has it."""
+    """Return the metrics in the curve's order: the loss first."""
     return sorted(metrics_of(), key=lambda metric: metric.is_final)
 
 

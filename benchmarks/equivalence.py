@@ -12,7 +12,6 @@ and packs.txt, which is what is printed.
 from __future__ import annotations
 
 import argparse
-import io
 import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
+from stability.execute.layout import plan_layout
 from stability.files import write_atomic, write_text
 from stability.study.metrics import metrics_of
 from stability.study.store import Study
-from stability.sweep.pool import plan_layout
 
 RELATIVE_CHANGE = 1e-7
 DRAWS = 10_000
@@ -129,7 +128,7 @@ def figure(trials: pd.DataFrame) -> dict[str, bytes]:
     """Return the EDFs alone, packed and perturbed, a panel per cell, as PNG and PDF."""
     from matplotlib.figure import Figure
 
-    from analysis.figures import OPTIONS, print_style
+    from analysis.figures import print_style, rendered
     from analysis.style import BLUE, COLUMN, GREY, VERMILION, model_name, optimizer_name
 
     ways = (("alone", BLUE, "-"), ("packed", VERMILION, (0, (4, 1.2))), ("perturbed", GREY, (0, (1, 1))))
@@ -147,12 +146,7 @@ def figure(trials: pd.DataFrame) -> dict[str, bytes]:
             axes.set(xlabel="top-1 error (%)", ylabel="share of trials (EDF)")
             axes.grid(color="#DDDDDD", linewidth=0.4)
         panels[0].legend(frameon=False, loc="lower right")
-        files = {}
-        for kind in ("png", "pdf"):
-            buffer = io.BytesIO()
-            drawing.savefig(buffer, format=kind, **OPTIONS[kind])
-            files[f"packs.{kind}"] = buffer.getvalue()
-    return files
+        return {f"packs.{kind}": rendered(drawing, kind) for kind in ("png", "pdf")}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,10 +22,11 @@ import torch
 
 from benchmarks.bare import QUICK_EVALUATION_BATCHES, QUICK_STEPS, quick_trial, train_bare
 from benchmarks.machine import describe, spread
-from stability.config import TrialConfig, to_dict
+from stability.config import TrialConfig
 from stability.data import DataModule
+from stability.execute.task import TrialTask
+from stability.execute.worker import run_trial
 from stability.study.identity import trial_id
-from stability.sweep.worker import TrialTask, run_trial
 from stability.training import train
 
 PHASES = ("before the first batch", "steps and evaluations", "after the last evaluation")
@@ -68,7 +69,7 @@ def hydra_node() -> Any:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from stability.sweep.compose import CONF, register_resolvers
+    from stability.hydra.compose import CONF, register_resolvers
 
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -81,7 +82,7 @@ def run_whole(config: TrialConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         factors = {"model": config.model["name"], "optimizer": config.optimizer["name"], "epochs": config.epochs}
         task = TrialTask(
-            trial_id(config), "overhead", Path(folder), factors, to_dict(config), overrides=("a=b",), hydra=hydra_node()
+            trial_id(config), "overhead", Path(folder), factors, config, overrides=("a=b",), hydra=hydra_node()
         )
         record = run_trial(task)
     assert record["status"] == "completed", record["result"]["exception"]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machine import describe, spread
 
 if TYPE_CHECKING:
-    from stability.sweep.worker import TrialTask
+    from stability.execute.task import TrialTask
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS_IN_A_CURVE = 10
@@ -76,8 +76,8 @@ def made_up(task: TrialTask, error: float) -> dict[str, object]:
 
 def make(overrides: Sequence[str]) -> None:
     """Run the study's command with a launcher that makes records up."""
+    from stability.hydra.sweeper import StudySweeper
     from stability.run import main
-    from stability.sweep.sweeper import StudySweeper
 
     StudySweeper._launcher = lambda self, plan, stack: RecordWriter()  # type: ignore[method-assign,assignment]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
 
 from stability.errors import StudyError, UserError, nearest
 
@@ -76,7 +75,8 @@ def _signals() -> Iterator[None]:
 
 def _run(arguments: list[str]) -> None:
     """Check a command line, hand it to Hydra, and put Hydra's complaints in words."""
-    from stability.sweep.compose import explain, register_resolvers
+    from stability.hydra.compose import register_resolvers
+    from stability.hydra.explain import explain
 
     register_resolvers()
     options = _parse(arguments)
@@ -98,39 +98,36 @@ def _run(arguments: list[str]) -> None:
         raise explained from error
 
 
-# Hydra's flags: (names, what argparse needs besides).
-_FLAGS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--help", "-h"), {"action": "store_true"}),
-    (("--hydra-help",), {"action": "store_true"}),
-    (("--version",), {"action": "store_true"}),
-    (("--cfg", "-c"), {"choices": ["job", "hydra", "all"]}),
-    (("--resolve",), {"action": "store_true"}),
-    (("--package", "-p"), {}),
-    (("--run", "-r"), {"action": "store_true"}),
-    (("--multirun", "-m"), {"action": "store_true"}),
-    (("--shell-completion", "-sc"), {"action": "store_true"}),
-    (("--config-path", "-cp"), {}),
-    (("--config-name", "-cn"), {}),
-    (("--config-dir", "-cd"), {}),
-    (("--experimental-rerun",), {}),
-    (
-        ("--info", "-i"),
-        {
-            "const": "all",
-            "nargs": "?",
-            "choices": ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
-        },
-    ),
+# Hydra's flags by kind: those without a value, with one, and with one of several choices.
+_SWITCHES = (
+    ("--help", "-h"),
+    ("--hydra-help",),
+    ("--version",),
+    ("--resolve",),
+    ("--run", "-r"),
+    ("--multirun", "-m"),
+    ("--shell-completion", "-sc"),
 )
+_VALUED = (
+    ("--package", "-p"),
+    ("--config-path", "-cp"),
+    ("--config-name", "-cn"),
+    ("--config-dir", "-cd"),
+    ("--experimental-rerun",),
+)
+_PRINTED = ("job", "hydra", "all")
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Parse what Hydra parses, flags and overrides in any order."""
     parser = argparse.ArgumentParser(prog="stability.run", add_help=False)
     parser.add_argument("overrides", nargs="*")
-    for names, settings in _FLAGS:
-        parser.add_argument(*names, **settings)
-    known = [name for names, _ in _FLAGS for name in names]
+    flags = [parser.add_argument(*names, action="store_true") for names in _SWITCHES]
+    flags += [parser.add_argument(*names) for names in _VALUED]
+    flags.append(parser.add_argument("--cfg", "-c", choices=_PRINTED))
+    flags.append(parser.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO))
+    known = [name for flag in flags for name in flag.option_strings]
 
     def refuse(message: str) -> None:
         given = message.rpartition(": ")[2].split()[0] if message else ""
@@ -148,7 +145,7 @@ def _print_version() -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what no study can mean, and complete what the user need not say."""
-    from stability.sweep.overrides import custom_model, is_varied, read
+    from stability.hydra.overrides import custom_model, is_varied, read
 
     overrides = read(options.overrides)
     if options.experimental_rerun is not None:
@@ -167,10 +164,10 @@ def _hand_over(options: argparse.Namespace) -> None:
     """Let Hydra run the command, with flags first and its own spelling of what is asked."""
     import hydra
 
-    from stability.sweep import versions
-    from stability.sweep.compose import CONF
-    from stability.sweep.keys import SWEEPER
-    from stability.sweep.task import train_one
+    from stability.hydra import versions
+    from stability.hydra.compose import CONF
+    from stability.hydra.job import train_one
+    from stability.hydra.keys import SWEEPER
 
     flags = []
     for name, value in vars(options).items():
@@ -214,16 +211,23 @@ def _raising() -> Iterator[None]:
 def _known_keys(options: argparse.Namespace, without: str) -> list[str]:
     """Return the keys of the configuration that is composed without the override of one key."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
-    from stability.sweep import versions
-    from stability.sweep.compose import CONF, flatten
+    from stability.hydra import versions
+    from stability.hydra.compose import CONF
+    from stability.hydra.explain import flatten
+    from stability.hydra.plain import contents
 
     def keys(overrides: Sequence[str]) -> list[str]:
         with initialize_config_dir(config_dir=str(CONF), **versions.base()):
             config = compose(options.config_name or "config", overrides=list(overrides), return_hydra_config=True)
-        values: Any = OmegaConf.to_container(config, resolve=False)
-        return [*flatten(values), "sweeps", "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging", "hydra/help"]
+        return [
+            *flatten(contents(config)),
+            "sweeps",
+            "hydra/launcher",
+            "hydra/job_logging",
+            "hydra/hydra_logging",
+            "hydra/help",
+        ]
 
     # Groups as chosen, so that a model's own keys are named; the defaults where that cannot be composed either.
     chosen = [one for one in options.overrides if "," not in one and one.partition("=")[0].lstrip("+~") != without]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 # What a YAML or JSON file holds at any key; and a group of such keys, as the arguments of a `_target_`.
-if TYPE_CHECKING:
-    Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
-else:
-    # `stability.study.shape` reads type hints, and takes anything here.
-    Value = object
+Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value] | None"
 Options: TypeAlias = Mapping[str, Value]
 
 
@@ -41,3 +39,15 @@ def plain(value: object) -> Value:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value  # type: ignore[return-value]
+
+
+def group(values: Options, name: str) -> Options:
+    """Return the group of keys at a key; an empty one where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+@functools.cache
+def hints(schema: type) -> dict[str, object]:
+    """Return the types of a dataclass's fields. `Value` is object there: such a field is not checked further."""
+    return typing.get_type_hints(schema, localns={"Value": object, "Options": Mapping[str, object]})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from stability.execute import worker
+from stability.execute.runner import TrialRunner
+from stability.execute.task import TrialTask
+from stability.files import write_text
 from stability.study import store
 from stability.study.events import Event
-from stability.study.schema import Manifest
+from stability.study.schema import Manifest, Record
 
 
 def read_manifest(folder: Path) -> Any:
@@ -65,3 +69,38 @@ def plainly(on_event: OnEvent | None) -> Callable[[Event], None] | None:
         on_event(values.pop("kind"), values | values.pop("row", {}))
 
     return None if on_event is None else tell
+
+
+def run_trial(task: TrialTask, *arguments: Any, **options: Any) -> Any:
+    """Run a planned trial; return its record as its file holds it, with status `claimed` where it runs elsewhere."""
+    return plain_record(worker.run_trial(task, *arguments, **options), task)
+
+
+def run_pack(tasks: Sequence[TrialTask], *arguments: Any, **options: Any) -> list[Any]:
+    """Run planned trials together; see `run_trial`."""
+    records = worker.run_pack(tasks, *arguments, **options)
+    return [plain_record(record, task) for record, task in zip(records, tasks, strict=True)]
+
+
+def plain_record(record: Record | None, task: TrialTask) -> Any:
+    """Return a record as its file holds it."""
+    return json.loads(json.dumps(record.to_json())) if record is not None else {"id": task.id, "status": "claimed"}
+
+
+def write_record(folder: Path, values: Any) -> None:
+    """Write a trial's record.json, of plain values, as `store.write_record` writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / store.RECORD, store.to_json(values) + "\n")
+
+
+class PlainRunner(TrialRunner):
+    """A runner whose records are plain values."""
+
+    def run(self, tasks: Any, *, on_record: Any = None, **options: Any) -> Any:
+        """Run trials; see `TrialRunner.run`."""
+
+        def tell(record: Record) -> None:
+            on_record(record.to_json())
+
+        records = super().run(tasks, on_record=tell if on_record else None, **options)
+        return [json.loads(json.dumps(record.to_json())) for record in records]

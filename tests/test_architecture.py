@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"errors", "files", "words", "devices", "factors", "locate", "lazy", "shipped", "values"}
+BASE = {"errors", "files", "words", "devices", "factors", "locate", "gpus", "lazy", "shipped", "values"}
 # What each folder may import when it is loaded, besides BASE.
 ALLOWED = {
     "config": set(),
     "study": {"config"},
     "tasks": {"study"},
-    "samplers": {"study", "mirror"},
+    "samplers": {"study", "optuna"},
     "sinks": {"study"},
     "models": set(),
     "data": {"config", "models"},
     "training": {"config", "study", "tasks", "models", "data"},
+    "plan": {"config", "study", "samplers", "models", "data"},
+    "execute": {"config", "study", "sinks", "plan", "training"},
+    "optuna": {"study"},
 }
 MOST_LINES = 400
 

@@ -19,7 +19,7 @@ from stability.config import TrialConfig, parse_trial, to_dict
 from stability.errors import UserError
 from stability.study import claims, identity, store
 from stability.study import table as table_module
-from tests.plain import read_manifest, write_manifest
+from tests.plain import read_manifest, write_manifest, write_record
 
 MODEL = {"name": "tiny", "_target_": "somewhere.Model", "width": 8}
 OPTIMIZER = {"name": "sgd", "_target_": "torch.optim.SGD", "momentum": 0.9}
@@ -65,7 +65,7 @@ def test_a_record_is_strict_json(tmp_path: Path) -> None:
         "top1_error": float("nan"),
         "curve": [{"loss": float("inf"), "error": np.float32(2.5), "n": np.int64(3)}],
     }
-    store.write_record(tmp_path / "trial", record(status="diverged", result=strange, provenance={"path": Path("/x")}))
+    write_record(tmp_path / "trial", record(status="diverged", result=strange, provenance={"path": Path("/x")}))
     text = (tmp_path / "trial" / "record.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in a record"))
     standing = json.loads(text)
@@ -89,9 +89,9 @@ def test_what_is_no_record_is_said_with_its_path(tmp_path: Path, text: str) -> N
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
-    store.write_record(tmp_path, record(status="failed"))
+    write_record(tmp_path, record(status="failed"))
     with pytest.raises(TypeError):
-        store.write_record(tmp_path, record(result={"error": object()}))
+        write_record(tmp_path, record(result={"error": object()}))
     assert os.listdir(tmp_path) == ["record.json"]
     standing = store.read_record(tmp_path)
     assert standing is not None
@@ -102,10 +102,10 @@ def test_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path: Path, monkeypat
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    store.write_record(tmp_path, record(status="failed"))
+    write_record(tmp_path, record(status="failed"))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_record(tmp_path, record())
+        write_record(tmp_path, record())
     assert os.listdir(tmp_path) == ["record.json"]
     standing = store.read_record(tmp_path)
     assert standing is not None
@@ -134,10 +134,8 @@ def test_load_has_one_row_per_planned_trial(tmp_path: Path) -> None:
     cells = [{"factors": {"model": "tiny", "optimizer": "sgd", "epochs": 2}}]
     for study in ("one", "two"):
         write_manifest(tmp_path / study, {"study": study, "cells": cells, "trials": trials})
-    store.write_record(tmp_path / "one" / "trials" / "a", record(id="a"))
-    store.write_record(
-        tmp_path / "one" / "trials" / "b", record(id="b", status="diverged", result={"top1_error": None})
-    )
+    write_record(tmp_path / "one" / "trials" / "a", record(id="a"))
+    write_record(tmp_path / "one" / "trials" / "b", record(id="b", status="diverged", result={"top1_error": None}))
     table = table_module.load(tmp_path)
     assert list(table["study"]) == ["one"] * 3 + ["two"] * 3
     assert list(table["status"]) == ["completed", "diverged", *["planned"] * 4]

@@ -56,7 +56,7 @@ def test_an_installed_wheel_plans_trains_and_analyses_from_any_directory(site: P
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert say("-c", "from stability.sweep.compose import CONF; print(CONF)").strip() == str(site / "conf")
+    assert say("-c", "from stability.hydra.compose import CONF; print(CONF)").strip() == str(site / "conf")
     assert say("-c", "import hydra_plugins.stability_plugins as own; print(own.__file__)").startswith(str(site))
     assert "64 trials" in say("-m", "stability.run", "-m", "sweeps=quick", "plan=true")
     assert list(tmp_path.iterdir()) == []

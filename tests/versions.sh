@@ -3,7 +3,7 @@
 #
 #   tests/versions.sh lowest               the lowest versions that pyproject.toml declares
 #   tests/versions.sh newest               the newest within its bounds, pre-releases included
-#   tests/versions.sh lowest tests/sweep   of these tests alone; further arguments go to pytest
+#   tests/versions.sh lowest tests/data    of these tests alone; further arguments go to pytest
 #
 # The dependencies are installed in a virtual environment of their own, in VERSIONS_DIR or a temporary folder; what they
 # need besides comes from the environment of `python`. So do torch, torchvision and timm, gigabytes that rarely matter

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.style import SETTINGS
 from stability.errors import UserError
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 Draw = Callable[["Analysis"], "Figure"]
 # Shipped figures by name.
 SHIPPED = ("edf", "scatter")
-# How each kind of file is written: without metadata that would change from run to run or with matplotlib's version, and
-# a PNG packed less hard, for half of its time.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
-    "pdf": {"metadata": {"CreationDate": None}},
-}
 
 
 def find(name: str) -> Draw:
@@ -57,7 +51,13 @@ def drawn(name: str, draw: Draw, analysis: Analysis) -> Figure:
     return found
 
 
-def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confidence: float = 0.95) -> Figure:
+def figure(
+    name: str,
+    *runs: Path | str,
+    relative: Sequence[str] = (),
+    confidence: float = 0.95,
+    cells: Sequence[str] = (),
+) -> Figure:
     """Return one figure of studies, for a notebook.
 
     Args:
@@ -65,6 +65,7 @@ def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confide
         runs: folders of studies, or folders of such folders.
         relative: as `--relative` of `python -m analysis.edf`.
         confidence: of bands.
+        cells: as `--cells` of `python -m analysis.edf`.
 
     Raises:
         UserError: no such figure, or a folder holds no study.
@@ -73,7 +74,7 @@ def figure(name: str, *runs: Path | str, relative: tuple[str, ...] = (), confide
 
     draw = find(name)
     with print_style():
-        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence))
+        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence, cells=cells))
 
 
 @contextlib.contextmanager
@@ -82,13 +83,17 @@ def print_style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
-        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **SETTINGS}
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, "backend": "agg", **SETTINGS})
         yield
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """Return a figure as the bytes of a file, PNG or PDF, equal for equal figures."""
+    """Return a figure as the bytes of a PNG or PDF file, equal for equal figures."""
     file = io.BytesIO()
-    figure.savefig(file, format=kind, **OPTIONS[kind])
+    # Without metadata that changes from run to run or with matplotlib's version.
+    if kind == "png":
+        # A lower compression takes half of the time.
+        figure.savefig(file, format=kind, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    else:
+        figure.savefig(file, format=kind, metadata={"CreationDate": None})
     return file.getvalue()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.cells import CellResults
 from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, notes_below, panels, title
+from analysis.results import CellResults
 from analysis.style import model_name, number
 from analysis.tables import plan_words
 
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
 
 
 def draw(analysis: Analysis) -> Figure:
-    """Return the figure of an analysis."""
-    rows = panels(analysis.cells, analysis.curves, analysis.references)
-    return edf_figure(rows, relative=analysis.is_relative, confidence=analysis.confidence)
+    """Return one EDF per cell with its simultaneous band; under each panel, the ranges that its points came from.
 
-
-def edf_figure(rows: Sequence[Sequence[Panel]], *, relative: bool, confidence: float) -> Figure:
-    """Draw one EDF per cell with its simultaneous band; under each panel, the ranges that its points came from.
-
-    The horizontal axis is the error in percent, or with `relative` the points above each cell's reference.
+    The horizontal axis is the error in percent, or points above each cell's reference where the analysis is relative.
     """
+    rows, relative = panels(analysis), analysis.is_relative
     entries = max(len(panel.shown) for row in rows for panel in row)
-    notes = [[[*_ranges_notes(panel), *_band_notes(panel, confidence, relative)] for panel in row] for row in rows]
+    notes = [
+        [[*_ranges_notes(panel), *_band_notes(panel, analysis.confidence, relative)] for panel in row] for row in rows
+    ]
     layout = Layout(
         columns=len(rows[0]),
         rows=len(rows),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from analysis.cells import CellResults, varied
+from analysis.analysis import Analysis
 from analysis.reference import Reference
+from analysis.results import CellResults, varied
 from analysis.statistics import Curve
 from analysis.style import COLUMN, GREY, Look, family, looks, optimizer_name
 from stability.study.metrics import metrics_of
@@ -36,11 +37,12 @@ class Panel(NamedTuple):
     shown: list[Shown]
 
 
-def panels(cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequence[Reference]) -> list[list[Panel]]:
-    """Lay the cells out: a column per optimizer, a row per value of the factors beyond, and per size of many models."""
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
-    extra = varied(cells)
+def panels(analysis: Analysis) -> list[list[Panel]]:
+    """Lay out the cells that are shown: a column per optimizer, a row per value of the factors beyond, and per size of
+    many models."""
+    models = list(dict.fromkeys(cell.model for cell in analysis.shown))
+    optimizers = list(dict.fromkeys(cell.optimizer for cell in analysis.shown))
+    extra, shown = varied(analysis.cells), set(analysis.shown)
     # Sizes of a family are told apart by shade only where they share a panel.
     alike = [
         [model for model in models if _size_row(model, models) == row]
@@ -48,10 +50,11 @@ def panels(cells: Sequence[CellResults], curves: Sequence[Curve], given: Sequenc
     ]
     look = {model: one for group in alike for model, one in looks(group).items()}
     rows: dict[tuple[str, ...], dict[str, list[Shown]]] = {}
-    for cell, curve, reference in zip(cells, curves, given, strict=True):
-        row = (_size_row(cell.model, models), *(f"{name} {cell.factors.get(name, '-')}" for name in extra))
-        shown = Shown(cell, curve, reference, look[cell.model])
-        rows.setdefault(row, {}).setdefault(cell.optimizer, []).append(shown)
+    for cell, curve, reference in zip(analysis.cells, analysis.curves, analysis.references, strict=True):
+        if cell in shown:
+            row = (_size_row(cell.model, models), *(f"{name} {cell.factors.get(name, '-')}" for name in extra))
+            own = rows.setdefault(row, {}).setdefault(cell.optimizer, [])
+            own.append(Shown(cell, curve, reference, look[cell.model]))
     return [
         [Panel(", ".join(filter(None, [optimizer_name(name), *row[1:]])), found.get(name, [])) for name in optimizers]
         for row, found in sorted(rows.items(), key=lambda item: item[0][0])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.cells import CellResults, TrialResult
 from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, panels, title
+from analysis.results import CellResults, TrialResult
 from analysis.style import GREY, model_name, number, scientific
 
 if TYPE_CHECKING:
@@ -22,16 +22,11 @@ NARROW = 300
 
 
 def draw(analysis: Analysis) -> Figure:
-    """Return the figure of an analysis."""
-    return scatter_figure(panels(analysis.cells, analysis.curves, analysis.references))
-
-
-def scatter_figure(rows: Sequence[Sequence[Panel]]) -> Figure:
-    """Draw each trial's error against its lr, wd and their product: a row per panel of the EDF, a colour per model.
+    """Return each trial's error against its lr, wd and their product: a row per panel of the EDF, a colour per model.
 
     The best of each cell is circled; diverged trials stand at the upper edge.
     """
-    flat = [panel for row in rows for panel in row if panel.shown]
+    flat = [panel for row in panels(analysis) for panel in row if panel.shown]
     layout = Layout(
         columns=len(COORDINATES),
         rows=len(flat),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -18,6 +18,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+if TYPE_CHECKING:
+    from stability.execute.launcher import TrialLauncher
+    from stability.study.schema import Record
+    from stability.values import Options, Value
+
 
 class StabilitySweeper(Sweeper):
     """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
@@ -26,19 +31,19 @@ class StabilitySweeper(Sweeper):
     `others` are keys of another sweeper, which the study refuses in words.
     """
 
-    def __init__(self, params: dict[str, Any] | None = None, pack: Any = None, **others: Any) -> None:
+    def __init__(self, params: Options | None = None, pack: Options | None = None, **others: Value) -> None:
         self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over; the launcher is made when something is to be launched."""
         from stability.errors import UserError
-        from stability.sweep.sweeper import StudySweeper
+        from stability.hydra.sweeper import StudySweeper
 
         if self._pack is not None:
-            raise UserError("hydra.sweeper.pack is for a study's jobs, not for a command to say; accepted: pack.size=N")
+            raise UserError("hydra.sweeper.pack is for a study's jobs, not for a command; accepted: pack.size=N")
         self._study = StudySweeper(self.params, hydra_context, task_function, config)
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> dict[str, Record]:
         """Plan the study that `arguments` describe and train what is missing of it."""
         return self._study.sweep(arguments)
 
@@ -48,17 +53,17 @@ class PoolLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher proper."""
-        from stability.sweep.launcher import PoolLauncher as Pool
+        from stability.hydra.pool_launcher import PoolLauncher as Pool
 
-        self._launcher: Any = Pool()
+        self._launcher = Pool()
         self._launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs as any Hydra launcher does."""
         return self._launcher.launch(job_overrides, initial_job_idx)
 
-    def trial_launcher(self) -> Any:
-        """Return the pool as the sweeper uses it; see stability.sweep.jobs.TrialLauncher."""
+    def trial_launcher(self) -> TrialLauncher:
+        """Return the pool as the sweeper uses it; see stability.hydra.job_launcher.TrialLauncher."""
         return self._launcher
 
 
@@ -117,7 +122,7 @@ class SweepsSource(ConfigSource):
 
 # Naming the two groups' options is what a plugin module is imported for. Plain dictionaries: Hydra executes this module
 # before it stands in sys.modules, where a dataclass looks for it.
-_SWEEPER: dict[str, Any] = {"_target_": "hydra_plugins.stability_plugins.StabilitySweeper", "params": {}, "pack": None}
+_SWEEPER: Options = {"_target_": "hydra_plugins.stability_plugins.StabilitySweeper", "params": {}, "pack": None}
 _LAUNCHER = {"_target_": "hydra_plugins.stability_plugins.PoolLauncher"}
 ConfigStore.instance().store(group="hydra/sweeper", name="stability", node=_SWEEPER, provider="stability")
 ConfigStore.instance().store(group="hydra/launcher", name="pool", node=_LAUNCHER, provider="stability")

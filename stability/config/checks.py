@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stability.config.schema import SCHEDULES, Arguments
 from stability.errors import UserError, nearest, unknown
+from stability.values import Options, Value, hints
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
-def build(schema: type[Config], values: Mapping[str, Any], prefix: str) -> Config:
-    """Make a `schema` from `values`, checking names, types and bounds on the way."""
+def build(schema: type[Config], values: Value, prefix: str) -> Config:
+    """Return a `schema` with values, whose names, types and bounds are checked.
+
+    Args:
+        schema: a dataclass whose fields `schema.key` declares; those that `values` leaves out keep their defaults.
+        values: the values by key, nested as the dataclasses are.
+        prefix: what stands before a key in a message: empty, or a group's name and a dot.
+
+    Raises:
+        UserError: `values` is no group of keys, or one of its keys or values is not accepted.
+    """
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix.rstrip('.')}={values!r}; accepted: a group of keys ({_names(schema)})")
-    known = {item.name: item for item in fields(schema)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(schema)}
     if values.get("_target_") is not None and "arguments" in known:
         values = TARGETED[prefix.rstrip(".")](_with_arguments_apart(values, known))
     else:
@@ -28,63 +42,62 @@ def build(schema: type[Config], values: Mapping[str, Any], prefix: str) -> Confi
     for name in values:
         if name not in known:
             raise unknown("key", f"{prefix}{name}", [f"{prefix}{other}" for other in known])
-    hints = typing.get_type_hints(schema)
-    checked = {name: _check(value, known[name], hints[name], f"{prefix}{name}") for name, value in values.items()}
-    return schema(**checked)
+    types = hints(schema)
+    return schema(
+        **{name: _check(value, known[name], types[name], f"{prefix}{name}") for name, value in values.items()}
+    )
 
 
-def _with_arguments_apart(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _with_arguments_apart(values: Options, known: Collection[str]) -> Options:
     """Return a group's own keys, and the arguments of its target as one of them."""
     own = {name: value for name, value in values.items() if name in known and name != "arguments"}
     return own | {"arguments": Arguments({name: value for name, value in values.items() if name not in own})}
 
 
-def _named_schedule(values: dict[str, Any]) -> dict[str, Any]:
+def _named_schedule(values: Options) -> Options:
     """Name a user's schedule by its path, where it has no name of its own."""
     name = values.get("name")
-    return values | {"name": values["_target_"] if name in (None, *SCHEDULES) else name}
+    return {**values, "name": values["_target_"] if name in (None, *SCHEDULES) else name}
 
 
-def _named_data(values: dict[str, Any]) -> dict[str, Any]:
+def _named_data(values: Options) -> Options:
     """Name a user's data set by its path, where it has no name of its own."""
-    return {"source": "torch", "name": values["_target_"]} | values
+    return {"source": "torch", "name": values["_target_"], **values}
 
 
 # Groups whose `_target_` takes arguments that stand beside the group's own keys.
-TARGETED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+TARGETED: dict[str, Callable[[Options], Options]] = {
     "schedule": _named_schedule,
     "data": _named_data,
 }
 
 
-def _check(value: Any, item: Field[Any], hint: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, f"{path}.")
-    given, value = value, _convert(value, hint, path)
-    if value is None:
-        return None
+def _check(given: Value, item: Field[Value], hint: object, path: str) -> Value | DataclassInstance:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, given, f"{path}.")
+    value = _convert(given, hint, path)
     choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        raise UserError(f"{path}={given!r}{nearest(value, choices)}; accepted: {', '.join(choices)}")
+    if choices and value is not None and value not in choices:
+        raise UserError(f"{path}={given!r}{nearest(str(value), choices)}; accepted: {', '.join(choices)}")
     for bound, holds, words in _BOUNDS:
         limit = item.metadata.get(bound)
-        if limit is not None and not isinstance(value, str) and not holds(value, limit):
+        if limit is not None and isinstance(value, (int, float)) and not holds(value, limit):
             raise UserError(f"{path}={given!r}; accepted: a number {words} {limit:g}")
     return value
 
 
-_BOUNDS = (
-    ("ge", lambda value, limit: value >= limit, "of at least"),
-    ("gt", lambda value, limit: value > limit, "above"),
-    ("le", lambda value, limit: value <= limit, "of at most"),
-    ("lt", lambda value, limit: value < limit, "below"),
+_BOUNDS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
+    ("ge", operator.ge, "of at least"),
+    ("gt", operator.gt, "above"),
+    ("le", operator.le, "of at most"),
+    ("lt", operator.lt, "below"),
 )
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
+def _convert(value: Value, hint: object, path: str) -> Value:
     """Return `value` as the hinted type: an int serves as a float, nothing else is converted."""
-    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    accepted = tuple(typing.get_origin(one) or one for one in accepted)
+    union = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    accepted = tuple(typing.get_origin(one) or one for one in union)
     if value is None and type(None) in accepted:
         return None
     if isinstance(value, bool):
@@ -101,16 +114,16 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     raise UserError(f"{path}={value!r}; accepted: {' or '.join(_TYPE_WORDS[one] for one in accepted)}")
 
 
-_TYPE_WORDS = {
+_TYPE_WORDS: dict[object, str] = {
     int: "a whole number",
     float: "a number",
     str: "a word",
     bool: "true or false",
-    dict: "a group of keys",
+    Mapping: "a group of keys",
     tuple: "a list of numbers",
     type(None): "null",
 }
 
 
-def _names(schema: type) -> str:
+def _names(schema: type[DataclassInstance]) -> str:
     return ", ".join(item.name for item in fields(schema))

@@ -5,40 +5,46 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stability.config.checks import TARGETED
 from stability.config.schema import EXTENSIONS, StudyConfig, TrialConfig
+from stability.values import Options, Value, group
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
-def to_dict(config: TrialConfig | StudyConfig) -> dict[str, Any]:
+def to_dict(config: TrialConfig | StudyConfig) -> dict[str, Value]:
     """Return a configuration as nested plain dictionaries; `parse_trial(to_dict(c)) == c`."""
     return _with_arguments_beside(dataclasses.asdict(config))
 
 
-def _with_arguments_beside(values: dict[str, Any]) -> dict[str, Any]:
+def _with_arguments_beside(values: dict[str, Value]) -> dict[str, Value]:
     """Return a configuration with a target's own arguments beside its `_target_`, as the user writes them."""
     for part in TARGETED:
         if part in values:
-            arguments = values[part].pop("arguments")
-            values[part] |= arguments
+            own = group(values, part)
+            kept = {name: value for name, value in own.items() if name != "arguments"}
+            values[part] = kept | dict(group(own, "arguments"))
     return values
 
 
-def identity(config: TrialConfig) -> dict[str, Any]:
+def identity(config: TrialConfig) -> dict[str, Value]:
     """Return what decides a trial's result, canonically: of each value one spelling, defaults of null keys resolved.
 
     Paths, devices, workers and the like are left out; `family` and `search` choose points and are left out too.
     """
     values = _with_arguments_beside(_identity_of(config))
-    for part in TARGETED:
-        values[part] |= _one_spelling(getattr(config, part).arguments)
+    for part, arguments in (("schedule", config.schedule.arguments), ("data", config.data.arguments)):
+        values[part] = {**group(values, part), **_spelled(arguments)}
     for part in EXTENSIONS:
         values[part] = _one_spelling(values[part])
     for part in ("model", "optimizer"):
-        kept = {name: value for name, value in values[part].items() if name not in ("family", "search")}
-        values[part] = _one_spelling(kept)
-    values["schedule"] |= {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+        kept = {name: value for name, value in group(values, part).items() if name not in ("family", "search")}
+        values[part] = _spelled(kept)
+    schedule = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    values["schedule"] = {**group(values, "schedule"), **schedule}
     return values
 
 
@@ -47,31 +53,36 @@ MEMBER_KEYS = ("lr", "wd", "seed", "epochs", "optimizer", "schedule")
 MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
 
 
-def in_common(config: TrialConfig) -> dict[str, Any]:
+def in_common(config: TrialConfig) -> dict[str, Value]:
     """Return what trials that train together, as one pack, agree on: architecture, data, batches, precision, device.
 
     What is left out is each member's own: its point, optimizer and schedule, the label smoothing of its loss, the
     clipping of its gradients, and the average of its weights.
     """
     values = {name: value for name, value in to_dict(config).items() if name not in MEMBER_KEYS}
-    values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in MEMBER_RECIPE_KEYS}
+    recipe = group(values, "recipe")
+    values["recipe"] = {name: value for name, value in recipe.items() if name not in MEMBER_RECIPE_KEYS}
     return values
 
 
-def _one_spelling(value: Any) -> Any:
+def _spelled(values: Options) -> Options:
+    return {name: _one_spelling(value) for name, value in values.items()}
+
+
+def _one_spelling(value: Value) -> Value:
     """Return a value with 3.0 as 3 throughout: what a target takes has no declared type."""
     if isinstance(value, Mapping):
-        return {name: _one_spelling(one) for name, one in value.items()}
+        return _spelled(value)
     if isinstance(value, (list, tuple)):
         return [_one_spelling(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _identity_of(config: Any) -> dict[str, Any]:
-    values = {}
+def _identity_of(config: DataclassInstance) -> dict[str, Value]:
+    values: dict[str, Value] = {}
     for item in fields(config):
         value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             values[item.name] = _identity_of(value)
         elif item.metadata.get("identity", True):
             values[item.name] = value

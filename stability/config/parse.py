@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
 
 from stability.config.checks import build
 from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, RecipeConfig, StudyConfig, TrialConfig
 from stability.errors import UserError, nearest
-from stability.values import Value
+from stability.values import Options, Value, group
 
 
-def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
+def parse_trial(values: Options) -> TrialConfig:
     """Check the keys of a composed configuration that decide a trial. Keys of StudyConfig are passed over.
 
     Where lr or wd is null or left out, it is the middle of the optimizer's range for models of this family.
@@ -51,7 +50,7 @@ def parse_trial(values: Mapping[str, Any]) -> TrialConfig:
     )
 
 
-def _extensions(given: Mapping[str, Any] | None, part: str) -> dict[str, Any] | None:
+def _extensions(given: Mapping[str, Options] | None, part: str) -> dict[str, Options] | None:
     """Return a group's entries, checked, without those that are null; None where there are none."""
     kept = {name: entry for name, entry in (given or {}).items() if entry is not None}
     for name, entry in kept.items():
@@ -63,7 +62,7 @@ def _extensions(given: Mapping[str, Any] | None, part: str) -> dict[str, Any] | 
     return {name: dict(entry) for name, entry in kept.items()} or None
 
 
-def _check_target(values: Mapping[str, Any], path: str, example: str) -> None:
+def _check_target(values: Options, path: str, example: str) -> None:
     target = values.get("_target_")
     if not isinstance(target, str) or target in ("", "???"):
         raise UserError(f"{path}._target_={target!r}; accepted: the dotted path of a class or function, as {example}")
@@ -90,26 +89,24 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
         )
 
 
-def search_range(values: Mapping[str, Any], name: str) -> Any:
+def search_range(values: Options, name: str) -> Value:
     """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
 
     A range of lr is for the batch size that stands beside it as `lr_batch`; here it is for the configuration's own, so
     that the lr of a step is the same whatever batch size lr is given for.
     """
-    optimizer, model = values.get("optimizer"), values.get("model")
-    search = optimizer.get("search") if isinstance(optimizer, Mapping) else None
-    ranges = search.get(model.get("family")) if isinstance(search, Mapping) and isinstance(model, Mapping) else None
-    found = ranges.get(name) if isinstance(ranges, Mapping) else None
-    meant, own = (ranges or {}).get("lr_batch"), _lr_batch(values)
-    if name != "lr" or meant in (None, own) or not isinstance(meant, int) or not isinstance(own, int):
+    ranges = group(group(group(values, "optimizer"), "search"), str(group(values, "model").get("family")))
+    found, meant, own = ranges.get(name), ranges.get("lr_batch"), _lr_batch(values)
+    if name != "lr" or meant == own or not isinstance(meant, int) or not isinstance(own, int):
         return found
-    return [end * own / meant if isinstance(end, (int, float)) else end for end in found] if found else found
+    if not isinstance(found, (list, tuple)):
+        return found
+    return [end * own / meant if isinstance(end, (int, float)) else end for end in found]
 
 
-def _lr_batch(values: Mapping[str, Any]) -> Any:
+def _lr_batch(values: Options) -> Value:
     """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
-    parts = [values.get(name) for name in ("schedule", "recipe")]
-    given = [part.get("lr_batch") for part in parts if isinstance(part, Mapping)]
+    given = [group(values, name).get("lr_batch") for name in ("schedule", "recipe")]
     return next((one for one in given if one is not None), RecipeConfig().lr_batch)
 
 
@@ -118,7 +115,7 @@ def middle(low: float, high: float) -> float:
     return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
 
 
-def unset(values: Mapping[str, Any], name: str) -> float:
+def unset(values: Options, name: str) -> float:
     """Return what lr or wd is where it is null or left out: the middle of its range, if there is one."""
     match search_range(values, name):
         case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
@@ -126,7 +123,7 @@ def unset(values: Mapping[str, Any], name: str) -> float:
     return UNRANGED[name]
 
 
-def parse_study(values: Mapping[str, Any]) -> StudyConfig:
+def parse_study(values: Options) -> StudyConfig:
     """Check the keys of a composed configuration that frame a study. Keys of TrialConfig are passed over."""
     config = build(StudyConfig, _without(values, TrialConfig, StudyConfig), "")
     if config.plan not in (True, False, "measure"):
@@ -136,6 +133,6 @@ def parse_study(values: Mapping[str, Any]) -> StudyConfig:
     return config
 
 
-def _without(values: Mapping[str, Any], passed_over: type, kept: type) -> dict[str, Any]:
+def _without(values: Options, passed_over: type, kept: type) -> dict[str, Value]:
     others = {item.name for item in fields(passed_over)} - {item.name for item in fields(kept)}
     return {name: value for name, value in values.items() if name not in others}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from typing import Any, TypeVar
 
 from stability.shipped import default_group
+from stability.values import Options, Value
 
 Schema = TypeVar("Schema")
 # lr and wd where they are left out and the optimizer names no range for models of this family.
@@ -68,7 +69,7 @@ class _Default:
         return default_group(self.group)[self.name]
 
 
-class Arguments(dict[str, Any]):
+class Arguments(dict[str, Value]):
     """The arguments of a group's own `_target_`: a mapping that is hashed by its content and is not changed."""
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -185,9 +186,9 @@ class TrialConfig:
     """Everything that one training run needs. `TrialConfig()` is the trial of the default command."""
 
     # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
-    model: dict[str, Any] = field(default_factory=lambda: default_group("model"))
+    model: Options = field(default_factory=lambda: default_group("model"))
     # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
-    optimizer: dict[str, Any] = field(default_factory=lambda: default_group("optimizer"))
+    optimizer: Options = field(default_factory=lambda: default_group("optimizer"))
     # null: the middle of the optimizer's range for models of this family.
     lr: float = key(gt=0)
     wd: float = key(ge=0)
@@ -202,9 +203,9 @@ class TrialConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
     # evaluation, probes at every optimizer step; callbacks are Lightning's.
-    metrics: dict[str, Any] | None = key()
-    probes: dict[str, Any] | None = key()
-    callbacks: dict[str, Any] | None = key()
+    metrics: Mapping[str, Options] | None = key()
+    probes: Mapping[str, Options] | None = key()
+    callbacks: Mapping[str, Options] | None = key()
 
     def __post_init__(self) -> None:
         """Give lr and wd a value where they are null."""
@@ -212,9 +213,9 @@ class TrialConfig:
 
         for name in UNRANGED:
             if getattr(self, name) is None:
-                values = {"model": self.model, "optimizer": self.optimizer}
                 groups = {"recipe": vars(self.recipe), "schedule": vars(self.schedule)}
-                object.__setattr__(self, name, unset(values | groups, name))
+                values: Options = {"model": self.model, "optimizer": self.optimizer, **groups}
+                object.__setattr__(self, name, unset(values, name))
 
     @property
     def lr_batch(self) -> int:
@@ -279,11 +280,15 @@ class StudyConfig:
     """What frames a study and decides no trial's result."""
 
     samples: int | None = key(ge=1)
+    # After the samples, of each cell: trials by TPE, reruns of the best setting, and that setting twice as long.
+    tune: int = key(ge=0, le=10_000)
+    reseed: int = key(ge=0, le=1_000)
+    longer: int = key(ge=0, le=1)
     study: str | None = key()
     runs: str = key()
     plan: bool | str = key()
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
-    logger: dict[str, Any] = key({})
+    logger: Options = key({})
     sweep: SweepConfig = field(default_factory=SweepConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from stability.mirror import quiet
+from stability.optuna.copy import quiet
 from stability.samplers import Request
 from stability.samplers.random import DIGITS, Random, rounded
 from stability.study.metrics import metrics_of

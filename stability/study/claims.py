@@ -10,15 +10,24 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
 LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 120.0
 # How long claims that are made at once may lie apart where a file system has no locks.
 SETTLE_SECONDS = 0.5
+
+
+class Owner(TypedDict, total=False):
+    """What a lock file holds, as JSON: who claimed the trial last, and the number of that attempt."""
+
+    host: str
+    boot: str
+    pid: int
+    attempt: int
+    token: str
 
 
 class Claim:
@@ -33,13 +42,13 @@ class Claim:
         self._file, self._path, self.attempt = file, path, attempt
         self._released = threading.Event()
         # One of several threads of a process is no other's owner.
-        self._owner = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt}
+        self._owner: Owner = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt}
         self._owner["token"] = secrets.token_hex(8)
         self._write(self._owner)
         self._heart = threading.Thread(target=self._beat, daemon=True, name=f"claim-{path.parent.name}")
         self._heart.start()
 
-    def _write(self, owner: Mapping[str, Any]) -> None:
+    def _write(self, owner: Owner) -> None:
         self._file.seek(0)
         self._file.truncate()
         self._file.write(json.dumps(owner))
@@ -131,6 +140,16 @@ def is_claimed(directory: Path) -> bool:
         return locked is False or _is_alive(_owner(file), path, locked is not None)
 
 
+def holder(directory: Path) -> str:
+    """Return who runs the trial in `directory`, in words: `process 12 on node1`."""
+    try:
+        with open(directory / LOCK) as file:
+            owner = _owner(file)
+    except OSError:
+        owner = {}
+    return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another command"
+
+
 def attempts_begun(directory: Path) -> int:
     """Return the number of the last attempt that was begun at the trial in `directory` and has not ended; else 0."""
     try:
@@ -158,17 +177,17 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _owner(file: IO[str]) -> dict[str, Any]:
+def _owner(file: IO[str]) -> Owner:
     """Return what the last owner wrote into a lock file and did not take back; empty where nothing can be read."""
     file.seek(0)
     try:
-        owner = json.loads(file.read())
+        owner: Owner = json.loads(file.read())
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
-def _is_alive(owner: Mapping[str, Any], path: Path, has_locks: bool) -> bool:
+def _is_alive(owner: Owner, path: Path, has_locks: bool) -> bool:
     """Tell whether the owner written in a lock file may still be at work, given that we could lock it ourselves."""
     if "host" not in owner:
         return False

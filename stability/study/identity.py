@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from stability.config import TrialConfig, identity
+from stability.values import Options, Value
 
 # Raised by hand when our numerics change, so that old records are not taken for new ones.
 RESULTS_VERSION = 2
@@ -16,18 +16,31 @@ AUGMENTED_VERSION = 3
 # Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
 BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
-INTRODUCED: dict[str, Any] = dict.fromkeys(
+INTRODUCED: dict[str, Value] = dict.fromkeys(
     ("recipe.clip_norm", "schedule._target_", "data._target_", "metrics", "probes", "callbacks")
 )
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def trial_id(config: TrialConfig) -> str:
     """Return 12 hex digits: the hash of what decides this trial's result."""
-    values = _drop_introduced(identity(config), "")
-    text = json.dumps(
-        {"version": results_version(config), **values}, sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return trial_ids(config)(config.lr, config.wd, config.seed)
+
+
+def trial_ids(config: TrialConfig) -> Callable[[float, float, int], str]:
+    """Return a function (lr, wd, seed) -> id of the trial of this configuration at that point.
+
+    All that the points share is computed once, so that a plan of many trials takes little time.
+    """
+    shared = {"version": results_version(config), **_drop_introduced(identity(config), "")}
+
+    def of_point(lr: float, wd: float, seed: int) -> str:
+        text = _CANONICAL.encode({**shared, "lr": lr, "wd": wd, "seed": seed})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    return of_point
 
 
 def results_version(config: TrialConfig) -> int:
@@ -37,8 +50,8 @@ def results_version(config: TrialConfig) -> int:
     return version + BF16_STEP if config.precision == "bf16" else version
 
 
-def _drop_introduced(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+def _drop_introduced(values: Options, prefix: str) -> dict[str, Value]:
+    kept: dict[str, Value] = {}
     for name, value in values.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):

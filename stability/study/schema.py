@@ -77,10 +77,10 @@ class Cell:
 
     factors: Mapping[str, Scalar]
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
-    config: Settings = field(default_factory=dict)
+    config: Options = field(default_factory=dict)
     fingerprint: str | None = None
     results_version: int | None = None
-    choices: Settings = field(default_factory=dict)
+    choices: Options = field(default_factory=dict)
     scales: Mapping[str, Literal["log", "linear"]] = field(default_factory=dict, metadata={"optional": True})
 
     @property
@@ -140,7 +140,7 @@ class Manifest:
     sampler: Sampler = Sampler(GRID)
     samples: int | None = None
     fingerprint: str | None = None
-    data: Settings = field(default_factory=dict)
+    data: Options = field(default_factory=dict)
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     packs: tuple[tuple[str, ...], ...] = field(default=(), metadata={"optional": True})
@@ -159,7 +159,7 @@ class Manifest:
                 )
         return found
 
-    def to_json(self) -> object:
+    def to_json(self) -> Value:
         """Return the manifest as plain values."""
         return dump(self)
 
@@ -170,10 +170,15 @@ class Manifest:
 
     @cached_property
     def by_cell(self) -> tuple[tuple[Trial, ...], ...]:
-        """The planned trials of each cell, in the order planned."""
+        """The samples of each cell, in the order planned: trials of other roles are in no distribution."""
+        return self.by_role("sample")
+
+    def by_role(self, *roles: Role) -> tuple[tuple[Trial, ...], ...]:
+        """Return the planned trials of each cell that have one of these roles, in the order planned."""
         found: list[list[Trial]] = [[] for _ in self.cells]
         for trial in self.trials:
-            found[trial.cell].append(trial)
+            if trial.role in roles:
+                found[trial.cell].append(trial)
         return tuple(map(tuple, found))
 
     def cell_of(self, trial: Trial) -> Cell:
@@ -275,7 +280,7 @@ class Provenance:
     not_compiled: str | None = field(default=None, metadata={"optional": True})
     rest: Options = field(default_factory=dict)
 
-    def get(self, key: str) -> object:
+    def get(self, key: str) -> Value:
         """Return an entry by its name in the file; None where it is missing."""
         return self.rest.get(key) if key in self.rest else getattr(self, key, None)
 
@@ -284,8 +289,8 @@ class Provenance:
 class Record:
     """What became of one trial: written when it has ended.
 
-    peak_lr: the largest lr of the schedule, where a recipe scales the point's lr. results: of further evaluated sets.
-    files: beside the record, by what they hold (per-image correctness, weights).
+    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe scales the point's lr.
+    results: of further evaluated sets. files: beside the record, by what they hold (per-image correctness, weights).
     """
 
     id: str
@@ -297,6 +302,7 @@ class Record:
     status: Status
     result: Result
     provenance: Provenance
+    role: Role = field(default="sample", metadata={"optional": True})
     peak_lr: float | None = field(default=None, metadata={"optional": True})
     results: Mapping[str, Result] = field(default_factory=dict, metadata={"optional": True})
     files: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, Union
 
 from stability.errors import UserError
+from stability.values import Value, hints
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -18,6 +19,7 @@ T = TypeVar("T", bound="DataclassInstance")
 Reader = Callable[[object], object]
 # A dataclass field of this name takes in all keys that no other field has, and gives them back.
 REST = "rest"
+PLAIN = (str, int, float, bool)
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -26,10 +28,10 @@ class ShapeError(UserError):
 
 
 class _WrongError(Exception):
-    """What is wrong with a value, and the way to it from the outermost object, innermost step last."""
+    """What a value is, what is accepted in its place, and its path from the outermost object inwards."""
 
-    def __init__(self, words: str) -> None:
-        self.path, self.words = "", words
+    def __init__(self, words: str, accepted: str = "") -> None:
+        self.path, self.words, self.accepted = "", words, accepted
 
     def inside(self, step: str) -> _WrongError:
         """Return this error as one of a value further out."""
@@ -55,42 +57,43 @@ def parse(schema: type[T], values: object, where: str) -> T:
         return _object_reader(schema)(values)  # type: ignore[return-value]
     except _WrongError as error:
         place = f"{where}: {error.path}" if error.path else where
-        raise ShapeError(f"{place} {error.words}") from None
+        accepted = f"; accepted: {error.accepted}" if error.accepted else ""
+        raise ShapeError(f"{place} {error.words}{accepted}") from None
 
 
-def dump(value: object) -> object:
+def dump(value: Value | DataclassInstance) -> Value:
     """Return a dataclass as plain values for JSON, in the order of its fields; empty optional fields are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found: dict[str, object] = {}
-        for field in dataclasses.fields(value):
-            own = getattr(value, field.name)
-            if field.name == REST:
-                found |= own
-            elif not (field.metadata.get("optional") and (own in (None, (), {}) or own == field.default)):
-                found[field.name] = dump(own)
-        return found
+    # By far the commonest case, and the cheapest to tell.
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Mapping):
         return {str(key): dump(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Sequence):
         return [dump(one) for one in value]
-    return value
+    found: dict[str, Value] = {}
+    for field in dataclasses.fields(value):
+        own = getattr(value, field.name)
+        if field.name == REST:
+            found |= own
+        elif not (field.metadata.get("optional") and (own in (None, (), {}) or own == field.default)):
+            found[field.name] = dump(own)
+    return found
 
 
 @lru_cache
 def _object_reader(schema: type[DataclassInstance]) -> Reader:
     """Return a function that makes a dataclass of a mapping."""
-    hints = typing.get_type_hints(schema)
+    known = hints(schema)
     fields = [field for field in dataclasses.fields(schema) if field.name != REST]
-    readers = {field.name: _reader(hints[field.name]) for field in fields}
+    readers = {field.name: _reader(known[field.name]) for field in fields}
     missing = dataclasses.MISSING
     required = [one.name for one in fields if one.default is missing and one.default_factory is missing]
-    takes_rest = REST in hints
+    takes_rest = REST in known
 
     def read(values: object) -> object:
         if not isinstance(values, Mapping):
-            raise _WrongError(f"is {_kind(values)}; accepted: an object")
-        found: dict[str, object] = {}
-        rest: dict[str, object] = {}
+            raise _WrongError(f"is {_kind(values)}", "an object")
+        found, rest = {}, {}
         for key, value in values.items():
             reader = readers.get(key)
             if reader is None:
@@ -135,7 +138,7 @@ def _plain_reader(kind: type) -> Reader:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise _WrongError(f"is {_kind(value)}; accepted: {WORDS[kind]}")
+        raise _WrongError(f"is {_kind(value)}", WORDS[kind])
 
     return read
 
@@ -146,9 +149,9 @@ def _tuple_reader(arguments: tuple[object, ...]) -> Reader:
 
     def read(value: object) -> object:
         if not isinstance(value, (list, tuple)):
-            raise _WrongError(f"is {_kind(value)}; accepted: a list")
+            raise _WrongError(f"is {_kind(value)}", "a list")
         if not is_open and len(value) != len(readers):
-            raise _WrongError(f"has {len(value)} entries; accepted: {len(readers)}")
+            raise _WrongError(f"has {len(value)} entries", str(len(readers)))
         found = []
         for place, one in enumerate(value):
             try:
@@ -166,7 +169,7 @@ def _mapping_reader(hint: object) -> Reader:
 
     def read(value: object) -> object:
         if not isinstance(value, Mapping):
-            raise _WrongError(f"is {_kind(value)}; accepted: an object")
+            raise _WrongError(f"is {_kind(value)}", "an object")
         if is_anything:
             return value
         found = {}
@@ -189,15 +192,18 @@ def _union_reader(arguments: tuple[object, ...]) -> Reader:
         # A value of one of the types as it is: the common case.
         if type(value) in plain:
             return value
-        problem = None
+        problems = []
         for reader in others:
             try:
                 return reader(value)
             except _WrongError as error:
-                problem = error
-        assert problem is not None
-        problem.words += " or null" if takes_none else ""
-        raise problem
+                problems.append(error)
+        # A problem further in: the value is of the right kind, and only that alternative applies.
+        for problem in problems:
+            if problem.path:
+                raise problem
+        *most, last = [problem.accepted for problem in problems] + ["null"] * takes_none
+        raise _WrongError(problems[0].words, " or ".join(filter(None, (", ".join(most), last))))
 
     return read
 
@@ -205,7 +211,7 @@ def _union_reader(arguments: tuple[object, ...]) -> Reader:
 def _choice_reader(choices: tuple[object, ...]) -> Reader:
     def read(value: object) -> object:
         if value not in choices:
-            raise _WrongError(f"is {_kind(value)}; accepted: {', '.join(map(str, choices))}")
+            raise _WrongError(f"is {_kind(value)}", ", ".join(map(str, choices)))
         return value
 
     return read

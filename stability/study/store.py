@@ -16,9 +16,10 @@ from pathlib import Path
 
 from stability.errors import UserError, nearest
 from stability.files import write_text
-from stability.study.schema import STATUSES, Cell, Manifest, Record, Trial
+from stability.study.metrics import metrics_of
+from stability.study.schema import Cell, Manifest, Record, Trial
 from stability.study.shape import ShapeError
-from stability.values import Options, Value, plain
+from stability.values import Value, plain
 
 MANIFEST = "study.yaml"
 RECORD = "record.json"
@@ -40,11 +41,10 @@ def to_json(value: object) -> str:
     return json.dumps(plain(value), indent=1, allow_nan=False)
 
 
-def write_record(directory: Path, record: Options) -> None:
+def write_record(directory: Path, record: Record) -> None:
     """Write `record` as `directory`/record.json."""
-    assert record["status"] in STATUSES, record["status"]
     directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / RECORD, to_json(record) + "\n")
+    write_text(directory / RECORD, to_json(record.to_json()) + "\n")
 
 
 def read_json(directory: Path) -> dict[str, Value] | None:
@@ -93,7 +93,7 @@ def write_manifest(study_directory: Path, manifest: Manifest) -> None:
     write_text(study_directory / MANIFEST, "{\n" + text + "\n}\n")
 
 
-def _for_yaml(value: object) -> object:
+def _for_yaml(value: Value) -> Value:
     """Return plain values with floats marked whose JSON is text to a reader of YAML 1.1: 1e-05 is to be 1.0e-05."""
     if isinstance(value, dict):
         return {name: _for_yaml(one) for name, one in value.items()}
@@ -106,7 +106,7 @@ def _for_yaml(value: object) -> object:
     return value
 
 
-def _written(value: object) -> str:
+def _written(value: Value) -> str:
     """Return JSON with an entry a line for lists of objects and of lists."""
     if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
         return "[\n " + ",\n ".join(json.dumps(one, allow_nan=False) for one in value) + "\n]"
@@ -132,7 +132,7 @@ def read_manifest(study_directory: Path) -> Manifest | None:
     return Manifest.from_json(values, str(path))
 
 
-def _parsed(text: str, path: Path) -> object:
+def _parsed(text: str, path: Path) -> Value:
     if text.startswith("{"):
         try:
             return json.loads(text)
@@ -207,6 +207,10 @@ class Study:
         if manifest is None:
             raise UserError(f"{directory} holds no study; accepted: a folder with {MANIFEST}")
         records, unreadable = read_records(directory)
+        problems = {name: problem for name, record in records.items() if (problem := _missing_error(record))}
+        for name, problem in problems.items():
+            del records[name]
+            unreadable[name] = f"{trial_directory(directory, name) / RECORD} is no record: {problem}; {REMEDY}"
         return cls(directory, manifest, records, unreadable)
 
     @property
@@ -258,6 +262,14 @@ def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, st
             if record is not None:
                 records[name] = record
     return records, unreadable
+
+
+def _missing_error(record: Record) -> str | None:
+    """Return what is wrong with a record that is completed and has no error; None for every other record."""
+    key = metrics_of().primary.key
+    if record.status != "completed" or record.result.value(key) is not None:
+        return None
+    return f"it is completed and result.{key} is {record.result.rest.get(key)!r}; accepted: a number"
 
 
 def _trial_names(study_directory: Path) -> list[str]:

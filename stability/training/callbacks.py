@@ -52,7 +52,7 @@ def check_callbacks(config: TrialConfig) -> None:
         key, target = f"callbacks.{name}", _target(entry, f"callbacks.{name}")
         if isinstance(target, type):
             _check_class(target, key)
-        own_arguments(target, target_arguments(entry), entry["_target_"])
+        own_arguments(target, target_arguments(entry), str(entry["_target_"]))
 
 
 def _make(entry: Options, key: str) -> pl.Callback:

@@ -87,7 +87,7 @@ def make_optimizer(
     """
     missing = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in decayed]
     assert not missing, f"in no group: {missing}"
-    path = config.optimizer["_target_"]
+    path = str(config.optimizer["_target_"])
     target = locate(path, "optimizer._target_", "torch.optim.AdamW")
     arguments = _arguments(config, target, path)
     takes_decay = "weight_decay" in _accepted(target)

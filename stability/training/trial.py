@@ -186,7 +186,7 @@ def _record(member: Member, module: StackModule, study: str | None, cell: Mappin
     return Record(
         id=member.id,
         study=study,
-        cell=dict(cell or {"model": name, "optimizer": optimizer, "epochs": config.epochs}),
+        cell=dict(cell or {"model": str(name), "optimizer": str(optimizer), "epochs": config.epochs}),
         lr=config.lr,
         wd=config.wd,
         seed=config.seed,

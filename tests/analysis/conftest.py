@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stability.study.store import trial_directory, write_record
-from tests.plain import write_manifest
+from stability.study.store import trial_directory
+from tests.plain import write_manifest, write_record
 
 RANGES = {
     "adamw": {"lr": [1e-4, 3e-2], "wd": [0.005, 0.5]},

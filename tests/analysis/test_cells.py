@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from analysis.cells import CellResults, mixed_provenance, num_shared, read_cells, shared_points
+from analysis.cells import read_cells
+from analysis.results import CellResults, Pair, finished_pairs, mixed_provenance, planned_pairs
 from analysis.verdicts import verdicts
 from tests.plain import write_manifest
 
 MakeStudy = Callable[..., Path]
+
+
+def shared(first: CellResults, second: CellResults) -> list[Pair]:
+    return finished_pairs(planned_pairs(first, second))
 
 
 def by_name(cells: list[CellResults]) -> dict[tuple[str, str], CellResults]:
@@ -23,9 +28,9 @@ def by_name(cells: list[CellResults]) -> dict[tuple[str, str], CellResults]:
 def test_trials_of_a_sampled_study_are_paired_by_their_draw(study: MakeStudy) -> None:
     cells = by_name(read_cells([study()])[1])
     for other in (("vitc_tiny", "adamw"), ("vitp_tiny", "sgd")):
-        one, two = shared_points(cells["vitp_tiny", "adamw"], cells[other])
-        assert len(one) == 16
-        assert [trial.number for trial in one] == [trial.number for trial in two]
+        pairs = shared(cells["vitp_tiny", "adamw"], cells[other])
+        assert len(pairs) == 16
+        assert all(one.number == two.number for one, two in pairs)
     assert all(cell.independent for cell in cells.values())
 
 
@@ -34,8 +39,9 @@ def test_unfinished_trials_are_in_no_pair(study: MakeStudy) -> None:
         return None if record["cell"]["model"] == "vitc_tiny" and record["seed"] < 6 else record
 
     cells = by_name(read_cells([study(change=cut)])[1])
-    one, _ = shared_points(cells["vitp_tiny", "sgd"], cells["vitc_tiny", "sgd"])
-    assert [trial.number for trial in one] == list(range(6, 16))
+    pairs = shared(cells["vitp_tiny", "sgd"], cells["vitc_tiny", "sgd"])
+    assert [one.number for one, _ in pairs] == list(range(6, 16))
+    assert len(planned_pairs(cells["vitp_tiny", "sgd"], cells["vitc_tiny", "sgd"])) == 16
 
 
 def manifest_of(points: list[dict[str, Any]], ranges: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def test_what_one_study_lists_is_paired_with_what_another_holds_fixed(tmp_path: 
         write_manifest(tmp_path / name, manifest)
     first, second = read_cells([tmp_path])[1]
     assert (len(first.trials), len(second.trials)) == (16, 8)
-    assert num_shared(first, second) == num_shared(second, first) == 8
+    assert len(planned_pairs(first, second)) == len(planned_pairs(second, first)) == 8
 
 
 def test_results_of_two_versions_are_two_cells(study: MakeStudy) -> None:

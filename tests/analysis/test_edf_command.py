@@ -19,7 +19,8 @@ from analysis.edf import main
 from stability.errors import UserError
 
 MakeStudy = Callable[..., Path]
-FILES = {"edf.png", "edf.pdf", "scatter.png", "scatter.pdf", "edf.csv", "trials.csv", "edf.txt"}
+FIGURES = {"edf.png", "edf.pdf", "scatter.png", "scatter.pdf"}
+FILES = FIGURES | {"edf.csv", "cells.csv", "verdicts.csv", "trials.csv", "edf.txt"}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -243,6 +244,9 @@ def test_files_are_the_same_bytes_on_every_run(study: MakeStudy, tmp_path: Path)
         (["runs/quick", "--relative", "5", "--relative", "vitc_tiny=6"], "several optima for vitc_tiny"),
         (["runs/quick", "--relative", "best", "--relative", "5"], "not both"),
         (["runs/quick", "--relative", "105"], "an error in percent"),
+        (["runs/quick", "--cells", "vitc_tny"], "did you mean 'vitc_tiny'"),
+        (["runs/quick", "--cells", "vitc_tiny,vitp_tiny"], "names no cell"),
+        (["runs/quick", "--cells", "epochs=9"], "no cell has 'epochs=9'"),
         (["runs/quick", "--confidence", "95"], "between 0 and 1"),
         (["runs/quick", "--confidence", "high"], "invalid float value"),
         (["runs/quick", "--out", "runs/quick/study.yaml"], "is a file"),

@@ -12,25 +12,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.bands import band
-from analysis.cells import CellResults, read_cells
-from analysis.figures import print_style
-from analysis.figures.edf import edf_figure
-from analysis.figures.layout import Panel, panels
-from analysis.figures.scatter import scatter_figure
-from analysis.reference import references
-from analysis.statistics import error_distribution
+from analysis.analysis import analyse
+from analysis.figures import edf, find, print_style, scatter
+from analysis.figures.layout import panels
 from analysis.style import COLUMN, looks, model_name, number
 
 MakeStudy = Callable[..., Path]
-
-
-def layout(cells: list[CellResults]) -> list[list[Panel]]:
-    curves = [
-        error_distribution(one.errors, len(one.trials), band(len(one.trials)) if one.independent else None)
-        for one in cells
-    ]
-    return panels(cells, curves, references(cells, []))
 
 
 @pytest.fixture
@@ -50,6 +37,7 @@ STUDIES = {
     "epochs": {"epochs": (2, 8)},
     "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 16},
     "own model": {"models": ("my_package.models.MyVisionTransformer", "vitc_tiny"), "optimizers": ("lion",)},
+    "many cells": {"models": tuple(f"net{number}" for number in range(40)), "samples": 8},
 }
 
 
@@ -57,9 +45,9 @@ STUDIES = {
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("kind", ["edf", "relative", "scatter"])
 def test_texts_do_not_overlap_and_none_is_cut(study: MakeStudy, name: str, kind: str) -> None:
-    rows = layout(read_cells([study(name.replace(" ", "-"), **STUDIES[name])])[1])
-    figure = (
-        scatter_figure(rows) if kind == "scatter" else edf_figure(rows, relative=kind == "relative", confidence=0.95)
+    folder = study(name.replace(" ", "-"), **STUDIES[name])
+    figure = find("scatter" if kind == "scatter" else "edf")(
+        analyse(folder, relative=["best"] if kind == "relative" else [])
     )
     boxes = text_boxes(figure)
     edges = figure.bbox
@@ -96,9 +84,9 @@ def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
 
 @pytest.mark.usefixtures("style")
 def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
-    rows = layout(read_cells([study()])[1])
-    figure = edf_figure(rows, relative=False, confidence=0.95)
-    assert [panel.title for row in rows for panel in row] == ["AdamW", "SGD"]
+    analysis = analyse(study())
+    figure = edf.draw(analysis)
+    assert [panel.title for row in panels(analysis) for panel in row] == ["AdamW", "SGD"]
     assert len(figure.axes) == 2
     assert figure.get_size_inches()[0] == pytest.approx(2 * COLUMN)
     legend = figure.axes[1].get_legend()
@@ -108,7 +96,7 @@ def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
 
 @pytest.mark.usefixtures("style")
 def test_many_models_are_parted_by_size(study: MakeStudy) -> None:
-    rows = layout(read_cells([study(**STUDIES["all sizes"])])[1])
+    rows = panels(analyse(study(**STUDIES["all sizes"])))
     assert [[one.cell.model for one in panel.shown] for row in rows for panel in row] == [
         [f"{family}_{size}" for family in ("vitp", "vitc", "regnety")] for size in ("1gf", "4gf", "16gf")
     ]
@@ -116,8 +104,8 @@ def test_many_models_are_parted_by_size(study: MakeStudy) -> None:
 
 @pytest.mark.usefixtures("style")
 def test_a_drawn_curve_is_the_edf(study: MakeStudy) -> None:
-    cells = read_cells([study()])[1]
-    figure = edf_figure(layout(cells), relative=False, confidence=0.95)
+    analysis = analyse(study())
+    cells, figure = analysis.cells, edf.draw(analysis)
     colour = looks(["vitp_tiny", "vitc_tiny"])["vitp_tiny"].colour
     line = next(one for one in figure.axes[1].get_lines() if one.get_color() == colour and one.get_linewidth() > 1)
     errors = next(cell for cell in cells if (cell.model, cell.optimizer) == ("vitp_tiny", "sgd")).errors
@@ -128,8 +116,8 @@ def test_a_drawn_curve_is_the_edf(study: MakeStudy) -> None:
 
 @pytest.mark.usefixtures("style")
 def test_every_trial_is_in_the_scatter_and_diverged_ones_above_the_rest(study: MakeStudy) -> None:
-    cells = read_cells([study(samples=64, optimizers=("sgd",))])[1]
-    axes = scatter_figure(layout(cells)).axes[0]
+    analysis = analyse(study(samples=64, optimizers=("sgd",)))
+    cells, axes = analysis.cells, scatter.draw(analysis).axes[0]
     points = np.concatenate([np.transpose(line.get_data()) for line in axes.get_lines() if line.get_marker() != "None"])
     # Each cell's best is drawn once more, larger.
     assert len(points) == 2 * 64 + 2

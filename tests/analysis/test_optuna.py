@@ -13,7 +13,7 @@ import pytest
 
 from analysis.optuna import main
 from stability.errors import UserError
-from stability.mirror import JOURNAL
+from stability.optuna.copy import JOURNAL
 from stability.study.schema import cell_label
 from tests.plain import read_manifest, read_records
 

@@ -149,7 +149,12 @@ def test_mistakes_are_told_in_a_line(study: MakeStudy, tmp_path: Path, capsys: A
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"status": "planned"}', '{"id": "a", "status": "completed", "result": 3}']
+    "text",
+    [
+        *("{", "[]", '{"status": "planned"}', '{"id": "a", "status": "completed", "result": 3}'),
+        '{"id": "a", "status": "completed", "result": {"top1_error": null}, "provenance": {}}',
+        '{"id": "a", "status": "completed", "result": {"top1_error": "low"}, "provenance": {}}',
+    ],
 )
 def test_a_record_that_cannot_be_read_is_named_and_the_others_count(study: MakeStudy, text: str, capsys: Any) -> None:
     folder = study("quick")
@@ -161,6 +166,9 @@ def test_a_record_that_cannot_be_read_is_named_and_the_others_count(study: MakeS
     assert "1 unreadable" in printed
     (line,) = [line for line in printed.splitlines() if str(path) in line]
     assert "move it away and the trial runs again" in line
+    after = printed.split("next: ")[1].splitlines()
+    assert after[0] == "move the unreadable records away, then run"
+    assert after[1].startswith("python -m stability.run -m sweeps=quick   (trains again those whose records")
     assert edf.main([str(folder)]) == 0
     assert f"UNREADABLE: {path}" in capsys.readouterr().out
     (row,) = stability.load(folder).query("status == 'unreadable'").to_dict("records")

@@ -19,8 +19,8 @@ from stability.config import parse_trial, to_dict
 from stability.errors import UserError
 from stability.study.identity import trial_id
 from stability.study.schema import Manifest, Trial
-from stability.study.store import RECORD, trial_directory, write_record
-from tests.plain import read_manifest, read_records
+from stability.study.store import RECORD, trial_directory
+from tests.plain import read_manifest, read_records, write_record
 
 MakeStudy = Callable[..., Path]
 SMALL = ("epochs=2", "data.train_size=128", "data.eval_size=100", "data.seed=4")
@@ -32,7 +32,7 @@ def compose(overrides: Sequence[str], folder: Path | None = None) -> tuple[dict[
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf, open_dict
 
-    from stability.sweep.compose import CONF, register_resolvers
+    from stability.hydra.compose import CONF, register_resolvers
 
     register_resolvers()
     search = [f"hydra.searchpath=[sweeps://.,'sweeps://${{root:}}',file://{folder}]"] if folder else []

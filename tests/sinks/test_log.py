@@ -15,8 +15,8 @@ from stability.errors import StudyError, UserError
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.choose import make_loggers
 from stability.study.events import Ended, Epoch, Started
-from stability.study.store import trial_directory, write_record
-from tests.plain import write_manifest
+from stability.study.store import trial_directory
+from tests.plain import write_manifest, write_record
 
 LOGGERS = {
     "csv": {"_target_": "stability.sinks.csv.CsvLogger"},

@@ -133,8 +133,8 @@ def runs_of(study: Path) -> list[Path]:
 
 def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from analysis.wandb import main
-    from stability.study.store import trial_directory, write_record
-    from tests.plain import write_manifest
+    from stability.study.store import trial_directory
+    from tests.plain import write_manifest, write_record
 
     def record(number: int, status: str, **result: Any) -> dict[str, Any]:
         point = {"lr": 1e-3 * (number + 1), "wd": 0.05, "seed": number}
@@ -168,8 +168,8 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
 def test_what_cannot_be_told_again_is_said(tmp_path: Path, fake: Any, make_trial: Any, make_record: Any) -> None:
     from analysis.wandb import main
     from stability.errors import StudyError
-    from stability.study.store import trial_directory, write_record
-    from tests.plain import write_manifest
+    from stability.study.store import trial_directory
+    from tests.plain import write_manifest, write_record
 
     fake(where="import", how="error")
     trial = make_trial()

@@ -1,0 +1,222 @@
+"""Statements and answers in words: what the screen, a report and the README print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from analysis.answers import Answer, Statement
+from analysis.compute.intervals import Interval
+from stability.study.schema import cell_label
+
+# Of a command's output: pairs that are told in full; the rest is in the CSV.
+MOST_PAIRS = 6
+LABEL = 13
+
+
+def answer_lines(found: Sequence[Answer], confidence: float, most: int = MOST_PAIRS) -> list[str]:
+    """Return the answers that matter in words, at most a page, with what is left out."""
+    if not found:
+        return []
+    ranked = sorted(range(len(found)), key=lambda place: (-_weight(found[place]), place))
+    shown = sorted(ranked[:most])
+    lines: list[str] = []
+    for place in shown:
+        lines += [*answer_text(found[place], confidence), ""]
+    if len(found) > len(shown):
+        lines.append(f"{len(found) - len(shown)} more pairs of cells are in answers.csv.")
+    return lines
+
+
+def _weight(answer: Answer) -> int:
+    """Return how much there is to be told of a pair: models first, decided quantities before others."""
+    return 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
+
+
+def answer_text(answer: Answer, confidence: float) -> list[str]:
+    """Return one answer: a heading, a line for each quantity, and a sentence."""
+    rows = [_level(answer, confidence), _spread(answer, confidence), _collapses(answer)]
+    rows += [_peak(answer, confidence), _regret(answer, confidence)]
+    width = max(len(text) for _, text, _ in rows)
+    lines = [f"  {name:{LABEL}}{text:{width}}  {verdict}".rstrip() for name, text, verdict in rows]
+    return [_heading(answer), *lines, *(f"  {one}" for one in sentences(answer))]
+
+
+def names(answer: Answer) -> tuple[str, str]:
+    """Return what the two cells are called beside each other: their value of the factor that differs."""
+    return str(answer.first.cell.factors.get(answer.factor)), str(answer.second.cell.factors.get(answer.factor))
+
+
+def _heading(answer: Answer) -> str:
+    one, other = names(answer)
+    rest = {name: value for name, value in answer.first.cell.factors.items() if name != answer.factor}
+    where = cell_label({name: rest[name] for name in ("model", "optimizer") if name in rest})
+    parts = [f"{where + ': ' if where else ''}{one} against {other}", f"{answer.points} shared points"]
+    ranges = (answer.first.cell.ranges, answer.second.cell.ranges)
+    for name in ("lr", "wd"):
+        told = [_range(own.get(name)) for own in ranges]
+        if any(told):
+            parts.append(f"{name} {told[0] if told[0] == told[1] else f'{told[0]} and {told[1]}'}")
+    return ", ".join(parts)
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return f"{ends[0]:.2g} to {ends[1]:.2g}" if ends else ""
+
+
+def _verdict(answer: Answer, quantity: str) -> str:
+    if quantity not in answer.p:
+        return ""
+    return {-1: "LOWER", 1: "HIGHER", 0: "undecided"}[answer.sign(quantity)]
+
+
+def _interval(found: Interval, confidence: float, digits: int = 1) -> str:
+    return f"{100 * confidence:g} %: {found.lower:.{digits}f} to {found.upper:.{digits}f}"
+
+
+Row = tuple[str, str, str]
+
+
+def _level(answer: Answer, confidence: float) -> Row:
+    level = answer.level
+    if level is None:
+        return "level", _why_none(answer), ""
+    text = f"lower at {level.first_lower} of {answer.points} points; typically by {-level.typical.estimate:.1f} points"
+    return "level", f"{text} ({_interval(_turned(level.typical), confidence)})", _verdict(answer, "level")
+
+
+def _why_none(answer: Answer) -> str:
+    if answer.first.cell.adaptive or answer.second.cell.adaptive:
+        return "each cell chose its points by its own results: nothing is paired"
+    return "no shared point has ended in both" if answer.shared else "they share no points"
+
+
+def _turned(found: Interval) -> Interval:
+    """Return an interval with its sign turned: by how much the first is lower."""
+    return Interval(0.0 - found.estimate, 0.0 - found.upper, 0.0 - found.lower)
+
+
+def _spread(answer: Answer, confidence: float) -> Row:
+    if answer.spread is None:
+        return "spread", f"no statement: {_gate(answer)}", ""
+    one, other = answer.first.spread.low, answer.second.spread.low
+    by = _turned(answer.spread.low)
+    text = (
+        f"median - q10: {one:.1f} against {other:.1f} points (less by {by.estimate:.1f}, {_interval(by, confidence)})"
+    )
+    return "spread", text, _verdict(answer, "spread")
+
+
+def _gate(answer: Answer) -> str:
+    closed = [name for name, side in zip(names(answer), _sides(answer), strict=True) if not side.has_learned]
+    if not closed:
+        return _why_none(answer)
+    return f"the schedule has not let {' and '.join(closed)} learn"
+
+
+def _sides(answer: Answer) -> tuple[Statement, Statement]:
+    return answer.first, answer.second
+
+
+def _collapses(answer: Answer) -> Row:
+    one, other = answer.collapsed
+    most = max(side.collapses.not_excluded for side in _sides(answer))
+    text = f"{one} against {other} of {answer.points}; up to {100 * most:.0f} % not excluded"
+    return "collapses", text, _verdict(answer, "collapses") if answer.sign("collapses") else "no difference shown"
+
+
+def _peak(answer: Answer, confidence: float) -> Row:
+    if answer.peak is None:
+        return "peak", "no reruns: reseed=5 makes them", ""
+    one, other = answer.first.peak, answer.second.peak
+    assert one is not None
+    assert other is not None
+    runs = str(one.reruns) if one.reruns == other.reruns else f"{one.reruns} and {other.reruns}"
+    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs} reruns; lower by {-answer.peak.estimate:.1f}, "
+    return "peak", f"{text}{_interval(_turned(answer.peak), confidence)})", _verdict(answer, "peak")
+
+
+def _regret(answer: Answer, confidence: float) -> Row:
+    if answer.regret is None or answer.sensitivity is None:
+        why = _gate(answer) if not (answer.first.has_learned and answer.second.has_learned) else "no reruns"
+        return "regret", f"no statement: {why}", ""
+    regret, sensitivity = _turned(answer.regret), _turned(answer.sensitivity)
+    text = f"typically {regret.estimate:.1f} points less ({_interval(regret, confidence)}); "
+    text += f"sensitivity {sensitivity.estimate:.2f} less ({_interval(sensitivity, confidence, 2)})"
+    verdicts = list(dict.fromkeys(_verdict(answer, name) for name in ("regret", "sensitivity")))
+    return "regret", text, " / ".join(verdicts)
+
+
+def sentences(answer: Answer) -> list[str]:
+    """Return what follows from an answer, in plain sentences: better and easier to optimise are never mixed."""
+    told = [_of_schedule(answer)] if _of_schedule(answer) else []
+    one, other = names(answer)
+
+    def of(sign: int) -> tuple[str, str]:
+        return (one, other) if sign < 0 else (other, one)
+
+    if answer.better:
+        told.append("{} is better than {}.".format(*of(answer.better)))
+    if not (answer.first.has_learned and answer.second.has_learned):
+        told.append(f"Whether one is easier to optimise cannot be said: {_gate(answer)}.")
+        return told
+    if answer.easier:
+        told.append("{} is easier to optimise than {}.".format(*of(answer.easier)))
+    elif answer.varies_less:
+        told.append("{} varies less over the range than {}.".format(*of(answer.varies_less)))
+    if not answer.easier:
+        told.append(f"Whether one is easier to optimise is undecided: {_what_would_do(answer)}.")
+    if not (answer.better or answer.easier or answer.varies_less):
+        told.append("No difference shown does not mean that there is none.")
+    return told
+
+
+def _of_schedule(answer: Answer) -> str:
+    """Return what is known of a longer schedule, where that comes first."""
+    gains = [
+        f"{name} gains {side.gain:.1f} points from twice the epochs"
+        for name, side in zip(names(answer), _sides(answer), strict=True)
+        if side.needs_longer
+    ]
+    return f"The schedule is short: {' and '.join(gains)}. What follows holds for this schedule alone." if gains else ""
+
+
+def _what_would_do(answer: Answer) -> str:
+    if answer.regret is None:
+        return "reseed=5 runs each cell's best setting again, which regret needs"
+    signs = {answer.sign("regret"), answer.sign("sensitivity")}
+    if signs == {-1, 1}:
+        return "regret in points and as a share of what is learned point different ways"
+    if answer.sign("collapses") and answer.sign("regret") == answer.sign("sensitivity") != 0:
+        return "the one of lower regret collapses more often"
+    return f"draw {points_needed(answer) - answer.points} more points (samples={points_needed(answer)})"
+
+
+def points_needed(answer: Answer) -> int:
+    """Return the number of points that would decide regret, if its estimate holds: its interval shrinks as 1 / sqrt(n).
+
+    At least half as many again, since fewer would tell nothing new; a power of two.
+    """
+    found = answer.regret
+    assert found is not None
+    half = (found.upper - found.lower) / 2
+    ratio = max(1.5, (half / abs(found.estimate)) ** 2 if found.estimate else math.inf)
+    return int(2 ** math.ceil(math.log2(min(answer.points * ratio, 4096))))
+
+
+def statement_lines(found: Sequence[Statement], confidence: float) -> list[str]:
+    """Return what is to be known of each cell besides the table: gates, schedules, edges of ranges."""
+    lines = []
+    for one in found:
+        label = cell_label(one.cell.factors)
+        if not one.has_learned:
+            best = "nothing completed" if one.best is None else f"best {one.best:.1f} %"
+            lines.append(f"{label}: the schedule has not let it learn ({best}; guessing is {one.cell.chance:.1f} %).")
+        if one.needs_longer:
+            lines.append(f"{label}: twice the epochs at its best setting gain {one.gain:.1f} points.")
+        for edge in one.edges:
+            name, end = edge.split()
+            lines.append(f"{label}: its best point lies at the {end} end of the range of {name}.")
+    if any(one.gain is None for one in found):
+        lines.append("A longer schedule was not tried for every cell; longer=1 trains each best setting twice as long.")
+    return lines

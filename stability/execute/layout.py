@@ -1,0 +1,41 @@
+"""How this machine is divided into processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stability.gpus import visible_gpus
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How this machine is divided: `size` processes with `threads` CPU threads each, on `devices` in turn."""
+
+    size: int
+    threads: int
+    # Values of CUDA_VISIBLE_DEVICES; empty: the CPU.
+    devices: tuple[str, ...] = ()
+
+
+def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> Layout:
+    """Divide this machine: a process per GPU where there are any and they are wanted, else as many as fill the cores.
+
+    `threads`: what is given, else the cores divided by the processes. Neither depends on the number of trials, since
+    the number of threads may show in the last bit of a result.
+    """
+    devices = visible_gpus() if wants_gpu else ()
+    cores = available_cores()
+    size = size or len(devices) or max(1, cores // (threads or 1))
+    return Layout(size, threads or max(1, cores // size), devices)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity, and a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores

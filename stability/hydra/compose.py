@@ -1,0 +1,224 @@
+"""Composing configurations, and saying in one line why one could not be composed."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stability.hydra.keys import ADDED, check_composed, check_target
+from stability.hydra.overrides import parsed, quoted
+from stability.hydra.plain import contents, value_of
+from stability.hydra.versions import register_resolver
+from stability.plan.asked import Composition
+from stability.training.defaults import is_shipped
+from stability.values import Options, Value, group
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from omegaconf import DictConfig
+
+# The folder that holds conf/ and sweeps/: of the checkout, or where the wheel was installed.
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+def register_resolvers() -> None:
+    """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
+    register_resolver("root", _root)
+    register_resolver("choices", choices_in_conf)
+
+
+def _root() -> str:
+    return str(ROOT)
+
+
+def choices_in_conf(group: str) -> str:
+    """Return the choices of a group that conf/ and sweeps/ hold, as text."""
+    folders = (Path("sweeps"), ROOT / group) if group == "sweeps" else (CONF / group,)
+    return ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
+
+
+class Composer:
+    """Composes a study's cells the way Hydra composes its jobs."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._targets: dict[tuple[str, str], Value] = {}
+        self._groups: dict[str, bool] = {}
+        # What Hydra composed, by overrides: cells that differ in plain values start from one of these.
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._are_checked: set[str] = set()
+
+    def check(self) -> None:
+        """Refuse what the user's files set where a command may not. Raises UserError."""
+        from hydra.types import RunMode
+
+        from stability.config import StudyConfig, TrialConfig
+
+        # Composed once more without what run.py and Hydra add to a command, which hides what the files say.
+        overrides = self._master.hydra.overrides
+        given = [one for one in (*overrides.hydra, *overrides.task) if one not in ADDED]
+        config = self._loader.load_configuration(self._master.hydra.job.config_name, given, RunMode.MULTIRUN)
+        check_composed(config, [item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)])
+
+    def compose(self, overrides: Sequence[str]) -> Composition:
+        """Return the configuration under `overrides`. Raises what Hydra raises; `explain` puts it in words."""
+        from omegaconf import OmegaConf
+
+        values = {line: one for line, one in _plain_values(overrides).items() if not self._is_group(one[0])}
+        base = self._base([one for one in overrides if one not in values])
+        if not all(_is_plain(base.written, key) for key, _ in values.values()):
+            # A group, or a key that is not there: for Hydra to compose, or to refuse.
+            return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))), overrides)
+        if base.is_literal:
+            written = base.written
+            for key, value in values.values():
+                written = _with(written, key, value)
+            return self._checked(Composition(written, written, base.choices), overrides)
+        config = copy.deepcopy(base.config)
+        for key, value in values.values():
+            OmegaConf.update(config, key, value)
+        return self._checked(_resolved(config, base.choices), overrides)
+
+    def _is_group(self, key: str) -> bool:
+        """Tell whether a key chooses a configuration file."""
+        if key not in self._groups:
+            self._groups[key] = "/" in key or bool(self.choices_of(key))
+        return self._groups[key]
+
+    def _base(self, overrides: Sequence[str]) -> _Base:
+        """Return a study's part of the configuration under `overrides`, composed once.
+
+        Composing takes Hydra a tenth of a second.
+        """
+        key = tuple(overrides)
+        if key not in self._bases:
+            self._bases[key] = _Base(*_parted(self._loader.load_sweep_config(self._master, list(overrides))))
+        return self._bases[key]
+
+    def composed(self) -> Composition:
+        """Return what Hydra has composed already, without what the command line sweeps over."""
+        return self._checked(composition(self._master), list(self._master.hydra.overrides.task))
+
+    def _checked(self, found: Composition, overrides: Sequence[str]) -> Composition:
+        """Return a composition whose model and optimizer are of the classes that their own YAMLs name, or `overrides`.
+
+        Raises UserError where a file puts another class in their place.
+        """
+        given = {one.partition("=")[0].lstrip("+") for one in overrides}
+        for part in ("model", "optimizer"):
+            choice, written = found.choices.get(part), group(found.written, part)
+            words = repr((choice, group(found.values, part)))
+            if not choice or not written or f"{part}._target_" in given or words in self._are_checked:
+                continue
+            self._are_checked.add(words)
+            if not is_shipped(part, group(found.values, part)):
+                check_target(part, str(choice), written.get("_target_"), self._own_target(part, str(choice)))
+        return found
+
+    def _own_target(self, part: str, choice: str) -> Value:
+        """Return `_target_` of a choice's own YAML, composed alone; None beside a --config-path without ours."""
+        from hydra.types import RunMode
+
+        if not any(source.is_config("hydra_defaults") for source in self._loader.get_sources()):
+            return None
+        if (part, choice) not in self._targets:
+            paths = ",".join(quoted(str(path)) for path in self._master.hydra.searchpath)
+            overrides = [f"hydra.searchpath=[{paths}]", f"+{part}={quoted(choice)}"]
+            # A configuration of nothing else: only of a primary one does Hydra look at the search path.
+            alone = self._loader.load_configuration("hydra_defaults", overrides, RunMode.RUN)
+            self._targets[part, choice] = group(contents(alone), part).get("_target_")
+        return self._targets[part, choice]
+
+    def choices_of(self, group: str) -> list[str]:
+        """Return the choices of a config group, on the whole search path."""
+        from hydra.core.object_type import ObjectType
+
+        return self._loader.get_group_options(
+            group,
+            results_filter=ObjectType.CONFIG,
+            config_name=self._master.hydra.job.config_name,
+            overrides=list(self._master.hydra.overrides.hydra),
+        )
+
+
+def _plain_values(overrides: Sequence[str]) -> dict[str, tuple[str, Value]]:
+    """Return key and value of the overrides that set one plain value and touch no key of another override."""
+    found = {line: parsed(line) for line in overrides}
+    keys = [one.key_or_group for one in found.values()]
+    return {
+        line: (one.key_or_group, value_of(one))
+        for line, one in found.items()
+        if line.startswith(f"{one.key_or_group}=")
+        and isinstance(one.value(), (int, float, str, type(None)))
+        and not _NOT_LITERAL.search(line)
+        and not any(_touches(one.key_or_group, other) for other in keys)
+        and keys.count(one.key_or_group) == 1
+    }
+
+
+def _touches(key: str, other: str) -> bool:
+    """Tell whether one of two keys lies inside the other."""
+    return other.startswith(f"{key}.") or key.startswith(f"{other}.")
+
+
+# What OmegaConf has to resolve, or refuse as missing.
+_NOT_LITERAL = re.compile(r"\$\{|\?\?\?")
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What Hydra composed for a study, without its own node: cells that differ in plain values start from it."""
+
+    config: DictConfig
+    choices: Options
+
+    @cached_property
+    def written(self) -> Options:
+        """The values as they are written, interpolations not resolved."""
+        return contents(self.config)
+
+    @cached_property
+    def is_literal(self) -> bool:
+        """Whether all values are what is written."""
+        return _NOT_LITERAL.search(repr(self.written)) is None
+
+
+def _is_plain(written: Options, key: str) -> bool:
+    """Tell whether a configuration has a key, and one plain value there."""
+    *parents, name = key.split(".")
+    for parent in parents:
+        written = group(written, parent)
+    value = written.get(name, _MISSING)
+    return not isinstance(value, (Mapping, list)) and not (isinstance(value, str) and _NOT_LITERAL.search(value))
+
+
+_MISSING = "???"
+
+
+def _with(values: Options, key: str, value: Value) -> Options:
+    """Return nested values with another one at a dotted key; `values` stay as they are."""
+    head, _, rest = key.partition(".")
+    return {**values, head: _with(group(values, head), rest, value) if rest else value}
+
+
+def composition(config: DictConfig) -> Composition:
+    """Return what Hydra has composed, its own node and the study's name left out."""
+    return _resolved(*_parted(config))
+
+
+def _parted(config: DictConfig) -> tuple[DictConfig, Options]:
+    """Return a study's part of what Hydra has composed, and the groups' choices."""
+    from omegaconf import OmegaConf
+
+    choices = dict(config.hydra.runtime.choices)
+    return OmegaConf.masked_copy(config, [str(name) for name in config if name not in ("hydra", "sweeps")]), choices
+
+
+def _resolved(ours: DictConfig, choices: Options) -> Composition:
+    return Composition(contents(ours, resolve=True), contents(ours), choices)

@@ -1,0 +1,61 @@
+"""A user's own optimizers, schedules, metrics, probes and callbacks, checked where no first batch is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stability.config import TrialConfig
+from stability.errors import UserError
+from stability.plan.cells import Plan, describe
+from stability.plan.cost import steps_per_epoch
+from stability.training.defaults import is_shipped
+
+
+def check_extensions(plan: Plan) -> None:
+    """Check what `plan=true` is not told by first batches. What is shipped is passed over: the rest imports torch.
+
+    Raises:
+        UserError: one cannot be found or does not take its arguments; the message names the cell.
+    """
+    checked: set[str] = set()
+    for cell in plan.cells:
+        config = cell.config
+        # Cells that differ in nothing of these are checked once. A schedule is tried at its first and last steps.
+        length = (config.epochs, config.batch_size) if config.schedule._target_ is not None else ()
+        own = repr((config.optimizer, config.schedule, length, config.metrics, config.probes, config.callbacks))
+        if own in checked:
+            continue
+        checked.add(own)
+        try:
+            for check in _checks(config, steps_per_epoch(cell)):
+                check(config)
+        except UserError as error:
+            raise UserError(f"{describe(cell.factors)}: {error}") from error
+
+
+def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfig], object]]:
+    """Return what checks those parts of a configuration that are a user's own.
+
+    steps: optimizer steps of an epoch; None: not known before the data is read.
+    """
+    checks: list[Callable[[TrialConfig], object]] = []
+    if not is_shipped("optimizer", config.optimizer):
+        from stability.training.optim import check_optimizer
+
+        checks.append(check_optimizer)
+    if config.schedule._target_ is not None:
+        from stability.training.schedule import Schedule, make_schedule
+
+        schedule = config.schedule
+        own = {"_target_": schedule._target_, **schedule.arguments}
+        # Without the number of steps, the schedule is found and its arguments are checked; it is not called.
+        checks.append(lambda one: make_schedule(one, steps) if steps else Schedule(schedule.name, 1.0, 0, 1, own))
+    if config.metrics or config.probes:
+        from stability.training.measures import metrics_table, own_metrics, own_probes
+
+        checks += [own_metrics, own_probes, metrics_table]
+    if config.callbacks:
+        from stability.training.callbacks import check_callbacks
+
+        checks.append(check_callbacks)
+    return checks

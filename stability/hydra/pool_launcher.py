@@ -1,0 +1,172 @@
+"""Hydra's launcher of the local pool, `hydra/launcher=pool`: whole trials for our sweeper, plain jobs for any other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stability.config import TrialConfig
+from stability.errors import UserError
+from stability.execute.attempt import tidy
+from stability.execute.launcher import OnRecord, OnTrialEvent
+from stability.execute.layout import plan_layout
+from stability.execute.runner import TrialRunner
+from stability.execute.task import TrialTask
+from stability.execute.worker import refuse_cells
+from stability.hydra.plain import contents
+from stability.study.schema import Record
+from stability.study.store import read_records, trial_directory
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+
+class PoolLauncher:
+    """Runs trials in supervised processes on this machine. The processes stay warm from call to call until `close`."""
+
+    def __init__(self) -> None:
+        self._runner: TrialRunner | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over."""
+        self._context, self._task_function, self._config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run jobs as any Hydra launcher does, one after the other in this process: only trials go to the pool."""
+        from hydra.core.utils import configure_log, setup_globals
+
+        setup_globals()
+        results = []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            results.append(self._run_job(list(overrides), number, self._task_function))
+            # The job has put its own logging in place of ours.
+            configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        return results
+
+    def warm_up(self, trials: int) -> None:
+        """Start the processes that so many trials will need, so that they import while the caller prepares."""
+        self._pool().pool.warm_up(trials)
+
+    def try_cells(self, tasks: Sequence[TrialTask]) -> None:
+        """Try the first batch of each task's cell in the pool; writes nothing.
+
+        Raises UserError where one cannot be trained (see `refuse_cells`).
+        """
+        refuse_cells(tasks, self._pool().first_batches(tasks))
+
+    def measure_cells(self, tasks: Sequence[TrialTask], sizes: Sequence[int]) -> list[float]:
+        """Return the seconds of an optimizer step of a pack of each task's cell, measured with all processes at work.
+
+        sizes: how many trials each pack holds.
+        """
+        return self._pool().measure(tasks, sizes)
+
+    def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
+        """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
+        return self._pool().seconds_of_pack(config, size)
+
+    def launch_trials(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int | None = None,
+        on_record: OnRecord | None = None,
+        on_event: OnTrialEvent | None = None,
+    ) -> list[Record]:
+        """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
+
+        `planned`: how many trials the study has in all, for the display. A trial that failed is not tried again here:
+        hand it over once more, with `attempt` one higher.
+        """
+        if not tasks:
+            return []
+        keep_checkpoints = tasks[0].config.training.keep_checkpoints
+        standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
+        if self._context.callbacks.callbacks:
+            tasks, on_record = self._with_callbacks(tasks, on_record)
+        return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
+
+    def run(
+        self,
+        tasks: Sequence[TrialTask],
+        *,
+        planned: int,
+        on_event: OnTrialEvent | None = None,
+    ) -> set[str]:
+        """Run each trial once; every launch counts, since a worker that dies takes no other trial with it."""
+        self.launch_trials(tasks, planned=planned, on_event=on_event)
+        return {task.id for task in tasks}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether trials run on other machines."""
+        return False
+
+    def close(self) -> None:
+        """End the pool's processes. They end with this process in any case."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _pool(self) -> TrialRunner:
+        """Return the runner. Raises UserError where it cannot do what the configuration asks."""
+        if self._config.hydra.job.get("chdir"):
+            raise UserError("hydra.job.chdir=true: a worker trains many trials and stays where it is; accepted: false")
+        if self._runner is None:
+            pool = self._config.get("pool") or {}
+            wants_gpu = self._config.get("device") != "cpu"
+            layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu)
+            variables = contents(self._config.hydra.job.env_set, resolve=True)
+            self._runner = TrialRunner(layout, {name: str(value) for name, value in variables.items()})
+        return self._runner
+
+    def _run_job(self, overrides: list[str], number: int, task_function: TaskFunction) -> JobReturn:
+        from hydra.core.utils import run_job
+        from omegaconf import open_dict
+
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return run_job(
+            hydra_context=self._context,
+            task_function=task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            # A replayed trial has had its log.
+            configure_logging=task_function is self._task_function,
+        )
+
+    def _with_callbacks(
+        self, tasks: Sequence[TrialTask], on_record: OnRecord | None
+    ) -> tuple[list[TrialTask], OnRecord]:
+        """Have each trial that ends replayed as a job that returns its record: Hydra calls its callbacks then."""
+        numbers = {task.id: (number, task) for number, task in enumerate(tasks)}
+
+        def replay(record: Record) -> None:
+            number, task = numbers[record.id]
+            subdir = f"hydra.sweep.subdir=trials/{task.id}"
+            self._run_job([*task.overrides, subdir], number, lambda config: record.to_json())
+            if on_record is not None:
+                on_record(record)
+
+        # The replay writes .hydra/ besides.
+        return [replace(task, hydra=None) for task in tasks], replay
+
+
+def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
+    """Count the ended trials of a study by status, but for `tasks`; tidy up after those that were killed at the end."""
+    ours = {task.id for task in tasks}
+    directory = Path(tasks[0].study_directory)
+    counts = Counter[str]()
+    records, _ = read_records(directory)
+    for identifier, record in records.items():
+        if identifier not in ours and record.has_ended:
+            counts[record.status] += 1
+            tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
+    return counts

@@ -1,0 +1,278 @@
+"""The sweeper: plans a study, writes its manifest, and launches what is missing until nothing is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stability.errors import StudyError
+from stability.execute.launcher import TrialLauncher
+from stability.execute.layout import Layout, plan_layout
+from stability.execute.loop import Loop, attempts_left
+from stability.execute.task import TrialTask
+from stability.hydra.compose import Composer
+from stability.hydra.extensions import check_extensions
+from stability.hydra.job_launcher import trial_launcher
+from stability.hydra.keys import SWEEPER
+from stability.hydra.overrides import parse, quoted
+from stability.hydra.plain import contents
+from stability.optuna.copy import check_storage
+from stability.optuna.mirror import Mirror
+from stability.plan import cost, phases, rounds
+from stability.plan.cells import CellPlan, Plan, make_plan
+from stability.plan.manifest import Command, build, grow, settle, study_directory
+from stability.plan.packing import PackSizes, pack_of
+from stability.sinks.choose import check_loggers, make_loggers
+from stability.sinks.threads import Loggers
+from stability.study.identity import trial_id
+from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
+from stability.study.store import read_manifest, read_record, trial_directory
+from stability.values import Options
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+
+class TrialsFailed(StudyError):
+    """Some trials failed for good; the study is as complete as it gets. Exit code 1."""
+
+
+class StudySweeper:
+    """Runs one command: from its overrides to records."""
+
+    def __init__(self, params: Options, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._params, self._context, self._task_function, self._config = params, context, task_function, config
+        self._composer = Composer(context.config_loader, config)
+
+    def sweep(self, arguments: Sequence[str]) -> dict[str, Record]:
+        """Do what is missing of the study that `arguments` describe; return its records by trial id.
+
+        Raises UserError before anything is written where the command is mistaken, and TrialsFailed at the end.
+        """
+        plan = self.plan(arguments)
+        directory = study_directory(plan)
+        command = self._command(arguments, plan)
+        # What can be refused without a look at the data is refused first.
+        standing = read_manifest(directory)
+        grows = grow(standing, build(plan, command, None)) != standing
+        phases.check(plan)
+        check_storage(plan.config.optuna.storage)
+        loggers = make_loggers(plan.config.logger)
+        for advice in check_loggers(loggers):
+            print(advice)
+        if plan.needs_results:
+            plan = rounds.standing(plan, standing)
+        plan = phases.standing(plan, standing)
+        with contextlib.ExitStack() as stack:
+            if plan.config.plan:
+                check_extensions(plan)
+                return self._show(plan, directory, stack)
+            records = _records(plan, directory)
+            missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
+            is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
+            launcher = self._launcher(plan, stack) if missing or is_open else None
+            if launcher is not None:
+                launcher.warm_up(len(missing))
+                self._try_cells(launcher, plan, directory, records, missing)
+            sizes = PackSizes(plan, _layout(plan), launcher)
+            if sizes.advice and len(missing) > 1:
+                print(sizes.advice)
+            # A study that is complete can be said again where its data is not.
+            if grows or launcher is not None:
+                known = {trial.id for trial in standing.trials} if standing else set()
+                fresh = {trial.id: plan.config_of(trial) for trial in plan.trials if trial.id not in known}
+                settle(directory, build(plan, command, _fingerprints(plan), sizes.group(fresh)))
+            if launcher is not None:
+                stack.enter_context(Mirror(directory, plan.config.optuna.storage))
+                listening = stack.enter_context(Loggers(loggers))
+                plan = self._run(launcher, plan, directory, sizes, listening)
+        if launcher is not None:
+            records = _records(plan, directory)
+        cost.learn(plan, records, _layout(plan))
+        _report(plan, directory, records)
+        return records
+
+    def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
+        """Train what is missing of a plan, in rounds where points depend on results; return it with all its trials."""
+        loop = Loop(launcher, directory, loggers)
+        if not plan.needs_results:
+            manifest = read_manifest(directory)
+            assert manifest is not None
+            self._train(loop, plan, plan.all_trials, directory, manifest)
+        size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
+        done = {trial.id for trial in plan.all_trials} if not plan.needs_results else set()
+        grow = (rounds.rounds,) if plan.needs_results else ()
+        for more in (*grow, phases.phases):
+            for grown, manifest in more(plan, directory, size, sizes.group):
+                plan = grown
+                # Trials of earlier rounds have ended, or used up their attempts.
+                fresh = [trial for trial in plan.all_trials if trial.id not in done]
+                self._train(loop, plan, fresh, directory, manifest)
+                done |= {trial.id for trial in fresh}
+        return plan
+
+    def _train(self, loop: Loop, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> None:
+        loop.run(self._tasks(plan, trials, directory, manifest), max(plan.planned, len(manifest.trials)))
+
+    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
+        """Print what would run, timed first where that is asked for; returns no records."""
+        if plan.config.plan == "measure":
+            tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
+            launcher = self._launcher(plan, stack)
+            sizes = PackSizes(plan, _layout(plan), launcher)
+            members = [sizes.of(cell.config) for cell in plan.cells]
+            taken = launcher.measure_cells(tasks, members)
+            seconds = [step / size for step, size in zip(taken, members, strict=True)]
+            cost.keep_measured(plan, seconds, _layout(plan))
+        cost.show(plan, directory, _layout(plan))
+        return {}
+
+    def plan(self, arguments: Sequence[str]) -> Plan:
+        """Return the plan that `arguments` describe; composes and checks every cell."""
+        self._composer.check()
+        asked = parse(self._params, arguments, self._composer.choices_of)
+        chosen = self._config.hydra.runtime.choices.get("sweeps")
+        # A single cell that the command line gives whole is composed already; composing takes a tenth of a second.
+        is_composed = not (asked.axes or self._params)
+        compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
+        return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
+
+    def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
+        """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
+        from hydra.core.plugins import Plugins
+        from omegaconf import open_dict
+
+        with open_dict(self._config):
+            self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
+            # As the cells have them, which a sweep file's params may set.
+            self._config.pool = dataclasses.asdict(plan.config.pool)
+            if all(cell.config.device == "cpu" for cell in plan.cells):
+                self._config.device = "cpu"
+        plugin = Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=self._task_function, config=self._config
+        )
+        launcher = trial_launcher(plugin)
+        stack.callback(launcher.close)
+        return launcher
+
+    def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
+        """Return the command as it can be said again."""
+        flags = []
+        for source in self._config.hydra.runtime.config_sources:
+            if source.provider == "command-line":
+                flags += ["--config-dir", source.path]
+        if self._config.hydra.job.config_name != "config":
+            flags += ["--config-name", self._config.hydra.job.config_name]
+        several = ["-m"] if plan.planned > 1 else []
+        overrides = (*(one for one in self._config.hydra.overrides.hydra if one != SWEEPER), *arguments)
+        line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
+        return Command(line, tuple(overrides))
+
+    def _try_cells(
+        self,
+        launcher: TrialLauncher,
+        plan: Plan,
+        directory: Path,
+        records: Mapping[str, Record],
+        missing: Sequence[Trial],
+    ) -> None:
+        """Try the first batch of every cell none of whose trials has ended, before anything is written."""
+        ended = {trial.cell for trial in plan.trials if trial.id in records and records[trial.id].has_ended}
+        first = {trial.cell: trial for trial in reversed(missing)}
+        cells = [cell for cell in plan.cells if cell.index not in ended]
+        tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
+        launcher.try_cells(tasks)
+
+    def _tasks(self, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> list[TrialTask]:
+        """Return the tasks of some of a plan's trials, with the factors and packs that the manifest has for them."""
+        factors = {trial.id: manifest.cell_of(trial).factors for trial in manifest.trials}
+        packs = pack_of(manifest)
+        return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in trials]
+
+    def _task(
+        self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Scalar], pack: tuple[str, ...] = ()
+    ) -> TrialTask:
+        return TrialTask(
+            id=trial.id,
+            study=plan.study,
+            study_directory=directory,
+            factors=factors,
+            config=plan.config_of(trial),
+            threads=plan.config.pool.threads,
+            overrides=_alone(plan, trial, directory),
+            hydra=self._hydra_node,
+            number=trial.number,
+            role=trial.role,
+            pack=pack,
+        )
+
+    @functools.cached_property
+    def _hydra_node(self) -> Options | None:
+        """What .hydra/hydra.yaml of a trial holds; None where the user wants no .hydra/."""
+        return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
+
+
+def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
+    """Return the overrides that compose a trial by itself, within its study."""
+    settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
+    settled |= {"runs": quoted(str(directory.parent)), "samples": "null"}
+    cell = plan.cells[trial.cell]
+    if trial.role == "longer":
+        settled |= {"epochs": str(cell.config_of(trial).epochs)}
+    study = (*settled, "plan", "tune", "reseed", "longer")
+    kept = [one for one in cell.overrides if one.partition("=")[0].lstrip("+~") not in study]
+    return (*kept, *(f"{name}={value}" for name, value in settled.items()))
+
+
+def _any_point(cell: CellPlan) -> Trial:
+    """Return a trial of a cell at the point that its configuration has."""
+    config = cell.config
+    return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
+
+
+def _layout(plan: Plan) -> Layout:
+    """Return how the pool divides this machine."""
+    wants_gpu = any(cell.config.device != "cpu" for cell in plan.cells)
+    return plan_layout(plan.config.pool.size, plan.config.pool.threads, wants_gpu=wants_gpu)
+
+
+def _fingerprints(plan: Plan) -> list[str]:
+    """Return the fingerprint of each cell's data; one look at each data set."""
+    from stability.data import fingerprint
+
+    known: dict[str, str] = {}
+    for cell in plan.cells:
+        if repr(cell.config.data) not in known:
+            known[repr(cell.config.data)] = fingerprint(cell.config.data)
+    return [known[repr(cell.config.data)] for cell in plan.cells]
+
+
+def _records(plan: Plan, directory: Path) -> dict[str, Record]:
+    found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.all_trials)
+    return {identifier: record for identifier, record in found if record is not None}
+
+
+def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:
+    """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
+    counts = Counter[str](record.status for record in records.values())
+    # A cell of which nothing completed has no best setting to run again.
+    total = plan.samples + len(plan.after)
+    counts["failed"] += total - len(records)
+    words = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed"))
+    print(f"{total} trial{'s' * (total > 1)} of {plan.study}: {words}")
+    print(f"results: {directory}")
+    failed = [trial.id for trial in plan.all_trials if trial.id not in records or not records[trial.id].has_ended]
+    where = shlex.quote(str(directory))
+    if total == 1 or failed:
+        print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")
+    else:
+        print(f"next:    python -m analysis.edf {where}")
+    if counts["failed"]:
+        raise TrialsFailed(f"{counts['failed']} of {total} trials failed; run the command again to try each once more")

@@ -1,0 +1,96 @@
+"""What a command asks for, taken apart: what it holds fixed, compares (axes of cells), lists or samples (points)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stability.errors import UserError, nearest
+from stability.values import Options, Value, number
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key that is compared: one override, as Hydra takes it, for each of its values."""
+
+    key: str
+    overrides: tuple[str, ...]
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A coordinate of points that was given several values, or a range to sample from."""
+
+    name: str
+    values: tuple[Value, ...] = ()
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command line, taken apart. `digest` is 6 hex digits of what decides the plan."""
+
+    fixed: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    coordinates: dict[str, Coordinate]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One composed configuration: plain values with interpolations resolved, as written, and the groups' choices."""
+
+    values: Options
+    written: Options
+    choices: Options
+
+
+def check_range(given: str, low: Value, high: Value) -> tuple[float, float]:
+    """Return both ends of a range of a log-uniform draw.
+
+    Args:
+        given: how the user wrote the range, for messages.
+        low: the lower end.
+        high: the upper end.
+
+    Raises:
+        UserError: an end is no finite number, or they are not 0 < low < high.
+    """
+    low, high = _end(given, low), _end(given, high)
+    if low <= 0:
+        raise UserError(f"{given!r}: draws are uniform on a logarithmic scale, so the lower end must be above 0")
+    if low >= high:
+        turned = f" (did you mean {high:g}, {low:g}?)" if low > high else ""
+        raise UserError(
+            f"{given!r}: the range is {'upside down' if low > high else 'empty'}{turned}; accepted: low, high"
+        )
+    return low, high
+
+
+def _end(given: str, end: Value) -> float:
+    found = number(end)
+    if found is None:
+        raise UserError(f"{given!r}: {end!r} is no end of a range; accepted: two numbers")
+    return found
+
+
+def unknown_key(key: str, known: Iterable[str]) -> UserError:
+    """Build the error for a key that the configuration has not: its neighbours are listed, the nearest of all named."""
+    known = sorted(set(known))
+    if key in known:
+        return UserError(
+            f"{key!r} is a key of some of the compared choices and not of all; "
+            f"accepted: +{key}=VALUE to add it to every one, or a command for those that have it"
+        )
+    parent = key.rpartition(".")[0]
+    depth = parent.count(".") + 1 if parent else 0
+    siblings = [name for name in known if name.count(".") == depth and name.rpartition(".")[0] == parent]
+    listed = siblings or [name for name in known if "." not in name]
+    if not key.startswith("hydra"):
+        listed = [name for name in listed if not name.startswith("hydra")]
+    # A node of the user's own entries takes more of them.
+    if parent in known and (not siblings or parent.split(".")[0] in ("model", "optimizer")):
+        listed = [*siblings, f"+{key}=VALUE to add it"]
+    match = nearest(key, siblings) or nearest(key, known)
+    return UserError(f"unknown key {key!r}{match}; accepted: {', '.join(listed)}")

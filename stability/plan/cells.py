@@ -1,0 +1,307 @@
+"""Cells and points: what a study trains, worked out before anything is trained or written."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
+from stability.errors import UserError
+from stability.factors import MISSING, factor_value
+from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
+from stability.samplers import Request, Sampler, checked_points, find
+from stability.study.identity import trial_ids
+from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Trial
+from stability.values import Options, group
+
+# The number of a point within its cell, lr, wd and seed.
+Point = tuple[int, float, float, int]
+# Factors that every cell has, whatever is varied.
+FACTORS = ("model", "optimizer", "epochs")
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One combination of factor values, as a command describes it.
+
+    `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
+    `listed` the values that points have otherwise, of every coordinate; `choices` the config groups' choices and
+    `overrides` the command line that composes it.
+    """
+
+    index: int
+    factors: Mapping[str, Scalar]
+    config: TrialConfig
+    ranges: Mapping[str, tuple[float, float] | None]
+    listed: Mapping[str, tuple[float, ...]]
+    choices: Options
+    overrides: tuple[str, ...]
+
+    def config_of(self, trial: Trial) -> TrialConfig:
+        """Return everything that training `trial` needs; one of role `longer` has twice the cell's epochs."""
+        epochs = self.config.epochs * (2 if trial.role == "longer" else 1)
+        return replace(self.config, lr=trial.lr, wd=trial.wd, seed=trial.seed, epochs=epochs)
+
+    @property
+    def drawn(self) -> dict[str, tuple[float, float]]:
+        """The ranges of the coordinates that are drawn."""
+        return {name: ends for name, ends in self.ranges.items() if ends}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as one command describes it; trials stand in the order of execution, cells interleaved.
+
+    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far. after: trials
+    that come after the samples (tune, reseed, longer), as far as they have been asked for; see `phases`.
+    """
+
+    study: str
+    config: StudyConfig
+    cells: tuple[CellPlan, ...]
+    trials: tuple[Trial, ...]
+    sampler: Sampler | None
+    after: tuple[Trial, ...] = ()
+
+    @property
+    def all_trials(self) -> tuple[Trial, ...]:
+        """Every trial that has been asked for, whatever its role."""
+        return self.trials + self.after
+
+    @property
+    def samples(self) -> int:
+        """How many samples the command asks for, those included whose points are still to be chosen."""
+        return len(self.cells) * (self.config.samples or 0) if self.needs_results else len(self.trials)
+
+    @property
+    def planned(self) -> int:
+        """How many trials the command asks for, whatever their role."""
+        config = self.config
+        return self.samples + max(len(self.after), len(self.cells) * (config.tune + config.reseed + config.longer))
+
+    @property
+    def needs_results(self) -> bool:
+        """Whether points depend on results, so that they are asked for in rounds."""
+        return self.sampler is not None and self.sampler.needs_results
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler's name as the user gives it; `grid` where points are listed."""
+        return GRID if self.sampler is None else self.config.sweep.sampler
+
+    def config_of(self, trial: Trial) -> TrialConfig:
+        """Return everything that training `trial` needs."""
+        return self.cells[trial.cell].config_of(trial)
+
+
+def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:
+    """Compose every cell of what was asked for and place its points.
+
+    `name` is the study's where the configuration gives none. Raises UserError on anything that cannot be trained as
+    asked, and what `compose` raises.
+    """
+    combinations = list(itertools.product(*(range(len(axis.overrides)) for axis in asked.axes)))
+    drafts = [_draft(asked, chosen, compose) for chosen in combinations]
+    study = drafts[0].study
+    for draft in drafts:
+        _check_frame(study, draft.study)
+    cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
+    _check_distinct(cells)
+    sampler = None if study.samples is None else find(study.sweep.sampler)
+    waits = sampler is not None and sampler.needs_results
+    placed = [] if waits else [_points(cell, study, sampler) for cell in cells]
+    trials = _place(placed, cells)
+    return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A cell between composing and checking."""
+
+    composition: Composition
+    study: StudyConfig
+    axes: tuple[Axis, ...]
+    chosen: tuple[int, ...]
+    overrides: tuple[str, ...]
+
+
+def _draft(asked: Asked, chosen: tuple[int, ...], compose: Callable[[Sequence[str]], Composition]) -> _Draft:
+    overrides = (*asked.fixed, *(axis.overrides[index] for axis, index in zip(asked.axes, chosen, strict=True)))
+    composition = compose(overrides)
+    known = {item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)}
+    for name in composition.values.keys() - known:
+        raise unknown_key(name, known)
+    return _Draft(composition, parse_study(composition.values), asked.axes, chosen, overrides)
+
+
+def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
+    for name, value in vars(first).items():
+        if getattr(other, name) != value:
+            raise UserError(
+                f"cells of one study differ in {name}: {value!r} and {getattr(other, name)!r}; accepted: one {name}"
+            )
+
+
+def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPlan:
+    """Check a composed cell and settle what is drawn in it, from where."""
+    values, given = dict(draft.composition.values), asked.coordinates
+    unset = [name for name in DRAWN if name not in given and values.get(name) is None]
+    for name, coordinate in given.items():
+        values[name] = coordinate.values[0] if coordinate.values else middle(*(coordinate.interval or ()))
+    config = parse_trial(values)
+    ranges: dict[str, tuple[float, float] | None] = dict.fromkeys(DRAWN)
+    for name in DRAWN:
+        if name in given and given[name].interval:
+            ranges[name] = given[name].interval
+        elif name in unset and study.samples is not None:
+            ranges[name] = _search_range(values, name)
+    _check_points(draft, given, ranges, study)
+    listed = {name: _listed(name, values, given) or (getattr(config, name),) for name in COORDINATES}
+    return CellPlan(index, _factors(draft, config), config, ranges, listed, _group_choices(draft), draft.overrides)
+
+
+def _listed(name: str, values: Options, given: Mapping[str, Coordinate]) -> tuple[float, ...]:
+    """Return the values that a coordinate was given as a list, each checked. Raises UserError."""
+    written = given[name].values if name in given else ()
+    return tuple(getattr(parse_trial({**values, name: value}), name) for value in written)
+
+
+def _search_range(values: Options, name: str) -> tuple[float, float]:
+    """Return the range that the optimizer's configuration gives for models of this family. Raises UserError."""
+    optimizer, family = group(values, "optimizer"), group(values, "model").get("family")
+    found = search_range(values, name)
+    if found is None:
+        known = ", ".join(sorted(group(optimizer, "search"))) or "none"
+        raise UserError(
+            f"optimizer {optimizer.get('name')!r} has no range of {name} for models of family {family!r} "
+            f"(it has: {known}); accepted: {name}=interval(low,high), or one value"
+        )
+    given = f"optimizer.search.{family}.{name}={found}"
+    if not isinstance(found, list) or len(found) != 2:
+        raise UserError(f"{given!r}; accepted: [low, high]")
+    return check_range(given, *found)
+
+
+def _check_points(
+    draft: _Draft,
+    given: Mapping[str, Coordinate],
+    ranges: Mapping[str, tuple[float, float] | None],
+    study: StudyConfig,
+) -> None:
+    """Check that a study samples exactly where there is something to sample. Raises UserError."""
+    for name, coordinate in given.items():
+        if coordinate.interval and study.samples is None:
+            low, high = coordinate.interval
+            raise UserError(
+                f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; accepted: samples=16, say"
+            )
+    sampler = find(study.sweep.sampler)
+    if study.samples is None and study.sweep.sampler != "random":
+        raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
+    lists = any(one.values for one in given.values())
+    if study.samples is not None and lists and sampler.needs_results:
+        raise UserError(
+            f"sweep.sampler={study.sweep.sampler} chooses points one after the other, and a list wants the same for "
+            "each value; accepted: one value, or sweep.sampler=random"
+        )
+    if study.samples is not None and not any(ranges.values()):
+        raise UserError(
+            f"samples={study.samples} and nothing to sample: lr and wd are given; "
+            "accepted: leave one out (drawn from the cell's own range) or give it as interval(low,high)"
+        )
+    moving = {name for name in COORDINATES if name in given} | {name for name in DRAWN if ranges[name]}
+    moving |= {"seed"} if study.samples is not None else set()
+    _refuse_references(draft.composition.written, moving)
+
+
+def _refuse_references(written: Options, moving: set[str], prefix: str = "") -> None:
+    """Refuse keys that refer to a coordinate: cells are composed once, their points are placed afterwards."""
+    for key, value in written.items():
+        if isinstance(value, Mapping):
+            _refuse_references(value, moving, f"{prefix}{key}.")
+        for name in re.findall(r"\$\{(\w+)\}", value) if isinstance(value, str) else ():
+            if name in moving:
+                raise UserError(
+                    f"{prefix}{key}={value}: {name} differs from point to point, and a cell holds one {prefix}{key}"
+                )
+
+
+def _factors(draft: _Draft, config: TrialConfig) -> dict[str, Scalar]:
+    """Return what tells this cell from others: always model, optimizer and epochs, and every axis."""
+    factors: dict[str, Scalar] = {}
+    for part in ("model", "optimizer"):
+        name = group(draft.composition.values, part).get("name") or draft.composition.choices.get(part)
+        factors[part] = name if isinstance(name, (str, int, float, type(None))) else str(name)
+    factors["epochs"] = config.epochs
+    for axis, index in zip(draft.axes, draft.chosen, strict=True):
+        value = axis.values[index]
+        # A model of the user's own, or of timm, is called by what it is.
+        is_name = axis.key in ("model._target_", "model.architecture") and value == factors["model"]
+        if axis.key in factors or is_name:
+            continue
+        # In the configuration's own spelling: 1 and 1.0 are one value, [1,2] and [1, 2] too.
+        found = factor_value(axis.key, draft.composition.choices, to_dict(config))
+        factors[axis.key] = axis.overrides[index].partition("=")[2] if found is MISSING else found
+    return factors
+
+
+def _group_choices(draft: _Draft) -> Options:
+    return {name: choice for name, choice in draft.composition.choices.items() if not name.startswith("hydra/")}
+
+
+def describe(factors: Mapping[str, Scalar]) -> str:
+    """Return a cell's factors on one line."""
+    return ", ".join(f"{name}={value}" for name, value in factors.items())
+
+
+def _check_distinct(cells: Sequence[CellPlan]) -> None:
+    seen: dict[str, CellPlan] = {}
+    for cell in cells:
+        words = describe(cell.factors)
+        if words in seen:
+            raise UserError(f"two cells are called {words}; accepted: each combination once, by distinct names")
+        seen[words] = cell
+
+
+def _points(cell: CellPlan, study: StudyConfig, sampler: Sampler | None) -> list[Point]:
+    """Return the points of a cell: draws at every listed value, or a plain grid."""
+    if study.samples is None or sampler is None:
+        grid = itertools.product(*(cell.listed[name] for name in COORDINATES))
+        return [(number, lr, wd, int(seed)) for number, (lr, wd, seed) in enumerate(grid)]
+    request = Request(cell.drawn, study.sweep.seed, 0, study.samples)
+    placed: list[Point] = []
+    for number, point in enumerate(checked_points(sampler, study.sweep.sampler, request)):
+        draws = {name: (point[name],) for name in cell.drawn}
+        for lr, wd, seed in itertools.product(*({**cell.listed, **draws}[name] for name in COORDINATES)):
+            placed.append((number, lr, wd, int(seed) + number))
+    return placed
+
+
+def _place(points: Sequence[Sequence[Point]], cells: Sequence[CellPlan]) -> tuple[Trial, ...]:
+    """Return the trials of all cells, interleaved, so that what has ended can be compared. Refuses twins."""
+    trials: dict[str, Trial] = {}
+    identifiers = [trial_ids(cell.config) for cell in cells]
+    for row in _interleave(points):
+        for index, (number, lr, wd, seed) in row:
+            identifier = identifiers[index](lr, wd, seed)
+            twin = trials.get(identifier)
+            if twin:
+                _refuse_twin(cells[twin.cell], cells[index], lr, wd, seed)
+            trials[identifier] = Trial(identifier, index, number, lr, wd, seed)
+    return tuple(trials.values())
+
+
+def _interleave(points: Sequence[Sequence[Point]]) -> Iterator[list[tuple[int, Point]]]:
+    for rank in range(max(map(len, points), default=0)):
+        yield [(index, own[rank]) for index, own in enumerate(points) if rank < len(own)]
+
+
+def _refuse_twin(one: CellPlan, other: CellPlan, lr: float, wd: float, seed: int) -> None:
+    point = f"lr={lr:g} wd={wd:g} seed={seed}"
+    if one.index == other.index:
+        raise UserError(f"{point} comes twice in {describe(one.factors)}; accepted: each point once")
+    raise UserError(
+        f"{describe(one.factors)} and {describe(other.factors)} are the same trial at {point}; leave one out"
+    )

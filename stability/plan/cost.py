@@ -1,0 +1,299 @@
+"""What a study would run and cost, before it starts: `plan=true`, and `plan=measure` with timings taken for it."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stability.config import check_batch_size
+from stability.errors import UserError
+from stability.plan import timings
+from stability.plan.cells import CellPlan, Plan, describe
+from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
+from stability.study.store import read_record, trial_directory
+from stability.words import duration
+
+if TYPE_CHECKING:
+    from stability.execute.layout import Layout
+
+# What is remembered of a data set, in the order of `Size`.
+COUNTS = ("num_classes", "train_images", "eval_images")
+# A step forward and backward costs about three times the forward pass.
+STEP_FACTOR = 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a data set is, as far as that is known without reading it."""
+
+    classes: int
+    train_images: int
+    eval_images: int
+
+
+# Published sizes of well-known sets, so that a plan needs no data: digits as the project splits it.
+SIZES = {
+    "digits": Size(10, 1437, 360),
+    "cifar10": Size(10, 50_000, 10_000),
+    "cifar100": Size(100, 50_000, 10_000),
+    "imagenet": Size(1000, 1_281_167, 50_000),
+    "imagenet-1k": Size(1000, 1_281_167, 50_000),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one trial of a cell costs; None where it is not known. Seconds are of one process among all at work."""
+
+    multiply_adds: int | None
+    images: int | None
+    seconds: float | None
+
+    @property
+    def compute(self) -> int | None:
+        """Multiply-adds of the whole training run, forward and backward."""
+        if self.multiply_adds is None or self.images is None:
+            return None
+        return STEP_FACTOR * self.multiply_adds * self.images
+
+
+def show(plan: Plan, directory: Path, layout: Layout) -> None:
+    """Print what the plan would run, what of it exists, what it costs and what to type next. Writes nothing and needs
+    no data."""
+    remembered = timings.recall()
+    costs = [_cost(plan, cell, layout, remembered) for cell in plan.cells]
+    statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
+    print("\n".join(_heading(plan, directory)))
+    print(_table(_rows(plan, costs, statuses)))
+    print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
+
+
+def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
+    """Remember how long the trials of a plan took, and how large its data is."""
+    seconds, sizes = {}, {}
+    found: list[list[Record]] = [[] for _ in plan.cells]
+    for trial in plan.trials:
+        if trial.id in records:
+            found[trial.cell].append(records[trial.id])
+    for cell, own in zip(plan.cells, found, strict=True):
+        ended = [one for one in own if one.status == "completed" and _is_of_here(one.provenance, layout)]
+        paces = [_pace(one) for one in ended]
+        if paces:
+            seconds[_key(plan, cell, layout)] = statistics.median(paces)
+            known = {name: ended[0].provenance.get(name) for name in COUNTS}
+            sizes[timings.data_key(cell.config)] = {name: one for name, one in known.items() if isinstance(one, int)}
+    timings.remember(seconds_per_image=seconds, data=sizes)
+
+
+def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout) -> None:
+    """Remember the measured seconds of an optimizer step of a trial of each cell, the evaluation estimated besides."""
+    from stability.data.sources import load
+
+    seconds, sizes = {}, {}
+    for cell, step in zip(plan.cells, seconds_per_step, strict=True):
+        source = load(cell.config.data)
+        size = Size(len(source.classes), len(source.train), len(source.evaluation))
+        evaluation = size.eval_images / (STEP_FACTOR * size.train_images)
+        seconds[_key(plan, cell, layout)] = step / cell.config.batch_size * (1 + evaluation)
+        counts = (size.classes, size.train_images, size.eval_images)
+        sizes[timings.data_key(cell.config)] = dict(zip(COUNTS, counts, strict=True))
+    timings.remember(seconds_per_image=seconds, data=sizes)
+
+
+def _is_of_here(provenance: Provenance, layout: Layout) -> bool:
+    """Tell whether a trial tells how long others will take here: it ran on this machine, with as many threads."""
+    known = provenance.seconds and provenance.train_images
+    is_here = provenance.host in (None, socket.gethostname())
+    return bool(known and is_here and provenance.threads in (None, layout.threads))
+
+
+def _pace(record: Record) -> float:
+    """Return the seconds of a process for a training image of one trial: of a pack's time, its share."""
+    origin = record.provenance
+    assert origin.seconds
+    assert origin.train_images
+    images = origin.train_images * max(1, record.result.epochs_done or 0)
+    return origin.seconds / images / (origin.pack_size or 1)
+
+
+def _key(plan: Plan, cell: CellPlan, layout: Layout) -> str:
+    device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
+    # On a CPU, trials train alone unless packs are asked for.
+    pack = 1 if pack == "auto" and not layout.devices else pack
+    return timings.key(cell.config, device, layout.size, layout.threads, pack)
+
+
+def _missing(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[Cost]:
+    """Return what each trial costs that has not ended, those included whose points are still to be chosen."""
+    open_ = (plan.planned - len(plan.trials)) // len(plan.cells)
+    missing = [costs[trial.cell] for trial in plan.trials if statuses[trial.id] not in ENDED]
+    return missing + [cost for cost in costs for _ in range(open_)]
+
+
+def _status(directory: Path, trial: Trial) -> str:
+    record = read_record(trial_directory(directory, trial.id))
+    return record.status if record else "planned"
+
+
+def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: timings.Timings) -> Cost:
+    config = cell.config
+    size = _size(cell, remembered)
+    images = None
+    if size is not None:
+        check_batch_size(config.batch_size, size.train_images)
+        images = config.epochs * config.batch_size * max(1, size.train_images // config.batch_size)
+    pace = remembered["seconds_per_image"].get(_key(plan, cell, layout))
+    seconds = pace * images if pace is not None and images is not None else None
+    return Cost(_multiply_adds(cell, size.classes if size else None), images, seconds)
+
+
+def steps_per_epoch(cell: CellPlan) -> int | None:
+    """Return the optimizer steps of an epoch of a cell; None where the size of its data is not known yet."""
+    size = _size(cell, timings.recall())
+    return max(1, size.train_images // cell.config.batch_size) if size else None
+
+
+def _size(cell: CellPlan, remembered: timings.Timings) -> Size | None:
+    """Return the size of a cell's data, after subsets and what is held out: as remembered, else as published."""
+    data = cell.config.data
+    known = remembered["data"].get(timings.data_key(cell.config))
+    if known and known.keys() >= set(COUNTS):
+        return Size(*(known[name] for name in COUNTS))
+    published = SIZES.get(str(data.name).lower().rpartition("/")[2])
+    if published is None:
+        return None
+    for name, most in (("train_size", published.train_images), ("eval_size", published.eval_images)):
+        given = getattr(data, name)
+        if given is not None and given > most:
+            raise UserError(f"data.{name}={given} is more than the {most} images of {data.name}")
+    train = data.train_size or round(published.train_images * (1 - (data.val_fraction or 0)))
+    return Size(published.classes, train, data.eval_size or published.eval_images)
+
+
+def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
+    """Return a forward pass's multiply-adds of one image: from the table, else counted (which imports torch)."""
+    from stability.models.table import lookup
+
+    data = cell.config.data
+    for guess in (classes,) if classes else (1000, 10):
+        found = lookup(cell.config.model, data.image_size, data.channels, guess)
+        if found is not None:
+            return found.multiply_adds
+    try:
+        from stability.models.complexity import count
+
+        counted = count(
+            cell.config.model, image_size=data.image_size, channels=data.channels, num_classes=classes or 1000
+        )
+    except UserError as error:
+        raise UserError(f"{describe(cell.factors)}: {error}") from error
+    except Exception:
+        # A model that cannot be counted (its own operations) may train all the same.
+        return None
+    return counted.multiply_adds
+
+
+def _heading(plan: Plan, directory: Path) -> list[str]:
+    points = "a plain grid"
+    if plan.sampler is not None:
+        points = f"{plan.config.samples} points a cell, {plan.sampler.words}, sweep.seed={plan.config.sweep.seed}"
+    return [f"study {plan.study} in {directory}: {points}", ""]
+
+
+def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[list[str]]:
+    names = list(plan.cells[0].factors)
+    trials: list[list[Trial]] = [[] for _ in plan.cells]
+    for trial in plan.trials:
+        trials[trial.cell].append(trial)
+    rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
+    for cell, cost, own in zip(plan.cells, costs, trials, strict=True):
+        planned = plan.planned // len(plan.cells)
+        ended = sum(statuses[trial.id] in ENDED for trial in own)
+        compute = None if cost.compute is None else cost.compute * planned
+        seconds = None if cost.seconds is None else cost.seconds * planned
+        row = [str(cell.factors[name]) for name in names]
+        row += [_span(cell, name, own) for name in DRAWN]
+        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), _time(seconds)]
+        rows.append(row)
+    return rows
+
+
+def _span(cell: CellPlan, name: str, trials: Sequence[Trial]) -> str:
+    ends = cell.ranges[name]
+    if ends:
+        return f"{ends[0]:g} - {ends[1]:g}"
+    values = sorted({getattr(trial, name) for trial in trials})
+    listed = ", ".join(f"{value:g}" for value in values[:4])
+    return f"{listed}, ..." if len(values) > 4 else listed
+
+
+def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], layout: Layout) -> list[str]:
+    counts = Counter(statuses.values())
+    exists = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed") if counts[status])
+    compute = [cost.compute for cost in missing]
+    seconds = [cost.seconds for cost in missing]
+    total = None if None in compute else sum(one for one in compute if one is not None)
+    time = None if None in seconds else _elapsed([one for one in seconds if one is not None], layout)
+    unit = "GPU" if layout.devices else "process"
+    plural = ("s" if unit == "GPU" else "es") if layout.size > 1 else ""
+    where = f"on {layout.size} {unit}{plural} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    packs = plan.config.pack.size
+    if packs != 1 and (packs != "auto" or layout.devices):
+        where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
+    hint = "" if time is not None or not missing else "; plan=measure times a few steps of each cell"
+    return [
+        "",
+        f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"
+        f"; exist already: {exists or 'none'}; to run: {len(missing)}",
+        f"to compute: {_scaled(total)} multiply-adds, forward and backward",
+        f"time: {_time(time)} {where}{hint}",
+        _closing(plan, missing),
+    ]
+
+
+def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
+    done = "steps were timed, no trial was trained" if plan.config.plan == "measure" else "nothing was trained"
+    go_on = "the same command without plan= runs it" if missing else "nothing is missing"
+    return f"{done}, nothing of the study written; next: {go_on}"
+
+
+def _elapsed(seconds: Sequence[float], layout: Layout) -> float:
+    """Return how long trials take in so many processes at once: never less than the longest."""
+    return max(sum(seconds) / layout.size, max(seconds, default=0.0))
+
+
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def _scaled(number: float | None) -> str:
+    if number is None:
+        return "unknown"
+    for factor, prefix in _PREFIXES:
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}"
+    return f"{number:g}"
+
+
+def _time(seconds: float | None) -> str:
+    return "unknown" if seconds is None else duration(seconds)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Align columns: words to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    is_number = [
+        all(row[column][:1].isdigit() or row[column] == "unknown" for row in rows[1:]) for column in range(len(widths))
+    ]
+    lines = []
+    for row in rows:
+        cells = [
+            one.rjust(width) if right else one.ljust(width)
+            for one, width, right in zip(row, widths, is_number, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

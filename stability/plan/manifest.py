@@ -1,0 +1,339 @@
+"""The study's manifest: what was planned, how it may grow, and what is refused because it would change what stands."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stability.config import TrialConfig, identity, parse_trial, to_dict
+from stability.errors import UserError
+from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
+from stability.files import write_text
+from stability.plan.cells import FACTORS, CellPlan, Plan, describe
+from stability.plan.packing import divide, pack_of
+from stability.samplers import SHIPPED
+from stability.study.identity import RESULTS_VERSION, results_version
+from stability.study.schema import COORDINATES, GRID, Cell, Manifest, Sampler, Scalar
+from stability.study.store import MANIFEST, read_manifest, write_manifest
+from stability.values import Options, Value, group
+
+VERSION = 1
+# Held while the manifest is read, grown and written.
+LOCK = ".study.lock"
+# Notes of packs that memory did not suffice for.
+DIVISIONS = ".divisions"
+_MOST_MEMBERS = 999_999
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that a plan was made from: as typed in a shell, and its overrides."""
+
+    line: str
+    overrides: tuple[str, ...]
+
+
+def study_directory(plan: Plan) -> Path:
+    """Return the folder of a plan's study. Raises UserError where its name, or what lies there, is no folder for it."""
+    name = plan.study
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise UserError(
+            f"study={name!r}; accepted: a name of letters, digits and . _ + - that begins with a letter or digit"
+        )
+    runs = Path(os.path.expanduser(plan.config.runs))
+    existing = next(path for path in (runs / name, *(runs / name).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is no folder; accepted: runs=FOLDER study=NAME to write elsewhere")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing} cannot be written to; accepted: runs=FOLDER to write elsewhere")
+    return runs / name
+
+
+def build(
+    plan: Plan, command: Command, fingerprints: Sequence[str] | None, packs: Sequence[Sequence[str]] = ()
+) -> Manifest:
+    """Return the manifest of a new study.
+
+    Args:
+        plan: cells and trials.
+        command: what the user ran.
+        fingerprints: of each cell's data; None: the data has not been read.
+        packs: ids of the trials that train together.
+    """
+    fingerprints = fingerprints or [""] * len(plan.cells)
+    cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
+    return Manifest(
+        version=VERSION,
+        results_version=RESULTS_VERSION,
+        study=plan.study,
+        command=command.line,
+        commands=(command.line,),
+        overrides=command.overrides,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sampler=_sampler(plan),
+        samples=plan.config.samples,
+        fingerprint=fingerprints[0],
+        data=group(cells[0].config, "data"),
+        cells=tuple(cells),
+        trials=plan.trials,
+        packs=_several(packs),
+    )
+
+
+def _sampler(plan: Plan) -> Sampler:
+    """Return what the manifest keeps of a sampler; of those shipped, the name says all."""
+    name, seed, sampler = plan.sampler_name, plan.config.sweep.seed, plan.sampler
+    if sampler is None or name in SHIPPED:
+        return Sampler(name, seed)
+    return Sampler(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
+
+
+def _several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Return the packs of more than one trial."""
+    return tuple(tuple(pack) for pack in packs if len(pack) > 1)
+
+
+def _cell(cell: CellPlan, fingerprint: str) -> Cell:
+    return Cell(
+        factors=dict(cell.factors),
+        ranges={name: ends if ends else None for name, ends in cell.ranges.items()},
+        fingerprint=fingerprint,
+        results_version=results_version(cell.config),
+        choices=dict(cell.choices),
+        # Each trial has a point of its own.
+        config={name: value for name, value in to_dict(cell.config).items() if name not in COORDINATES},
+    )
+
+
+def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
+    """Return the manifest of a study after a command that plans `planned`: `standing` with what is new in it.
+
+    A key in which cells come to differ becomes a factor of all cells, whether or not a command varied it.
+
+    Raises:
+        UserError: the command changes what existing cells hold fixed; the message names key, old and new value.
+    """
+    if standing is None:
+        return replace(planned, cells=_told_apart(planned.cells))
+    _refuse_version(standing.study, standing.results_version, planned.results_version)
+    _refuse(standing.study, "sampler", standing.sampler.name, planned.sampler.name)
+    if planned.sampler.name != GRID:
+        _refuse(standing.study, "sweep.seed", standing.sampler.seed, planned.sampler.seed)
+    # All trials of a study see one stream of batches.
+    seeds = [group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned)]
+    _refuse(standing.study, "data.seed", *seeds)
+    cells, moved = _merged_cells(standing, planned)
+    known = {trial.id for trial in standing.trials}
+    fresh = tuple(replace(trial, cell=moved[trial.cell]) for trial in planned.trials if trial.id not in known)
+    # Existing packs stay as they are; new trials get new packs.
+    packs = [[identifier for identifier in pack if identifier not in known] for pack in planned.packs]
+    grown = replace(
+        standing,
+        # Cells that are all there already have been told apart.
+        cells=standing.cells if tuple(cells) == standing.cells else _told_apart(cells),
+        trials=standing.trials + fresh,
+        packs=_several([*standing.packs, *packs]),
+        samples=max(planned.samples or 0, standing.samples or 0) or None,
+    )
+    return grown if grown == standing else _commanded(grown, standing, planned)
+
+
+def _merged_cells(standing: Manifest, planned: Manifest) -> tuple[list[Cell], dict[int, int]]:
+    """Return the cells of both, and where each planned cell stands among them."""
+    names = _factor_names(standing, planned)
+    cells = [replace(cell, factors=_refactored(cell, names)) for cell in standing.cells]
+    places = {describe(cell.factors): place for place, cell in enumerate(cells)}
+    moved = {}
+    for index, cell in enumerate(planned.cells):
+        new = replace(cell, factors=_refactored(cell, names))
+        place = places.setdefault(describe(new.factors), len(cells))
+        if place == len(cells):
+            cells.append(new)
+        else:
+            _check_same(standing.study, cells[place], new)
+        moved[index] = place
+    return cells, moved
+
+
+def _commanded(grown: Manifest, standing: Manifest, planned: Manifest) -> Manifest:
+    """Return a grown manifest with the commands that together train all of it."""
+    samples = {trial.id for trial in standing.trials if trial.role == "sample"}
+    asks_for_all = samples <= {trial.id for trial in planned.trials}
+    before = () if asks_for_all else standing.all_commands
+    commands = tuple(dict.fromkeys([*before, planned.command]))
+    return replace(grown, command=planned.command, commands=commands, overrides=planned.overrides)
+
+
+def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Return cells with a factor for each key that differs among them and had none."""
+    keys = differing_keys([(cell.factors, held(cell.config)) for cell in cells])
+    named = dict.fromkeys(name for cell in cells for name in cell.factors)
+    choices = [cell.choices for cell in cells]
+    names = list(named | dict.fromkeys(factor_name(key, choices, named) for key in keys))
+    return tuple(replace(cell, factors=_refactored(cell, names)) for cell in cells)
+
+
+def _factor_names(*manifests: Manifest) -> list[str]:
+    """Return every factor of several manifests: what was not varied before may be now."""
+    names = dict.fromkeys(FACTORS)
+    for manifest in manifests:
+        for cell in manifest.cells:
+            names |= dict.fromkeys(cell.factors)
+    return list(names)
+
+
+def _refactored(cell: Cell, names: Sequence[str]) -> dict[str, Scalar]:
+    """Return a cell's value of every factor of the study, also of those that it had not been told apart by."""
+    return {name: cell.factors[name] if name in cell.factors else _value(cell, name) for name in names}
+
+
+def _value(cell: Cell, name: str) -> Scalar:
+    value = factor_value(name, cell.choices, cell.config)
+    return None if value is MISSING else value
+
+
+def _check_same(study: str, old: Cell, new: Cell) -> None:
+    """Refuse a change of what an existing cell holds fixed: its configuration, its ranges, its data."""
+    if (old.config, old.ranges, old.results_version) == (
+        new.config,
+        new.ranges,
+        new.results_version,
+    ) and not new.fingerprint:
+        return
+    words = f"{study!r} in {describe(old.factors)}"
+    before, after = _fixed(old.config), _fixed(new.config)
+    for key in sorted(before.keys() | after.keys()):
+        _refuse(words, key, before.get(key), after.get(key))
+    for name in old.ranges:
+        _refuse(words, f"the range of {name}", _listed(old.ranges[name]), _listed(new.ranges.get(name)))
+    versions = (cell.results_version or RESULTS_VERSION for cell in (old, new))
+    _refuse_version(words, *versions)
+    if new.fingerprint:
+        _refuse(words, "the data's fingerprint", old.fingerprint, new.fingerprint)
+
+
+def _listed(ends: Sequence[float] | None) -> Value:
+    return list(ends) if ends else "one value"
+
+
+def _fixed(config: Options | TrialConfig) -> dict[str, Value]:
+    """Return what decides a cell's results by dotted key, but for the coordinates of its points."""
+    parsed = config if isinstance(config, TrialConfig) else parse_trial(config)
+    flat = flattened(identity(parsed))
+    kept = {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+
+
+def _refuse_version(study: str, old: int, new: int) -> None:
+    if old != new:
+        raise UserError(
+            f"study {study} holds results of version {old} of our numerics, and this is version {new}: not "
+            "to be mixed; accepted: study=NAME for another study"
+        )
+
+
+def _refuse(study: str, key: str, old: Value, new: Value) -> None:
+    if old != new:
+        raise UserError(
+            f"study {study} holds {key} = {old}, and this command says {new}; "
+            f"accepted: {old}, or study=NAME for another study"
+        )
+
+
+def places(manifest: Manifest, plan: Plan) -> list[int]:
+    """Return where each cell of a plan stands in its study's manifest; -1 for one that is not in it yet."""
+    names = list(manifest.cells[0].factors)
+    standing = {describe(cell.factors): place for place, cell in enumerate(manifest.cells)}
+    return [standing.get(describe(_refactored(_cell(cell, ""), names)), -1) for cell in plan.cells]
+
+
+def settle(directory: Path, planned: Manifest) -> Manifest:
+    """Write what `planned` adds to the study in `directory`, under its lock, and return the manifest that stands then.
+
+    Nothing is written, nor any folder made, where the command is refused.
+    """
+    grow(read_manifest(directory), planned)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        words = f"{directory} cannot be made: {error.strerror}"
+        raise UserError(f"{words}; accepted: runs=FOLDER to write elsewhere") from error
+    return change(directory, lambda standing: grow(standing, planned))
+
+
+def change(directory: Path, make: Callable[[Manifest | None], Manifest]) -> Manifest:
+    """Replace the manifest in `directory` by what `make` makes of it, under the study's lock, and return that."""
+    with _locked(directory):
+        standing = read_manifest(directory)
+        manifest = make(standing)
+        if manifest != standing:
+            write_manifest(directory, manifest)
+    return manifest
+
+
+def note_division(directory: Path, parts: Sequence[Sequence[str]]) -> None:
+    """Note beside the manifest that memory did not suffice for a pack, which goes on in `parts`, ids of trials.
+
+    Training processes call this, and never change the manifest: the process that plans the next launch does, from
+    these notes. Raises OSError where the note cannot be written.
+    """
+    folder = directory / DIVISIONS
+    folder.mkdir(exist_ok=True)
+    size = sum(map(len, parts))
+    # In order of their names, the larger packs come first, and each note finds the packs that it speaks of.
+    write_text(folder / f"{_MOST_MEMBERS - size:06d}-{parts[0][0]}.json", json.dumps([list(part) for part in parts]))
+
+
+def _divisions(directory: Path) -> dict[Path, list[list[str]]]:
+    """Return what `note_division` has noted and nobody has settled, by file."""
+    paths = sorted((directory / DIVISIONS).glob("*.json"))
+    return {path: json.loads(path.read_text()) for path in paths}
+
+
+def _divided(manifest: Manifest, divisions: Iterable[Sequence[Sequence[str]]]) -> Manifest:
+    packs: Sequence[Sequence[str]] = manifest.packs
+    for parts in divisions:
+        packs = divide(packs, parts)
+    return replace(manifest, packs=_several(packs))
+
+
+def settle_divisions(directory: Path) -> None:
+    """Have the manifest keep the packs that were divided for want of memory, and remove the notes."""
+
+    def divided(standing: Manifest | None) -> Manifest:
+        assert standing is not None
+        return _divided(standing, notes.values())
+
+    notes = _divisions(directory)
+    if not notes or not (directory / MANIFEST).exists():
+        return
+    change(directory, divided)
+    for path in notes:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / DIVISIONS).rmdir()
+
+
+def standing_packs(directory: Path) -> dict[str, tuple[str, ...]] | None:
+    """Return the pack of every trial that has one, as the manifest and the notes beside it have them by now.
+
+    None where there is no manifest.
+    """
+    manifest = read_manifest(directory)
+    return pack_of(_divided(manifest, _divisions(directory).values())) if manifest else None
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    with open(directory / LOCK, "a") as file:
+        # A file system without locks leaves two commands at once to luck; one is as safe as ever.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

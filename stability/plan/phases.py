@@ -1,0 +1,149 @@
+"""What is trained of each cell after its samples: more settings by TPE, the best one anew, and a longer schedule.
+
+Trials of these roles search for a better setting (`tune`), say what the best one reaches with fresh seeds
+(`reseed`), or ask what a schedule of twice the length would gain (`longer`). None counts in an EDF, a band or a spread.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stability.errors import UserError
+from stability.plan.cells import CellPlan, Plan
+from stability.plan.manifest import change, places
+from stability.plan.rounds import Pack, with_trials
+from stability.samplers import Request, checked_points
+from stability.samplers.tpe import Tpe
+from stability.study.identity import trial_id
+from stability.study.metrics import metrics_of
+from stability.study.schema import TPE, Manifest, Record, Role, Trial
+from stability.study.store import read_manifest, read_record, trial_directory
+
+# The number of the first trial of each role, which its seed follows from: no sample has it.
+FIRST: Mapping[Role, int] = {"tune": 1_000_000, "reseed": 2_000_000, "longer": 3_000_000}
+
+
+def check(plan: Plan) -> None:
+    """Raise UserError where a plan asks for trials after the samples that it cannot have."""
+    if plan.config.tune and not all(cell.drawn for cell in plan.cells):
+        raise UserError(
+            f"tune={plan.config.tune}: TPE chooses from the ranges of lr and wd, and both are listed; "
+            "accepted: samples=N with lr or wd left out, or lr=interval(low,high)"
+        )
+
+
+def standing(plan: Plan, manifest: Manifest | None) -> Plan:
+    """Return a plan with the trials after the samples that have been asked for so far."""
+    if manifest is None:
+        return plan
+    cells = {place: index for index, place in enumerate(places(manifest, plan))}
+    after = (trial for trial in manifest.trials if trial.role != "sample" and trial.cell in cells)
+    return replace(plan, after=tuple(replace(trial, cell=cells[trial.cell]) for trial in after))
+
+
+def phases(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple[Plan, Manifest]]:
+    """Yield a plan as trials are added to it after its samples, with the manifest, until no more are wanted.
+
+    Args:
+        plan: all of whose samples have ended or used up their attempts.
+        directory: the study's folder.
+        size: how many trials a round of TPE holds, about.
+        pack: parts trials into packs.
+    """
+    wanted = functools.partial(_with_wanted, plan, directory, max(1, size // len(plan.cells)), pack)
+    while True:
+        manifest = change(directory, wanted)
+        grown = standing(plan, manifest)
+        if len(grown.after) == len(plan.after):
+            return
+        plan = grown
+        yield plan, manifest
+
+
+def is_open(plan: Plan, directory: Path) -> bool:
+    """Tell whether trials are wanted after the samples, all of which have ended."""
+    manifest = read_manifest(directory)
+    return manifest is not None and any(_wanted(plan, manifest, directory, 1))
+
+
+def _with_wanted(plan: Plan, directory: Path, each: int, pack: Pack, manifest: Manifest | None) -> Manifest:
+    assert manifest is not None
+    fresh = _wanted(plan, manifest, directory, each)
+    configs = {
+        trial.id: plan.config_of(trial) for cell, trials in zip(plan.cells, fresh, strict=True) for trial in trials
+    }
+    placed = [
+        [replace(trial, cell=place) for trial in trials]
+        for place, trials in zip(places(manifest, plan), fresh, strict=True)
+    ]
+    return with_trials(manifest, placed, pack(configs))
+
+
+def _wanted(plan: Plan, manifest: Manifest, directory: Path, each: int) -> list[list[Trial]]:
+    """Return the trials that are wanted next of each cell of a plan."""
+    own: dict[int, list[Trial]] = {place: [] for place in places(manifest, plan)}
+    for trial in manifest.trials:
+        if trial.cell in own:
+            own[trial.cell].append(trial)
+    return [_next(plan, cell, trials, directory, each) for cell, trials in zip(plan.cells, own.values(), strict=True)]
+
+
+def _next(plan: Plan, cell: CellPlan, trials: Sequence[Trial], directory: Path, each: int) -> list[Trial]:
+    """Return what is wanted next of a cell: a round of TPE, then reruns and a longer schedule together."""
+    config = plan.config
+    if not (config.tune or config.reseed or config.longer):
+        return []
+    searched = [trial for trial in trials if trial.role in ("sample", "tune")]
+    records = [read_record(trial_directory(directory, trial.id)) for trial in searched]
+    known = [record for record in records if record is not None]
+    if len(known) < len(searched):
+        # Another command still trains these: it will have asked when this one looks again.
+        return []
+    tuned = sum(trial.role == "tune" for trial in trials)
+    if tuned < config.tune:
+        return _tune(plan, cell, known, tuned, min(each, config.tune - tuned))
+    best = best_setting(known)
+    if best is None:
+        return []
+    lr, wd = best
+    at_best = [trial for trial in trials if (trial.lr, trial.wd) == best]
+    reruns = sum(trial.role == "reseed" for trial in at_best)
+    fresh = [_trial(cell, "reseed", number, lr, wd) for number in range(reruns, config.reseed)]
+    if config.longer and not any(trial.role == "longer" for trial in at_best):
+        fresh.append(_trial(cell, "longer", 0, lr, wd))
+    return fresh
+
+
+def best_setting(records: Sequence[Record]) -> tuple[float, float] | None:
+    """Return lr and wd of the best setting that was trained: of several seeds the mean counts. None: none completed."""
+    metric = metrics_of().primary
+    sign = 1.0 if metric.direction == "minimize" else -1.0
+    found: dict[tuple[float, float], list[float]] = {}
+    for record in records:
+        value = record.result.value(metric.key) if record.status == "completed" else None
+        if record.lr is not None and record.wd is not None and record.has_ended:
+            found.setdefault((record.lr, record.wd), []).append(math.inf if value is None else sign * value)
+    means = {setting: sum(values) / len(values) for setting, values in found.items()}
+    # Of equal ones the smaller lr, whatever the order of the records.
+    best = min(means, key=lambda setting: (means[setting], setting), default=None)
+    return best if best is not None and math.isfinite(means[best]) else None
+
+
+def _tune(plan: Plan, cell: CellPlan, records: Sequence[Record], done: int, count: int) -> list[Trial]:
+    request = Request(cell.drawn, plan.config.sweep.seed, FIRST["tune"] + done, count, records)
+    points = checked_points(Tpe(), TPE, request)
+    return [
+        _trial(cell, "tune", number, point.get("lr", cell.config.lr), point.get("wd", cell.config.wd), TPE)
+        for number, point in enumerate(points, start=done)
+    ]
+
+
+def _trial(cell: CellPlan, role: Role, number: int, lr: float, wd: float, sampler: str | None = None) -> Trial:
+    """Return a trial of a role at a setting, with a seed that no sample has."""
+    number += FIRST[role]
+    trial = Trial("", cell.index, number, lr, wd, cell.config.seed + number, role, sampler)
+    return replace(trial, id=trial_id(cell.config_of(trial)))

@@ -1,0 +1,91 @@
+"""What a plan says that it would cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+
+from stability.models.table import lookup
+from stability.plan import timings
+from stability.plan.cost import _scaled, _table
+
+
+def test_compute_is_three_forward_passes_of_every_image(say, plan_of):
+    out = say("sweeps=quick", "plan=true").out
+    # 22 whole batches of 64 in an epoch of 1,437 images, 6 epochs, 16 trials.
+    images = 22 * 64 * 6 * 16
+    ones = [lookup(cell.config.model, 16, 1, 10).multiply_adds for cell in plan_of("sweeps=quick").cells]
+    row = next(line for line in out.splitlines() if line.startswith("vitp_tiny"))
+    assert _scaled(ones[0]) in row
+    assert _scaled(3 * ones[0] * images) in row
+    assert f"to compute: {_scaled(3 * sum(ones) * images)} multiply-adds" in out
+
+
+def test_a_model_that_is_in_no_table_is_counted(say):
+    tall, short = (say(f"model.blocks={blocks}", "plan=true").out for blocks in (6, 3))
+    rate = [float(re.search(r"([\d.]+) M", out)[1]) for out in (tall, short)]
+    assert 1.8 < rate[0] / rate[1] < 2.2
+
+
+def test_data_of_unknown_size_costs_an_unknown_amount(say, place):
+    out = say("data=imagefolder", "data.path=nowhere", "data.name=mine", "data.image_size=16", "plan=true").out
+    assert "to compute: unknown" in out
+    assert "time: unknown" in out
+
+
+def test_a_subset_costs_its_share(say):
+    whole, half = (say(f"data.train_size={size}", "plan=true").out for size in (1280, 640))
+    compute = [float(re.search(r"to compute: ([\d.]+) G", out)[1]) for out in (whole, half)]
+    assert compute[0] == pytest.approx(2 * compute[1], rel=0.01)
+
+
+def test_timings_survive_their_file_and_its_loss(place, plan_of):
+    config = plan_of().cells[0].config
+    key = timings.key(config, "cpu", 2, 1)
+    timings.remember(seconds_per_image={key: 0.25}, data={"d": {"train_images": 3}})
+    timings.remember(seconds_per_image={"other": 1.0})
+    assert timings.recall() == {
+        "seconds_per_image": {key: 0.25, "other": 1.0},
+        "data": {"d": {"train_images": 3}},
+        "pack_size": {},
+    }
+    for damage in ("", "[]", '{"data": 3}', "{"):
+        timings.path().write_text(damage)
+        assert timings.recall() == {"seconds_per_image": {}, "data": {}, "pack_size": {}}
+    assert timings.path().is_relative_to(os.environ["XDG_CACHE_HOME"])
+
+
+def test_a_timing_is_of_a_model_input_batch_precision_and_machine(plan_of):
+    def key(*overrides, device="cpu", processes=2, threads=1, pack=1):
+        return timings.key(plan_of(*overrides).cells[0].config, device, processes, threads, pack)
+
+    same = [key(), key("lr=1"), key("seed=3"), key("epochs=9"), key("study=x")]
+    assert len(set(same)) == 1
+    others = [
+        key("model.blocks=3"),
+        key("batch_size=32"),
+        key("precision=bf16"),
+        key("data.image_size=32"),
+        key("recipe=none"),
+        key("optimizer=sgd"),
+        key(device="gpu"),
+        key(processes=1),
+        key(threads=2),
+        key(pack=4),
+    ]
+    assert len({same[0], *others}) == 11
+    assert json.loads(same[0])
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(place, monkeypatch):
+    (place / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "file"))
+    timings.remember(seconds_per_image={"a": 1.0})
+    assert timings.recall()["seconds_per_image"] == {}
+
+
+def test_columns_line_up():
+    assert _table([["model", "n"], ["a", "1"], ["bb", "100"]]) == "model    n\na        1\nbb     100"
