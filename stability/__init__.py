@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stability.lazy import lazily
 
 if TYPE_CHECKING:
     from stability.study.table import load
@@ -10,15 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "train", "train_pack"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the library's calls when they are first used: the command line must start quickly."""
-    if name in ("train", "train_pack"):
-        from stability import training
-
-        return getattr(training, name)
-    if name == "load":
-        from stability.study.table import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"load": "study.table", "train": "training.trial", "train_pack": "training.trial"})

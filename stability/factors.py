@@ -1,4 +1,4 @@
-"""What tells cells apart: the factors that commands varied, and whatever else differs among them."""
+"""What tells cells apart: the factors that commands varied, and other keys in which they differ."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MISSING: Final = Missing.MISSING
 
 
 def held(config: Options) -> dict[str, Value]:
-    """Return what of a cell's configuration tells it from others: what decides its results, and its groups' names.
+    """Return the part of a cell's configuration that tells it from others: what decides results, and the groups' names.
 
-    Raises UserError where the configuration is none of this version.
+    Raises UserError where the configuration is not valid in this version.
     """
     parsed = parse_trial(config)
     kept = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
-    # As given: a warm-up that follows from the number of epochs is no factor of its own.
+    # As given: a warm-up that follows from the number of epochs is not a factor.
     given = to_dict(parsed)
     return kept | {"schedule": given["schedule"], "recipe": given["recipe"]}
 
@@ -55,19 +55,22 @@ def factor_value(
 
 
 def factor_name(key: str, choices: Sequence[Options], named: Container[str]) -> str:
-    """Return the factor to make of a key in which cells differ: its group, where their choices of that differ.
+    """Return the factor for a key in which cells differ: its group where their choices of it differ, else the key.
 
-    Where the group is `named`, a factor already, that does not tell all: it is the key.
+    Args:
+        key: dotted.
+        choices: each cell's choice of each config group.
+        named: the factors so far. A group among them does not tell the cells apart, so the key becomes a factor.
     """
     group = key.split(".")[0]
     return group if group not in named and len({one.get(group) for one in choices}) > 1 else key
 
 
 def differing_keys(cells: Sequence[tuple[Options, Options]]) -> list[str]:
-    """Return the dotted keys in which cells, each its (factors, nested configuration), differ and no factor says so.
+    """Return the dotted keys in which cells differ and which no factor explains.
 
-    A factor says so of its key, and of the keys below it and beside a group's `name`, where cells of one value of the
-    factor agree in them.
+    A factor explains its own key, the keys below it, and for a group's `name` the keys beside it, if all cells of one
+    value of the factor agree in them. cells: (factors, nested configuration) of each.
     """
     flat = [flattened(config) for _, config in cells]
     names = list(dict.fromkeys(name for factors, _ in cells for name in factors))

@@ -1,4 +1,4 @@
-"""A user's class or function by its dotted path, and the user's code called: what fails there is told in one line."""
+"""Find a user's class or function by its dotted path, check its arguments and call it; errors are one line."""
 
 from __future__ import annotations
 

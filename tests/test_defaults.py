@@ -19,7 +19,7 @@ from stability.training.defaults import complete
 @pytest.fixture(scope="module")
 def composed() -> dict[str, Any]:
     """Return the default configuration as the command line composes it."""
-    from stability.sweep.compose import register_resolvers
+    from stability.hydra.compose import register_resolvers
 
     register_resolvers()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):

@@ -32,6 +32,8 @@ def parse_trial(values: Options) -> TrialConfig:
         raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
     for part in ("model", "optimizer"):
         _check_target(getattr(config, part), part, "my_package.MyModel")
+    for part in ("schedule", "data"):
+        _check_finite(getattr(config, part).arguments, part)
     if config.schedule._target_ is None and config.schedule.name not in SCHEDULES:
         given = config.schedule.name
         raise UserError(f"schedule.name={given!r}{nearest(given, SCHEDULES)}; accepted: {', '.join(SCHEDULES)}")
@@ -64,6 +66,19 @@ def _check_target(values: Options, path: str, example: str) -> None:
     target = values.get("_target_")
     if not isinstance(target, str) or target in ("", "???"):
         raise UserError(f"{path}._target_={target!r}; accepted: the dotted path of a class or function, as {example}")
+    _check_finite(values, path)
+
+
+def _check_finite(value: Value, path: str) -> None:
+    """Raise UserError where an argument of a target is or holds a number that is not finite: no id can hold one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}={value!r}; accepted: a finite number")
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            _check_finite(one, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for place, one in enumerate(value):
+            _check_finite(one, f"{path}[{place}]")
 
 
 def check_batch_size(batch_size: int, train_images: int) -> None:

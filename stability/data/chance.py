@@ -25,12 +25,28 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0) -> numpy.random.Generator:
-    """Return the generator of one purpose, epoch and position (of a batch, or of a block of images, in the epoch)."""
+    """Return a generator of random numbers.
+
+    Args:
+        seed: of the data.
+        purpose: what is drawn.
+        epoch: from 0.
+        position: of a batch, or of a block of images, in the epoch.
+    """
     return numpy.random.default_rng([seed, purpose, epoch, position])
 
 
 def uniform(seed: int, purpose: Purpose, epoch: int, first: int, count: int, columns: int) -> numpy.ndarray:
-    """Return numbers in 0-1 for the images at `first` and after it in an epoch: (count, columns), float64."""
+    """Return numbers in 0-1 for images that follow each other in an epoch: (count, columns), float64.
+
+    Args:
+        seed: of the data.
+        purpose: what is drawn.
+        epoch: from 0.
+        first: position of the first image in the epoch.
+        count: the number of images.
+        columns: numbers for each image.
+    """
     blocks = range(first // ROWS_AT_ONCE, (first + count - 1) // ROWS_AT_ONCE + 1)
     rows = numpy.concatenate([_block(seed, purpose, epoch, block, columns) for block in blocks])
     start = first - blocks[0] * ROWS_AT_ONCE

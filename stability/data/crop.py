@@ -23,10 +23,15 @@ BYTES_AT_ONCE = 2**28
 
 
 def crop_boxes(height: int, width: int, draws: numpy.ndarray) -> numpy.ndarray:
-    """Return boxes (B, 4) of images of one size: top, left, height and width in pixels, from `draws` (B, CROP_DRAWS).
+    """Return boxes (B, 4) of images of one size: top, left, height and width in pixels.
 
     A box has 0.08-1 of the area at a ratio of 3/4-4/3. Ten are tried for one that lies within the image; after them the
-    largest square at the centre serves.
+    largest square at the centre is taken.
+
+    Args:
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+        draws: numbers in 0-1, (B, CROP_DRAWS).
     """
     areas = height * width * (0.08 + 0.92 * draws[:, :TRIES])
     ratios = numpy.exp(numpy.log(4 / 3) * (2 * draws[:, TRIES : 2 * TRIES] - 1))
@@ -42,13 +47,25 @@ def crop_boxes(height: int, width: int, draws: numpy.ndarray) -> numpy.ndarray:
 
 
 def random_resized_crop(image: Tensor, side: int, draws: numpy.ndarray) -> Tensor:
-    """Return a random part of an image, uint8 (C, H, W), resized to (C, side, side); `draws`: (CROP_DRAWS,)."""
+    """Return a random part of an image, resized to (C, side, side).
+
+    Args:
+        image: uint8 (C, H, W).
+        side: in pixels.
+        draws: numbers in 0-1, (CROP_DRAWS,).
+    """
     top, left, height, width = crop_boxes(image.shape[1], image.shape[2], draws[None])[0].tolist()
     return resize(image[:, top : top + height, left : left + width], side, side)
 
 
 def random_resized_crops(images: Tensor, side: int, draws: numpy.ndarray) -> Tensor:
-    """Do the same to a batch, uint8 (B, C, H, W), on its device; `draws`: (B, CROP_DRAWS)."""
+    """Return a random part of each image of a batch, (B, C, side, side), computed on its device.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        side: in pixels.
+        draws: numbers in 0-1, (B, CROP_DRAWS).
+    """
     most = max(1, BYTES_AT_ONCE // images[0].numel() // 8)
     if len(images) > most:
         parts = zip(images.split(most), numpy.split(draws, range(most, len(images), most)), strict=True)

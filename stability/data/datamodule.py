@@ -49,10 +49,21 @@ class Stream:
 
 
 class DataModule(pytorch_lightning.LightningDataModule):
-    """Batches of one set under one recipe; every draw follows from (data.seed, epoch, position) alone."""
+    """Batches of one set under one recipe; every draw follows from (data.seed, epoch, position) alone.
+
+    The set is found and, where it fits in memory, decoded when the module is made.
+
+    Args:
+        data: the set.
+        recipe: how its images are augmented.
+        batch_size: images of a batch.
+        device: where the batches are needed.
+
+    Raises:
+        UserError: what is wrong with the data, in a line.
+    """
 
     def __init__(self, data: DataConfig, recipe: RecipeConfig, batch_size: int, device: str = "cpu") -> None:
-        """Find and, where it fits in memory, decode the set. Raises UserError on what is wrong with the data."""
         super().__init__()
         source = sources.load(data)
         check_batch_size(batch_size, len(source.train))
@@ -78,7 +89,7 @@ class DataModule(pytorch_lightning.LightningDataModule):
 
     @property
     def batches_ahead(self) -> int:
-        """Number of training batches that workers make before they are asked for."""
+        """Number of training batches that workers make before they are needed."""
         return self._train_feed.batches_ahead(self.batch_size)
 
     def train_batches(self, epoch: int, start: int = 0) -> Stream:
@@ -135,6 +146,13 @@ class _Evaluation:
 def get_data(data: DataConfig, recipe: RecipeConfig, batch_size: int, device: str = "cpu") -> DataModule:
     """Return the DataModule of these settings, made once per process; the decoded set is shared by all of them.
 
-    Raises UserError that says in a line what is wrong with the data.
+    Args:
+        data: the set.
+        recipe: how its images are augmented.
+        batch_size: images of a batch.
+        device: where the batches are needed.
+
+    Raises:
+        UserError: what is wrong with the data, in a line.
     """
     return DataModule(data, recipe, batch_size, device)

@@ -19,7 +19,7 @@ DECODED_AT_ONCE = 512
 
 
 class Decoded:
-    """The images of a DataConfig, decoded when they are first asked for.
+    """The images of a DataConfig, decoded when they are first needed.
 
     Two forms: fitted, the centre crop at the model's size (what `none`, `light` and evaluation see, exactly
     channels * side^2 bytes an image whatever the files hold), and stored, at the size of the files, for recipes that
@@ -47,7 +47,16 @@ class Decoded:
         return float(numpy.mean(areas)) * self.data.channels * len(images)
 
     def fitted(self, training: bool, ratio: float, device: str = "cpu") -> Tensor:
-        """Return the images of a split at the model's size, uint8 (N, C, S, S). Raises UserError if one is broken."""
+        """Return the images of a split at the model's size, uint8 (N, C, S, S).
+
+        Args:
+            training: the training images, else the evaluation images.
+            ratio: side of the centre crop over the resized short side.
+            device: where the images are kept.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
         key = (training, ratio, device)
         if key not in self._fitted:
             self._fitted[key] = (
@@ -71,7 +80,7 @@ class Decoded:
             shapes = numpy.array([array.shape for array in arrays])
             ends = numpy.cumsum(shapes.prod(axis=1))
             pixels = numpy.empty(ends[-1], numpy.uint8)
-            # Each array is let go as it is copied, so that the set does not lie in memory twice.
+            # Each array is freed when it has been copied, so that the set does not lie in memory twice.
             for index, end in enumerate(ends):
                 pixels[end - arrays[index].size : end] = arrays[index].reshape(-1)
                 arrays[index] = arrays[index][:0]
@@ -96,7 +105,7 @@ def decoded(data: DataConfig) -> Decoded:
 
 
 def _decode(images: Images, form: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-    """Yield every image in its form, decoded by as many threads as the trial may use (decoders let go of the GIL)."""
+    """Yield every image in its form, decoded by as many threads as the trial may use (decoders release the GIL)."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield from (form(images.read(index)) for index in range(len(images)))

@@ -39,16 +39,32 @@ class Feed(Protocol):
     """The images of a split, uint8 (B, C, S, S), and their labels, int64 (B,), on the training device."""
 
     def batches_ahead(self, size: int) -> int:
-        """Return how many batches of `size` are made before they are asked for."""
+        """Return how many batches of `size` are made before they are needed."""
         ...
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
-        """Yield the images at `order`, `size` at a time, from batch `start` on."""
+        """Yield pairs of images and labels.
+
+        Args:
+            order: the indices of the epoch's images, in their order.
+            size: images of a batch; the last one may have fewer.
+            epoch: from 0.
+            start: the first batch to yield, from 0.
+        """
         ...
 
 
 def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
-    """Return the training images as `recipe` crops them."""
+    """Return the training images as the recipe crops them.
+
+    Args:
+        data: the set.
+        recipe: its crop.
+        device: where the batches are needed.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     found = decoded(data)
     stage = ImageStage(data.image_size, recipe.crop)
     images = found.source.train
@@ -72,7 +88,16 @@ def _on_device(place: Callable[[], Tensor | None]) -> Tensor | None:
 
 
 def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
-    """Return the evaluation images, cropped as the paper does (section 4)."""
+    """Return the evaluation images, cropped as the paper does (section 4).
+
+    Args:
+        data: the set.
+        recipe: its `eval_crop`.
+        device: where the batches are needed.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     found = decoded(data)
     images = found.source.evaluation
     if not found.fits(stored=recipe.crop == "random_resized"):
@@ -96,15 +121,28 @@ class Kept:
     def of(
         cls, pixels: Tensor, labels: numpy.ndarray, crop: Callable[[Tensor, int, int], Tensor] | None = None
     ) -> Kept:
-        """Put the labels beside the images."""
+        """Put the labels beside the images.
+
+        Args:
+            pixels: uint8 (N, C, H, W).
+            labels: (N,).
+            crop: cuts a batch's images at the model's size; None: the images have it.
+        """
         return cls(pixels, torch.from_numpy(labels).to(pixels.device), crop)
 
     def batches_ahead(self, size: int) -> int:
-        """Return 0: they are made when they are asked for."""
+        """Return 0: they are made when they are needed."""
         return 0
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
-        """Yield the images at `order`, `size` at a time, from batch `start` on."""
+        """Yield pairs of images and labels; see `Feed`.
+
+        Args:
+            order: the indices of the epoch's images.
+            size: images of a batch.
+            epoch: from 0.
+            start: the first batch to yield.
+        """
         where = torch.from_numpy(order).to(self.pixels.device)
         for first in range(start * size, len(order), size):
             chosen = where[first : first + size]
@@ -113,7 +151,15 @@ class Kept:
 
 
 def cropped(stage: ImageStage, seed: int, images: Tensor, epoch: int, position: int) -> Tensor:
-    """Return random parts of a batch, whose first image stands at `position` of `epoch`."""
+    """Return random parts of a batch at the model's size, uint8 (B, C, S, S).
+
+    Args:
+        stage: cuts and resizes.
+        seed: of the data.
+        images: uint8 (B, C, H, W).
+        epoch: from 0.
+        position: of the first image in the epoch.
+    """
     return stage.batch(images, uniform(seed, Purpose.CROP, epoch, position, len(images), CROP_DRAWS))
 
 
@@ -161,7 +207,14 @@ class Maker:
 
 
 class Made:
-    """Images that are made one by one, in worker processes where the trial may use more than one core."""
+    """Images that are made one by one, in worker processes where the trial may use more than one core.
+
+    Args:
+        images: of a split.
+        stage: brings an image to the model's size.
+        data: its seed and its number of workers.
+        device: where the batches are needed.
+    """
 
     def __init__(self, images: Images, stage: Stage, data: DataConfig, device: str) -> None:
         self._maker = Maker(images, stage, data.seed)
@@ -172,12 +225,22 @@ class Made:
         self._idle: list[DataLoader[Tensor | UserError]] = []
 
     def batches_ahead(self, size: int) -> int:
-        """Return how many batches of `size` the workers make before they are asked for."""
+        """Return how many batches of `size` the workers make before they are needed."""
         jobs = JOBS_AHEAD * _num_workers(self._workers)
         return -(-jobs * min(size, MADE_AT_ONCE) // size)
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
-        """Yield the images at `order`, `size` at a time, from batch `start` on. Raises UserError if one is broken."""
+        """Yield pairs of images and labels; see `Feed`.
+
+        Args:
+            order: the indices of the epoch's images.
+            size: images of a batch.
+            epoch: from 0.
+            start: the first batch to yield.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
         batches = [_parts(epoch, first, order[first : first + size]) for first in range(start * size, len(order), size)]
         made = self._run([job for parts in batches for job in parts])
         for parts in batches:

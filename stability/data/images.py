@@ -191,7 +191,13 @@ def as_channels(picture: Image, channels: int) -> Image:
 
 
 def fit(image: Tensor, side: int, ratio: float = 1.0) -> Tensor:
-    """Return the centre crop of `side` x `side` pixels that is `ratio` of the resized short side (paper, section 4)."""
+    """Return the centre crop of an image, uint8 (C, side, side) (paper, section 4).
+
+    Args:
+        image: uint8 (C, H, W).
+        side: of the crop, in pixels.
+        ratio: side of the crop over the resized short side.
+    """
     short = round(side / ratio)
     height, width = image.shape[1:]
     scale = short / min(height, width)
@@ -201,7 +207,13 @@ def fit(image: Tensor, side: int, ratio: float = 1.0) -> Tensor:
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resize bilinearly, with the filter widened where the image shrinks (antialias)."""
+    """Return an image resized bilinearly, with the filter widened where it shrinks (antialias).
+
+    Args:
+        image: uint8 (C, H, W).
+        height: in pixels.
+        width: in pixels.
+    """
     from torch.nn import functional
 
     if image.shape[1:] == (height, width):

@@ -76,7 +76,14 @@ class Step(NamedTuple):
 
 
 def step(operation: str, level: float, sign: int, side: int) -> Step:
-    """Return a step at a level in 0-1, for images of side x side pixels."""
+    """Return a step of a policy.
+
+    Args:
+        operation: its name in the policies' papers.
+        level: how strong it is, in 0-1.
+        sign: 1 or -1, the direction of operations that have one.
+        side: of the images, in pixels.
+    """
     if operation in GEOMETRIC:
         # A shift is by whole pixels; in coordinates from -1 to 1 a side is 2.
         shift = 2 * math.floor(SHIFT * side * level) / side

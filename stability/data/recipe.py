@@ -76,10 +76,19 @@ class Epoch:
 
 
 class BatchStage:
-    """The vectorised part of a recipe: from uint8 images (B, C, S, S) to a Batch, on the device of the images."""
+    """The vectorised part of a recipe: from uint8 images (B, C, S, S) to a Batch, on the device of the images.
+
+    Args:
+        recipe: what is done to the images.
+        data: their size, statistics and seed.
+        num_classes: of the data.
+        device: where it is done.
+
+    Raises:
+        UserError: the statistics do not fit the images, or a library that is needed is missing.
+    """
 
     def __init__(self, recipe: RecipeConfig, data: DataConfig, num_classes: int, device: torch.device) -> None:
-        """Raises UserError on statistics that do not fit the images, and where a library that is needed is missing."""
         self.recipe, self.num_classes, self.device = recipe, num_classes, device
         self.seed, self.side = data.seed, data.image_size
         self.margin = data.image_size // 8 if recipe.crop == "shift" else 0
@@ -111,7 +120,14 @@ class BatchStage:
         )
 
     def train(self, pixels: Tensor, labels: Tensor, epoch: Epoch, index: int) -> Batch:
-        """Augment batch `index` of `epoch`: uint8 images (B, C, S, S) and labels (B,) of its positions, in order."""
+        """Return a training batch, augmented, mixed and normalised.
+
+        Args:
+            pixels: uint8 (B, C, S, S), of the batch's positions in order.
+            labels: (B,).
+            epoch: what is drawn for the epoch.
+            index: of the batch in the epoch.
+        """
         positions = slice(index * len(pixels), (index + 1) * len(pixels))
         if self.policies is not None:
             draws = uniform(self.seed, Purpose.POLICY, epoch.number, positions.start, len(pixels), POLICY_DRAWS)
@@ -176,7 +192,13 @@ def statistics(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def cut_box(share: float, side: int, chance: numpy.random.Generator) -> tuple[int, int, int, int]:
-    """Return CutMix's box (top, bottom, left, right): 1 - share of the area before it is cut at the border."""
+    """Return CutMix's box (top, bottom, left, right), in pixels.
+
+    Args:
+        share: of the area that the image keeps, before the box is cut at the border.
+        side: of the images, in pixels.
+        chance: draws the place.
+    """
     length = round(side * math.sqrt(1 - share))
     top, left = (int(chance.integers(side)) - length // 2 for _ in range(2))
     return max(0, top), min(side, top + length), max(0, left), min(side, left + length)
@@ -185,7 +207,13 @@ def cut_box(share: float, side: int, chance: numpy.random.Generator) -> tuple[in
 def erase(images: Tensor, draws: numpy.ndarray, probability: float, chance: numpy.random.Generator) -> Tensor:
     """Fill a box of some images with normal noise, in place: 2-33 % of the area at a ratio of 0.3-3.3 (DeiT).
 
-    `draws`: uniform (B, 5): whether, area, ratio, row, column. A box longer than the side is cut to it.
+    A box longer than the side is cut to it.
+
+    Args:
+        images: normalised, (B, C, S, S).
+        draws: numbers in 0-1, (B, 5): whether, area, ratio, row, column.
+        probability: share of the images that get a box.
+        chance: draws the noise.
     """
     chosen = numpy.flatnonzero(draws[:, 0] < probability)
     if not len(chosen):

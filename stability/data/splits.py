@@ -10,9 +10,12 @@ Labels = numpy.ndarray
 
 
 def draw(labels: Labels, count: int, generator: numpy.random.Generator) -> numpy.ndarray:
-    """Return the sorted indices of `count` images in which every class has its share, and at least one.
+    """Return the sorted indices of images in which every class has its share, and at least one.
 
-    Asserts that `count` is between the number of classes present and the number of images.
+    Args:
+        labels: of all images, (N,).
+        count: of the images to draw, from the number of classes to N.
+        generator: draws them.
     """
     classes, sizes = numpy.unique(labels, return_counts=True)
     assert len(classes) <= count <= len(labels), (len(classes), count, len(labels))
@@ -22,9 +25,16 @@ def draw(labels: Labels, count: int, generator: numpy.random.Generator) -> numpy
 def hold_out(
     labels: Labels, fraction: float, classes: tuple[str, ...], generator: numpy.random.Generator
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return the sorted indices (kept, held out): of each class `fraction` is held out, at least one, never all.
+    """Return the sorted indices (kept, held out): of each class at least one image is held out, never all.
 
-    Raises UserError where a class has a single image.
+    Args:
+        labels: of all images, (N,).
+        fraction: of each class to hold out.
+        classes: their names, for the message.
+        generator: draws the images.
+
+    Raises:
+        UserError: a class has a single image.
     """
     present, sizes = numpy.unique(labels, return_counts=True)
     if (sizes < 2).any():

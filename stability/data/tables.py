@@ -73,7 +73,7 @@ def find(data: DataConfig) -> Found:
 
 
 def _evaluation(store: Store, data: DataConfig) -> Split | None:
-    """Return the split that is asked for; else the test split if labelled, else the validation split, else None."""
+    """Return the split of data.eval_split; else the test split if labelled, else the validation split, else None."""
     if data.eval_split is not None:
         split = _read(store, data.eval_split, data, "eval_split")
         if split is None:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stability.lazy import lazily
+
 if TYPE_CHECKING:
     from stability.models.build import build_model
     from stability.models.table import Complexity, lookup
 
 __all__ = ["Complexity", "build_model", "lookup"]
 
-_HOMES = {"build_model": "build", "Complexity": "table", "lookup": "table"}
-
-
-def __getattr__(name: str) -> object:
-    """Import a call when it is first used: the command line must start quickly."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, {"build_model": "build", "Complexity": "table", "lookup": "table"})

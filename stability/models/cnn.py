@@ -24,8 +24,16 @@ def timm_model(
 ) -> nn.Module:
     """Build timm's model `architecture` with random weights.
 
-    arguments: keyword arguments of that model. Raises UserError where timm has no such model or the model does not
-    take an argument.
+    Args:
+        architecture: a name that timm.list_models() gives.
+        image_size: side of the images, in pixels.
+        channels: of the images.
+        num_classes: the number of logits.
+        drop_path_rate: stochastic depth's rate of the last block.
+        **arguments: further keyword arguments of that model.
+
+    Raises:
+        UserError: timm has no such model, or the model does not take an argument.
     """
     timm = _import_timm()
     if not timm.is_model(architecture):
@@ -65,8 +73,24 @@ def regnet(
 ) -> nn.Module:
     """Build a RegNet from its parameters, with a stem of any stride (1 for small images).
 
-    Source: Radosavovic et al., CVPR 2020, section 3.3: block widths start at w0, rise by wa a block and are quantised
-    to powers of wm. se_ratio above 0 makes it a RegNetY. Raises UserError where the parameters do not give 4 stages.
+    Source: Radosavovic et al., CVPR 2020, section 3.3.
+
+    Args:
+        image_size: side of the images, in pixels; the model takes any.
+        channels: of the images.
+        num_classes: the number of logits.
+        depth: the number of blocks.
+        w0: width of the first block, in channels.
+        wa: how much wider each block is than the one before, in channels.
+        wm: widths are rounded to w0 times a power of it.
+        group_size: channels of a group of the grouped convolutions.
+        se_ratio: width of squeeze-and-excitation over the block's; above 0 makes a RegNetY.
+        stem_width: channels of the stem.
+        stem_stride: stride of the stem.
+        drop_path_rate: stochastic depth's rate of the last block.
+
+    Raises:
+        UserError: the parameters do not give 4 stages.
     """
     _import_timm()
     from timm.models.regnet import RegNet, RegNetCfg, generate_regnet

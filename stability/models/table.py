@@ -52,8 +52,14 @@ def usual_inputs(name: str, model: Options) -> list[Input]:
 
 
 def lookup(model: Options, image_size: int, channels: int, num_classes: int) -> Complexity | None:
-    """Return the counts of a model's configuration, or None where the file has none: an argument is overridden, the
-    model or the input is not among those kept."""
+    """Return the counts of a model's configuration, or None where the file does not hold them.
+
+    Args:
+        model: the configuration; one with an overridden argument is not in the file.
+        image_size: side of the image, in pixels.
+        channels: of the image.
+        num_classes: the number of logits.
+    """
     wanted = {
         "key": key(model),
         "image_size": str(image_size),

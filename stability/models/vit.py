@@ -21,8 +21,18 @@ from stability.values import Value
 class VisionTransformer(nn.Module):
     """A pre-norm encoder over the tokens of a stem, with a class token, learned positions and a linear classifier.
 
-    image_size: side in pixels, a multiple of the stem's total stride. mlp_ratio: the MLP's width over hidden_size.
-    stem, patch_size, stem_*: see `stem_layers`. Raises UserError on what does not fit together.
+    Args:
+        image_size: side of the images in pixels, a multiple of the stem's total stride.
+        channels: of the images.
+        num_classes: the number of logits.
+        hidden_size: width of a token, D.
+        blocks: the number of transformer blocks.
+        heads: of the attention; they divide hidden_size.
+        mlp_ratio: the MLP's width over hidden_size.
+        stem: patchify or conv; for the `patch_size` and `stem_*` of each see `stem_layers`.
+
+    Raises:
+        UserError: the arguments do not fit together.
     """
 
     def __init__(
@@ -99,7 +109,13 @@ class VisionTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """One transformer block: self-attention, then an MLP, each after its norm and added to its input."""
+    """One transformer block: self-attention, then an MLP, each after its norm and added to its input.
+
+    Args:
+        hidden_size: width of a token, D.
+        heads: of the attention.
+        mlp_size: width of the MLP's hidden layer.
+    """
 
     def __init__(self, hidden_size: int, heads: int, mlp_size: int) -> None:
         super().__init__()
@@ -119,9 +135,13 @@ class Block(nn.Module):
         keep_mlp: Tensor | None = None,
         queries: int | None = None,
     ) -> Tensor:
-        """Map tokens (B, T, D) to the first `queries` of them (None: all), (B, queries, D).
+        """Return the first `queries` tokens of the block's output, (B, queries, D).
 
-        The masks (B, 1, 1) multiply the two branches.
+        Args:
+            x: tokens (B, T, D).
+            keep_attention: multiplies the attention branch, (B, 1, 1); None: 1.
+            keep_mlp: multiplies the MLP branch, (B, 1, 1); None: 1.
+            queries: the number of tokens to compute; None: all.
         """
         normed = self.attention_norm(x)
         branch = self.attention(normed) if queries is None else self.attention(normed, queries)
@@ -202,9 +222,20 @@ def stem_layers(
 ) -> list[StemLayer]:
     """Return the convolutions of a stem, the last one's width being hidden_size.
 
-    patchify (the paper's P): one convolution of kernel and stride patch_size; with a stem_norm, norm and ReLU after it
-    (figure 7). conv (C, and S1-S4 of table 3): convolutions of stem_widths, stem_strides and stem_kernels (3 unless
-    given), each followed by stem_norm and ReLU, then a 1x1 convolution with neither.
+    patchify is the paper's P: one convolution; with a stem_norm, norm and ReLU follow it (figure 7). conv is C, and
+    S1-S4 of table 3: convolutions, each followed by norm and ReLU, then a 1x1 convolution with neither.
+
+    Args:
+        stem: patchify or conv.
+        hidden_size: width of a token.
+        patch_size: patchify: kernel and stride, in pixels.
+        stem_widths: conv: channels of each convolution but the last.
+        stem_strides: conv: their strides.
+        stem_kernels: conv: their kernels, or one for all; None: 3.
+        stem_norm: none, batch or layer; None: none for patchify, batch for conv.
+
+    Raises:
+        UserError: an argument is missing, or belongs to the other stem.
     """
     given = {
         "patch_size": patch_size,

@@ -199,7 +199,7 @@ class _Run:
 
 
 def _may_be_logged_in() -> bool:
-    """Tell whether anything here could be a login, without asking wandb, whose import takes a second."""
+    """Return whether there may be a login, without importing wandb, which takes a second."""
     if os.environ.get("WANDB_MODE", "online") != "online":
         return True
     names = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CONFIG_DIR", "NETRC")

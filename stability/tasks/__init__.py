@@ -21,7 +21,13 @@ class Task(Protocol):
     METRICS: Metrics
 
     def member_losses(self, logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
-        """Return the training loss of every member, (K,)."""
+        """Return the training loss of every member, (K,).
+
+        Args:
+            logits: (K, B, classes).
+            targets: labels (B,), or label shares (B, classes) of mixed images.
+            smoothing: each member's label smoothing.
+        """
         ...
 
     def sums(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -29,7 +35,13 @@ class Task(Protocol):
         ...
 
     def values(self, sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:
-        """Return a model's metrics by key, in the order of curve rows, from its sums over all images."""
+        """Return a model's metrics by key, in the order of curve rows.
+
+        Args:
+            sums: of the model over all images, (n,).
+            images: their number.
+            classes: their number.
+        """
         ...
 
 

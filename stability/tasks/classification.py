@@ -24,10 +24,14 @@ LEAST_CLASSES_FOR_TOP5 = 6
 
 
 def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
-    """Return each member's mean cross-entropy, (K,), of logits (K, B, classes).
+    """Return each member's mean cross-entropy, (K,).
 
-    targets: labels (B,), or label shares (B, classes) of mixed images. smoothing: each member's label smoothing; no
-    member's loss is computed in another way because of another member's.
+    No member's loss is computed in another way because of another member's smoothing.
+
+    Args:
+        logits: (K, B, classes).
+        targets: labels (B,), or label shares (B, classes) of mixed images.
+        smoothing: each member's label smoothing.
     """
     import torch
     from torch.nn import functional as F
@@ -58,7 +62,13 @@ def sums(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def values(sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:
-    """Return mean cross-entropy (None where it is not finite) and errors in percent (top-5: None under six classes)."""
+    """Return mean cross-entropy (None where it is not finite) and errors in percent (top-5: None under six classes).
+
+    Args:
+        sums: of losses, of images right at first guess, and of images right within five guesses.
+        images: their number.
+        classes: their number.
+    """
     loss, first, within_five = sums
     mean = loss / images
     top5 = 100.0 * (images - within_five) / images if classes >= LEAST_CLASSES_FOR_TOP5 else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stability.lazy import lazily
+
 if TYPE_CHECKING:
     from stability.training.checkpoint import remove_checkpoints
     from stability.training.stack import ModelStack
@@ -11,20 +13,5 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelStack", "measure", "remove_checkpoints", "train", "train_pack", "try_first_batch"]
 
-_HOMES = {
-    "ModelStack": "stack",
-    "measure": "trial",
-    "remove_checkpoints": "checkpoint",
-    "train": "trial",
-    "train_pack": "trial",
-    "try_first_batch": "trial",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import what is asked for when it is first used: torch takes seconds, the command line must start quickly."""
-    from importlib import import_module
-
-    if name in _HOMES:
-        return getattr(import_module(f"stability.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_HOMES = {"ModelStack": "stack", "remove_checkpoints": "checkpoint"}
+__getattr__ = lazily(__name__, dict.fromkeys(__all__, "trial") | _HOMES)

@@ -1,4 +1,4 @@
-"""A trial's checkpoint: one file, written whole, everything that it needs to continue as if nothing had happened."""
+"""A trial's checkpoint: one file, written whole, with all that the trial needs to continue to the same result."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _apart(tensor: Tensor) -> Tensor:
 
 
 def settle_checkpoint(directory: Path) -> None:
-    """Put the checkpoint that was written as the next one in the standing one's place; harmless where there is none."""
+    """Replace the standing checkpoint by the next one; do nothing where there is no next one."""
     with contextlib.suppress(FileNotFoundError):
         os.replace(directory / NEXT_NAME, directory / NAME)
 
@@ -70,9 +70,9 @@ def settle_checkpoint(directory: Path) -> None:
 def read_checkpoints(directory: Path, identifier: str) -> dict[int, State | None]:
     """Return the states that the trial in `directory` can continue from, by optimizer step, tensors on the CPU.
 
-    One or two: the standing checkpoint's, or {0: None}, a fresh start, where there is none; and the next one's, which a
-    pack was writing when it was cut off. A file that cannot be read, of another version or of another trial is passed
-    over with a line in the log, which costs time and no truth.
+    One or two: that of the standing checkpoint, or {0: None}, a fresh start, where there is none; and that of the next
+    checkpoint, which a pack was writing when it was cut off. A file that cannot be read, or is of another version or
+    another trial, is skipped with a line in the log: it costs time, but no result changes.
     """
     standing, following = (_read(directory / name, identifier) for name in (NAME, NEXT_NAME))
     found: dict[int, State | None] = {} if standing is not None else {0: None}
@@ -89,7 +89,8 @@ def _read(path: Path, identifier: str) -> State | None:
         content = torch.load(path, map_location="cpu", weights_only=False)
         found = (content.pop("version"), content.pop("id"))
         state: State = content
-    except Exception as error:  # whatever is wrong with the file, the trial can start afresh
+    # Whatever fails here, the trial can start afresh.
+    except Exception as error:
         log.warning("%s cannot be read (%s: %s): the trial starts afresh", path, type(error).__name__, error)
         return None
     wanted = (_version(), identifier)
@@ -100,7 +101,7 @@ def _read(path: Path, identifier: str) -> State | None:
 
 
 def remove_checkpoints(directory: Path) -> None:
-    """Remove the checkpoint of the trial in `directory`, half-written ones included; harmless where there is none."""
+    """Remove the checkpoint of the trial in `directory`, half-written ones included."""
     for name in (NAME, NEXT_NAME):
         for path in [directory / name, *directory.glob(f".{name}.*.tmp")]:
             path.unlink(missing_ok=True)

@@ -52,9 +52,13 @@ class Compiler:
     """Calls a stack, compiled or not, and times steps as far as that is to be decided."""
 
     def __init__(self, stack: ModelStack, mode: bool | str, key: str, *, begins: bool = False) -> None:
-        """mode: of `training.compile`. key: what packs agree on that can use each other's compiled code.
+        """Decide whether steps are compiled from the first one on.
 
-        begins: `auto` compiles at once, since a larger stack of the same was faster so (see `shrunk`).
+        Args:
+            stack: what is called.
+            mode: `training.compile`.
+            key: what packs agree on that can use each other's compiled code.
+            begins: `auto` compiles at once, since a larger stack of this kind was faster so (see `shrunk`).
         """
         self._stack, self._mode, self._key = stack, mode, key
         self._compiled: Callable[..., Tensor] | None = None
@@ -105,7 +109,7 @@ class Compiler:
         try:
             return compute()
         except Exception as error:
-            # No compiler, or no memory to spare: whatever is wrong with the trial itself shows when it goes on.
+            # No compiler, or too little memory. A fault of the trial itself shows again in the eager step below.
             self.failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             self._give_up()
             with torch.no_grad():

@@ -30,7 +30,7 @@ def complete(config: TrialConfig | Options) -> TrialConfig:
 
 
 def is_shipped(group: str, values: Options) -> bool:
-    """Tell whether a group's values are a choice of conf/, unchanged: what is known to work without a look at it."""
+    """Tell whether a group's values are a choice of conf/, unchanged: such a choice needs no check."""
     name = values.get("name")
     return isinstance(name, str) and name in choices(group) and read(group, name) == dict(values)
 

@@ -22,10 +22,13 @@ def evaluate(
     device: torch.device,
     own: Sequence[Measure] = (),
 ) -> list[Score]:
-    """Score every model of `forward`: images (B, C, H, W) -> logits (models, B, classes).
+    """Return what is measured of every model. The sums stay on the device until the last batch: one read for all.
 
-    The sums stay on the device until the last batch: one read for all. own: the user's metrics, whose means over the
-    images come after the task's.
+    Args:
+        forward: images (B, C, H, W) -> logits (models, B, classes).
+        batches: images and labels (B,).
+        device: where the sums are computed.
+        own: the user's metrics, whose means over the images come after the task's.
     """
     task = task_of()
     sums: Tensor | None = None
@@ -45,7 +48,17 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def batch_sums(task: Task, own: Sequence[Measure], logits: Tensor, targets: Tensor) -> Tensor:
-    """Return sums over a batch, float64 (models, n): the task's, then one of each of the user's metrics."""
+    """Return sums over a batch, float64 (models, n): the task's, then one of each of the user's metrics.
+
+    Args:
+        task: what is measured.
+        own: the user's metrics.
+        logits: (models, B, classes).
+        targets: labels (B,).
+
+    Raises:
+        UserError: a metric fails, or returns something else than (models, B).
+    """
     sums = task.sums(logits, targets)
     if not own:
         return sums

@@ -42,7 +42,7 @@ class Interruption:
         self.deliver()
 
     def install(self) -> None:
-        """Take the signals; said again after something else has taken them (Lightning does when it starts)."""
+        """Take the signals; called again after other code has taken them (Lightning does when it starts)."""
         for number in self._callers:
             signal.signal(number, self._hold)
 

@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def draw_seed(purpose: str, seed: int, step: int) -> int:
-    """Return a 63-bit seed for one purpose at one step of the trial that has `seed`."""
+    """Return a 63-bit seed.
+
+    Args:
+        purpose: what is drawn; no two purposes share a seed.
+        seed: the trial's.
+        step: the optimizer step, from 0.
+    """
     digest = blake2b(f"{purpose}/{seed}/{step}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -17,7 +23,14 @@ def draw_seed(purpose: str, seed: int, step: int) -> int:
 def keep_masks(seed: int, step: int, num_residuals: int, batch_size: int, rate: float) -> Tensor:
     """Return stochastic depth's masks (num_residuals, batch_size): 0 where a branch is dropped, else 1 / (1 - rate).
 
-    The rate grows linearly over the blocks, from 0 to `rate`; both branches of a block share it, each draws its own.
+    The rate grows linearly over the blocks, from 0 to `rate`. Both branches of a block share it; each has its own mask.
+
+    Args:
+        seed: the trial's.
+        step: the optimizer step, from 0.
+        num_residuals: the model's residual branches, two a block.
+        batch_size: images of a batch.
+        rate: of the last block.
     """
     generator = torch.Generator().manual_seed(draw_seed("depth", seed, step))
     draws = torch.rand(num_residuals, batch_size, generator=generator)

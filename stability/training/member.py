@@ -58,7 +58,13 @@ class Progress:
 
 
 class Member:
-    """One trial of a stack. It owns no weights: `attach` ties it to its place in a stack on the training device."""
+    """One trial of a stack. It owns no weights: `attach` ties it to its place in a stack on the training device.
+
+    Args:
+        config: of the trial.
+        steps_per_epoch: optimizer steps.
+        directory: where its checkpoints lie; None: it has none.
+    """
 
     def __init__(self, config: TrialConfig, steps_per_epoch: int, directory: Path | None = None) -> None:
         self.config = config
@@ -115,10 +121,15 @@ class Member:
             torch._foreach_mul_(gradients, torch.clamp(limit / (gradient_norm + 1e-6), max=1.0))
 
     def accept(self, step: int, loss: float, gradient_norm: float, probes: Sequence[float] = ()) -> bool:
-        """Take in what `step` was or would be based on; returns False where that is not finite: the trial has diverged.
+        """Take in the numbers that `step` is based on; return False where they are not finite: the trial has diverged.
 
-        probes: the values of the user's probes at this step, which may be anything.
-        Steps that the trial has taken since, before its numbers could be read, are taken back: nothing is made of them.
+        Steps that the trial has taken since, before its numbers could be read, do not count.
+
+        Args:
+            step: the optimizer step, from 0.
+            loss: the mean over the batch.
+            gradient_norm: L2, before clipping.
+            probes: values of the user's probes at this step; they need not be finite.
         """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             self.progress.diverged_step = self.progress.step = step
@@ -161,7 +172,7 @@ class Member:
         row |= {name: number(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
         progress.curve.append(row)
         progress.sums = Sums()
-        # No further step would find that the last one left weights that are not finite.
+        # After the last step, only the evaluation can find weights that are not finite.
         if not self.is_training and any(score[LOSS] is None for score in (raw, average) if score):
             progress.diverged_step = progress.step
         return row
@@ -197,7 +208,7 @@ class Member:
         self._clock = time.monotonic()
 
     def fits(self, state: State) -> bool:
-        """Tell whether a checkpoint's weights are this model's: a user's own code may have changed meanwhile."""
+        """Return whether a checkpoint's weights fit this model: a user's code may have changed since."""
         found, wanted = (
             {name: getattr(value, "shape", None) for name, value in tensors.items()}
             for tensors in (state["model"], self._stack.member_state(self.index))
@@ -210,8 +221,8 @@ class Member:
     def write(self, *, ended: bool = False, is_next: bool = False) -> None:
         """Write everything that a resumption needs into the trial's folder, if it has one.
 
-        Of a trial that has ended nothing is written, unless its last state is asked for. `is_next`: beside the standing
-        checkpoint, until `settle_checkpoint`.
+        ended: write the last state of a trial that has ended; else only trials that have not ended are written.
+        is_next: beside the standing checkpoint, until `settle_checkpoint`.
         """
         if self.directory is None or self.has_ended != ended:
             return
@@ -225,7 +236,7 @@ class Member:
         write_checkpoint(self.directory, self.id, state, is_next=is_next)
 
     def count_seconds(self) -> None:
-        """Add the time since this was last said to the seconds spent."""
+        """Add the time since the last call to the seconds spent."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,7 +40,7 @@ class StackModule(pl.LightningModule):
     """Trains the members of a pack: forward and backward for all at once, then each member's own update.
 
     Members never meet: losses, norms, checks and updates are per member. A member whose loss or gradient norm is not
-    finite has diverged at that step. `on_end` is told of each that has diverged or finished, and it leaves: its lane of
+    finite has diverged at that step. `on_end` is called with each that has diverged or finished. Its lane of
     the stack idles on until the stack is compacted. Nothing is logged per step; what is measured goes into the members'
     curves and to `on_event`.
     """
@@ -65,11 +65,18 @@ class StackModule(pl.LightningModule):
         on_end: OnEnd | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        """The first members of `stack` are `members`; what it holds beyond them is padding.
+        """Take in a stack and its members.
 
-        full_size: with how many members the pack began, those included that have ended before. compact: go on in a
-        smaller stack when half of it is empty. micro_batches: how many parts a batch is computed in, one after the
-        other, to save memory; batch norms then see the parts.
+        Args:
+            stack: its first members are `members`; what it holds beyond them is padding.
+            members: of one architecture, data set and batch size.
+            data: the batches.
+            full_size: with how many members the pack began, those included that have ended before; None: `members`.
+            compact: go on in a smaller stack when half of it is empty.
+            micro_batches: the number of parts that a batch is computed in, to save memory; batch norms see the parts.
+            on_event: called with each event.
+            on_end: called with each member that has ended, and this module.
+            interruption: what holds signals back; None: nothing does.
         """
         super().__init__()
         assert 0 < len(members) <= stack.size
@@ -126,7 +133,7 @@ class StackModule(pl.LightningModule):
         self.interruption.install()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Take one optimizer step with every member; return the losses (K,) where callbacks are told of them."""
+        """Take one optimizer step with every member; return the losses (K,) if there are callbacks."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
                 self.optimizers().step()  # type: ignore[union-attr]
@@ -192,7 +199,7 @@ class StackModule(pl.LightningModule):
             losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
                 losses = losses * (len(batch.images[rows]) / len(batch.images))
-            # What is padding, or trains no more, gets gradients of nothing.
+            # Exclude padding and finished members from the loss.
             loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
             # Lightning's manual_backward costs 0.1 ms a step more, and is needed only by callbacks.
             if self.has_callbacks:
@@ -228,9 +235,15 @@ class StackModule(pl.LightningModule):
                     member.accept(step, losses[lane], norms[lane], [values[lane] for values in probed])
 
     def forward(self, images: Tensor, keep: Tensor | None = None, start: int = 0) -> Tensor:
-        """Return training logits (K, B, classes) in the precision asked for.
+        """Return training logits (K, B, classes) in the precision of the trial.
 
-        keep: this step's masks. start: where in the batch the images begin, where it is computed in parts.
+        Args:
+            images: (B, C, H, W).
+            keep: masks of this step, (K, num_residuals, B); None: all branches are kept.
+            start: the place of the first image in the batch, where it is computed in parts.
+
+        Raises:
+            UserError: the model returns another shape.
         """
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         purpose, step = (f"model/{start}" if start else "model"), self.step
@@ -326,7 +339,7 @@ class StackModule(pl.LightningModule):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def boundary(self) -> None:
-        """Let go of members that have ended; write checkpoints if it is time; pass on a signal that came in."""
+        """Drop members that have ended, write checkpoints if they are due, and pass on a signal that came in."""
         self.drop_ended()
         if self.keeper.is_due():
             self.read()
@@ -344,7 +357,7 @@ class StackModule(pl.LightningModule):
             self.interruption.deliver()
 
     def drop_ended(self) -> None:
-        """Tell of the members that have ended and go on without them."""
+        """Call `on_end` with the members that have ended, and go on without them."""
         ended = [member for member in self.members if member.has_ended]
         if not ended:
             return
@@ -361,7 +374,7 @@ class StackModule(pl.LightningModule):
 
     def _move_to(self, size: int, compiles: bool) -> None:
         """Put the members into a stack of another size, padded with the last of them."""
-        assert not self._unread, "numbers of lanes that are no more"
+        assert not self._unread, "numbers of lanes that no longer exist"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
         old, self.stack, self._updates = self.stack, self.stack.select(places), None
@@ -383,18 +396,3 @@ class StackModule(pl.LightningModule):
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
         return nullcontext() if self.autocast_type is None else torch.autocast(device.type, self.autocast_type)
-
-
-class BatchStream:
-    """The training batches from the step that a pack has reached, epoch by epoch, as Lightning iterates them."""
-
-    def __init__(self, module: StackModule) -> None:
-        self._module = module
-
-    def __iter__(self) -> Iterator[Batch]:
-        # Members that have all ended were resumed from the last state of theirs, kept by option.
-        if not any(member.is_training for member in self._module.members):
-            return
-        data = self._module.data
-        epoch, start = divmod(self._module.step, data.steps_per_epoch)
-        yield from data.train_batches(epoch, start)

@@ -28,7 +28,7 @@ IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
 
 
 def decayed_parameters(model: nn.Module) -> dict[str, bool]:
-    """Tell of every trainable parameter, by name, whether weight decay applies to it.
+    """Return for every trainable parameter, by name, whether weight decay applies to it.
 
     Not to the parameters of a norm, to biases, nor to other vectors (a layer scale is a gain); to everything else, a
     class token and a position embedding of any shape included (paper, section 4).
@@ -144,9 +144,22 @@ def _arguments(config: TrialConfig, target: Callable[..., object], path: str) ->
             raise UserError(f"optimizer.{name} is not given with the optimizer{instead}")
         if name not in accepted and "**" not in accepted:
             raise unknown(f"argument of {path}", name, set(accepted) - set(INSTEAD) - {"**"})
+    for name, value in given.items():
+        default = inspect.signature(target).parameters[name].default if name in accepted else None
+        if not _is_like(value, default):
+            raise UserError(f"optimizer.{name}={value!r}; accepted: a value like {default!r}, the default of {path}")
     if target in FUSED and not any(name in given for name in IMPLEMENTATIONS):
         given["fused"] = True
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _is_like(value: Value, default: object) -> bool:
+    """Tell whether a value is of the kind of a parameter's default; anything is where either of them is None."""
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and len(value) == len(default) and all(map(_is_like, value, default))
+    if value is None or not isinstance(default, (int, float)):
+        return True
+    return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(default, bool)
 
 
 def _accepted(target: Callable[..., object]) -> list[str]:
@@ -156,10 +169,10 @@ def _accepted(target: Callable[..., object]) -> list[str]:
 
 
 class MemberOptimizers:
-    """All members' optimizers as the one that Lightning sees: one step a batch, whatever the number of members.
+    """All members' optimizers as the one that Lightning sees: one step a batch for any number of members.
 
-    What Lightning asks of an optimizer, without torch.optim.Optimizer's profiling of every step. Nothing is saved
-    through it: each member's checkpoint holds its own optimizer.
+    It has what Lightning needs of an optimizer, without torch.optim.Optimizer's profiling of every step. It has no
+    state to save: each member's checkpoint holds the member's own optimizer.
     """
 
     def __init__(self, parameters: Iterable[Tensor], step: Callable[[], None]) -> None:

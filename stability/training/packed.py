@@ -75,16 +75,22 @@ class PackedCalls(TorchFunctionMode):
         if attn_mask is None and not dropout_p and not is_causal and scale is None and not enable_gqa:
             return attend(query, key, value)
         with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+            given = (query, key, value, attn_mask, dropout_p, is_causal)
+            return F.scaled_dot_product_attention(*given, scale=scale, enable_gqa=enable_gqa)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query key^T / sqrt(d)) value under vmap: query (..., Q, d), key and value (..., T, d).
+    """Return softmax(query key^T / sqrt(d)) value under vmap.
 
     On the CPU torch's fused kernel has no batching rule. On a GPU `F.scaled_dot_product_attention` does not see under
     vmap that gradients are needed, keeps no log-sum-exp, and the backward pass refuses that ("LSE is not correctly
     aligned"). So a GPU's kernels are called by their own names, or the products are written out. Which is fastest was
     measured on an H200 (`docs/benchmarks.md`).
+
+    Args:
+        query: (..., Q, d).
+        key: (..., T, d).
+        value: (..., T, d).
     """
     tokens, width = key.shape[-2:]
     is_half = query.dtype in (torch.bfloat16, torch.float16)

@@ -21,7 +21,13 @@ ARGUMENTS = ("step", "total_steps", "warmup_steps")
 
 
 def cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Return the share of the peak lr at a 0-based step: it rises to 1 at `warmup_steps`, then falls towards 0."""
+    """Return the factor of the peak lr: it rises to 1 at `warmup_steps`, then falls towards 0.
+
+    Args:
+        step: from 0.
+        warmup_steps: length of the warm-up.
+        total_steps: of the trial.
+    """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))

@@ -62,8 +62,14 @@ class ModelStack(nn.Module):
     def forward(self, images: Tensor, keep: Tensor | None = None, seeds: Sequence[int] | None = None) -> Tensor:
         """Return logits (K, B, classes).
 
-        keep: masks (K, num_residuals, B) of the members' residual branches. seeds: one a member, from which follows
-        what its model draws from torch's own generators (dropout), whatever K and its neighbours are.
+        Args:
+            images: (B, C, H, W).
+            keep: masks of the members' residual branches, (K, num_residuals, B).
+            seeds: one a member. What its model draws from torch's own generators (dropout) follows from it, whatever K
+                and the other members are.
+
+        Raises:
+            UserError: the model returns something else than a tensor.
         """
         if self.size == 1:
             if seeds is not None:

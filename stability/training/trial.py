@@ -28,7 +28,7 @@ from stability.training.checkpoint import State, read_checkpoints
 from stability.training.defaults import complete
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
-from stability.training.module import BatchStream, StackModule
+from stability.training.module import StackModule
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent
@@ -137,7 +137,7 @@ def train_pack(
                 interruption=interruption,
             )
             module.keeper.continue_from([states[place][step] for place, step in group.items()])
-            # A pack's checkpoints are as large as the pack: they are let go of when it has begun.
+            # A pack's checkpoints are as large as the pack: free them once it has begun.
             for place in group:
                 states[place] = {}
             fit(module, device)
@@ -197,7 +197,7 @@ def _record(member: Member, module: StackModule, study: str | None, cell: Mappin
 
 
 def fit(module: StackModule, device: torch.device) -> None:
-    """Drive a stack's training by a Lightning Trainer that does nothing else but call the user's callbacks.
+    """Train a stack with a Lightning Trainer, which otherwise only calls the user's callbacks.
 
     Raises KeyboardInterrupt for Ctrl-C, which the Trainer would turn into SystemExit(1); UserError where a callback
     cannot work, or stops the training before the members have ended.
@@ -227,6 +227,21 @@ def fit(module: StackModule, device: torch.device) -> None:
     if callbacks and module.members:
         steps = f"step {module.step} of {module.step + module.steps_ahead}"
         raise UserError(f"a callback stopped the training at {steps}; accepted: callbacks that let every trial end")
+
+
+class BatchStream:
+    """The training batches from the step that a pack has reached, epoch by epoch, as Lightning iterates them."""
+
+    def __init__(self, module: StackModule) -> None:
+        self._module = module
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Members that have all ended were resumed from their last state, which training.keep_checkpoints keeps.
+        if not any(member.is_training for member in self._module.members):
+            return
+        data = self._module.data
+        epoch, start = divmod(self._module.step, data.steps_per_epoch)
+        yield from data.train_batches(epoch, start)
 
 
 def try_first_batch(config: TrialConfig | Options) -> None:
@@ -318,7 +333,17 @@ def build(config: TrialConfig, data: DataModule) -> nn.Module:
 def ready_module(
     configs: Sequence[TrialConfig], data: DataModule, device: torch.device, micro_batches: int = 1
 ) -> StackModule:
-    """Return a pack's module ready to step without a Trainer."""
+    """Return a pack's module ready to step without a Trainer.
+
+    Args:
+        configs: one a member.
+        data: the batches.
+        device: where to train.
+        micro_batches: as of `train_pack`.
+
+    Raises:
+        UserError: a model or an optimizer cannot be built.
+    """
     members = [Member(config, data.steps_per_epoch) for config in configs]
     module = StackModule(_stack(configs, len(configs), data), members, data, micro_batches=micro_batches).to(device)
     module.configure_optimizers()
@@ -356,7 +381,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of devices, loggers and loaders: a study would print it thousands of times."""
+    """Silence Lightning's messages on devices, loggers and loaders: a study would print them thousands of times."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)

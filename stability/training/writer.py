@@ -1,4 +1,4 @@
-"""What is kept of a pack while it trains: checkpoints by time, and events for whoever watches."""
+"""Checkpoints of a pack by time, and the events of its members."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stability.training.member import Member, Row
 
 OnEvent = Callable[[Event], None]
 PROGRESS_SECONDS = 1.0
-# Between two checkpoints lies at least so often the time that they take.
+# The time between two checkpoints is at least this many times what writing one takes.
 WRITE_FACTOR = 20
 
 
 class CheckpointWriter:
-    """Keeps the members' progress: checkpoints by time, events for whoever watches."""
+    """Writes the members' checkpoints by time, and sends their events."""
 
     def __init__(self, members: list[Member], on_event: OnEvent) -> None:
         # The module's own list, which loses the members that have ended.
@@ -27,11 +27,11 @@ class CheckpointWriter:
         self._took = 0.0
 
     def continue_from(self, states: Sequence[State | None]) -> None:
-        """Take what the members were at when their checkpoints were written, all at one step."""
+        """Take the states that the members continue from, all of one step; None: a fresh start."""
         self._states = list(states)
 
     def begin(self) -> None:
-        """Begin an attempt of every member, from its checkpoint where it has one, and say so."""
+        """Begin an attempt of every member, from its checkpoint where it has one."""
         found = list(zip(self._members, self._states, strict=True))
         strange = [member for member, state in found if state is not None and not member.fits(state)]
         if strange:
@@ -44,7 +44,7 @@ class CheckpointWriter:
         self._written = self._told = time.monotonic()
 
     def after_step(self) -> None:
-        """Tell how far the members are, about once a second."""
+        """Send the members' progress, about once a second."""
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
@@ -52,15 +52,15 @@ class CheckpointWriter:
                 self._on_event(Progress(member.id, member.progress.step, member.schedule.total_steps))
 
     def epoch(self, member: Member, row: Row) -> None:
-        """Tell of an epoch that has ended."""
+        """Send the row of an epoch that has ended."""
         self._on_event(Epoch(member.id, member.config.epochs, row))
 
     def is_due(self) -> bool:
-        """Tell whether the members' last checkpoints are old enough for new ones."""
+        """Return whether the members' checkpoints are due."""
         if not self._members:
             return False
         wanted = self._members[0].config.training.checkpoint_seconds
-        # Those of a large pack take long: what is saved by them is not to be spent on them.
+        # Checkpoints of a large pack take long: writing them must not cost more than they save.
         pause = max(wanted, WRITE_FACTOR * self._took) if wanted else 0.0
         return time.monotonic() - self._written >= pause
 

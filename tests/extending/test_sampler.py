@@ -100,6 +100,27 @@ def test_a_sampler_that_needs_results(run: Run, tmp_path: Path) -> None:
     assert not cell.independent
 
 
+def test_a_sampler_that_needs_results_in_packs(run: Run, tmp_path: Path) -> None:
+    """A round is as large as a pack; the second round sees the results of the first."""
+    words = ("sweep.sampler=my_samplers.Halving", "lr=interval(1e-3,1e-2)", "pack.size=4", "pool.size=1")
+    done = run(*words, "samples=8")
+    assert done.returncode == 0, done.stderr
+    study = Study.open(tmp_path / "x")
+    assert study.statuses == {"completed": 8}
+    assert [record.provenance.pack_size for record in study.records.values()] == [4] * 8
+    first, second = study.trials[:4], study.trials[4:]
+    steps = [1 + 0.01 * number for number in range(4)]
+    assert [trial.lr for trial in first] == pytest.approx([(1e-3 * 1e-2) ** 0.5 * step for step in steps])
+    errors = {trial.lr: study.records[trial.id].result.value("top1_error") for trial in first}
+    best = min(errors, key=lambda lr: errors[lr] or 0.0)
+    assert [trial.lr for trial in second] == pytest.approx([max(1e-3, best / 2) * step for step in steps])
+    # The same command again finds nothing to do, and its sampler gives the same points.
+    assert run(*words, "samples=8").returncode == 0
+    assert Study.open(tmp_path / "x").trials == study.trials
+    ((cell,),) = [read_cells([tmp_path / "x"])[1]]
+    assert not cell.independent
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

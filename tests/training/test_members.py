@@ -190,7 +190,7 @@ def test_members_are_recorded_as_they_end_and_the_stack_shrinks(trial, monkeypat
     records = train_pack(
         [*tame[:3], *wild, *tame[3:]],
         compact=True,
-        on_record=lambda record: ended.append((record["id"], len(sizes))),
+        on_record=lambda record: ended.append((record.id, len(sizes))),
     )
     assert [record["status"] for record in records] == ["completed"] * 3 + ["diverged"] * 2 + ["completed"] * 3
     assert sizes == [8] * 4 + [4] * 4 + [1] * 4
@@ -307,7 +307,7 @@ def test_a_pack_resumes_wherever_it_is_cut(trial, tmp_path, model, compact):
                 directories=[folders[id(one)] for one in open_ones],
                 full_size=len(configs),
                 compact=compact,
-                on_record=records.append,
+                on_record=lambda record: records.append(record.to_json()),
             )
 
         with pytest.MonkeyPatch.context() as patch:

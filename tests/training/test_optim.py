@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from stability.errors import UserError
 from stability.models import build_model
-from stability.training.optim import decayed_parameters, make_optimizer
+from stability.training.optim import check_optimizer, decayed_parameters, make_optimizer
 
 ADAMW = {"name": "adamw", "_target_": "torch.optim.AdamW", "betas": [0.9, 0.95], "search": {"vit": {}}}
 
@@ -98,6 +100,20 @@ def test_a_shared_weight_is_in_one_group(trial):
         ({"_target_": "torch.optim.SGD", "lr": 0.1}, "optimizer.lr is not given with the optimizer; accepted: lr="),
         ({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, "accepted: wd=..."),
         ({"_target_": "torch.optim.AdamW", "betas": [0.9, 1.5]}, "refuses its arguments: Invalid beta"),
+        (
+            {"_target_": "torch.optim.AdamW", "betas": [0.9]},
+            r"optimizer.betas=\[0.9\]; accepted: a value like \(0.9, 0.9",
+        ),
+        ({"_target_": "torch.optim.AdamW", "betas": [0.9, 0.99, 0.9]}, r"optimizer.betas=\[0.9, 0.99, 0.9\]; accepted"),
+        ({"_target_": "torch.optim.AdamW", "betas": 0.9}, "optimizer.betas=0.9; accepted: a value like"),
+        ({"_target_": "torch.optim.AdamW", "betas": [0.9, "a"]}, r"optimizer.betas=\[0.9, 'a'\]; accepted"),
+        ({"_target_": "torch.optim.AdamW", "eps": "tiny"}, "optimizer.eps='tiny'; accepted: a value like 1e-08"),
+        ({"_target_": "torch.optim.AdamW", "eps": None}, "refuses its arguments"),
+        ({"_target_": "torch.optim.SGD", "momentum": [0.9]}, r"optimizer.momentum=\[0.9\]; accepted: a value like 0"),
+        ({"_target_": "torch.optim.SGD", "momentum": True}, "optimizer.momentum=True; accepted: a value like 0"),
+        ({"_target_": "torch.optim.SGD", "nesterov": "yes"}, "optimizer.nesterov='yes'; accepted: a value like False"),
+        ({"_target_": f"{__name__}.no_optimizer"}, "returns a dict; accepted: a torch.optim.Optimizer"),
+        ({"_target_": f"{__name__}.Indexes", "pair": [1]}, r"refuses its arguments: list index out of range \(optimi"),
         ({"_target_": "torch.optim.Rprop"}, r"takes no weight decay, wd=0.05; accepted: wd=0"),
     ],
 )
@@ -105,6 +121,38 @@ def test_mistakes_are_said_in_a_line(trial, optimizer, message):
     with pytest.raises(UserError, match=message) as caught:
         built(nn.Linear(2, 2), trial(wd=0.05, optimizer=optimizer))
     assert "\n" not in str(caught.value)
+
+
+def no_optimizer(params: Any, lr: float, weight_decay: float = 0.0) -> dict[str, Any]:
+    return {"params": params, "lr": lr, "weight_decay": weight_decay}
+
+
+class Indexes(torch.optim.SGD):
+    """An optimizer whose argument has no default to be compared with."""
+
+    def __init__(self, params: Any, lr: float, pair: Any, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr, momentum=list(pair)[1], weight_decay=weight_decay)
+
+
+class NoStep(torch.optim.SGD):
+    """An optimizer that looks at its arguments when it steps."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise KeyError("momentum")
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), [0.9, float("inf")]])
+def test_a_number_that_is_not_finite_is_refused(trial, number):
+    with pytest.raises(UserError, match=r"optimizer\.own(\[1\])?=(inf|nan); accepted: a finite number"):
+        trial(optimizer={"_target_": "torch.optim.AdamW", "own": number})
+    with pytest.raises(UserError, match=r"schedule\.own(\[1\])?=(inf|nan); accepted: a finite number"):
+        trial(schedule={"_target_": "my_module.power", "own": number})
+
+
+def test_a_plan_takes_a_step_with_an_optimizer_of_the_users_own(trial):
+    check_optimizer(trial(optimizer={"_target_": f"{__name__}.Indexes", "pair": [0.1, 0.9]}))
+    with pytest.raises(UserError, match="NoStep cannot take a step: 'momentum'"):
+        check_optimizer(trial(optimizer={"_target_": f"{__name__}.NoStep"}))
 
 
 def test_an_implementation_that_is_asked_for_is_used(trial):

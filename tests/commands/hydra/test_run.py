@@ -140,6 +140,11 @@ MISTAKES = [
     ("-cd nope", ["nope", "not found"]),
     ("-cp /nope", ["/nope"]),
     ("--experimental-rerun x", ["--experimental-rerun"]),
+    ("optimizer.betas=[0.9] plan=true", ["optimizer.betas=[0.9]", "(0.9, 0.999)"]),
+    ("optimizer.betas=[0.9,a] plan=true", ["optimizer.betas=[0.9, 'a']", "(0.9, 0.999)"]),
+    ("+optimizer.eps=inf plan=true", ["optimizer.eps=inf", "a finite number"]),
+    ("+model.width=nan", ["model.width=nan", "a finite number"]),
+    ("logger=csv logger.csv.folder=null", ["logger.csv.folder", "the name of a folder"]),
 ]
 
 
@@ -188,6 +193,7 @@ def test_a_plan_checks_an_optimizer_of_the_users_own(say, place):
         "_target_: nowhere.Nothing\n": "no module 'nowhere'",
         "_target_: torch.optim.SGD\nmomentun: 0.9\n": "did you mean 'momentum'",
         "_target_: torch.optim.SGD\nmomentum: -1\n": "momentum",
+        "_target_: torch.optim.AdamW\nbetas: [0.9]\n": "optimizer.betas=[0.9]; accepted: a value like (0.9, 0.999)",
     }
     for text, words in mistakes.items():
         (folder / "own.yaml").write_text(f"name: own\n{text}{search}")
@@ -195,6 +201,9 @@ def test_a_plan_checks_an_optimizer_of_the_users_own(say, place):
         assert (said.code, said.err.count("\n")) == (2, 1), said.err
         assert said.err.startswith("error: model=vitp_tiny, optimizer=own")
         assert words in said.err
+    (folder / "own.yaml").write_text(f"name: own\n_target_: torch.optim.AdamW\neps: .inf\n{search}")
+    said = say("--config-dir", "own", "optimizer=adamw,own", "samples=2", "plan=true")
+    assert (said.code, said.err) == (2, "error: optimizer.eps=inf; accepted: a finite number\n")
     (folder / "own.yaml").write_text(f"name: own\n_target_: torch.optim.RMSprop\n{search}")
     assert say("--config-dir", "own", "optimizer=adamw,own", "samples=2", "plan=true").code == 0
 
