@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 
 from stability.config.checks import build
 from stability.config.schema import DEFAULT_BATCH_SIZE, EXTENSIONS, SCHEDULES, StudyConfig, TrialConfig
@@ -19,7 +19,8 @@ def parse_trial(values: Options) -> TrialConfig:
     Raises UserError on an unknown key, a wrong type or a value out of bounds.
     """
     values = _without(values, StudyConfig, TrialConfig)
-    config = build(TrialConfig, {**values, **_unset(values, "lr"), **_unset(values, "wd")}, "")
+    own = {part: _extensions(values[part], part) for part in EXTENSIONS if part in values}
+    config = build(TrialConfig, {**values, **own, **_unset(values, "lr"), **_unset(values, "wd")}, "")
     explicit = config.schedule.warmup_epochs
     if explicit is not None and explicit >= config.epochs:
         raise UserError(
@@ -40,24 +41,21 @@ def parse_trial(values: Options) -> TrialConfig:
             f"data.source={config.data.source!r} with data._target_={config.data._target_!r}; "
             "accepted: data.source=torch with data._target_=my_package.MyDataset, or another source without it"
         )
-    return replace(
-        config,
-        metrics=_extensions(config.metrics, "metrics"),
-        probes=_extensions(config.probes, "probes"),
-        callbacks=_extensions(config.callbacks, "callbacks"),
-    )
+    return config
 
 
-def _extensions(given: Mapping[str, Options] | None, part: str) -> dict[str, Options] | None:
+def _extensions(given: Value, part: str) -> Value:
     """Return a group's entries, checked, without those that are null; None where there are none."""
-    kept = {name: entry for name, entry in (given or {}).items() if entry is not None}
+    if not isinstance(given, Mapping):
+        return given
+    kept = {name: entry for name, entry in given.items() if entry is not None}
     for name, entry in kept.items():
         if not str(name).isidentifier():
             raise UserError(f"{part}.{name}: accepted: a name of letters, digits and underscores")
         if not isinstance(entry, Mapping):
             raise UserError(f"{part}.{name}={entry!r}; accepted: a group of keys with a _target_, or null")
         _check_target(entry, f"{part}.{name}", f"my_package.{EXTENSIONS[part]}")
-    return {name: dict(entry) for name, entry in kept.items()} or None
+    return {name: dict(entry) for name, entry in kept.items() if isinstance(entry, Mapping)} or None
 
 
 def _check_target(values: Options, path: str, example: str) -> None:
