@@ -1,4 +1,4 @@
-"""Values checked against the schema: names, types, bounds and choices, each mistake told in one line."""
+"""Values checked against the schema: names, types, bounds and choices. Each mistake gives one line."""
 
 from __future__ import annotations
 

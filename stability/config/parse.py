@@ -1,4 +1,4 @@
-"""Configurations parsed: nested mappings become the typed schema, and what cannot be trained is refused in one line."""
+"""Nested mappings become the typed schema; what cannot be trained is refused in one line."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
 def search_range(values: Options, name: str) -> Value:
     """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
 
-    A range of lr is for the batch size that stands beside it as `lr_batch`; here it is for the configuration's own, so
-    that the lr of a step is the same whatever batch size lr is given for.
+    A range of lr is for the batch size that stands beside it as `lr_batch`. It is converted to the configuration's own
+    lr_batch, so that the lr of a step does not change.
     """
     ranges = group(group(group(values, "optimizer"), "search"), str(group(values, "model").get("family")))
     found, meant, own = ranges.get(name), ranges.get("lr_batch"), _lr_batch(values)

@@ -1,4 +1,4 @@
-"""Composing configurations, and saying in one line why one could not be composed."""
+"""The configurations of a study's cells, composed as Hydra composes its jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONF = ROOT / "conf"
 
 
 def register_resolvers() -> None:
-    """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
+    """Make ${root:} and ${choices:GROUP} known to the configuration; calling this twice does no harm."""
     register_resolver("root", _root)
     register_resolver("choices", choices_in_conf)
 
@@ -55,12 +55,12 @@ class Composer:
         self._are_checked: set[str] = set()
 
     def check(self) -> None:
-        """Refuse what the user's files set where a command may not. Raises UserError."""
+        """Refuse keys in the user's files that a command may not set. Raises UserError."""
         from hydra.types import RunMode
 
         from stability.config import StudyConfig, TrialConfig
 
-        # Composed once more without what run.py and Hydra add to a command, which hides what the files say.
+        # run.py and Hydra add overrides to a command, which hide what files set: compose without them.
         overrides = self._master.hydra.overrides
         given = [one for one in (*overrides.hydra, *overrides.task) if one not in ADDED]
         config = self._loader.load_configuration(self._master.hydra.job.config_name, given, RunMode.MULTIRUN)
@@ -208,7 +208,7 @@ def _with(values: Options, key: str, value: Value) -> Options:
 
 
 def composition(config: DictConfig) -> Composition:
-    """Return what Hydra has composed, its own node and the study's name left out."""
+    """Return Hydra's composition without its own node and without the study's name."""
     return _resolved(*_parted(config))
 
 

@@ -32,7 +32,7 @@ class PoolLauncher:
         self._runner: TrialRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over."""
+        """Keep what Hydra passes to a launcher."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -48,7 +48,7 @@ class PoolLauncher:
         return results
 
     def warm_up(self, trials: int) -> None:
-        """Start the processes that so many trials will need, so that they import while the caller prepares."""
+        """Start the processes for this number of trials, so that they import while the caller prepares."""
         self._pool().pool.warm_up(trials)
 
     def try_cells(self, tasks: Sequence[TrialTask]) -> None:
@@ -66,7 +66,7 @@ class PoolLauncher:
         return self._pool().measure(tasks, sizes)
 
     def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
-        """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
+        """Return the seconds of a step of a pack of `size` trials; None where it runs out of memory."""
         return self._pool().seconds_of_pack(config, size)
 
     def launch_trials(
@@ -77,10 +77,13 @@ class PoolLauncher:
         on_record: OnRecord | None = None,
         on_event: OnTrialEvent | None = None,
     ) -> list[dict[str, Any]]:
-        """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
+        """Run each trial once, here or in another command, and return the records in order; see `TrialRunner.run`.
 
-        `planned`: how many trials the study has in all, for the display. A trial that failed is not tried again here:
-        hand it over once more, with `attempt` one higher.
+        Args:
+            tasks: the trials. One that fails is not tried again: pass it once more, with `attempt` one higher.
+            planned: how many trials the study has in all, for the display.
+            on_record: called with each record as it is written.
+            on_event: called with a task and each event of it.
         """
         if not tasks:
             return []
@@ -145,7 +148,7 @@ class PoolLauncher:
     def _with_callbacks(
         self, tasks: Sequence[TrialTask], on_record: OnRecord | None
     ) -> tuple[list[TrialTask], OnRecord]:
-        """Have each trial that ends replayed as a job that returns its record: Hydra calls its callbacks then."""
+        """Replay each trial that ends as a job that returns its record, so that Hydra calls its callbacks."""
         numbers = {task.id: (number, task) for number, task in enumerate(tasks)}
 
         def replay(record: dict[str, Any]) -> None:
@@ -160,7 +163,7 @@ class PoolLauncher:
 
 
 def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
-    """Count the ended trials of a study by status, but for `tasks`; tidy up after those that were killed at the end."""
+    """Count a study's ended trials by status, without `tasks`; tidy up after those that were killed at their end."""
     ours = {task.id for task in tasks}
     directory = Path(tasks[0].study_directory)
     counts = Counter[str]()

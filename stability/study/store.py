@@ -52,7 +52,7 @@ def finite(value: object) -> Value:
         value = value.item()  # type: ignore[attr-defined]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    # What is no plain value after all, json refuses.
+    # json refuses anything that is still not a plain value.
     plain: Value = os.fspath(value) if isinstance(value, Path) else value  # type: ignore[assignment]
     return plain
 
