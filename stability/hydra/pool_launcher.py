@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from stability.execute.runner import TrialRunner
 from stability.execute.task import TrialTask
 from stability.execute.worker import refuse_cells
 from stability.hydra.plain import contents
-from stability.study.store import read_records, trial_directory
+from stability.study.store import TRIALS, read_record
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -30,6 +31,8 @@ class PoolLauncher:
 
     def __init__(self) -> None:
         self._runner: TrialRunner | None = None
+        # Status of the study's trials that have ended, by id.
+        self._ended: dict[str, str] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra passes to a launcher."""
@@ -88,7 +91,7 @@ class PoolLauncher:
         if not tasks:
             return []
         keep_checkpoints = bool(tasks[0].config["training"]["keep_checkpoints"])
-        standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
+        standing = self._standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
         return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
@@ -145,6 +148,21 @@ class PoolLauncher:
             configure_logging=task_function is self._task_function,
         )
 
+    def _standing(self, tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
+        """Count ended trials by status, without `tasks`; tidy up after those that were killed at their end."""
+        ours = {task.id for task in tasks}
+        trials = Path(tasks[0].study_directory) / TRIALS
+        # Each is read once: a study whose points are planned in rounds comes here often.
+        for folder in trials.iterdir() if trials.is_dir() else ():
+            if folder.name in ours or folder.name in self._ended:
+                continue
+            with contextlib.suppress(UserError):
+                record = read_record(folder)
+                if record is not None and record.has_ended:
+                    self._ended[folder.name] = record.status
+                    tidy(folder, keep_checkpoints=keep_checkpoints)
+        return Counter(status for identifier, status in self._ended.items() if identifier not in ours)
+
     def _with_callbacks(
         self, tasks: Sequence[TrialTask], on_record: OnRecord | None
     ) -> tuple[list[TrialTask], OnRecord]:
@@ -160,16 +178,3 @@ class PoolLauncher:
 
         # The replay writes .hydra/ besides.
         return [replace(task, hydra=None) for task in tasks], replay
-
-
-def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
-    """Count a study's ended trials by status, without `tasks`; tidy up after those that were killed at their end."""
-    ours = {task.id for task in tasks}
-    directory = Path(tasks[0].study_directory)
-    counts = Counter[str]()
-    records, _ = read_records(directory)
-    for identifier, record in records.items():
-        if identifier not in ours and record.has_ended:
-            counts[record.status] += 1
-            tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
-    return counts

@@ -182,7 +182,8 @@ def _check_points(
         if coordinate.interval and study.samples is None:
             low, high = coordinate.interval
             raise UserError(
-                f"{name}=interval({low:g},{high:g}) is sampled, but samples is not set; accepted: such as samples=16"
+                f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; "
+                "accepted: for example samples=16"
             )
     sampler = find(study.sweep.sampler)
     if study.samples is None and study.sweep.sampler != "random":
