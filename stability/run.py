@@ -1,4 +1,4 @@
-"""The command line: `python -m stability.run`. Takes what Hydra takes, and says in one line what is wrong with it."""
+"""The command line: `python -m stability.run`. Takes what Hydra takes, and reports a mistake in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 
 from stability.errors import StudyError, UserError, nearest
 
-# What a command may ask for instead of training; Hydra answers these without the sweeper.
+# Flags that print something instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Signalled as error:
         return 128 + error.number
     except SystemExit as error:
-        # Hydra has said what is wrong with a question about the configuration.
+        # Hydra has printed what is wrong with --cfg, --info and the like.
         return 2 if error.code == 1 else error.code if isinstance(error.code, int) else 1
     return 0
 
@@ -74,7 +74,7 @@ def _signals() -> Iterator[None]:
 
 
 def _run(arguments: list[str]) -> None:
-    """Check a command line, hand it to Hydra, and put Hydra's complaints in words."""
+    """Check a command line, pass it to Hydra, and put Hydra's errors in words."""
     from stability.hydra.compose import register_resolvers
     from stability.hydra.explain import explain
 
@@ -144,14 +144,14 @@ def _print_version() -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what no study can mean, and complete what the user need not say."""
+    """Refuse what no study can mean, and add what the user may leave out."""
     from stability.hydra.overrides import custom_model, is_varied, read
 
     overrides = read(options.overrides)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
     if options.package is not None and not options.cfg:
-        raise UserError(f"--package {options.package} says what --cfg prints; accepted: --cfg job --package NAME")
+        raise UserError(f"--package {options.package} chooses what --cfg prints; accepted: --cfg job --package NAME")
     names = {override.key_or_group for override in overrides if not override.is_delete()}
     if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & names:
         raise UserError(
@@ -161,7 +161,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _hand_over(options: argparse.Namespace) -> None:
-    """Let Hydra run the command, with flags first and its own spelling of what is asked."""
+    """Let Hydra run the command: flags first, then overrides."""
     import hydra
 
     from stability.hydra import versions

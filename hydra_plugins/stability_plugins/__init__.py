@@ -28,14 +28,14 @@ class StabilitySweeper(Sweeper):
     """`hydra/sweeper=stability`: a grid of cells, each at drawn or listed points.
 
     `pack` is for the jobs of Hydra's other launchers: which trials each of them trains.
-    `others` are keys of another sweeper, which the study refuses in words.
+    `others` are keys of another sweeper; the study refuses them with a line of its own.
     """
 
     def __init__(self, params: Options | None = None, pack: Options | None = None, **others: Value) -> None:
         self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over; the launcher is made when something is to be launched."""
+        """Keep what Hydra passes to a sweeper; the launcher is made when something is to be launched."""
         from stability.errors import UserError
         from stability.hydra.sweeper import StudySweeper
 
@@ -80,7 +80,7 @@ class SweepsSource(ConfigSource):
         return "sweeps"
 
     def available(self) -> bool:
-        """Be silent about a folder that has no studies."""
+        """Return True: a folder without studies needs no warning."""
         return True
 
     def load_config(self, config_path: str) -> ConfigResult:

@@ -1,16 +1,15 @@
-"""Values checked against the schema: names, types, bounds and choices, each mistake told in one line."""
+"""Values checked against the schema: names, types, bounds and choices. Each mistake gives one line."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import operator
-import types
-import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, TypeVar
 
+from stability.config.hints import WrongError, reader
 from stability.config.schema import SCHEDULES, Arguments
 from stability.errors import UserError, nearest, unknown
 from stability.values import Options, Value, hints
@@ -95,34 +94,20 @@ _BOUNDS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
 
 
 def _convert(value: Value, hint: object, path: str) -> Value:
-    """Return `value` as the hinted type: an int serves as a float, nothing else is converted."""
-    union = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    accepted = tuple(typing.get_origin(one) or one for one in union)
-    if value is None and type(None) in accepted:
-        return None
-    if isinstance(value, bool):
-        if bool in accepted:
-            return value
-    elif isinstance(value, int) and int not in accepted and float in accepted:
-        return float(value)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{path}={value!r}; accepted: a finite number")
-    elif tuple in accepted and isinstance(value, (list, tuple)):
-        return tuple(_convert(one, float, f"{path}[{index}]") for index, one in enumerate(value))
-    elif isinstance(value, accepted):
-        return dict(value) if isinstance(value, Mapping) and not isinstance(value, Arguments) else value
-    raise UserError(f"{path}={value!r}; accepted: {' or '.join(_TYPE_WORDS[one] for one in accepted)}")
+    """Return `value` as the hinted type: an int serves as a float, a list as a tuple; nothing else is converted."""
+    try:
+        found: Value = reader(hint)(value)  # type: ignore[assignment]  # plain values of the hinted type
+    except WrongError as error:
+        accepted = " or ".join(_OUR_WORDS.get(one, one) for one in error.accepted)
+        raise UserError(f"{path}{error.path}={error.value!r}; accepted: {accepted}") from None
+    for one in found if isinstance(found, tuple) else (found,):
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UserError(f"{path}={value!r}; accepted: a finite number")
+    return dict(found) if isinstance(found, Mapping) and not isinstance(found, Arguments) else found
 
 
-_TYPE_WORDS: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    bool: "true or false",
-    Mapping: "a group of keys",
-    tuple: "a list of numbers",
-    type(None): "null",
-}
+# What a configuration calls what JSON has.
+_OUR_WORDS = {"text": "a word", "an object": "a group of keys", "a list": "a list of numbers"}
 
 
 def _names(schema: type[DataclassInstance]) -> str:

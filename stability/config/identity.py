@@ -1,4 +1,4 @@
-"""What of a configuration decides a trial's result, and what the members of a pack have in common."""
+"""Which keys of a configuration decide a trial's result, and which the members of a pack have in common."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _with_arguments_beside(values: dict[str, Value]) -> dict[str, Value]:
 
 
 def identity(config: TrialConfig) -> dict[str, Value]:
-    """Return what decides a trial's result, canonically: of each value one spelling, defaults of null keys resolved.
+    """Return the keys that decide a trial's result, in one spelling: whole floats as integers, null keys resolved.
 
     Paths, devices, workers and the like are left out; `family` and `search` choose points and are left out too.
     """
@@ -48,16 +48,15 @@ def identity(config: TrialConfig) -> dict[str, Value]:
     return values
 
 
-# What the members of a pack may differ in; all else they have in common.
+# Keys in which members of a pack may differ; they agree in all others.
 MEMBER_KEYS = ("lr", "wd", "seed", "epochs", "optimizer", "schedule")
 MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
 
 
 def in_common(config: TrialConfig) -> dict[str, Value]:
-    """Return what trials that train together, as one pack, agree on: architecture, data, batches, precision, device.
+    """Return the keys in which members of a pack agree: architecture, data, batches, precision, device.
 
-    What is left out is each member's own: its point, optimizer and schedule, the label smoothing of its loss, the
-    clipping of its gradients, and the average of its weights.
+    Each member has its own point, optimizer, schedule, label smoothing, gradient clipping and average of weights.
     """
     values = {name: value for name, value in to_dict(config).items() if name not in MEMBER_KEYS}
     recipe = group(values, "recipe")

@@ -1,10 +1,10 @@
-"""Configurations parsed: nested mappings become the typed schema, and what cannot be trained is refused in one line."""
+"""Nested mappings become the typed schema; what cannot be trained is refused in one line."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 
 from stability.config.checks import build
 from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, RecipeConfig, StudyConfig, TrialConfig
@@ -18,8 +18,10 @@ def parse_trial(values: Options) -> TrialConfig:
     Where lr or wd is null or left out, it is the middle of the optimizer's range for models of this family.
     Raises UserError on an unknown key, a wrong type or a value out of bounds.
     """
-    own = _without(values, StudyConfig, TrialConfig)
-    config = build(TrialConfig, {key: one for key, one in own.items() if key not in UNRANGED or one is not None}, "")
+    found = _without(values, StudyConfig, TrialConfig)
+    own = {part: _extensions(found[part], part) for part in EXTENSIONS if part in found}
+    kept = {key: one for key, one in found.items() if key not in UNRANGED or one is not None}
+    config = build(TrialConfig, {**kept, **own}, "")
     explicit = config.schedule.warmup_epochs
     if explicit is not None and explicit >= config.epochs:
         raise UserError(
@@ -42,24 +44,21 @@ def parse_trial(values: Options) -> TrialConfig:
             f"data.source={config.data.source!r} with data._target_={config.data._target_!r}; "
             "accepted: data.source=torch with data._target_=my_package.MyDataset, or another source without it"
         )
-    return replace(
-        config,
-        metrics=_extensions(config.metrics, "metrics"),
-        probes=_extensions(config.probes, "probes"),
-        callbacks=_extensions(config.callbacks, "callbacks"),
-    )
+    return config
 
 
-def _extensions(given: Mapping[str, Options] | None, part: str) -> dict[str, Options] | None:
+def _extensions(given: Value, part: str) -> Value:
     """Return a group's entries, checked, without those that are null; None where there are none."""
-    kept = {name: entry for name, entry in (given or {}).items() if entry is not None}
+    if not isinstance(given, Mapping):
+        return given
+    kept = {name: entry for name, entry in given.items() if entry is not None}
     for name, entry in kept.items():
         if not str(name).isidentifier():
             raise UserError(f"{part}.{name}: accepted: a name of letters, digits and underscores")
         if not isinstance(entry, Mapping):
             raise UserError(f"{part}.{name}={entry!r}; accepted: a group of keys with a _target_, or null")
         _check_target(entry, f"{part}.{name}", f"my_package.{EXTENSIONS[part]}")
-    return {name: dict(entry) for name, entry in kept.items()} or None
+    return {name: dict(entry) for name, entry in kept.items() if isinstance(entry, Mapping)} or None
 
 
 def _check_target(values: Options, path: str, example: str) -> None:
@@ -92,8 +91,8 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
 def search_range(values: Options, name: str) -> Value:
     """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
 
-    A range of lr is for the batch size that stands beside it as `lr_batch`; here it is for the configuration's own, so
-    that the lr of a step is the same whatever batch size lr is given for.
+    A range of lr is for the batch size that stands beside it as `lr_batch`. It is converted to the configuration's own
+    lr_batch, so that the lr of a step does not change.
     """
     ranges = group(group(group(values, "optimizer"), "search"), str(group(values, "model").get("family")))
     found, meant, own = ranges.get(name), ranges.get("lr_batch"), _lr_batch(values)

@@ -1,8 +1,7 @@
-"""Composing configurations, and saying in one line why one could not be composed."""
+"""The configurations of a study's cells, composed as Hydra composes its jobs."""
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +27,7 @@ CONF = ROOT / "conf"
 
 
 def register_resolvers() -> None:
-    """Make ${root:} and ${choices:GROUP} known to the configuration; harmless when said again."""
+    """Make ${root:} and ${choices:GROUP} known to the configuration; calling this twice does no harm."""
     register_resolver("root", _root)
     register_resolver("choices", choices_in_conf)
 
@@ -55,12 +54,12 @@ class Composer:
         self._are_checked: set[str] = set()
 
     def check(self) -> None:
-        """Refuse what the user's files set where a command may not. Raises UserError."""
+        """Refuse keys in the user's files that a command may not set. Raises UserError."""
         from hydra.types import RunMode
 
         from stability.config import StudyConfig, TrialConfig
 
-        # Composed once more without what run.py and Hydra add to a command, which hides what the files say.
+        # run.py and Hydra add overrides to a command, which hide what files set: compose without them.
         overrides = self._master.hydra.overrides
         given = [one for one in (*overrides.hydra, *overrides.task) if one not in ADDED]
         config = self._loader.load_configuration(self._master.hydra.job.config_name, given, RunMode.MULTIRUN)
@@ -75,15 +74,11 @@ class Composer:
         if not all(_is_plain(base.written, key) for key, _ in values.values()):
             # A group, or a key that is not there: for Hydra to compose, or to refuse.
             return self._checked(composition(self._loader.load_sweep_config(self._master, list(overrides))), overrides)
-        if base.is_literal:
-            written = base.written
-            for key, value in values.values():
-                written = _with(written, key, value)
-            return self._checked(Composition(written, written, base.choices), overrides)
-        config = copy.deepcopy(base.config)
+        written = base.written
         for key, value in values.values():
-            OmegaConf.update(config, key, value)
-        return self._checked(_resolved(config, base.choices), overrides)
+            written = _with(written, key, value)
+        found = written if base.is_literal else contents(OmegaConf.create(dict(written)), resolve=True)
+        return self._checked(Composition(found, written, base.choices), overrides)
 
     def _is_group(self, key: str) -> bool:
         """Tell whether a key chooses a configuration file."""
@@ -98,7 +93,8 @@ class Composer:
         """
         key = tuple(overrides)
         if key not in self._bases:
-            self._bases[key] = _Base(*_parted(self._loader.load_sweep_config(self._master, list(overrides))))
+            config, choices = _parted(self._loader.load_sweep_config(self._master, list(overrides)))
+            self._bases[key] = _Base(contents(config), choices)
         return self._bases[key]
 
     def composed(self) -> Composition:
@@ -173,15 +169,13 @@ _NOT_LITERAL = re.compile(r"\$\{|\?\?\?")
 
 @dataclass(frozen=True)
 class _Base:
-    """What Hydra composed for a study, without its own node: cells that differ in plain values start from it."""
+    """What Hydra composed for a study, without its own node: cells that differ in plain values start from it.
 
-    config: DictConfig
+    written: the values as they stand in the files, interpolations not resolved. choices: of the config groups.
+    """
+
+    written: Options
     choices: Options
-
-    @cached_property
-    def written(self) -> Options:
-        """The values as they are written, interpolations not resolved."""
-        return contents(self.config)
 
     @cached_property
     def is_literal(self) -> bool:
@@ -194,11 +188,8 @@ def _is_plain(written: Options, key: str) -> bool:
     *parents, name = key.split(".")
     for parent in parents:
         written = group(written, parent)
-    value = written.get(name, _MISSING)
+    value = written.get(name, "???")
     return not isinstance(value, (Mapping, list)) and not (isinstance(value, str) and _NOT_LITERAL.search(value))
-
-
-_MISSING = "???"
 
 
 def _with(values: Options, key: str, value: Value) -> Options:
@@ -208,8 +199,9 @@ def _with(values: Options, key: str, value: Value) -> Options:
 
 
 def composition(config: DictConfig) -> Composition:
-    """Return what Hydra has composed, its own node and the study's name left out."""
-    return _resolved(*_parted(config))
+    """Return Hydra's composition without its own node and without the study's name."""
+    ours, choices = _parted(config)
+    return Composition(contents(ours, resolve=True), contents(ours), choices)
 
 
 def _parted(config: DictConfig) -> tuple[DictConfig, Options]:
@@ -218,7 +210,3 @@ def _parted(config: DictConfig) -> tuple[DictConfig, Options]:
 
     choices = dict(config.hydra.runtime.choices)
     return OmegaConf.masked_copy(config, [str(name) for name in config if name not in ("hydra", "sweeps")]), choices
-
-
-def _resolved(ours: DictConfig, choices: Options) -> Composition:
-    return Composition(contents(ours, resolve=True), contents(ours), choices)

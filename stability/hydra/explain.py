@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf complain about, in one line of our own."""
+"""Errors of Hydra and OmegaConf, put in one line of our own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def explain(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError | None:
-    """Return in one line what Hydra or OmegaConf complains about, or None where the error is none of theirs.
+    """Return an error of Hydra or OmegaConf as one line, or None for any other error.
 
-    `known_keys(without)` lists the dotted keys of the configuration that is composed when the override of key
-    `without` is left out.
+    Args:
+        error: the exception.
+        known_keys: called with a key; returns the dotted keys of the configuration without that key's override.
     """
     import yaml
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -61,7 +62,7 @@ LAUNCHERS = {
 
 
 def _missing(error: MissingConfigException) -> UserError:
-    """Put in words that a choice or a whole configuration is not there."""
+    """Return the error for a choice or a configuration that does not exist."""
     if error.missing_cfg_file is None:
         return UserError(_one_line(str(error)))
     path = str(error.missing_cfg_file)
@@ -101,11 +102,11 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Ambiguous value for argument '(?P<key>[^']+)'",
-        "{key!r} gives several values where one configuration is asked for; accepted: one value",
+        "{key!r} gives several values, and one configuration is printed; accepted: one value",
     ),
     (
         r"Sweep parameters '(?P<key>[^']+)' requires --multirun",
-        "{key!r} gives several values where one configuration is asked for; accepted: one value",
+        "{key!r} gives several values, and one configuration is printed; accepted: one value",
     ),
     (
         r"Override (?P<key>\S+) looks like a config group override, but config group '(?P<group>[^']+)' does not",

@@ -12,7 +12,7 @@ from stability.training.defaults import is_shipped
 
 
 def check_extensions(plan: Plan) -> None:
-    """Check what `plan=true` is not told by first batches. What is shipped is passed over: the rest imports torch.
+    """Check a user's own code for `plan=true`, where no first batch runs. Shipped parts are not: that imports torch.
 
     Raises:
         UserError: one cannot be found or does not take its arguments; the message names the cell.

@@ -1,4 +1,4 @@
-"""What Hydra's own launchers run: a job trains trials of one pack, as a plan in the study's folder has them."""
+"""A job of Hydra's own launchers: it trains trials of one pack, which it reads from a plan in the study's folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from stability.execute.task import TrialTask
 
-# What a job is given: {plan: HASH, trials: [ID, ...]}. It stands in Hydra's own configuration, so that the trial's
-# stays as it is, and only the loop sets it.
+# A job's only input: {plan: HASH, trials: [ID, ...]}. It is a key of Hydra's configuration, so that the trial's own
+# stays unchanged.
 PACK = "hydra.sweeper.pack"
 _SUBDIR = "hydra.sweep.subdir"
 # Of a study's folder: one plan for each launch, HASH.json, with everything that its jobs train.
 PLANS = ".jobs"
-# What a job finds out on its own machine.
+# Fields of a task that a job sets on its own machine.
 _LOCAL = ("study_directory", "threads", "hydra", "composed")
 
 
@@ -115,7 +115,7 @@ def train_one(config: DictConfig) -> Options:
     planned = read_plan(directory, group(group(node, "sweeper"), "pack"))
     lead, *others = _here(planned, directory, contents(config, resolve=True))
     tasks = [lead, *(_with_hydra_files(task, node) for task in others)]
-    # Of one pack, unless memory has not sufficed for it meanwhile: the manifest has it in parts then.
+    # One pack, unless it ran out of memory meanwhile: then the manifest holds it in parts.
     records = [run_pack(members, full_size=size) for members, size in together(tasks)]
     first = records[0][0]
     return first.to_json() if first is not None else {"id": lead.id, "status": "claimed"}
@@ -142,7 +142,7 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Value])
 
 
 def _with_hydra_files(task: TrialTask, node: Options) -> TrialTask:
-    """Return a task with what Hydra would keep of it, had the job composed it; `node` is Hydra's of the job."""
+    """Return a task with the files that Hydra would write for it; `node` is the hydra node of the job."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 

@@ -1,4 +1,4 @@
-"""What the sweeper asks of a launcher, and an adapter for Hydra's own launchers, which know jobs and no trials."""
+"""An adapter for Hydra's own launchers, which know jobs and no trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 
 def trial_launcher(plugin: Launcher) -> TrialLauncher:
-    """Return the launcher of whole trials that a plugin brings, or else one that hands it jobs."""
+    """Return a plugin's own launcher of whole trials, or an adapter that runs trials as its jobs."""
     own: Callable[[], TrialLauncher] | None = getattr(plugin, "trial_launcher", None)
     return own() if own is not None else JobLauncher(plugin)
 
@@ -76,7 +76,7 @@ class JobLauncher:
         records = {task.id: read_record(task.directory) for task in tasks}
         with watched(tasks, on_event, self._command) as named:
             self._launch([members for members, _ in together(named)])
-        # What a broken batch never began is none of its trials' fault, unless nothing came of it at all.
+        # A trial that a broken batch never began does not count as tried, unless no trial of the batch began.
         died = {task.id for task in tasks if attempts_begun(task.directory) != begun[task.id]}
         is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
         return {task.id for task in tasks} if is_futile else died
@@ -92,7 +92,7 @@ class JobLauncher:
         plan = write_plan([task for pack in packs for task in pack])
         try:
             _raise_failures(self._plugin.launch([job_overrides(pack, plan) for pack in packs], initial_job_idx=0))
-            # Else jobs of it may still begin, on a cluster.
+            # Only now: after an exception, jobs on a cluster may still begin.
             remove_plan(plan)
         except (StudyError, UserError):
             raise
@@ -100,15 +100,15 @@ class JobLauncher:
             print("cut off; run the command again to continue", file=sys.stderr)
             raise
         except Exception as error:
-            # joblib and submitit lose the whole batch with one worker: what has a record stays, the rest goes again.
+            # joblib and submitit lose the whole batch with one worker. Records stay; the rest is launched again.
             words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             print(f"the launcher broke off ({words}); what is missing is launched again", file=sys.stderr)
 
 
 def _raise_failures(returns: Sequence[JobReturn] | None) -> None:
-    """Raise what a job ended with, which Hydra stores: a trial's own exceptions are in its record, so this is worse.
+    """Raise the exceptions of jobs, which Hydra stores. Those of trials are in their records, so these are worse.
 
-    Raises StudyError for trouble of a folder (a full disk, say), and whatever else it was.
+    Raises StudyError where a folder cannot be written (a full disk), and any other exception as it is.
     """
     for one in returns or ():
         try:

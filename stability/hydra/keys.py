@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _SWEEPER = "hydra_plugins.stability_plugins.StabilitySweeper"
-# Each command names the one sweeper's class, so that whatever sweeper a file chooses is seen here, and refused.
+# Each command sets the sweeper's class, so that a file's choice of another sweeper is found and refused here.
 SWEEPER = f"++hydra.sweeper._target_={_SWEEPER}"
-# Overrides that a user has not written: Hydra adds the second where a file says hydra.mode=RUN.
+# Overrides that the user did not write: Hydra adds the second where a file sets hydra.mode=RUN.
 ADDED = (SWEEPER, "hydra.mode=MULTIRUN")
 POOL = "hydra_plugins.stability_plugins.PoolLauncher"
 # Config groups that every trial has a choice of.
@@ -93,7 +93,7 @@ def _check_key(key: str, override: Override) -> None:
 
 
 def _default(key: str) -> Value:
-    """Return what the schema puts in a group's place where its key is left out; None: nothing, or no such key."""
+    """Return the schema's default of a key within a group; None where it has none, or no such key."""
     from stability.config import DataConfig, TrialConfig
 
     part, _, name = key.partition(".")
@@ -105,7 +105,7 @@ def other_sweeper(name: str) -> UserError:
     """Build the error for the choice of a sweeper that is not ours."""
     return UserError(
         f"hydra/sweeper={name}: every study runs through the sweeper stability; accepted: leave it out, "
-        f"sweep.sampler={' or '.join(sorted(set(SAMPLERS.values())))} says how points are chosen"
+        f"sweep.sampler={' or '.join(sorted(set(SAMPLERS.values())))} chooses the points"
     )
 
 
@@ -137,7 +137,7 @@ def check_composed(config: DictConfig, known: Collection[str]) -> None:
 
 
 def _check_package(stray: Value, choice: str | None) -> None:
-    """Refuse a sweep file whose keys went under `sweeps`, where nothing reads them."""
+    """Refuse a sweep file whose keys were composed under `sweeps`, where nothing reads them."""
     if not stray:
         return
     keys = stray if isinstance(stray, Mapping) else {str(stray): None}

@@ -1,4 +1,4 @@
-"""What a command line asks for: what it holds fixed, compares (axes of cells), lists or samples (points)."""
+"""A command line, parsed: what it holds fixed, compares (axes of cells), lists or samples (points)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Glob, Override
 
 COORDINATES = ("lr", "wd", "seed")
-# Keys that frame a study, so that it holds one value of each; `sweep` draws its points and belongs to the plan.
+# Keys of which a study has one value.
 _FRAME = tuple(item.name for item in fields(StudyConfig))
-# Of those and the rest: what leaves the plan as it is, and so the name of a study that was given none.
+# Keys that do not change the plan, and so not the default name of a study; `sweep` draws the points and does.
 _UNNAMED = {*_FRAME, "device", "training"} - {"sweep"}
 
 
 def read(lines: Iterable[str]) -> list[Override]:
-    """Parse and check overrides as a user writes them, and complete what the user need not write.
+    """Parse and check overrides as a user writes them, and add what the user may leave out.
 
     Raises UserError on what no study can mean, and what Hydra raises on a line that it cannot read.
     """
-    # A shell that leaves ~ alone after = would have Hydra stumble over it.
+    # Some shells do not expand ~ after =, and Hydra cannot parse it.
     overrides = [parsed(re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line)) for line in lines]
     check_keys(overrides)
     return [parsed(line) for override in overrides for line in _completed(override)]
@@ -56,7 +56,7 @@ def custom_model(overrides: Sequence[Override]) -> list[str]:
 
 
 def parse(params: Options, arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> Asked:
-    """Take a study's `params` and a command line apart; what the line says wins.
+    """Parse a study's `params` and a command line, which wins where both set a key.
 
     Args:
         params: hydra.sweeper.params of a sweep file: a key's value, or several as on the command line.
@@ -219,7 +219,7 @@ def _listed(key: str, override: Override) -> tuple[Value, ...]:
     value = override.value()
     if getattr(value, "shuffle", False):
         raise UserError(
-            f"{given!r}: shuffle() orders by chance, and a study's plan is the same whenever it is said; leave it out"
+            f"{given!r}: shuffle() orders by chance, and a study's plan is the same each time it is run; leave it out"
         )
     # A range of lists or of functions has no elements yet.
     members = value if isinstance(value, list) else getattr(value, "list", [])

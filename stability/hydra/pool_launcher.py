@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from stability.execute.task import TrialTask
 from stability.execute.worker import refuse_cells
 from stability.hydra.plain import contents
 from stability.study.schema import Record
-from stability.study.store import read_records, trial_directory
+from stability.study.store import TRIALS, read_record
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -31,9 +32,11 @@ class PoolLauncher:
 
     def __init__(self) -> None:
         self._runner: TrialRunner | None = None
+        # Status of the study's trials that have ended, by id.
+        self._ended: dict[str, str] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over."""
+        """Keep what Hydra passes to a launcher."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -49,7 +52,7 @@ class PoolLauncher:
         return results
 
     def warm_up(self, trials: int) -> None:
-        """Start the processes that so many trials will need, so that they import while the caller prepares."""
+        """Start the processes for this number of trials, so that they import while the caller prepares."""
         self._pool().pool.warm_up(trials)
 
     def try_cells(self, tasks: Sequence[TrialTask]) -> None:
@@ -67,7 +70,7 @@ class PoolLauncher:
         return self._pool().measure(tasks, sizes)
 
     def seconds_of_pack(self, config: TrialConfig, size: int) -> float | None:
-        """Return the seconds of a step of a pack of so many trials, None where the memory does not suffice."""
+        """Return the seconds of a step of a pack of `size` trials; None where it runs out of memory."""
         return self._pool().seconds_of_pack(config, size)
 
     def launch_trials(
@@ -78,15 +81,18 @@ class PoolLauncher:
         on_record: OnRecord | None = None,
         on_event: OnTrialEvent | None = None,
     ) -> list[Record]:
-        """Run each trial once, by whoever's hand, and return the records in order; see `TrialRunner.run`.
+        """Run each trial once, here or in another command, and return the records in order; see `TrialRunner.run`.
 
-        `planned`: how many trials the study has in all, for the display. A trial that failed is not tried again here:
-        hand it over once more, with `attempt` one higher.
+        Args:
+            tasks: the trials. One that fails is not tried again: pass it once more, with `attempt` one higher.
+            planned: how many trials the study has in all, for the display.
+            on_record: called with each record as it is written.
+            on_event: called with a task and each event of it.
         """
         if not tasks:
             return []
         keep_checkpoints = tasks[0].config.training.keep_checkpoints
-        standing = _standing(tasks, keep_checkpoints=keep_checkpoints)
+        standing = self._standing(tasks, keep_checkpoints=keep_checkpoints)
         if self._context.callbacks.callbacks:
             tasks, on_record = self._with_callbacks(tasks, on_record)
         return self._pool().run(tasks, planned=planned, standing=standing, on_record=on_record, on_event=on_event)
@@ -142,10 +148,25 @@ class PoolLauncher:
             configure_logging=task_function is self._task_function,
         )
 
+    def _standing(self, tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
+        """Count ended trials by status, without `tasks`; tidy up after those that were killed at their end."""
+        ours = {task.id for task in tasks}
+        trials = Path(tasks[0].study_directory) / TRIALS
+        # Each is read once: a study whose points are planned in rounds comes here often.
+        for folder in trials.iterdir() if trials.is_dir() else ():
+            if folder.name in ours or folder.name in self._ended:
+                continue
+            with contextlib.suppress(UserError):
+                record = read_record(folder)
+                if record is not None and record.has_ended:
+                    self._ended[folder.name] = record.status
+                    tidy(folder, keep_checkpoints=keep_checkpoints)
+        return Counter(status for identifier, status in self._ended.items() if identifier not in ours)
+
     def _with_callbacks(
         self, tasks: Sequence[TrialTask], on_record: OnRecord | None
     ) -> tuple[list[TrialTask], OnRecord]:
-        """Have each trial that ends replayed as a job that returns its record: Hydra calls its callbacks then."""
+        """Replay each trial that ends as a job that returns its record, so that Hydra calls its callbacks."""
         numbers = {task.id: (number, task) for number, task in enumerate(tasks)}
 
         def replay(record: Record) -> None:
@@ -157,16 +178,3 @@ class PoolLauncher:
 
         # The replay writes .hydra/ besides.
         return [replace(task, hydra=None) for task in tasks], replay
-
-
-def _standing(tasks: Sequence[TrialTask], *, keep_checkpoints: bool) -> Counter[str]:
-    """Count the ended trials of a study by status, but for `tasks`; tidy up after those that were killed at the end."""
-    ours = {task.id for task in tasks}
-    directory = Path(tasks[0].study_directory)
-    counts = Counter[str]()
-    records, _ = read_records(directory)
-    for identifier, record in records.items():
-        if identifier not in ours and record.has_ended:
-            counts[record.status] += 1
-            tidy(trial_directory(directory, identifier), keep_checkpoints=keep_checkpoints)
-    return counts

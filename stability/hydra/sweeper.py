@@ -52,14 +52,14 @@ class StudySweeper:
         self._composer = Composer(context.config_loader, config)
 
     def sweep(self, arguments: Sequence[str]) -> dict[str, Record]:
-        """Do what is missing of the study that `arguments` describe; return its records by trial id.
+        """Train what is missing of the study that `arguments` describe; return its records by trial id.
 
         Raises UserError before anything is written where the command is mistaken, and TrialsFailed at the end.
         """
         plan = self.plan(arguments)
         directory = study_directory(plan)
         command = self._command(arguments, plan)
-        # What can be refused without a look at the data is refused first.
+        # Refuse first what can be refused without reading the data.
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
@@ -84,7 +84,7 @@ class StudySweeper:
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)
-            # A study that is complete can be said again where its data is not.
+            # A complete study can be run again on a machine without its data.
             if grows or launcher is not None:
                 known = {trial.id for trial in standing.trials} if standing else set()
                 fresh = {trial.id: plan.config_of(trial) for trial in plan.trials if trial.id not in known}
@@ -122,7 +122,7 @@ class StudySweeper:
         loop.run(self._tasks(plan, trials, directory, manifest), max(plan.planned, len(manifest.trials)))
 
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
-        """Print what would run, timed first where that is asked for; returns no records."""
+        """Print what would run, after timing it for plan=measure; return no records."""
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
@@ -139,7 +139,7 @@ class StudySweeper:
         self._composer.check()
         asked = parse(self._params, arguments, self._composer.choices_of)
         chosen = self._config.hydra.runtime.choices.get("sweeps")
-        # A single cell that the command line gives whole is composed already; composing takes a tenth of a second.
+        # Hydra has composed a single cell without params already; composing again takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
         return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
@@ -163,7 +163,7 @@ class StudySweeper:
         return launcher
 
     def _command(self, arguments: Sequence[str], plan: Plan) -> Command:
-        """Return the command as it can be said again."""
+        """Return the command as a user can run it again."""
         flags = []
         for source in self._config.hydra.runtime.config_sources:
             if source.provider == "command-line":
@@ -260,7 +260,7 @@ def _records(plan: Plan, directory: Path) -> dict[str, Record]:
 
 
 def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:
-    """Say what has come of the plan, where it lies and what to type next. Raises TrialsFailed where some failed."""
+    """Print how the trials ended, where the results are and what to run next. Raises TrialsFailed where some failed."""
     counts = Counter[str](record.status for record in records.values())
     # A cell of which nothing completed has no best setting to run again.
     total = plan.samples + len(plan.after)

@@ -1,4 +1,4 @@
-"""The words of hydra-optuna-sweeper and of W&B sweeps, and how each of them is written here."""
+"""Keys of hydra-optuna-sweeper and of W&B sweeps, and how each is written here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _is_distribution(key: str, value: Value) -> bool:
 
 
 def refuse_foreign(given: Options) -> None:
-    """Refuse words of other sweepers, saying how they are written here.
+    """Refuse keys of other sweepers; the error tells how they are written here.
 
     Args:
         given: values by dotted key or config group; others than foreign keys are passed over.

@@ -27,10 +27,13 @@ LOCK = ".optuna.lock"
 class Mirror:
     """Copies the ended trials of a study into an Optuna storage while it runs: `with Mirror(directory, storage): ...`.
 
-    `directory` is the study's folder, its manifest written; `storage` is optuna.storage (null: a journal in the
-    folder; an RDB URL; none). A thread of its own looks for records, whoever writes them, so that no launcher has to
-    tell it. Its trouble (a database that is down, a full disk, Optuna's own) costs a warning, and the end of the
-    study at most CLOSE_SECONDS; `python -m analysis.optuna` makes what is missing.
+    A thread of its own looks for new records, so that it works with every launcher. Trouble (a database that is down,
+    a full disk, Optuna's own) costs a warning, and the end of the study at most CLOSE_SECONDS;
+    `python -m analysis.optuna` makes what is missing.
+
+    Args:
+        directory: the study's folder, with its manifest.
+        storage: optuna.storage (null: a journal in the folder; an RDB URL; none).
     """
 
     def __init__(self, directory: Path, storage: str | None) -> None:
@@ -57,7 +60,7 @@ class Mirror:
             self._warn("it is not done")
 
     def _run(self) -> None:
-        # The first look takes long, for it imports Optuna: that says nothing of the next.
+        # The first update is slow because it imports Optuna; the next are not.
         pause = POLL_SECONDS if self._update() else RETRY_SECONDS
         while not self._stop.wait(pause):
             start = time.thread_time()

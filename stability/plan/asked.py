@@ -1,4 +1,4 @@
-"""What a command asks for, taken apart: what it holds fixed, compares (axes of cells), lists or samples (points)."""
+"""A parsed command: what it holds fixed, compares (axes of cells), lists or samples (points)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Asked:
-    """A command line, taken apart. `digest` is 6 hex digits of what decides the plan."""
+    """A parsed command line. `digest` is 6 hex digits of what decides the plan."""
 
     fixed: tuple[str, ...]
     axes: tuple[Axis, ...]
@@ -71,7 +71,7 @@ def check_range(given: str, low: Value, high: Value) -> tuple[float, float]:
 def _end(given: str, end: Value) -> float:
     found = number(end)
     if found is None:
-        raise UserError(f"{given!r}: {end!r} is no end of a range; accepted: two numbers")
+        raise UserError(f"{given!r}: {end!r} is not the end of a range; accepted: two numbers")
     return found
 
 

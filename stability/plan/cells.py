@@ -54,8 +54,8 @@ class CellPlan:
 class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
-    sampler: None in a grid. Where it needs results, `trials` are those that have been asked for so far. after: trials
-    that come after the samples (tune, reseed, longer), as far as they have been asked for; see `phases`.
+    sampler: None in a grid. Where it needs results, `trials` are those planned so far. after: trials that come after
+    the samples (tune, reseed, longer), those planned so far; see `phases`.
     """
 
     study: str
@@ -77,13 +77,13 @@ class Plan:
 
     @property
     def planned(self) -> int:
-        """How many trials the command asks for, whatever their role."""
+        """How many trials the command plans, whatever their role, including those still to be chosen."""
         config = self.config
         return self.samples + max(len(self.after), len(self.cells) * (config.tune + config.reseed + config.longer))
 
     @property
     def needs_results(self) -> bool:
-        """Whether points depend on results, so that they are asked for in rounds."""
+        """Whether points depend on results, so that they are planned in rounds."""
         return self.sampler is not None and self.sampler.needs_results
 
     @property
@@ -97,10 +97,15 @@ class Plan:
 
 
 def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:
-    """Compose every cell of what was asked for and place its points.
+    """Compose every cell of a command and place its points.
 
-    `name` is the study's where the configuration gives none. Raises UserError on anything that cannot be trained as
-    asked, and what `compose` raises.
+    Args:
+        asked: the parsed command.
+        compose: returns the configuration under overrides.
+        name: the study's name where the configuration gives none; None: a name made of the plan's digest.
+
+    Raises:
+        UserError: something cannot be trained; and what `compose` raises.
     """
     combinations = list(itertools.product(*(range(len(axis.overrides)) for axis in asked.axes)))
     drafts = [_draft(asked, chosen, compose) for chosen in combinations]
@@ -195,11 +200,12 @@ def _check_points(
         if coordinate.interval and study.samples is None:
             low, high = coordinate.interval
             raise UserError(
-                f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; accepted: samples=16, say"
+                f"{name}=interval({low:g},{high:g}) is sampled, and samples is not set; "
+                "accepted: for example samples=16"
             )
     sampler = find(study.sweep.sampler)
     if study.samples is None and study.sweep.sampler != "random":
-        raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: samples=16, say")
+        raise UserError(f"sweep.sampler={study.sweep.sampler} and samples is not set; accepted: for example samples=16")
     lists = any(one.values for one in given.values())
     if study.samples is not None and lists and sampler.needs_results:
         raise UserError(

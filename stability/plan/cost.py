@@ -106,14 +106,14 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
 
 
 def _is_of_here(provenance: Provenance, layout: Layout) -> bool:
-    """Tell whether a trial tells how long others will take here: it ran on this machine, with as many threads."""
+    """Tell whether a trial's time holds for others here: it ran on this machine, with as many threads."""
     known = provenance.seconds and provenance.train_images
     is_here = provenance.host in (None, socket.gethostname())
     return bool(known and is_here and provenance.threads in (None, layout.threads))
 
 
 def _pace(record: Record) -> float:
-    """Return the seconds of a process for a training image of one trial: of a pack's time, its share."""
+    """Return the seconds of one process for a training image of one trial; a member counts its share of the pack."""
     origin = record.provenance
     assert origin.seconds
     assert origin.train_images
@@ -123,7 +123,7 @@ def _pace(record: Record) -> float:
 
 def _key(plan: Plan, cell: CellPlan, layout: Layout) -> str:
     device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
-    # On a CPU, trials train alone unless packs are asked for.
+    # On a CPU, trials train alone unless pack.size is a number.
     pack = 1 if pack == "auto" and not layout.devices else pack
     return timings.key(cell.config, device, layout.size, layout.threads, pack)
 
@@ -263,7 +263,7 @@ def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
 
 
 def _elapsed(seconds: Sequence[float], layout: Layout) -> float:
-    """Return how long trials take in so many processes at once: never less than the longest."""
+    """Return the seconds that trials take in the layout's processes: never less than the longest."""
     return max(sum(seconds) / layout.size, max(seconds, default=0.0))
 
 

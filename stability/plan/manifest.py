@@ -1,4 +1,4 @@
-"""The study's manifest: what was planned, how it may grow, and what is refused because it would change what stands."""
+"""The study's manifest: what is planned, how it may grow, and which changes of existing cells are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Command:
 
 
 def study_directory(plan: Plan) -> Path:
-    """Return the folder of a plan's study. Raises UserError where its name, or what lies there, is no folder for it."""
+    """Return the folder of a plan's study. Raises UserError where it cannot be a folder."""
     name = plan.study
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise UserError(
@@ -88,7 +88,7 @@ def build(
 
 
 def _sampler(plan: Plan) -> Sampler:
-    """Return what the manifest keeps of a sampler; of those shipped, the name says all."""
+    """Return a sampler as the manifest holds it: a shipped one by its name and seed alone."""
     name, seed, sampler = plan.sampler_name, plan.config.sweep.seed, plan.sampler
     if sampler is None or name in SHIPPED:
         return Sampler(name, seed)
@@ -136,7 +136,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     packs = [[identifier for identifier in pack if identifier not in known] for pack in planned.packs]
     grown = replace(
         standing,
-        # Cells that are all there already have been told apart.
+        # Without new cells, the factors do not change.
         cells=standing.cells if tuple(cells) == standing.cells else _told_apart(cells),
         trials=standing.trials + fresh,
         packs=_several([*standing.packs, *packs]),
@@ -172,7 +172,7 @@ def _commanded(grown: Manifest, standing: Manifest, planned: Manifest) -> Manife
 
 
 def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """Return cells with a factor for each key that differs among them and had none."""
+    """Return cells with a new factor for each key that differs among them without one."""
     keys = differing_keys([(cell.factors, held(cell.config)) for cell in cells])
     named = dict.fromkeys(name for cell in cells for name in cell.factors)
     choices = [cell.choices for cell in cells]
@@ -190,7 +190,7 @@ def _factor_names(*manifests: Manifest) -> list[str]:
 
 
 def _refactored(cell: Cell, names: Sequence[str]) -> dict[str, Scalar]:
-    """Return a cell's value of every factor of the study, also of those that it had not been told apart by."""
+    """Return a cell's value of every factor of the study, including factors that are new."""
     return {name: cell.factors[name] if name in cell.factors else _value(cell, name) for name in names}
 
 
@@ -242,7 +242,7 @@ def _refuse_version(study: str, old: int, new: int) -> None:
 def _refuse(study: str, key: str, old: Value, new: Value) -> None:
     if old != new:
         raise UserError(
-            f"study {study} holds {key} = {old}, and this command says {new}; "
+            f"study {study} holds {key} = {old}, and this command has {new}; "
             f"accepted: {old}, or study=NAME for another study"
         )
 
@@ -255,9 +255,9 @@ def places(manifest: Manifest, plan: Plan) -> list[int]:
 
 
 def settle(directory: Path, planned: Manifest) -> Manifest:
-    """Write what `planned` adds to the study in `directory`, under its lock, and return the manifest that stands then.
+    """Write what `planned` adds to the study in `directory`, under its lock, and return the manifest.
 
-    Nothing is written, nor any folder made, where the command is refused.
+    Where the command is refused, nothing is written and no folder is made.
     """
     grow(read_manifest(directory), planned)
     try:

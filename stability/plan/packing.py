@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def architecture(config: TrialConfig) -> str:
-    """Return what the members of a pack agree on, as text; see `stability.config.in_common`."""
+    """Return the keys in which members of a pack agree, as text; see `stability.config.in_common`."""
     return json.dumps(in_common(config), sort_keys=True)
 
 
@@ -49,7 +49,7 @@ def group(trials: Mapping[str, TrialConfig], size: Callable[[TrialConfig], int])
 
 
 class PackSizes:
-    """How many trials of each architecture a study's packs hold: as asked for, or measured where that is `auto`."""
+    """How many trials of each architecture a study's packs hold: pack.size, or measured where that is `auto`."""
 
     def __init__(self, plan: Plan, layout: Layout, launcher: TrialLauncher | None) -> None:
         self._asked, self._launcher = plan.config.pack.size, launcher
@@ -68,7 +68,7 @@ class PackSizes:
         return found
 
     def of(self, config: TrialConfig) -> int:
-        """Return the size of packs of a configuration's architecture; measured, where need be, when first asked for."""
+        """Return the size of packs of a configuration's architecture; the first call may measure it."""
         key = architecture(config)
         if isinstance(self._asked, int):
             return max(1, min(self._asked, self._planned[key] or self._asked))
@@ -83,7 +83,7 @@ class PackSizes:
 
     @property
     def advice(self) -> str | None:
-        """Say, where jobs run elsewhere and no GPU is here to measure packs on, that trials will train one by one."""
+        """A line for the user where jobs run elsewhere and there is no GPU here to measure packs on; else None."""
         is_elsewhere = self._launcher is not None and self._launcher.is_remote and not self._is_for_cpu
         if self._asked != "auto" or self._has_gpu or not is_elsewhere:
             return None
@@ -97,7 +97,7 @@ class PackSizes:
         return group(trials, self.of)
 
     def _recalled(self, config: TrialConfig, name: str, limit: int) -> int:
-        """Return the size, up to `limit`, that this machine remembers by `name`, or what a measurement says."""
+        """Return the size, up to `limit`, that this machine remembers by `name`; else measure it."""
         known = _remembered(name)
         limit = min(limit, known.get("most", limit))
         if limit > 1 and known.get("limit", 0) < limit:
@@ -122,7 +122,7 @@ def ran_out_of_memory(config: TrialConfig, size: int) -> None:
 
 
 def _name(config: TrialConfig) -> str:
-    """Return by what a size of packs is remembered: the machine, its GPU, and what decides which size is best."""
+    """Return the name by which a size of packs is remembered: machine, GPU, and what decides the best size."""
     return json.dumps([platform.node(), gpu_name(), _what_counts(config)], sort_keys=True)
 
 
@@ -133,7 +133,7 @@ def _remembered(name: str) -> dict[str, int]:
 
 
 def _what_counts(config: TrialConfig) -> dict[str, Value]:
-    """Return what of a configuration decides which size of packs is best: what is computed, and what images cost."""
+    """Return the keys that decide which size of packs is best: those of the computation and of the images."""
     data: dict[str, Value] = {
         name: getattr(config.data, name) for name in ("image_size", "channels", "source", "workers", "memory_gib")
     }
@@ -145,7 +145,7 @@ def _what_counts(config: TrialConfig) -> dict[str, Value]:
 def divide(packs: Iterable[Sequence[str]], parts: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return packs with `parts` of them as packs of their own, since memory does not suffice for more together.
 
-    What else such a pack holds (it has ended, or was not asked for) is in packs no larger than the largest part.
+    The other trials of such a pack are put into packs no larger than the largest part.
     """
     most = max(map(len, parts))
     own = {identifier for part in parts for identifier in part}
@@ -169,8 +169,13 @@ def pack_of(manifest: Manifest) -> dict[str, tuple[str, ...]]:
 def best_size(seconds: Callable[[int], float | None], limit: int, gain: float = 0.05) -> int:
     """Return the size of packs that trains a trial fastest, of 1, 2, 4, ...: larger while it pays, up to `limit`.
 
-    seconds: of a step of a pack of so many, by measurement; None where there is not the memory. It pays where the time
-    per trial falls by the share `gain`, in this doubling or, since one step up may gain little by chance, in the next.
+    A larger size pays where the time per trial falls by the share `gain`, in this doubling or in the next, since one
+    measurement may gain little by chance.
+
+    Args:
+        seconds: returns the measured seconds of a step of a pack of that size; None: out of memory.
+        limit: the largest size.
+        gain: the share of the time per trial.
     """
     best, per_trial, misses, size = 1, float("inf"), 0, 1
     while size <= limit and misses < 2:

@@ -1,4 +1,4 @@
-"""Points that depend on results: the sampler is asked for a few of every cell at a time; the manifest keeps them."""
+"""Points that depend on results: planned in rounds, a few of every cell at a time, and kept in the manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stability.study.store import read_manifest, read_record, trial_directory
 
 
 def standing(plan: Plan, manifest: Manifest | None) -> Plan:
-    """Return a plan with those of its trials that have been asked for; fewer samples leave the later ones out."""
+    """Return a plan with the trials that the manifest has of it, up to the number of samples."""
     if manifest is None:
         return plan
     cells = {place: index for index, place in enumerate(places(manifest, plan))}
@@ -62,7 +62,7 @@ def _with_round(plan: Plan, manifest: Manifest | None, known: _Records, size: in
     for cell, place in zip(plan.cells, places(manifest, plan), strict=True):
         asked = manifest.by_cell[place]
         count = min(each, (plan.config.samples or 0) - len(asked))
-        # Another command may still train the last round; it will have asked when this one looks again.
+        # Another command may still train the last round. It plans the next one.
         records = known.of(asked) if count > 0 else None
         if records is not None:
             trials = _ask(plan, cell, count, len(asked), records)

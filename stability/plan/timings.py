@@ -1,4 +1,4 @@
-"""Timings that this machine remembers, so that a plan can say how long it takes. Losing them loses nothing."""
+"""Timings that this machine remembers, so that a plan can tell how long it takes. They may be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers: what chooses a cell's points. One file each; `sweep.sampler` names one, or a class of the user's own."""
+"""Samplers choose a cell's points. One file each; `sweep.sampler` names one, or a class of the user's own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sampler(Protocol):
     Attributes:
         words: what a plan calls its points, as `independent log-uniform draws`.
         is_independent: whether the points are independent draws of one distribution. Confidence bands assume that.
-        needs_results: whether points depend on the results of earlier ones; they are then asked for in rounds.
+        needs_results: whether points depend on the results of earlier ones; they are then planned in rounds.
     """
 
     words: str

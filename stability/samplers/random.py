@@ -39,5 +39,5 @@ def log_scale(unit: float, low: float, high: float) -> float:
 
 
 def rounded(value: float, digits: int) -> float:
-    """Return `value` to so many significant digits."""
+    """Return `value` rounded to `digits` significant digits."""
     return float(f"{value:.{digits}g}")

@@ -12,8 +12,8 @@ from stability.study.schema import DRAWN
 class Sobol:
     """A Sobol sequence over lr and wd, scrambled with `sweep.seed`; the first points of more are the same.
 
-    The points come from scipy's generator, which is Optuna's own (QMCSampler): a pure function of the seed, where
-    Optuna's sampler would have to be asked in order.
+    The points come from scipy's generator, which Optuna's QMCSampler uses too: a pure function of the seed, where
+    Optuna's sampler must be called in order.
     """
 
     words = "a Sobol sequence"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-# TPE learns from so many points of a cell; they are those of the default sampler, equal in all cells.
+# The number of points of a cell before TPE chooses; they are those of the default sampler, equal in all cells.
 STARTUP = 10
 
 

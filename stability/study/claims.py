@@ -41,7 +41,7 @@ class Claim:
     def __init__(self, file: IO[str], path: Path, attempt: int) -> None:
         self._file, self._path, self.attempt = file, path, attempt
         self._released = threading.Event()
-        # One of several threads of a process is no other's owner.
+        # The token tells claims of several threads of one process apart.
         self._owner: Owner = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "attempt": attempt}
         self._owner["token"] = secrets.token_hex(8)
         self._write(self._owner)
@@ -55,9 +55,9 @@ class Claim:
         self._file.flush()
 
     def is_settled(self) -> bool:
-        """Tell, on a file system without locks, whether of several who claim at once this one was the last to write.
+        """Tell whether this claim was the last of several that were made at once on a file system without locks.
 
-        All of them see the file free, write, wait, and read what stands then.
+        Each sees the file free, writes, waits, and then reads the file.
         """
         os.fsync(self._file.fileno())
         time.sleep(SETTLE_SECONDS)
@@ -65,7 +65,7 @@ class Claim:
             return _owner(file).get("token") == self._owner["token"]
 
     def abandon(self) -> None:
-        """Leave the claim to whoever has it."""
+        """Close the lock file without removing it: another process has the claim."""
         self._released.set()
         self._file.close()
 
@@ -75,18 +75,18 @@ class Claim:
                 os.utime(self._path)
 
     def release(self, *, ended: bool = True) -> None:
-        """Give the trial up for others; harmless when said twice. `ended`: nobody needs to count this attempt."""
+        """Release the trial; calling this twice does no harm. `ended`: the attempt does not have to be counted."""
         if self._released.is_set():
             return
         self._released.set()
         try:
-            # Unlinked while it is locked: whoever opened it before looks again (see claim).
+            # Unlink before unlocking: a process that opened the file earlier then looks again (see claim).
             if ended:
                 self._path.unlink(missing_ok=True)
             else:
                 self._write({"attempt": self.attempt})
         finally:
-            # Said in so many words, because forked children hold the file open too.
+            # Closing is not enough: forked children hold the file open too.
             _flock(self._file, fcntl.LOCK_UN)
             self._file.close()
 

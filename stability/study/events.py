@@ -1,4 +1,4 @@
-"""Events: what happens to a trial, told by the process that trains it to the command, its display and its loggers."""
+"""Events: what happens to a trial. Its process sends them to the command, the display and the loggers."""
 
 from __future__ import annotations
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar, Union
+from typing import TYPE_CHECKING, TypeVar
 
+from stability.config.hints import Reader, WrongError, reader
 from stability.errors import UserError
 from stability.values import Value, hints
 
@@ -16,28 +15,12 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-Reader = Callable[[object], object]
 # A dataclass field of this name takes in all keys that no other field has, and gives them back.
 REST = "rest"
-PLAIN = (str, int, float, bool)
-WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
 class ShapeError(UserError):
     """A file that can be parsed and does not hold what it should: the message names the key."""
-
-
-class _WrongError(Exception):
-    """What a value is, what is accepted in its place, and its path from the outermost object inwards."""
-
-    def __init__(self, words: str, accepted: str = "") -> None:
-        self.path, self.words, self.accepted = "", words, accepted
-
-    def inside(self, step: str) -> _WrongError:
-        """Return this error as one of a value further out."""
-        joint = "." if self.path and not self.path.startswith("[") else ""
-        self.path = f"{step}{joint}{self.path}"
-        return self
 
 
 def parse(schema: type[T], values: object, where: str) -> T:
@@ -55,10 +38,10 @@ def parse(schema: type[T], values: object, where: str) -> T:
     """
     try:
         return _object_reader(schema)(values)  # type: ignore[return-value]
-    except _WrongError as error:
+    except WrongError as error:
         place = f"{where}: {error.path}" if error.path else where
-        accepted = f"; accepted: {error.accepted}" if error.accepted else ""
-        raise ShapeError(f"{place} {error.words}{accepted}") from None
+        accepted = f"; accepted: {' or '.join(error.accepted)}" if error.accepted else ""
+        raise ShapeError(f"{place} {error.problem}{accepted}") from None
 
 
 def dump(value: Value | DataclassInstance) -> Value:
@@ -85,142 +68,29 @@ def _object_reader(schema: type[DataclassInstance]) -> Reader:
     """Return a function that makes a dataclass of a mapping."""
     known = hints(schema)
     fields = [field for field in dataclasses.fields(schema) if field.name != REST]
-    readers = {field.name: _reader(known[field.name]) for field in fields}
+    readers = {field.name: reader(known[field.name], _object_reader) for field in fields}
     missing = dataclasses.MISSING
     required = [one.name for one in fields if one.default is missing and one.default_factory is missing]
     takes_rest = REST in known
 
     def read(values: object) -> object:
         if not isinstance(values, Mapping):
-            raise _WrongError(f"is {_kind(values)}", "an object")
+            raise WrongError(values, ("an object",))
         found, rest = {}, {}
         for key, value in values.items():
-            reader = readers.get(key)
-            if reader is None:
+            own = readers.get(key)
+            if own is None:
                 rest[key] = value
                 continue
             try:
-                found[key] = reader(value)
-            except _WrongError as error:
+                found[key] = own(value)
+            except WrongError as error:
                 raise error.inside(key) from None
         for key in required:
             if key not in found:
-                raise _WrongError("is missing").inside(key)
+                raise WrongError(None, problem="is missing").inside(key)
         if takes_rest:
             found[REST] = rest
         return schema(**found)
 
     return read
-
-
-def _reader(hint: object) -> Reader:
-    """Return a function that checks a value against a type hint and converts what is nested."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _object_reader(hint)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        return _tuple_reader(arguments)
-    if origin is Mapping:
-        return _mapping_reader(arguments[1])
-    if origin in (Union, types.UnionType):
-        return _union_reader(arguments)
-    if origin is typing.Literal:
-        return _choice_reader(arguments)
-    if hint is object:
-        return lambda value: value
-    assert isinstance(hint, type), hint
-    return _plain_reader(hint)
-
-
-def _plain_reader(kind: type) -> Reader:
-    def read(value: object) -> object:
-        if type(value) is kind:
-            return value
-        if kind is float and type(value) is int:
-            return float(value)
-        raise _WrongError(f"is {_kind(value)}", WORDS[kind])
-
-    return read
-
-
-def _tuple_reader(arguments: tuple[object, ...]) -> Reader:
-    is_open = arguments[-1] is Ellipsis
-    readers = [_reader(one) for one in arguments if one is not Ellipsis]
-
-    def read(value: object) -> object:
-        if not isinstance(value, (list, tuple)):
-            raise _WrongError(f"is {_kind(value)}", "a list")
-        if not is_open and len(value) != len(readers):
-            raise _WrongError(f"has {len(value)} entries", str(len(readers)))
-        found = []
-        for place, one in enumerate(value):
-            try:
-                found.append(readers[0 if is_open else place](one))
-            except _WrongError as error:
-                raise error.inside(f"[{place}]") from None
-        return tuple(found)
-
-    return read
-
-
-def _mapping_reader(hint: object) -> Reader:
-    each = _reader(hint)
-    is_anything = hint is object
-
-    def read(value: object) -> object:
-        if not isinstance(value, Mapping):
-            raise _WrongError(f"is {_kind(value)}", "an object")
-        if is_anything:
-            return value
-        found = {}
-        for key, one in value.items():
-            try:
-                found[key] = each(one)
-            except _WrongError as error:
-                raise error.inside(str(key)) from None
-        return found
-
-    return read
-
-
-def _union_reader(arguments: tuple[object, ...]) -> Reader:
-    plain = {one for one in arguments if isinstance(one, type)}
-    others = [_reader(one) for one in arguments if one is not type(None)]
-    takes_none = type(None) in arguments
-
-    def read(value: object) -> object:
-        # A value of one of the types as it is: the common case.
-        if type(value) in plain:
-            return value
-        problems = []
-        for reader in others:
-            try:
-                return reader(value)
-            except _WrongError as error:
-                problems.append(error)
-        # A problem further in: the value is of the right kind, and only that alternative applies.
-        for problem in problems:
-            if problem.path:
-                raise problem
-        *most, last = [problem.accepted for problem in problems] + ["null"] * takes_none
-        raise _WrongError(problems[0].words, " or ".join(filter(None, (", ".join(most), last))))
-
-    return read
-
-
-def _choice_reader(choices: tuple[object, ...]) -> Reader:
-    def read(value: object) -> object:
-        if value not in choices:
-            raise _WrongError(f"is {_kind(value)}", ", ".join(map(str, choices)))
-        return value
-
-    return read
-
-
-def _kind(value: object) -> str:
-    """Return in words what a value of JSON is."""
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"the text {value[:40]!r}" if isinstance(value, str) else repr(value)

@@ -155,7 +155,7 @@ def test_an_epoch_count_brings_no_factor_of_its_warm_up(manifest_of):
 
 
 def test_a_study_has_one_stream_of_batches(manifest_of):
-    with pytest.raises(UserError, match=r"data\.seed = 0, and this command says 1"):
+    with pytest.raises(UserError, match=r"data\.seed = 0, and this command has 1"):
         grow(manifest_of("samples=2"), manifest_of("samples=2", "model=vitc_tiny", "data.seed=1"))
 
 
@@ -186,7 +186,7 @@ def test_a_change_of_what_cells_hold_fixed_is_refused_by_name(change, key, old, 
 
 
 def test_other_data_is_refused(manifest_of):
-    with pytest.raises(UserError, match="fingerprint = f, and this command says g"):
+    with pytest.raises(UserError, match="fingerprint = f, and this command has g"):
         grow(manifest_of("samples=2"), manifest_of("samples=4", fingerprint="g"))
 
 
