@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from analysis.answers import Answer, Statement, answers, statement
+from analysis.answers import Answer, answers
 from analysis.bands import Band, band
 from analysis.cells import read_cells
 from analysis.reference import Reference, references
 from analysis.results import CellResults
 from analysis.selection import chosen, shown
+from analysis.statements import Statement, statement
 from analysis.statistics import Curve, error_distribution
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.answers import ALL_PAIRS, Answer, Statement, is_against_first
+from analysis.answers import ALL_PAIRS, Answer, is_against_first
 from analysis.bands import band
 from analysis.compute.intervals import share_interval
 from analysis.results import CellResults, describe, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
+from analysis.statements import Statement
 from analysis.statistics import sampling_error
 from analysis.summary import NEAR, Summary, summary
 from analysis.wording import answer_lines, names, statement_lines

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.answers import Answer, Statement
+from analysis.answers import Answer
 from analysis.compute.intervals import Interval
+from analysis.statements import Statement
 from stability.study.schema import cell_label
 
 # Of a command's output: pairs that are told in full; the rest is in the CSV.

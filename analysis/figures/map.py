@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.answers import Statement
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
 from analysis.results import varied
+from analysis.statements import Statement
 from analysis.style import Look, looks, model_name, optimizer_name
 
 if TYPE_CHECKING:

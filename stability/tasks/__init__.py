@@ -34,6 +34,10 @@ class Task(Protocol):
         """Return sums over a batch of evaluation images, float64 (K, n): what the metrics are computed from."""
         ...
 
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return which evaluation images each model got right, bool (K, B)."""
+        ...
+
     def values(self, sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:
         """Return a model's metrics by key, in the order of curve rows.
 

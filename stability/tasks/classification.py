@@ -54,11 +54,20 @@ def sums(logits: Tensor, targets: Tensor) -> Tensor:
     import torch
     from torch.nn import functional as F
 
-    models, count, classes = logits.shape
+    models, count, _ = logits.shape
     losses = F.cross_entropy(logits.flatten(0, 1), targets.repeat(models), reduction="none").view(models, count)
-    guesses = logits.topk(min(5, classes), dim=-1).indices
-    right = guesses == targets[:, None]
+    right = _guesses(logits) == targets[:, None]
     return torch.stack([losses.double().sum(1), right[..., 0].sum(1).double(), right.any(-1).sum(1).double()], dim=1)
+
+
+def right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return which images each model got right at first guess, bool (models, B)."""
+    return _guesses(logits)[..., 0] == targets
+
+
+def _guesses(logits: Tensor) -> Tensor:
+    """Return each model's five likeliest classes, or all of fewer, the likeliest first: (models, B, 5)."""
+    return logits.topk(min(5, logits.shape[-1]), dim=-1).indices
 
 
 def values(sums: Sequence[float], images: int, classes: int) -> dict[str, float | None]:

@@ -21,6 +21,7 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,
     own: Sequence[Measure] = (),
+    right: list[Tensor] | None = None,
 ) -> list[Score]:
     """Return what is measured of every model. The sums stay on the device until the last batch: one read for all.
 
@@ -29,13 +30,17 @@ def evaluate(
         batches: images and labels (B,).
         device: where the sums are computed.
         own: the user's metrics, whose means over the images come after the task's.
+        right: takes in which images of each batch every model got right, bool (models, B); None: that is not asked.
     """
     task = task_of()
     sums: Tensor | None = None
     images_seen, classes = 0, 0
     for images, targets in batches:
         logits = at_least_float32(forward(images.to(device, non_blocking=True)))
-        batch = batch_sums(task, own, logits, targets.to(device, non_blocking=True))
+        labels = targets.to(device, non_blocking=True)
+        batch = batch_sums(task, own, logits, labels)
+        if right is not None:
+            right.append(task.right(logits, labels))
         sums = batch if sums is None else sums + batch
         images_seen, classes = images_seen + len(targets), logits.shape[-1]
     assert sums is not None, "nothing to evaluate on"

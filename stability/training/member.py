@@ -55,6 +55,8 @@ class Progress:
     attempts: int = 0
     start: str = ""
     seconds: float = 0.0
+    # Which evaluation images the evaluated weights got right after the last epoch, bool (images,).
+    right: Tensor | None = None
 
 
 class Member:

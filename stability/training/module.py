@@ -311,16 +311,34 @@ class StackModule(pl.LightningModule):
             return self.evaluation_logits(images)
 
         self.stack.eval()
-        scores = self.scores(self.data.eval_batches(), forward)
+        # Of the last evaluation it is kept which images each member got right.
+        right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
+        scores = self.scores(self.data.eval_batches(), forward, right)
+        images = torch.cat(right, dim=1).cpu() if right else None
         self.stack.train()
         for member in due:
-            average = scores[self.stack.size + member.index] if member.ema else None
-            self.keeper.epoch(member, member.close_epoch(scores[member.index], average))
+            place = self.stack.size + member.index if member.ema else member.index
+            average = scores[place] if member.ema else None
+            row = member.close_epoch(scores[member.index], average)
+            if images is not None and not member.is_training:
+                member.progress.right = images[place].clone()
+            self.keeper.epoch(member, row)
         self.boundary()
 
-    def scores(self, batches: Iterable[Batch], forward: Callable[[Tensor], Tensor] | None = None) -> list[Score]:
-        """Return what is measured of every lane of the stack, then of the averages where any member has one."""
-        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics)
+    def scores(
+        self,
+        batches: Iterable[Batch],
+        forward: Callable[[Tensor], Tensor] | None = None,
+        right: list[Tensor] | None = None,
+    ) -> list[Score]:
+        """Return what is measured of every lane of the stack, then of the averages where any member has one.
+
+        Args:
+            batches: of evaluation images.
+            forward: images -> logits; None: `evaluation_logits`.
+            right: as of `evaluate`.
+        """
+        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics, right)
 
     def evaluation_logits(self, images: Tensor) -> Tensor:
         """Return logits (K, B, classes) of the stack's weights; (2K, B, classes) where any member has an average.

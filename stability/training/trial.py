@@ -21,6 +21,7 @@ from stability.devices import in_parts, now
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
+from stability.study.correctness import FILE, KEY, Correctness, write_correctness
 from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
@@ -117,7 +118,7 @@ def train_pack(
     def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        record = records[member.id] = _record(member, module, study, own[member.id])
+        record = records[member.id] = _record(member, module, study, own[member.id], _keep_images(member, module))
         if on_record is not None:
             on_record(record)
 
@@ -180,7 +181,21 @@ def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> Model
     return ModelStack(models + models[-1:] * (size - len(models)))
 
 
-def _record(member: Member, module: StackModule, study: str | None, cell: Mapping[str, Scalar] | None) -> Record:
+def _keep_images(member: Member, module: StackModule) -> dict[str, str]:
+    """Write which evaluation images a trial got right into its folder; return the record's `files`."""
+    right = member.progress.right
+    if member.directory is None or right is None or member.progress.diverged_step is not None:
+        return {}
+    info = module.data.info
+    # Of the same data, another part or another draw of it is other images.
+    images = f"{info.fingerprint}/{info.eval_split}/{info.eval_images}/{member.config.data.seed}"
+    write_correctness(member.directory, Correctness(images, right.numpy()))
+    return {KEY: FILE}
+
+
+def _record(
+    member: Member, module: StackModule, study: str | None, cell: Mapping[str, Scalar] | None, files: Mapping[str, str]
+) -> Record:
     config = member.config
     name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
     return Record(
@@ -193,6 +208,7 @@ def _record(member: Member, module: StackModule, study: str | None, cell: Mappin
         status="completed" if member.progress.diverged_step is None else "diverged",
         result=member.result(),
         provenance=provenance(member, module),
+        files=files,
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from analysis.answers import answers, statement
+from analysis.answers import answers
 from analysis.cells import read_cells
 from analysis.results import CellResults, Pair, finished_pairs, mixed_provenance, planned_pairs
+from analysis.statements import statement
 from tests.plain import write_manifest
 
 MakeStudy = Callable[..., Path]

@@ -1,0 +1,148 @@
+"""What is known of one cell: its errors over the range, what its best setting reaches, and whether it has learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.compute import measures
+from analysis.compute.intervals import Interval
+from analysis.results import CellResults, TrialResult
+
+# Points from the reference within which the share of trials is counted.
+WITHIN = (1.0, 2.0, 4.0)
+# A best point in this outer part of a range: the optimum may lie beyond.
+EDGE = 0.1
+# A longer schedule that gains more than this share of chance minus best is told of first.
+GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is known of one cell.
+
+    Attributes:
+        cell: the cell.
+        best: the lowest error seen, which is below the peak by luck; None where nothing completed.
+        median: of the errors.
+        spread: of the errors over the range.
+        within: share of trials within so many points of the reference, by the number of points.
+        reference: what `within` and `tries` are relative to: the peak where there is one, else the best seen.
+        collapses: trials that diverged or are no better than guessing.
+        tries: random settings that it takes to come within `WITHIN[-1]` points of the reference.
+        mean: over the range, collapses at chance, with its guarded interval.
+        lr_range: width of the good lrs in factors of two; None where lr was not listed.
+        peak: by reruns of the best setting; None without reruns.
+        gain: points by which twice the epochs at the best setting lower the error; None: not tried.
+        edges: coordinates whose best value lies in the outer tenth of the range.
+    """
+
+    cell: CellResults
+    best: float | None
+    median: float
+    spread: measures.Spread
+    within: dict[float, float]
+    reference: float | None
+    collapses: measures.Collapses
+    tries: Interval
+    mean: Interval
+    lr_range: float | None
+    peak: measures.Peak | None
+    gain: float | None
+    edges: tuple[str, ...]
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the gate is open: statements on regret, sensitivity and spread need a model that has learned."""
+        return self.best is not None and measures.has_learned(self.best, self.cell.chance)
+
+    @property
+    def needs_longer(self) -> bool:
+        """Whether a longer schedule gains so much that statements on this one come second."""
+        room = self.cell.chance - (self.best or 0.0)
+        return self.gain is not None and self.gain > GAIN * room
+
+
+def statement(cell: CellResults, confidence: float, reference: float | None = None) -> Statement | None:
+    """Return what is known of a cell; None where no trial has ended.
+
+    Args:
+        cell: with its trials.
+        confidence: of intervals, between 0 and 1.
+        reference: an error in percent that errors are relative to; None: the cell's own peak, or its best seen.
+    """
+    errors, chance, images = cell.errors, cell.chance, images_of(cell)
+    if len(errors) == 0:
+        return None
+    best = cell.best.error if cell.best else None
+    peak = peak_of(cell)
+    own = peak.mean if peak else best
+    zero = reference if reference is not None else own
+    low = measures.capped(errors, chance)
+    return Statement(
+        cell=cell,
+        best=best,
+        median=float(np.median(low)),
+        spread=measures.spread(errors, chance),
+        within={points: measures.share_within(errors, zero, points) for points in WITHIN} if zero is not None else {},
+        reference=zero,
+        collapses=measures.count_collapses(measures.collapses(errors, chance, images), confidence),
+        tries=measures.tries_needed(errors, zero if zero is not None else -math.inf, WITHIN[-1], confidence),
+        mean=measures.mean_error(errors, chance, confidence),
+        lr_range=_lr_range(cell, low),
+        peak=peak,
+        gain=_gain(cell, peak),
+        edges=_edges(cell),
+    )
+
+
+def images_of(cell: CellResults) -> int | None:
+    """Return how many images a cell's trials were evaluated on; None where no record says."""
+    images = cell.provenance("eval_images")
+    return images if isinstance(images, int) else None
+
+
+def peak_of(cell: CellResults) -> measures.Peak | None:
+    """Return the peak that a cell's reruns show: those of the best setting that was searched."""
+    return measures.peak(np.array([trial.error for trial in reruns(cell)]), cell.chance, images_of(cell))
+
+
+def reruns(cell: CellResults) -> list[TrialResult]:
+    """Return the finished reruns of the setting that more reruns than of any other were made of, the last of equals."""
+    return _at_best(cell, "reseed")
+
+
+def _at_best(cell: CellResults, role: str) -> list[TrialResult]:
+    found: dict[tuple[float, float], list[TrialResult]] = {}
+    for trial in cell.after:
+        if trial.planned.role == role and trial.finished:
+            found.setdefault((trial.lr, trial.wd), []).append(trial)
+    # The best setting may have moved while the study grew: the last one asked for counts.
+    return list(found.values())[-1] if found else []
+
+
+def _gain(cell: CellResults, peak: measures.Peak | None) -> float | None:
+    longer = [trial.error for trial in _at_best(cell, "longer") if math.isfinite(trial.error)]
+    same = peak.mean if peak else (cell.best.error if cell.best else None)
+    return same - longer[-1] if longer and same is not None else None
+
+
+def _lr_range(cell: CellResults, errors: np.ndarray) -> float | None:
+    if cell.ranges.get("lr"):
+        return None
+    return measures.good_lr_range(np.array([trial.lr for trial in cell.finished]), errors, WITHIN[-1])
+
+
+def _edges(cell: CellResults) -> tuple[str, ...]:
+    """Return the coordinates in whose range the best point lies within the outer tenth, with the end."""
+    found = []
+    for name, ends in cell.ranges.items():
+        if cell.best is None or not ends:
+            continue
+        low, high = (math.log(end) for end in ends)
+        place = (math.log(getattr(cell.best, name)) - low) / (high - low)
+        if not EDGE <= place <= 1 - EDGE:
+            found.append(f"{name} {'lower' if place < EDGE else 'upper'}")
+    return tuple(found)
