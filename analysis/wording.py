@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from analysis.answers import Answer
 from analysis.compute.intervals import Interval
-from analysis.statements import Statement
+from analysis.statements import Statement, reruns
 from stability.study.schema import cell_label
 
 # Of a command's output: pairs that are told in full; the rest is in the CSV.
 MOST_PAIRS = 6
-LABEL = 13
+LABEL, WIDTH = 13, 120
 
 
 def answer_lines(
@@ -51,7 +52,8 @@ def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) ->
     rows += [_peak(answer, confidence), _regret(answer, confidence)]
     width = max(len(text) for _, text, _ in rows)
     lines = [f"  {name:{LABEL}}{text:{width}}  {verdict}".rstrip() for name, text, verdict in rows]
-    return [_heading(answer, extra), *lines, *(f"  {one}" for one in sentences(answer))]
+    told = [line for one in sentences(answer) for line in textwrap.wrap(one, WIDTH - 2)]
+    return [_heading(answer, extra), *lines, *(f"  {one}" for one in told)]
 
 
 def names(answer: Answer) -> tuple[str, str]:
@@ -140,7 +142,7 @@ def _collapses(answer: Answer) -> Row:
 
 def _peak(answer: Answer, confidence: float) -> Row:
     if answer.peak is None:
-        return "peak", "no reruns: reseed=5 makes them", ""
+        return "peak", f"no statement: {_why_no_peak(answer)}", ""
     one, other = answer.first.peak, answer.second.peak
     assert one is not None
     assert other is not None
@@ -149,9 +151,17 @@ def _peak(answer: Answer, confidence: float) -> Row:
     return "peak", f"{text}{_interval(_turned(answer.peak), confidence)})", verdict(answer, "peak")
 
 
+def _why_no_peak(answer: Answer) -> str:
+    """Return why one of two cells has no peak."""
+    for name, side in zip(names(answer), _sides(answer), strict=True):
+        if side.peak is None and reruns(side.cell):
+            return f"of {len(reruns(side.cell))} reruns of {name} fewer than two have learned anything"
+    return "no reruns of the best settings (reseed=5 makes them)"
+
+
 def _regret(answer: Answer, confidence: float) -> Row:
     if answer.regret is None or answer.sensitivity is None:
-        why = _gate(answer) if not (answer.first.has_learned and answer.second.has_learned) else "no reruns"
+        why = _gate(answer) if not (answer.first.has_learned and answer.second.has_learned) else _why_no_peak(answer)
         return "regret", f"no statement: {why}", ""
     regret, sensitivity = _turned(answer.regret), _turned(answer.sensitivity)
     text = f"typically {regret.estimate:.1f} points less ({_interval(regret, confidence)}); "
@@ -187,11 +197,13 @@ def sentences(answer: Answer) -> list[str]:
 def _of_schedule(answer: Answer) -> str:
     """Return what is known of a longer schedule, where that comes first."""
     gains = [
-        f"{name} gains {side.gain:.1f} points from twice the epochs"
+        f"{name} gains {side.gain:.1f} points"
         for name, side in zip(names(answer), _sides(answer), strict=True)
         if side.needs_longer
     ]
-    return f"The schedule is short: {' and '.join(gains)}. What follows holds for this schedule alone." if gains else ""
+    if not gains:
+        return ""
+    return f"The schedule is short: with twice the epochs {' and '.join(gains)}. What follows holds for this one alone."
 
 
 def _what_would_do(answer: Answer) -> str:

@@ -43,12 +43,17 @@ def collapses(errors: np.ndarray, chance: float, images: int | None) -> np.ndarr
         chance: in percent.
         images: how many were evaluated; None where that is not known: then chance itself is the limit.
     """
-    limit = chance
-    if images:
-        from scipy.stats import binom
+    return errors >= _collapse_limit(chance, images) - TOLERANCE
 
-        limit = 100 * (1 - float(binom.ppf(GUESSING, images, 1 - chance / 100)) / images)
-    return errors >= limit - TOLERANCE
+
+@functools.cache
+def _collapse_limit(chance: float, images: int | None) -> float:
+    """Return the error from which on a trial is no better than guessing."""
+    if not images:
+        return chance
+    from scipy.stats import binom
+
+    return 100 * (1 - float(binom.ppf(GUESSING, images, 1 - chance / 100)) / images)
 
 
 def has_learned(best: float, chance: float) -> bool:
