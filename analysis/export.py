@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from analysis.answers import Answer
 from analysis.reference import Reference
 from analysis.results import CellResults, TrialResult
+from analysis.statements import Statement
 from analysis.statistics import Curve
 from analysis.summary import NEAR, summary
 from analysis.wording import sentences, verdict
@@ -92,11 +93,20 @@ def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[di
 def cells_csv(analysis: Analysis) -> str:
     """Return every cell as a row: the numbers of its line in the printed table, and whether that table shows it.
 
+    Beside them stands what is known of the cell (`analysis.statements`), its mean with the guarded interval included.
     diverged_lower and diverged_upper bound the share of finished trials that diverged. The median is `inf` where half
     of them or more diverged.
     """
     shown = set(analysis.shown)
-    rows = [{**cell.factors, **_summary(cell, analysis.confidence), "shown": cell in shown} for cell in analysis.cells]
+    rows = [
+        {
+            **cell.factors,
+            **_summary(cell, analysis.confidence),
+            **(_stated(analysis.by_cell[cell]) if cell in analysis.by_cell else {}),
+            "shown": cell in shown,
+        }
+        for cell in analysis.cells
+    ]
     return _csv(rows, list(dict.fromkeys([*_factors(analysis), *(name for row in rows for name in row)])))
 
 
@@ -106,6 +116,27 @@ def _summary(cell: CellResults, confidence: float) -> dict[str, Scalar]:
     near = row.pop("near") or [None] * len(NEAR)
     row |= {"diverged_lower": lower, "diverged_upper": upper, "partial": cell.partial}
     return row | {f"within_{points:g}": count for points, count in zip(NEAR, near, strict=True)}
+
+
+def _stated(one: Statement) -> dict[str, Scalar]:
+    """Return what is known of a cell; intervals stand as NAME_lower and NAME_upper, errors in points."""
+    row: dict[str, Scalar] = {
+        "has_learned": one.has_learned,
+        "collapsed": one.collapses.collapsed,
+        "collapsed_not_excluded": one.collapses.not_excluded,
+        "spread": one.spread.low,
+        "interquartile_range": one.spread.interquartile,
+        "relative_spread": one.spread.relative,
+        "good_lr_range": one.lr_range,
+        "longer_gains": one.gain,
+        "best_at_edge": ", ".join(one.edges),
+    }
+    for name, found in (("collapsed_share", one.collapses.share), ("tries_needed", one.tries), ("mean", one.mean)):
+        row |= {name: found.estimate, f"{name}_lower": found.lower, f"{name}_upper": found.upper}
+    if one.peak:
+        row |= {"peak": one.peak.mean, "peak_sd": one.peak.sd, "reruns": one.peak.reruns}
+        row |= {"reruns_collapsed": one.peak.collapsed}
+    return row
 
 
 def answers_csv(analysis: Analysis) -> str:
