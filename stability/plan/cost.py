@@ -54,6 +54,14 @@ class Cost:
     images: int | None
     seconds: float | None
 
+    def times(self, factor: int) -> Cost:
+        """Return the cost of a trial of so many times the epochs."""
+        return Cost(
+            self.multiply_adds,
+            None if self.images is None else factor * self.images,
+            None if self.seconds is None else factor * self.seconds,
+        )
+
     @property
     def compute(self) -> int | None:
         """Multiply-adds of the whole training run, forward and backward."""
@@ -67,7 +75,7 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     no data."""
     remembered = timings.recall()
     costs = [_cost(plan, cell, layout, remembered) for cell in plan.cells]
-    statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
+    statuses = {trial.id: _status(directory, trial) for trial in plan.all_trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
     print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
@@ -130,9 +138,12 @@ def _key(plan: Plan, cell: CellPlan, layout: Layout) -> str:
 
 def _missing(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[Cost]:
     """Return what each trial costs that has not ended, those included whose points are still to be chosen."""
-    open_ = (plan.planned - len(plan.trials)) // len(plan.cells)
-    missing = [costs[trial.cell] for trial in plan.trials if statuses[trial.id] not in ENDED]
-    return missing + [cost for cost in costs for _ in range(open_)]
+    open_ = (plan.planned - len(plan.all_trials)) // len(plan.cells)
+    missing = [trial for trial in plan.all_trials if statuses[trial.id] not in ENDED]
+    known = [costs[trial.cell].times(2 if trial.role == "longer" else 1) for trial in missing]
+    # A longer schedule that is still to come is the last trial of its cell.
+    is_longer = plan.config.longer and not any(trial.role == "longer" for trial in plan.after)
+    return known + [cost.times(2 if is_longer and not place else 1) for cost in costs for place in range(open_)]
 
 
 def _status(directory: Path, trial: Trial) -> str:
@@ -202,23 +213,30 @@ def _heading(plan: Plan, directory: Path) -> list[str]:
     points = "a plain grid"
     if plan.sampler is not None:
         points = f"{plan.config.samples} points a cell, {plan.sampler.words}, sweep.seed={plan.config.sweep.seed}"
-    return [f"study {plan.study} in {directory}: {points}", ""]
+    config = plan.config
+    after = [
+        f"{config.tune} by TPE" if config.tune else "",
+        f"{config.reseed} rerun{'s' * (config.reseed > 1)} of the best setting" if config.reseed else "",
+        "the best setting for twice the epochs" if config.longer else "",
+    ]
+    then = f"; then, of each cell, {', '.join(filter(None, after))}" if any(after) else ""
+    return [f"study {plan.study} in {directory}: {points}{then}", ""]
 
 
 def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> list[list[str]]:
     names = list(plan.cells[0].factors)
     trials: list[list[Trial]] = [[] for _ in plan.cells]
-    for trial in plan.trials:
+    for trial in plan.all_trials:
         trials[trial.cell].append(trial)
     rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
     for cell, cost, own in zip(plan.cells, costs, trials, strict=True):
         planned = plan.planned // len(plan.cells)
         ended = sum(statuses[trial.id] in ENDED for trial in own)
-        compute = None if cost.compute is None else cost.compute * planned
-        seconds = None if cost.seconds is None else cost.seconds * planned
+        # One trial of twice the epochs costs what two do.
+        whole = cost.times(planned + plan.config.longer)
         row = [str(cell.factors[name]) for name in names]
         row += [_span(cell, name, own) for name in DRAWN]
-        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), _time(seconds)]
+        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(whole.compute), _time(whole.seconds)]
         rows.append(row)
     return rows
 
