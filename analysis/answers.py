@@ -64,6 +64,14 @@ class Answer:
     adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether the study was made for this comparison."""
+        contrast, sides = self.first.cell.contrast, (self.first.cell, self.second.cell)
+        if contrast is None or contrast.factor != self.factor:
+            return False
+        return {cell.factors.get(self.factor) for cell in sides} == set(contrast.values)
+
     def sign(self, quantity: str) -> int:
         """Return which cell has less of a quantity: -1 the first, 1 the second, 0 not decided."""
         if quantity not in self.decided:
@@ -137,22 +145,19 @@ class Answer:
         return sign if sign * relative > 0 else 0
 
 
-def answers(
-    found: Sequence[Statement], confidence: float, primary: tuple[str, frozenset[str]] | None = None
-) -> list[Answer]:
+def answers(found: Sequence[Statement], confidence: float) -> list[Answer]:
     """Compare every two cells that differ in one factor alone.
 
     Args:
         found: what is known of each cell.
         confidence: of intervals and verdicts; Holm's correction is over the pairs, for each quantity.
-        primary: a factor and two values of it: these pairs come first, and are tested unadjusted.
 
     Returns:
-        One answer for each pair, the primary ones first.
+        One answer for each pair. Those that their study was made for come first, and are tested unadjusted.
     """
     told = [_compare(factor, one, other, confidence) for factor, one, other in compared(found)]
-    first = [one for one in told if _is_primary(one, primary)]
-    rest = [one for one in told if not _is_primary(one, primary)]
+    first = [one for one in told if one.is_primary]
+    rest = [one for one in told if not one.is_primary]
     return [*(_decided(one, one.p, confidence) for one in first), *_adjusted(rest, confidence)]
 
 
@@ -191,12 +196,6 @@ def _is_large(group: Sequence[int], found: Sequence[Statement]) -> bool:
 def is_against_first(found: Sequence[Statement]) -> bool:
     """Return whether some cells are compared with the first one only, and not with each other."""
     return any(_is_large(group, found) for _, groups in _groups(found) for group in groups)
-
-
-def _is_primary(answer: Answer, primary: tuple[str, frozenset[str]] | None) -> bool:
-    if primary is None or answer.factor != primary[0]:
-        return False
-    return {str(side.cell.factors.get(answer.factor)) for side in (answer.first, answer.second)} == primary[1]
 
 
 def _adjusted(told: Sequence[Answer], confidence: float) -> list[Answer]:

@@ -56,6 +56,7 @@ def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial], others: Seque
         adaptive=plan != GRID and manifest.sampler.needs_results,
         trials=trials,
         after=_read_trials(study, cell, others, is_drawn=False),
+        contrast=manifest.contrast,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED, Record, Scalar, Settings, Trial, cell_label
+from stability.study.schema import ENDED, Contrast, Record, Scalar, Settings, Trial, cell_label
 from stability.study.store import PLANNED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class CellResults:
         after: trials of other roles: search for a better setting, reruns of the best, a longer schedule.
         choices: the choice of each config group, where the manifest has them.
         adaptive: whether points depend on results.
+        contrast: the comparison that the cell's study was made for; None: no one of them.
     """
 
     factors: dict[str, Scalar]
@@ -127,6 +128,7 @@ class CellResults:
     choices: Settings = field(default_factory=dict)
     adaptive: bool = False
     after: tuple[TrialResult, ...] = ()
+    contrast: Contrast | None = None
 
     @property
     def planned(self) -> int:

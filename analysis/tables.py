@@ -156,12 +156,21 @@ def _count(factor: str, both: tuple[str, str], found: Sequence[Answer]) -> str:
     )
 
 
+def _over(found: Sequence[Answer]) -> str:
+    """Return over what a verdict's rate of error holds."""
+    primary = sum(one.is_primary for one in found)
+    rest = len(found) - primary
+    parts = ["that of the comparison the study was made for by itself"] if primary and rest else []
+    parts += [f"over all {rest} {'others' if primary else 'comparisons'} of a quantity (Holm)"] if rest > 1 else []
+    return "".join(f", {part}" for part in parts)
+
+
 def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
     """Return what the answers rest on."""
     rate = 100 * (1 - confidence)
     lines = [
         "Cells at the points that they share (same draw of lr, wd and seed); errors above guessing count as guessing.",
-        f"A verdict errs in at most {rate:.2g} % of studies, over all {len(found)} comparisons of a quantity (Holm).",
+        f"A verdict errs in at most {rate:.2g} % of studies{_over(found)}.",
     ]
     if any(one.first.cell.ranges != one.second.cell.ranges for one in found):
         lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")

@@ -41,7 +41,7 @@ def answer_lines(
 
 def _weight(answer: Answer) -> int:
     """Return how much there is to be told of a pair: models first, decided quantities before others."""
-    return 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
+    return 100 * answer.is_primary + 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
 
 
 def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:

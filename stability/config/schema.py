@@ -284,6 +284,8 @@ class StudyConfig:
     tune: int = key(ge=0, le=10_000)
     reseed: int = key(ge=0, le=1_000)
     longer: int = key(ge=0, le=1)
+    # The comparison that the study is made for, {factor, values: [A, B]}: tested first, without correction.
+    contrast: Mapping[str, Value] | None = key()
     study: str | None = key()
     runs: str = key()
     plan: bool | str = key()

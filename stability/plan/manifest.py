@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
-from stability.errors import UserError
+from stability.errors import UserError, unknown
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
 from stability.files import write_text
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
 from stability.plan.packing import divide, pack_of
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.schema import COORDINATES, GRID, Cell, Manifest, Sampler, Scalar
+from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, Sampler, Scalar
+from stability.study.shape import parse
 from stability.study.store import MANIFEST, read_manifest, write_manifest
 from stability.values import Options, Value, group
 
@@ -68,6 +69,7 @@ def build(
         packs: ids of the trials that train together.
     """
     fingerprints = fingerprints or [""] * len(plan.cells)
+    contrast = _contrast(plan)
     cells = [_cell(cell, fingerprint) for cell, fingerprint in zip(plan.cells, fingerprints, strict=True)]
     return Manifest(
         version=VERSION,
@@ -84,7 +86,24 @@ def build(
         cells=tuple(cells),
         trials=plan.trials,
         packs=_several(packs),
+        contrast=contrast,
     )
+
+
+def _contrast(plan: Plan) -> Contrast | None:
+    """Return the comparison that a study is made for. Raises UserError where its cells do not have it."""
+    given = plan.config.contrast
+    if given is None:
+        return None
+    found = parse(Contrast, given, "contrast")
+    values = [cell.factors.get(found.factor) for cell in plan.cells]
+    names = sorted({name for cell in plan.cells for name in cell.factors})
+    if found.factor not in names:
+        raise unknown("contrast.factor", found.factor, names)
+    for value in found.values:
+        if value not in values:
+            raise unknown(f"contrast.values of {found.factor}", str(value), [str(one) for one in dict.fromkeys(values)])
+    return found
 
 
 def _sampler(plan: Plan) -> Sampler:
@@ -141,6 +160,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
         trials=standing.trials + fresh,
         packs=_several([*standing.packs, *packs]),
         samples=max(planned.samples or 0, standing.samples or 0) or None,
+        contrast=standing.contrast or planned.contrast,
     )
     return grown if grown == standing else _commanded(grown, standing, planned)
 
