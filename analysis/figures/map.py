@@ -45,7 +45,7 @@ def draw(analysis: Analysis) -> Figure:
     guessing, and what stands up means nothing.
     """
     places, has_peaks = _places(analysis)
-    layout = Layout(columns=1, rows=1, height=2.6, above=0.35 + LINE * len(places), below=1.0, width=4.2)
+    layout = Layout(columns=1, rows=1, height=2.6, above=0.45 + 1.1 * LINE * len(places), below=1.0, width=4.2)
     figure = layout.figure()
     axes = layout.axes(figure, 0, 0)
     for place in places:
@@ -122,11 +122,11 @@ def _legend(axes: Axes, places: list[Place]) -> None:
         handles,
         [one.label for one in places],
         loc="lower left",
-        bbox_to_anchor=(0, 1.01),
+        bbox_to_anchor=(0.01, 1.03),
         frameon=False,
         borderaxespad=0,
         borderpad=0,
-        labelspacing=0.3,
+        labelspacing=0.4,
         handlelength=1.0,
     )
 
