@@ -83,6 +83,7 @@ def truth_of(pair: Pair) -> dict[str, float]:
     def typical(differences: np.ndarray) -> float:
         return float(np.median((differences + differences[shuffled]) / 2))
 
+    # Regret and sensitivity are of the true peaks; the peak itself is of the settings that each study finds.
     peaks = pair.first.peak, pair.second.peak
     spreads = spread(first, CHANCE), spread(second, CHANCE)
     shares = [(errors - low) / (CHANCE - low) for errors, low in zip((first, second), peaks, strict=True)]
@@ -91,7 +92,6 @@ def truth_of(pair: Pair) -> dict[str, float]:
         "typical": typical(first - second),
         "spread": spreads[0].low - spreads[1].low,
         "relative": spreads[0].relative - spreads[1].relative,
-        "peak": peaks[0] - peaks[1],
         "regret": typical((first - peaks[0]) - (second - peaks[1])),
         "sensitivity": typical(shares[0] - shares[1]),
         "mean": float(np.mean(first - second)),
@@ -99,14 +99,26 @@ def truth_of(pair: Pair) -> dict[str, float]:
     return {name: 0.0 if abs(one) < NOTHING.get(name, SMALL) else one for name, one in found.items()}
 
 
-def best_runs(surface: Surface, points: np.ndarray, errors: np.ndarray, generator: np.random.Generator) -> Peak | None:
-    """Return the peak that reruns of the best point show, as `reseed` makes them."""
+def best_runs(
+    surface: Surface, points: np.ndarray, errors: np.ndarray, generator: np.random.Generator
+) -> tuple[Peak | None, float]:
+    """Return the peak that reruns of the best point show, as `reseed` makes them, and that point's expected error."""
     place = points[[int(np.argmin(errors))] * RERUNS]
-    return peak(surface.draw(place, generator), CHANCE, surface.images)
+    return peak(surface.draw(place, generator), CHANCE, surface.images), float(surface.expected(place[:1])[0])
 
 
-def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str, Interval], bool]:
-    """Return what the analysis finds of one study of `n` shared points, and whether collapses are decided."""
+def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str, Interval], float, bool]:
+    """Return what the analysis finds of one study, the true difference of the settings found, and a verdict.
+
+    Args:
+        pair: the surfaces.
+        n: the number of shared points.
+        generator: of points and errors.
+
+    Returns:
+        The difference of each quantity; how the expected errors of both best points differ, which the peaks estimate;
+        whether collapses are decided.
+    """
     points = generator.random((n, 2))
     raw = pair.first.draw(points, generator), pair.second.draw(points, generator)
     errors = capped(raw[0], CHANCE), capped(raw[1], CHANCE)
@@ -115,21 +127,21 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
     spreads = spread_difference(*errors, chances, CONFIDENCE)
     found = {"level": levels.median, "typical": levels.typical, "spread": spreads.low, "relative": spreads.relative}
     found["mean"] = guarded_difference(*errors, CHANCE, CONFIDENCE)
-    one = best_runs(pair.first, points, raw[0], generator)
-    other = best_runs(pair.second, points, raw[1], generator)
+    one, first = best_runs(pair.first, points, raw[0], generator)
+    other, second = best_runs(pair.second, points, raw[1], generator)
     if one and other:
         found["peak"] = peak_difference(one, other, CONFIDENCE)
         found["regret"] = typical_regret(errors, (one, other), CONFIDENCE)
         found["sensitivity"] = typical_sensitivity(errors, (one, other), chances, CONFIDENCE)
     which = (collapses(own, CHANCE, side.images) for own, side in zip(raw, (pair.first, pair.second), strict=True))
-    return found, mcnemar(*which) <= 1 - CONFIDENCE
+    return found, first - second, mcnemar(*which) <= 1 - CONFIDENCE
 
 
 def tried(pair: Pair, n: int, studies: int) -> Result:
     """Return what comes of many studies of a pair."""
     truth, result, generator = truth_of(pair), Result(), np.random.default_rng(n)
     for _ in range(studies):
-        found, collapsed = study(pair, n, generator)
+        found, truth["peak"], collapsed = study(pair, n, generator)
         result.studies += 1
         result.collapses += collapsed
         for name, one in found.items():

@@ -23,7 +23,7 @@ from analysis.compute.measures import Peak, peak_interval, resampled_spreads, sp
 
 # How far the setting found may lie above the true best one, in points: so much, and this share of the noise of its
 # reruns, since the best of n noisy trials is chosen partly by luck. Counted at both ends of what rests on peaks.
-ALLOWANCE, OF_NOISE = 0.5, 0.5
+ALLOWANCE, OF_NOISE = 0.75, 0.75
 SMALLEST_P = 1e-6
 
 
