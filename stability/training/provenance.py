@@ -59,7 +59,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         micro_batches=module.micro_batches if module.micro_batches > 1 else None,
         compiled=module.compiler.is_on or None,
         not_compiled=module.compiler.failure,
-        rest={"metrics": shown} if shown else {},
+        rest={**info.notes, **({"metrics": shown} if shown else {})},
     )
 
 
