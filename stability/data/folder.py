@@ -63,9 +63,10 @@ def find(data: DataConfig) -> Found:
         left_out=(*splits.left_out, *left_out.words(EXTENSIONS)),
     )
     files = [file for one in listings for file in (*one.files, *one.sources)]
+    images = [_images(root, one, classes, data) for one in listings]
     return Found(
-        train=_images(root, train, classes, data),
-        evaluation=_images(root, evaluation, classes, data) if evaluation else None,
+        train=images[0],
+        evaluation=images[-1] if evaluation else None,
         eval_split=_eval_split(splits, train, evaluation) if evaluation else None,
         classes=classes,
         fingerprint=fingerprint(root, files),

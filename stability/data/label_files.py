@@ -164,8 +164,8 @@ def _kaggle(path: Path) -> Pairs:
 
 def _metadata(path: Path, data: DataConfig | None) -> Pairs:
     """Read file_name and the column of labels, as of Hugging Face's ImageFolder."""
-    column = _label_column(path, data)
-    return _pairs(path, _rows(path), lambda row: (row["file_name"], _label(row[column])))
+    column = str(_label_column(path, data))
+    return _pairs(path, _rows(path), lambda row: (str(row["file_name"]), _label(row[column])))
 
 
 def _label(value: object) -> str:
