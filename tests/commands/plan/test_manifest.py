@@ -99,7 +99,7 @@ def test_commands_of_which_none_asks_for_all_are_all_kept(manifest_of):
         (["data.train_size=100"], "data.train_size", [None, 100]),
         (["recipe.flip=false"], "recipe.flip", [True, False]),
         (["optimizer.betas=[0.8,0.9]"], "optimizer.betas", ["[0.9, 0.999]", "[0.8, 0.9]"]),
-        (["data.name=other", "data.image_size=32"], "data.name", ["digits", "other"]),
+        (["data.source=hf", "data.name=other", "data.image_size=32"], "data.name", ["digits", "other"]),
         (["schedule.warmup_epochs=2"], "schedule.warmup_epochs", [None, 2.0]),
     ],
 )
