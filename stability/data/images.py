@@ -31,7 +31,10 @@ LFS_WORDS = "a pointer of Git LFS, not the file itself; `git lfs pull` in its re
 
 
 class UnreadableImage(UserError):
-    """An image that cannot be decoded; the message names it."""
+    """An image that cannot be decoded: its one argument names it, the message says besides what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; `python -m stability.data check` lists all such, data.on_error=skip leaves them out"
 
 
 class Reader(Protocol):

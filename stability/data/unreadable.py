@@ -80,7 +80,7 @@ def check(images: Images, tell: Callable[[], object]) -> Iterator[tuple[str, str
         try:
             pixels = reader.read(row)
         except UnreadableImage as error:
-            return name, str(error), b""
+            return name, str(error.args[0]), b""
         content = hashlib.sha256(f"{tuple(pixels.shape)}".encode())
         content.update(pixels.permute(1, 2, 0).contiguous().numpy().tobytes())
         return name, None, content.digest()
