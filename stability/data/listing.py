@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 
@@ -15,8 +16,7 @@ from stability.data.report import LeftOut
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-@dataclass(frozen=True, order=True)
-class File:
+class File(NamedTuple):
     """A file under a root: its name relative to it, its size in bytes, and which file it is on the disk."""
 
     name: str
@@ -52,7 +52,7 @@ def folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
 
 
-def images_in(folder: Path, prefix: str, left_out: LeftOut, *, deep: bool = True) -> Iterator[File]:
+def images_in(folder: Path | str, prefix: str, left_out: LeftOut, *, deep: bool = True) -> Iterator[File]:
     """Yield the image files in a folder.
 
     Args:
@@ -68,9 +68,9 @@ def images_in(folder: Path, prefix: str, left_out: LeftOut, *, deep: bool = True
                 left_out.kinds["hidden"] += 1
             elif entry.is_dir():
                 if deep:
-                    yield from images_in(Path(entry.path), f"{prefix}{name}/", left_out)
-            elif not is_image(name):
-                left_out.kinds[os.path.splitext(name)[1].lower() or "without an ending"] += 1
+                    yield from images_in(entry.path, f"{prefix}{name}/", left_out)
+            elif (ending := _ending(name)) not in EXTENSIONS:
+                left_out.kinds[ending or "without an ending"] += 1
             else:
                 found = entry.stat()
                 if stat.S_ISREG(found.st_mode):
@@ -81,7 +81,12 @@ def images_in(folder: Path, prefix: str, left_out: LeftOut, *, deep: bool = True
 
 def is_image(name: str) -> bool:
     """Tell whether a file's name is that of an image that is read."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+    return _ending(name) in EXTENSIONS
+
+
+def _ending(name: str) -> str:
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def file_at(root: Path, path: Path) -> File:

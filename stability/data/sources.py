@@ -139,8 +139,9 @@ def _hf(data: DataConfig) -> Found:
 
 def _imagefolder(data: DataConfig) -> Found:
     from stability.data import folder
+    from stability.data.shared import once
 
-    return folder.find(data)
+    return once(data, folder.find)
 
 
 def _torch(data: DataConfig) -> Found:

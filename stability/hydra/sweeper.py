@@ -149,6 +149,9 @@ class StudySweeper:
         from hydra.core.plugins import Plugins
         from omegaconf import open_dict
 
+        from stability.data.shared import shared_listings
+
+        stack.enter_context(shared_listings())
         with open_dict(self._config):
             self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
             # As the cells have them, which a sweep file's params may set.
