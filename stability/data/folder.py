@@ -14,7 +14,7 @@ from stability.data import label_files
 from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
-from stability.data.paths import existing, fingerprint
+from stability.data.paths import existing, fingerprint, refuse_pointers
 from stability.data.report import LeftOut, Report, some
 from stability.data.sources import Found
 from stability.data.words import folder_word
@@ -63,6 +63,8 @@ def find(data: DataConfig) -> Found:
         left_out=(*splits.left_out, *left_out.words(EXTENSIONS)),
     )
     files = [file for one in listings for file in (*one.files, *one.sources)]
+    # Of a repository whose files were not fetched, all are pointers.
+    refuse_pointers(root, files[:1])
     images = [_images(root, one, classes, data) for one in listings]
     return Found(
         train=images[0],

@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from stability.data.images import LFS, LFS_WORDS
 from stability.data.listing import File
 from stability.errors import UserError, nearest
 
 WHOLE_BYTES = 64 * 2**20
 TAIL_BYTES, TAIL_FILES = 64 * 2**10, 1000
+# A pointer of Git LFS takes fewer.
+POINTER_BYTES = 1024
 
 
 def existing(path: str, key: str = "data.path") -> Path:
@@ -42,3 +45,12 @@ def fingerprint(root: Path, files: Sequence[File]) -> str:
                 opened.seek(0 if whole else max(0, file.size - TAIL_BYTES))
                 digest.update(opened.read())
     return digest.hexdigest()[:16]
+
+
+def refuse_pointers(root: Path, files: Sequence[File]) -> None:
+    """Raise UserError where a file under `root` is a pointer of Git LFS."""
+    for file in files:
+        if file.size < POINTER_BYTES:
+            with open(root / file.name, "rb") as opened:
+                if opened.read(len(LFS)) == LFS:
+                    raise UserError(f"{root / file.name} is {LFS_WORDS}")

@@ -19,9 +19,8 @@ from urllib.parse import urlparse
 import numpy
 
 from stability.config import DataConfig
-from stability.data.images import LFS, LFS_WORDS
 from stability.data.listing import File, file_at
-from stability.data.paths import existing, fingerprint
+from stability.data.paths import existing, fingerprint, refuse_pointers
 from stability.data.report import some
 from stability.data.words import split_word, words_in
 from stability.errors import UserError, unknown
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_ONCE = 1024
-# A pointer of Git LFS takes fewer.
-POINTER_BYTES = 1024
 REACH_SECONDS = 5
 
 
@@ -108,7 +105,7 @@ class Parquet(Local):
         if not is_pattern(data.path):
             _refuse_configurations(names, data)
         self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
-        _refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
+        refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
         used = {one for own in names.values() for one in own}
         self.left_out = tuple(f"{file} (no split's name)" for file in found if file not in used)
 
@@ -223,15 +220,6 @@ def _configuration(file: Path) -> str:
     return "/".join(above[:split])
 
 
-def _refuse_pointers(root: Path, files: Sequence[File]) -> None:
-    """Raise UserError where a file is a pointer of Git LFS."""
-    for file in files:
-        if file.size < POINTER_BYTES:
-            with open(root / file.name, "rb") as opened:
-                if opened.read(len(LFS)) == LFS:
-                    raise UserError(f"{root / file.name} is {LFS_WORDS}")
-
-
 def _parquet_files(path: str) -> tuple[Path, list[Path]]:
     """Return a folder and the Parquet files that `path` names, relative to it and sorted."""
     if is_pattern(path):
@@ -243,6 +231,11 @@ def _parquet_files(path: str) -> tuple[Path, list[Path]]:
         whole = existing(path)
         root = whole if whole.is_dir() else whole.parent
         found = sorted(root.rglob("*.parquet")) if whole.is_dir() else [whole]
+    # A folder may be called like a file, as what Spark writes.
+    found = [one for one in found if not one.is_dir()]
+    strange = next((one for one in found if not one.is_file()), None)
+    if strange is not None:
+        raise UserError(f"{strange} is no regular file; accepted: Parquet files")
     if not found:
         raise UserError(f"data.path={path} holds no .parquet file; data=imagefolder reads class folders of image files")
     return root, [one.relative_to(root) for one in found]

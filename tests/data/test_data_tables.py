@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy
 import pytest
 
 from stability.data.sources import load
-from tests.data.test_data_sources import TABLES, refusal, write_images, write_table
+from tests.data.test_data_sources import FOLDER, TABLES, refusal, write_images, write_table
 
 
 def rewritten(path: Path, **columns: Any) -> Path:
@@ -123,6 +124,24 @@ def test_pointers_of_lfs_are_named(tmp_path: Path) -> None:
     said = refusal(replace(TABLES, path=str(tmp_path)))
     assert "train-00000-of-00001.parquet is a pointer of Git LFS" in said
     assert "git lfs pull" in said
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "0.jpg").write_text(pointer)
+    assert "cat/0.jpg is a pointer of Git LFS" in refusal(replace(FOLDER, path=str(tmp_path / "images")))
+
+
+def test_a_pipe_named_as_a_table_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "test.parquet", [0, 1])
+    os.mkfifo(tmp_path / "train.parquet")
+    assert "train.parquet is no regular file" in refusal(replace(TABLES, path=str(tmp_path)))
+    assert "train.parquet is no regular file" in refusal(replace(TABLES, path=str(tmp_path / "train.parquet")))
+
+
+def test_a_folder_named_as_a_table_is_a_split(tmp_path: Path) -> None:
+    for file in ("train.parquet/part-0.parquet", "train.parquet/part-1.parquet", "test.parquet/part-0.parquet"):
+        write_table(tmp_path / file, [0, 1, 0, 1])
+    source = load(replace(TABLES, path=str(tmp_path)))
+    assert (len(source.train), len(source.evaluation), source.eval_split) == (8, 4, "test")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +232,6 @@ def turned(side: tuple[int, int] = (20, 10)) -> bytes:
 
 
 def test_images_are_turned_where_their_tag_says_so(tmp_path: Path) -> None:
-    from tests.data.test_data_sources import FOLDER
-
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg").write_bytes(turned())
