@@ -170,17 +170,21 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
         parts = file.name.split("/", 2)
         if len(parts) == 3:
             inside[parts[0]].add(parts[1])
-    held = [names for names in inside.values() if names]
-    if len(held) == len(inside) and len(set.union(*held)) == 1 and next(iter(held[0])).lower() in PLAIN:
-        return
+    owners: dict[str, list[str]] = {}
     for name, own in inside.items():
-        for other, theirs in inside.items():
-            shared = sorted(own & (theirs if other > name else set()) | (own & {other} - {name}))
-            if shared:
-                raise UserError(
-                    f"{name}/ and {other}/ of {root} hold the same names ({some(shared)}): splits, not classes? "
-                    f"{_NAMES_TRAIN}, data.eval_split the other; data.train_split=. takes them as classes"
-                )
+        for one in own:
+            owners.setdefault(one, []).append(name)
+    if not owners or (len(owners) == 1 and next(iter(owners)).lower() in PLAIN):
+        return
+    # Two classes that hold one, or a class and one of its own name within another.
+    both = [[*own, *({one} & inside.keys() - set(own))] for one, own in sorted(owners.items())]
+    first, second = next(((own[0], own[1]) for own in both if len(own) > 1), ("", ""))
+    if first:
+        shared = sorted(inside[first] & (inside[second] | {second}))
+        raise UserError(
+            f"{first}/ and {second}/ of {root} hold the same names ({some(shared)}): splits, not classes? "
+            f"{_NAMES_TRAIN}, data.eval_split the other; data.train_split=. takes them as classes"
+        )
 
 
 def _unnamed_split(root: Path, splits: Splits, train: Listing) -> str | None:

@@ -18,7 +18,7 @@ from stability.errors import UserError
 
 DEFAULT_VAL_FRACTION = 0.2
 # Classes that a record names, in their order.
-RECORDED_CLASSES = 20
+RECORDED_CLASSES = 100
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,12 @@ def test_class_folders_may_all_hold_a_folder_of_images(tmp_path: Path) -> None:
     assert found(tmp_path, val_fraction=0.5) == (2, 2, "holdout", ("cat", "dog"))
 
 
+def test_a_class_may_hold_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    write_images(tmp_path / "cat", {"cat": 2})
+    write_images(tmp_path, {"dog": 2})
+    assert found(tmp_path, val_fraction=0.0)[3] == ("cat", "dog")
+
+
 def test_a_split_that_no_name_tells_is_not_left_out_silently(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"cat": 10, "dog": 10})
     write_images(tmp_path / "later", {"cat": 1, "dog": 1})
