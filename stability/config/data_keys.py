@@ -36,6 +36,7 @@ def check_source(data: DataConfig) -> None:
             f"data.name={data.name} with data.source=digits, which is no such set; accepted: data=hf "
             f"data.name={data.name} for the set of that name on the hub, or data.name={DIGITS}"
         )
+    check_channels(data)
     defaults = {item.name: item.default for item in fields(DataConfig)}
     for name in UNREAD[data.source]:
         value = getattr(data, name)
@@ -50,3 +51,16 @@ def check_source(data: DataConfig) -> None:
             f"data.eval_split={data.eval_split} with data.val_fraction={data.val_fraction:g}, which evaluates part of "
             "the training images; accepted: one of them"
         )
+
+
+def check_channels(data: DataConfig) -> None:
+    """Raise UserError where the channels' statistics are not of as many channels, or there is no such image."""
+    if data.channels not in (1, 3):
+        raise UserError(f"data.channels={data.channels}; accepted: 1 (grey), 3 (RGB)")
+    for name, values in (("mean", data.mean), ("std", data.std)):
+        if values and len(values) != data.channels:
+            raise UserError(
+                f"data.{name} has {len(values)} numbers; accepted: one for each of data.channels={data.channels}"
+            )
+        if values and min(values) <= 0 and name == "std":
+            raise UserError(f"data.std={list(values)}; accepted: numbers above 0")

@@ -49,7 +49,7 @@ def find(data: DataConfig) -> Found:
     left_out = LeftOut()
     splits = _splits(root, data)
     train = _list(root, splits.train, data, left_out)
-    if splits.train == "." != data.train_split:
+    if splits.train == "." != data.train_split and not train.sources:
         _refuse_hidden_splits(root, train)
     same = splits.evaluation == splits.train
     evaluation = train if same else splits.evaluation and _list(root, splits.evaluation, data, left_out)

@@ -89,8 +89,6 @@ def load(data: DataConfig) -> Source:
     Raises UserError that says in a line what is wrong with the data.
     """
     check_source(data)
-    if data.channels not in (1, 3):
-        raise UserError(f"data.channels={data.channels}; accepted: 1 (grey), 3 (RGB)")
     # Configurations that only split, subsample or shuffle differently share what has been read.
     found = _find(
         replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None, on_error="fail", unreadable=None)

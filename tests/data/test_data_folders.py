@@ -235,8 +235,8 @@ def test_metadata_files_label_images(tmp_path: Path, kind: str, data: Any) -> No
 
 
 def test_metadata_without_a_split_folder(tmp_path: Path) -> None:
-    write_images(tmp_path, {"pictures": 6})
-    lines = ["file_name,target", *(f"pictures/{number}.png,{10 - number % 2}" for number in range(5))]
+    write_images(tmp_path / "pictures", {"all": 6})
+    lines = ["file_name,target", *(f"pictures/all/{number}.png,{10 - number % 2}" for number in range(5))]
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     source = load(replace(FOLDER, path=str(tmp_path), val_fraction=0.0))
     assert (len(source.train), source.classes) == (5, ("9", "10"))
