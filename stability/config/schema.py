@@ -115,6 +115,14 @@ class DataConfig:
     workers: int | None = key(None, ge=0, identity=False)
     # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
     memory_gib: float = key(4.0, ge=0, identity=False)
+    # Turn images as their EXIF tag says; false in studies that were begun before this key.
+    exif: bool = key(False)
+    # A class that one split lacks; accept: the record says which.
+    missing_classes: str = key("refuse", choices=("refuse", "accept"))
+    # An image that cannot be read; skip: what the list names, which `python -m stability.data check` writes, is left
+    # out. unreadable: the list; null: unreadable.txt in the set's folder.
+    on_error: str = key("fail", choices=("fail", "skip"))
+    unreadable: str | None = key(None, identity=False)
     # torch: the dotted path of the Dataset, and its own arguments, which stand beside these keys.
     _target_: str | None = key(None)
     arguments: Arguments = key(Arguments())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy
@@ -31,6 +31,8 @@ class DataInfo:
     eval_split: str
     fingerprint: str
     classes: tuple[str, ...]
+    # What a record says besides, where there is something to say: see `Source.notes`.
+    notes: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class DataModule(pytorch_lightning.LightningDataModule):
             eval_split=source.eval_split,
             fingerprint=source.fingerprint,
             classes=source.classes,
+            notes=source.notes(),
         )
         self._stage = BatchStage(recipe, data, len(source.classes), torch.device(device))
         self._train_feed: Feed = train_feed(data, recipe, device)

@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+# The EXIF tag of an image's orientation, and its values where height and width change places.
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
+# What a file begins with that Git LFS has not fetched.
+LFS = b"version https://git-lfs.github.com/spec/"
+LFS_WORDS = "a pointer of Git LFS, not the file itself; `git lfs pull` in its repository fetches it"
+
+
+class UnreadableImage(UserError):
+    """An image that cannot be decoded: its one argument names it, the message says besides what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; `python -m stability.data check` lists all such, data.on_error=skip leaves them out"
 
 
 class Reader(Protocol):
@@ -99,9 +111,15 @@ class EncodedReader:
     """Images that are decoded when they are read. A subclass says where the encoded bytes lie."""
 
     channels: int
+    # Turn images as their EXIF tag says.
+    exif: bool
 
     def open(self, row: int) -> BinaryIO:
         """Open the encoded image."""
+        raise NotImplementedError
+
+    def key(self, row: int) -> str:
+        """Return what a list calls the image: the same wherever the set lies."""
         raise NotImplementedError
 
     def name(self, row: int) -> str:
@@ -112,12 +130,21 @@ class EncodedReader:
         """Return an image decoded at its stored size. Raises UserError naming an unreadable one."""
         import torch
 
-        pixels = self._decode(row, lambda picture: numpy.array(as_channels(picture, self.channels)))
+        pixels = self._decode(row, lambda picture: numpy.array(as_channels(self._turned(picture), self.channels)))
         return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
     def size(self, row: int) -> tuple[int, int]:
         """Return (height, width) from the header. Raises UserError naming an unreadable one."""
-        return self._decode(row, lambda picture: (picture.height, picture.width))
+        return self._decode(row, self._size)
+
+    def _turned(self, picture: Image) -> Image:
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(picture) if self.exif else picture
+
+    def _size(self, picture: Image) -> tuple[int, int]:
+        is_on_its_side = self.exif and picture.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+        return (picture.width, picture.height) if is_on_its_side else (picture.height, picture.width)
 
     def _decode(self, row: int, take: Callable[[Image], T]) -> T:
         try:
@@ -130,7 +157,14 @@ class EncodedReader:
             with self.open(row) as file, Image.open(file) as picture:
                 return take(picture)
         except broken as error:
-            raise UserError(f"unreadable image {self.name(row)}: {error}") from error
+            raise UnreadableImage(f"unreadable image {self.name(row)}: {self._why(row, error)}") from error
+
+    def _why(self, row: int, error: Exception) -> str:
+        try:
+            with self.open(row) as file:
+                return LFS_WORDS if file.read(len(LFS)) == LFS else str(error)
+        except (OSError, ValueError):
+            return str(error)
 
 
 @dataclass(frozen=True)
@@ -140,10 +174,15 @@ class FileReader(EncodedReader):
     root: Path
     names: numpy.ndarray
     channels: int
+    exif: bool = False
 
     def open(self, row: int) -> BinaryIO:
         """Open the file."""
         return open(self.name(row), "rb")
+
+    def key(self, row: int) -> str:
+        """Return the file's path within the set."""
+        return os.fsdecode(self.names[row])
 
     def name(self, row: int) -> str:
         """Return the file's path."""
@@ -156,8 +195,12 @@ class TableReader(EncodedReader):
 
     column: pyarrow.ChunkedArray
     channels: int
-    # What the table is called in a message.
+    # What the table is called in a message, and its split in a list.
     table: str
+    split: str = ""
+    exif: bool = False
+    # The folders that paths are relative to: of the rows from each number on.
+    folders: tuple[tuple[int, Path], ...] = ()
 
     def open(self, row: int) -> BinaryIO:
         """Open the cell's bytes, or the file that it names."""
@@ -166,12 +209,26 @@ class TableReader(EncodedReader):
             cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
         if cell is None:
             raise ValueError("the cell is empty")
-        return open(cell, "rb") if isinstance(cell, str) else io.BytesIO(cell)
+        if not isinstance(cell, str):
+            return io.BytesIO(cell)
+        path = self.located(row, cell)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file")
+        return open(path, "rb")
+
+    def located(self, row: int, path: str) -> Path:
+        """Return where a path that a cell holds lies: beside the row's table, or below the working folder."""
+        beside = next((folder / path for first, folder in reversed(self.folders) if first <= row), Path(path))
+        return beside if beside.exists() else Path(path)
+
+    def key(self, row: int) -> str:
+        """Return the split and the row."""
+        return f"{self.split}[{row}]"
 
     def name(self, row: int) -> str:
         """Return the row, with the path that the cell remembers."""
         cell = self.column[row].as_py()
-        path = cell.get("path") if isinstance(cell, dict) else None
+        path = cell.get("path") if isinstance(cell, dict) else cell if isinstance(cell, str) else None
         return f"in row {row} of {self.table}" + (f" ({path})" if path else "")
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stability.data.images import LFS, LFS_WORDS
+from stability.data.listing import File
 from stability.errors import UserError, nearest
 
 WHOLE_BYTES = 64 * 2**20
 TAIL_BYTES, TAIL_FILES = 64 * 2**10, 1000
+# A pointer of Git LFS takes fewer.
+POINTER_BYTES = 1024
 
 
 def existing(path: str, key: str = "data.path") -> Path:
     """Return `path` where it exists. Raises UserError naming the nearest match beside its first missing part."""
+    if not path.strip():
+        raise UserError(f"{key}={path!r}; accepted: a folder or file, or null")
     whole = Path(path).expanduser().absolute()
     if whole.exists():
         return whole
@@ -25,19 +30,27 @@ def existing(path: str, key: str = "data.path") -> Path:
     raise UserError(f"{key}={path}: {missing.parent} has no {missing.name!r}{nearest(missing.name, siblings)}")
 
 
-def fingerprint(root: Path, files: Sequence[str]) -> str:
-    """Return a hash of files given relative to `root`: their names and sizes, and their content where that is quick.
+def fingerprint(root: Path, files: Sequence[File]) -> str:
+    """Return a hash of files under `root`: their names and sizes, and their content where that is quick.
 
     Content is hashed whole up to 64 MiB in all; of more, the last 64 KiB of each of up to 1,000 files (a Parquet file
     ends with its statistics); of a larger set names and sizes only.
     """
-    sizes = [os.stat(root / name).st_size for name in files]
-    whole, tails = sum(sizes) <= WHOLE_BYTES, len(files) <= TAIL_FILES
+    whole, tails = sum(file.size for file in files) <= WHOLE_BYTES, len(files) <= TAIL_FILES
     digest = hashlib.sha256()
-    for name, size in sorted(zip(files, sizes, strict=True)):
-        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+    for file in sorted(files):
+        digest.update(f"{file.name}\0{file.size}\0".encode("utf-8", "surrogateescape"))
         if whole or tails:
-            with open(root / name, "rb") as file:
-                file.seek(0 if whole else max(0, size - TAIL_BYTES))
-                digest.update(file.read())
+            with open(root / file.name, "rb") as opened:
+                opened.seek(0 if whole else max(0, file.size - TAIL_BYTES))
+                digest.update(opened.read())
     return digest.hexdigest()[:16]
+
+
+def refuse_pointers(root: Path, files: Sequence[File]) -> None:
+    """Raise UserError where a file under `root` is a pointer of Git LFS."""
+    for file in files:
+        if file.size < POINTER_BYTES:
+            with open(root / file.name, "rb") as opened:
+                if opened.read(len(LFS)) == LFS:
+                    raise UserError(f"{root / file.name} is {LFS_WORDS}")

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stability.config import DataConfig, RecipeConfig
+from stability.config import DataConfig, RecipeConfig, check_channels
 from stability.data.chance import Purpose, generator, uniform
 from stability.data.crop import random_resized_crop, random_resized_crops
 from stability.data.images import fit
 from stability.data.policy import POLICY_DRAWS, policies
 from stability.devices import send
-from stability.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The same in grey: the luma (Rec. 601, as Pillow has it) of the means; of the deviations, nearly equal, the mean.
@@ -178,16 +177,10 @@ class BatchStage:
 
 def statistics(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and deviation of each channel that normalise images in 0-1. Raises UserError on a misfit."""
+    check_channels(data)
     grey = data.channels == 1
     mean = data.mean or (GREY_MEAN if grey else IMAGENET_MEAN)
     std = data.std or (GREY_STD if grey else IMAGENET_STD)
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != data.channels:
-            raise UserError(
-                f"data.{key} has {len(values)} numbers; accepted: one for each of data.channels={data.channels}"
-            )
-    if min(std) <= 0:
-        raise UserError(f"data.std={list(std)}; accepted: numbers above 0")
     return mean, std
 
 

@@ -8,13 +8,17 @@ from functools import lru_cache
 
 import numpy
 
-from stability.config import DataConfig
+from stability.config import DataConfig, check_source
 from stability.data.chance import Purpose, generator
 from stability.data.images import Images
+from stability.data.report import Report, some
 from stability.data.splits import draw, hold_out
+from stability.data.unreadable import without_unreadable
 from stability.errors import UserError
 
 DEFAULT_VAL_FRACTION = 0.2
+# Classes that a record names, in their order.
+RECORDED_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,16 @@ class Found:
 
     train: Images
     evaluation: Images | None
-    # test or validation; None where there are no evaluation images.
+    # test, validation, or train (the training images themselves); None where there are no evaluation images.
     eval_split: str | None
     classes: tuple[str, ...]
     # Identifies the content, wherever it lies.
     fingerprint: str
+    report: Report
+    # Which classes a split lacks, in words.
+    missing: str | None = None
+    # Why no part of the training images is held out unless data.val_fraction asks for it; None: it is.
+    hides: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,37 @@ class Source:
     eval_split: str
     classes: tuple[str, ...]
     fingerprint: str
+    report: Report
+    missing: str | None = None
+    # Images that were left out as the list of unreadable ones says.
+    skipped: int = 0
+
+    def notes(self) -> dict[str, str | int]:
+        """Return what a record says of the set besides its counts: the classes in their order, what is missing."""
+        notes: dict[str, str | int] = {}
+        if self.report.is_read:
+            notes["classes"] = f"{self.report.order}: {some(self.classes, RECORDED_CLASSES)}"
+        if self.missing:
+            notes["missing_classes"] = self.missing
+        if self.skipped:
+            notes["skipped_images"] = self.skipped
+        return notes
+
+    def describe(self) -> str:
+        """Return what was found, in a line."""
+        report = self.report
+        taken = report.evaluation if self.eval_split not in ("holdout", "train") else None
+        kinds = {"holdout": "held out of the training images", "train": "the training images themselves"}
+        evaluated = f"{taken}: {self.eval_split}" if taken else kinds.get(self.eval_split, self.eval_split)
+        parts = [
+            f"{report.where}: {len(self.train)} training images ({report.train}), "
+            f"{len(self.evaluation)} evaluated ({evaluated})",
+            f"{len(self.classes)} classes {report.order}: {some(self.classes)}",
+        ]
+        parts += [f"classes missing: {self.missing}"] if self.missing else []
+        parts += [f"unreadable images skipped: {self.skipped}"] if self.skipped else []
+        parts += [f"left out: {', '.join(report.left_out)}"] if report.left_out else []
+        return f"data: {'; '.join(parts)}"
 
 
 @lru_cache(maxsize=4)
@@ -48,10 +88,12 @@ def load(data: DataConfig) -> Source:
 
     Raises UserError that says in a line what is wrong with the data.
     """
-    if data.channels not in (1, 3):
-        raise UserError(f"data.channels={data.channels}; accepted: 1 (grey), 3 (RGB)")
+    check_source(data)
     # Configurations that only split, subsample or shuffle differently share what has been read.
-    found = _find(replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None))
+    found = _find(
+        replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None, on_error="fail", unreadable=None)
+    )
+    found, skipped = without_unreadable(found, data)
     for name, images in (("training", found.train), ("evaluation", found.evaluation)):
         if images is not None:
             _check_labels(name, images, found.classes, data)
@@ -60,7 +102,7 @@ def load(data: DataConfig) -> Source:
     if evaluation is None:
         evaluation = train
     evaluation = _subset(evaluation, data.eval_size, "eval_size", Purpose.EVAL_SUBSET, data)
-    return Source(train, evaluation, eval_split, found.classes, found.fingerprint)
+    return Source(train, evaluation, eval_split, found.classes, found.fingerprint, found.report, found.missing, skipped)
 
 
 def fingerprint(data: DataConfig) -> str:
@@ -83,7 +125,8 @@ def _digits(data: DataConfig) -> Found:
     from stability.data import digits
 
     train, test, content = digits.find(data)
-    return Found(train, test, "test", tuple(map(str, range(10))), content)
+    report = Report("digits of scikit-learn", "its fixed split", "its fixed split", "by number", is_read=False)
+    return Found(train, test, "test", tuple(map(str, range(10))), content, report)
 
 
 def _hf(data: DataConfig) -> Found:
@@ -94,8 +137,9 @@ def _hf(data: DataConfig) -> Found:
 
 def _imagefolder(data: DataConfig) -> Found:
     from stability.data import folder
+    from stability.data.shared import once
 
-    return folder.find(data)
+    return once(data, folder.find)
 
 
 def _torch(data: DataConfig) -> Found:
@@ -110,21 +154,6 @@ FINDERS: dict[str, Callable[[DataConfig], Found]] = {
     "imagefolder": _imagefolder,
     "torch": _torch,
 }
-
-
-def unequal_classes(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> UserError:
-    """Build the error for two splits, each its title and its classes, that do not hold the same classes."""
-    (title, classes), (other_title, other_classes) = one, other
-    only, other_only = sorted(set(classes) - set(other_classes)), sorted(set(other_classes) - set(classes))
-    parts = [f"only {where} has {_some(names)}" for where, names in ((title, only), (other_title, other_only)) if names]
-    return UserError(
-        f"the classes of two splits differ: {'; '.join(parts) or f'their order in {title} and {other_title}'}"
-    )
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - 3
-    return ", ".join(repr(name) for name in names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: DataConfig) -> None:
@@ -146,6 +175,8 @@ def _split(found: Found, data: DataConfig) -> tuple[Images, Images | None, str]:
     """Return training images, evaluation images (None: the training images themselves), and what the latter are."""
     fraction = data.val_fraction
     if fraction is None:
+        if found.hides is not None:
+            raise UserError(found.hides)
         fraction = DEFAULT_VAL_FRACTION if found.evaluation is None else 0.0
     if fraction > 0:
         chance = generator(data.seed, Purpose.HOLDOUT)

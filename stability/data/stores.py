@@ -1,14 +1,15 @@
-"""Where the tables of a Hugging Face set lie: local Parquet files, or the hub through the cache of `datasets`."""
+"""Where the tables of a Hugging Face set lie: local Parquet files, `save_to_disk`'s folders, or the hub."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import importlib
+import itertools
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,23 +19,15 @@ from urllib.parse import urlparse
 import numpy
 
 from stability.config import DataConfig
-from stability.data.paths import existing, fingerprint
+from stability.data.listing import File, file_at
+from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.report import some
+from stability.data.words import split_word, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pyarrow
 
-# The words that name a split in a file's name, as on the hub.
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-}
 ROWS_AT_ONCE = 1024
 REACH_SECONDS = 5
 
@@ -45,6 +38,8 @@ class Store(Protocol):
     # What a message calls the set.
     title: str
     splits: Sequence[str]
+    # What was passed over, in words.
+    left_out: tuple[str, ...]
 
     def open(self, split: str) -> pyarrow.Table:
         """Return a split as an Arrow table: pyarrow's, or a memory-mapped one of `datasets`, used alike."""
@@ -54,53 +49,120 @@ class Store(Protocol):
         """Return what a split is by its name: train, test, validation, or None."""
         return split_word(split)
 
-    def fingerprint(self, *labels: numpy.ndarray) -> str:
-        """Return a hash of the content, the same wherever it lies."""
+    def files(self, split: str) -> tuple[File, ...]:
+        """Return the files of a split that lie here; none of a set on the hub."""
+        return ()
+
+    def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
+        """Return the folders that paths in a split are relative to, each with its first row."""
+        return ()
+
+    def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
+        """Return a hash of the content, the same wherever it lies.
+
+        Args:
+            labels: of each split that is read.
+            images: image files that the tables name.
+        """
         ...
 
 
 class Local(Store):
+    """Files of tables by split, under one folder."""
+
+    root: Path
+    by_split: Mapping[str, Sequence[File]]
+
+    @property
+    def splits(self) -> Sequence[str]:  # type: ignore[override]
+        """The splits' names."""
+        return tuple(self.by_split)
+
+    def files(self, split: str) -> tuple[File, ...]:
+        """Return the files of a split."""
+        return tuple(self.by_split[split])
+
+    def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
+        """Return a hash of the files."""
+        files = [file for split in self.by_split.values() for file in split]
+        return fingerprint(self.root, [*files, *(file_at(self.root, path) for path in images)])
+
+
+class Parquet(Local):
     """Parquet files by split: those of a folder, a single one, or those that a pattern matches."""
 
     def __init__(self, data: DataConfig) -> None:
         assert data.path is not None
-        self._root, self._files = _parquet_files(data.path)
+        self.root, found = _parquet_files(data.path)
         self._memory_bytes = data.memory_gib * 2**30
         self.title = data.path
         if data.subset is not None:
-            parts = {part for file in self._files for part in file.parts[:-1]}
-            self._files = [file for file in self._files if data.subset in file.parts[:-1]]
-            if not self._files:
+            parts = {part for file in found for part in file.parts[:-1]}
+            found = [file for file in found if data.subset in file.parts[:-1]]
+            if not found:
                 raise unknown("data.subset", data.subset, parts)
-        self._by_split = _by_split(self._files, data.train_split)
-        self.splits = tuple(self._by_split)
+        names = _by_split(found, data.train_split)
+        if not is_pattern(data.path):
+            _refuse_configurations(names, data)
+        self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
+        refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
+        used = {one for own in names.values() for one in own}
+        self.left_out = tuple(f"{file} (no split's name)" for file in found if file not in used)
 
     def open(self, split: str) -> pyarrow.Table:
         """Read a split into memory; one larger than data.memory_gib is mapped from the cache of `datasets` on disk."""
-        files = [self._root / file for file in self._by_split[split]]
-        if sum(file.stat().st_size for file in files) <= self._memory_bytes:
+        files = [self.root / file.name for file in self.by_split[split]]
+        if sum(file.size for file in self.by_split[split]) <= self._memory_bytes:
             return _read(files)
         paths = {"train": [str(file) for file in files]}
         return _require("datasets").load_dataset("parquet", data_files=paths)["train"].data
 
-    def fingerprint(self, *labels: numpy.ndarray) -> str:
-        """Return a hash of the files."""
-        return fingerprint(self._root, [str(file) for file in self._files])
+    def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
+        """Return each file's folder, with its first row."""
+        parquet = _require("pyarrow.parquet")
+        paths = [self.root / file.name for file in self.by_split[split]]
+        ends = itertools.accumulate((parquet.read_metadata(path).num_rows for path in paths), initial=0)
+        return tuple((first, path.parent) for first, path in zip(ends, paths, strict=False))
+
+
+class Saved(Local):
+    """A folder that `save_to_disk` of `datasets` has written: one split, or several by name."""
+
+    def __init__(self, root: Path, data: DataConfig) -> None:
+        self.title, self.root, self.left_out = str(data.path), root, ()
+        try:
+            saved = _require("datasets").load_from_disk(str(root))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"data.path={data.path} cannot be loaded: {' '.join(str(error).split())}") from error
+        self._sets = saved if hasattr(saved, "keys") else {data.train_split: saved}
+        self.by_split = {
+            str(split): [file_at(root, Path(file["filename"])) for file in one.cache_files]
+            for split, one in self._sets.items()
+        }
+
+    def open(self, split: str) -> pyarrow.Table:
+        """Return a split, mapped from its files."""
+        return self._sets[split].data
+
+    def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
+        """Return the set's folder."""
+        return ((0, self.root),)
 
 
 class Hub(Store):
     """A set on the Hugging Face hub."""
 
     def __init__(self, data: DataConfig) -> None:
-        self.title = str(data.name)
+        self.title, self.left_out = str(data.name), ()
         self._subset = data.subset
-        with _offline_if_unreachable():
+        with _offline_if_unreachable() as is_offline:
             datasets = _require("datasets")
         try:
             self._by_split = datasets.load_dataset(data.name, data.subset)
         except (OSError, ValueError, RuntimeError) as error:
+            network = "no network reaches the hub, and the set is not in its cache here: " if is_offline else ""
             raise UserError(
-                f"data.name={data.name} cannot be had from the hub: {' '.join(str(error).split())}; "
+                f"data.name={data.name} cannot be had from the hub: {network}{' '.join(str(error).split())}; "
                 "data.path reads Parquet files that lie here, data.subset names one of several configurations"
             ) from error
         self.splits = tuple(self._by_split)
@@ -109,7 +171,7 @@ class Hub(Store):
         """Return a split, mapped from the cache on disk."""
         return self._by_split[split].data
 
-    def fingerprint(self, *labels: numpy.ndarray) -> str:
+    def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
         """Return a hash of the set's name and its labels."""
         digest = hashlib.sha256(f"{self.title}\0{self._subset}".encode())
         for one in labels:
@@ -117,13 +179,9 @@ class Hub(Store):
         return digest.hexdigest()[:16]
 
 
-def split_word(name: str) -> str | None:
-    """Return what a name says: train, test, validation, or None. The first word of the last part that says it wins."""
-    for part in reversed(Path(name.lower()).with_suffix("").parts):
-        for word in re.split(r"[^a-z]+", part):
-            if word in SPLIT_WORDS:
-                return SPLIT_WORDS[word]
-    return None
+def is_saved(path: Path) -> bool:
+    """Tell whether `save_to_disk` has written a folder."""
+    return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
 def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
@@ -134,15 +192,37 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     for file in files:
         exact = re.fullmatch(r"(.+)-\d+-of-\d+", file.stem)
+        said = words_in(file.stem)
+        if not exact and len(said) > 1:
+            raise UserError(f"{file} names several splits ({', '.join(sorted(said))}); accepted: one in a file's name")
         split = exact[1] if exact else split_word(str(file))
         if split is not None:
             splits.setdefault(split, []).append(file)
     return splits or {train_split: files}
 
 
+def _refuse_configurations(by_split: Mapping[str, Sequence[Path]], data: DataConfig) -> None:
+    """Raise UserError where a split's files are of several configurations: of folders beside each other."""
+    for split, files in by_split.items():
+        found = dict.fromkeys(_configuration(file) for file in files)
+        if len(found) > 1:
+            names = [name or "." for name in found]
+            raise UserError(
+                f"data.path={data.path} holds several configurations of the {split} split: {some(names, 8)}; "
+                f"accepted: data.subset={names[-1]}, or a pattern as data.path='{data.path}/*/*.parquet' for all"
+            )
+
+
+def _configuration(file: Path) -> str:
+    """Return the folders above the one that names the split."""
+    above = file.parts[:-1]
+    split = next((place for place, part in enumerate(above) if words_in(part)), len(above))
+    return "/".join(above[:split])
+
+
 def _parquet_files(path: str) -> tuple[Path, list[Path]]:
     """Return a folder and the Parquet files that `path` names, relative to it and sorted."""
-    if glob.has_magic(path) and not Path(path).expanduser().exists():
+    if is_pattern(path):
         found = sorted(Path(one).absolute() for one in glob.glob(os.path.expanduser(path), recursive=True))
         if not found:
             raise UserError(f"data.path={path} matches no file")
@@ -151,9 +231,19 @@ def _parquet_files(path: str) -> tuple[Path, list[Path]]:
         whole = existing(path)
         root = whole if whole.is_dir() else whole.parent
         found = sorted(root.rglob("*.parquet")) if whole.is_dir() else [whole]
+    # A folder may be called like a file, as what Spark writes.
+    found = [one for one in found if not one.is_dir()]
+    strange = next((one for one in found if not one.is_file()), None)
+    if strange is not None:
+        raise UserError(f"{strange} is no regular file; accepted: Parquet files")
     if not found:
         raise UserError(f"data.path={path} holds no .parquet file; data=imagefolder reads class folders of image files")
     return root, [one.relative_to(root) for one in found]
+
+
+def is_pattern(path: str) -> bool:
+    """Tell whether a path is a pattern that files match, and no file or folder."""
+    return glob.has_magic(path) and not Path(path).expanduser().exists()
 
 
 def _read(files: list[Path]) -> pyarrow.Table:
@@ -183,19 +273,20 @@ def _require(module: str) -> ModuleType:
 
 
 @contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
+def _offline_if_unreachable() -> Iterator[bool]:
     """Tell the hub's libraries, which read it when imported, that there is no network where there is none.
 
-    They use what lies in their cache then, or fail at once: without it they knock for half a minute.
+    Yields whether that is so, or was said before. They use what lies in their cache then, or fail at once: without it
+    they knock for half a minute.
     """
     hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     proxied = any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ)
     if proxied or "HF_HUB_OFFLINE" in os.environ or _reaches(hub.hostname or "", hub.port or 443):
-        yield
+        yield "HF_HUB_OFFLINE" in os.environ
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        yield
+        yield True
     finally:
         del os.environ["HF_HUB_OFFLINE"]
 

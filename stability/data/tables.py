@@ -1,23 +1,31 @@
-"""data=hf: image classification sets in the Hugging Face layout, from local Parquet files or from the hub."""
+"""data=hf: image classification sets in the Hugging Face layout: Parquet files, saved folders, or the hub."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
 from stability.config import DataConfig
+from stability.data import folder
+from stability.data.classes import agreed, unequal_classes
 from stability.data.images import Images, TableReader
-from stability.data.sources import Found, unequal_classes
-from stability.data.stores import Hub, Local, Store
+from stability.data.label_files import METADATA
+from stability.data.listing import folders_in, is_image
+from stability.data.paths import existing
+from stability.data.report import Report
+from stability.data.sources import Found
+from stability.data.stores import Hub, Parquet, Saved, Store, is_pattern, is_saved
+from stability.data.words import LABEL_NAMES
 from stability.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pyarrow
 
-LABEL_NAMES = ("label", "labels", "class", "target")
+IMAGE_NAMES = ("image", "img", "file_name", "image_path", "path")
 
 
 class Feature(TypedDict, total=False):
@@ -37,14 +45,30 @@ class Split:
     arrow: pyarrow.Table
     image: str
     label: str
+    # Integers, or words, (N,).
     labels: numpy.ndarray
     # The classes that the table's own metadata names.
     names: tuple[str, ...] | None
 
-    def images(self, channels: int) -> Images:
-        """Return the images, encoded as they are."""
-        reader = TableReader(self.arrow.column(self.image), channels, self.title)
-        return Images(reader, numpy.arange(len(self.labels)), self.labels)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes: as the table names them, else its labels in their order."""
+        if self.names is not None:
+            return self.names
+        # A label below 0 is no class: it is refused where it stands beside others.
+        return tuple(str(label) for label in numpy.unique(self.labels) if isinstance(label, str) or label >= 0)
+
+    def numbers(self, classes: tuple[str, ...]) -> numpy.ndarray:
+        """Return the labels as numbers of `classes`."""
+        if self.names is None:
+            values, rows = numpy.unique(self.labels, return_inverse=True)
+            place = {name: number for number, name in enumerate(classes)}
+            return numpy.array([place.get(str(value), -1) for value in values], dtype=numpy.int64)[rows]
+        if self.names == classes:
+            return self.labels
+        known = numpy.array([classes.index(name) for name in self.names])
+        is_known = (self.labels >= 0) & (self.labels < len(known))
+        return numpy.where(is_known, known[numpy.where(is_known, self.labels, 0)], self.labels)
 
 
 def find(data: DataConfig) -> Found:
@@ -52,38 +76,125 @@ def find(data: DataConfig) -> Found:
 
     Raises UserError that says in a line what is wrong.
     """
-    if data.path is None and data.name is None:
+    if data.path is None and not data.name:
         raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")
-    store: Store = Hub(data) if data.path is None else Local(data)
-    train = _read(store, data.train_split, data, "train_split")
+    if data.path is not None and _is_folder_of_images(data.path):
+        return folder.find(data)
+    store = _store(data)
+    train = _read(store, _train_name(store, data), data, "train_split")
     if train is None:
         raise UserError(f"data.train_split={data.train_split} of {store.title} has no labels to train on")
-    evaluation = _evaluation(store, data)
-    classes = _classes(train)
-    if evaluation is None:
-        return Found(train.images(data.channels), None, None, classes, store.fingerprint(train.labels))
-    _check_classes(train, evaluation)
+    evaluation = _evaluation(store, data, train)
+    splits = [train, evaluation] if evaluation else [train]
+    if len({one.names is None for one in splits}) > 1:
+        # Without names on both sides, labels are compared.
+        classes, missing = _named_once(splits)
+    else:
+        classes, missing = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
+    numbers = [one.numbers(classes) for one in splits]
+    images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
+    images = images[:1] * 2 if evaluation is train else images
+    others = [name for name in store.splits if name not in {one.name for one in splits}]
     return Found(
-        train.images(data.channels),
-        evaluation.images(data.channels),
-        "validation" if store.word(evaluation.name) == "validation" else "test",
-        classes,
-        store.fingerprint(train.labels, evaluation.labels),
+        train=images[0],
+        evaluation=images[1] if evaluation else None,
+        eval_split=_eval_split(store, train, evaluation) if evaluation else None,
+        classes=classes,
+        fingerprint=store.fingerprint(*numbers, images=[path for one in images for path in _named_files(one)]),
+        report=Report(
+            where=store.title,
+            train=f"the {train.name} split",
+            evaluation=f"the {evaluation.name} split" if evaluation else None,
+            order="as the table names them" if train.names is not None else "in the order of their labels",
+            left_out=(*(f"the {name} split" for name in others), *store.left_out),
+        ),
+        missing=missing,
     )
 
 
-def _evaluation(store: Store, data: DataConfig) -> Split | None:
-    """Return the split of data.eval_split; else the test split if labelled, else the validation split, else None."""
+def _is_folder_of_images(path: str) -> bool:
+    """Tell whether a path is a folder of images with metadata.csv or .jsonl, as of Hugging Face's ImageFolder."""
+    if is_pattern(path):
+        return False
+    root = existing(path)
+    has_metadata = any(
+        (one / name).is_file() for one in (root, *(root / own for own in _folders(root))) for name in METADATA
+    )
+    return has_metadata and not any(root.rglob("*.parquet"))
+
+
+def _folders(root: Path) -> list[str]:
+    return folders_in(root) if root.is_dir() else []
+
+
+def _store(data: DataConfig) -> Store:
+    if data.path is None:
+        return Hub(data)
+    root = Path(data.path) if is_pattern(data.path) else existing(data.path)
+    return Saved(root, data) if is_saved(root) else Parquet(data)
+
+
+def _train_name(store: Store, data: DataConfig) -> str:
+    """Return the training split's name: as given, else the only one whose name says that."""
+    found = [name for name in store.splits if store.word(name) == data.train_split == "train"]
+    return found[0] if data.train_split not in store.splits and len(found) == 1 else data.train_split
+
+
+def _eval_split(store: Store, train: Split, evaluation: Split) -> str:
+    """Return what the evaluated images are: the training images where these are among them, else what the name says."""
+    files = [{file.key for file in store.files(one.name)} for one in (train, evaluation)]
+    if evaluation.name == train.name or files[0] & files[1]:
+        return "train"
+    return "validation" if store.word(evaluation.name) == "validation" else "test"
+
+
+def _named_once(splits: list[Split]) -> tuple[tuple[str, ...], str | None]:
+    """Return the classes of two splits one of which names none: its labels must be those of the other."""
+    (one, own), (other, others) = ((split.title, tuple(map(str, numpy.unique(split.labels)))) for split in splits)
+    if own != others:
+        raise unequal_classes((one, own), (other, others))
+    return next(split.names for split in splits if split.names is not None), None
+
+
+def _images(store: Store, split: Split, labels: numpy.ndarray, data: DataConfig) -> Images:
+    """Return a split's images, encoded as they are."""
+    column = split.arrow.column(split.image)
+    folders = () if _holds_bytes_alone(column.type) else store.folders(split.name)
+    reader = TableReader(column, data.channels, split.title, split.name, data.exif, folders)
+    return Images(reader, numpy.arange(len(labels)), labels)
+
+
+def _named_files(images: Images) -> list[Path]:
+    """Return the files that a column of paths names. Raises UserError where one is missing."""
+    reader = images.reader
+    assert isinstance(reader, TableReader)
+    if not _holds_words(reader.column.type):
+        return []
+    paths = [reader.located(row, str(cell)) for row, cell in enumerate(reader.column.to_pylist())]
+    row = next((row for row, path in enumerate(paths) if not path.is_file()), None)
+    if row is not None:
+        raise UserError(f"unreadable image {reader.name(row)}: {paths[row]} is no file")
+    return paths
+
+
+def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
+    """Return the split of data.eval_split; else the test split if labelled, else the validation split, else None.
+
+    The split that is trained on is evaluated only where data.eval_split names it.
+    """
     if data.eval_split is not None:
+        if data.eval_split in (train.name, data.train_split):
+            return train
         split = _read(store, data.eval_split, data, "eval_split")
         if split is None:
             raise UserError(f"data.eval_split={data.eval_split} of {store.title} has no labels to evaluate on")
         return split
     for word in ("test", "validation"):
         for name in store.splits:
-            split = _read(store, name, data, "eval_split") if store.word(name) == word else None
-            if split is not None:
-                return split
+            if store.word(name) == word and name != train.name:
+                split = _read(store, name, data, "eval_split")
+                if split is not None:
+                    return split
     return None
 
 
@@ -95,7 +206,7 @@ def _read(store: Store, name: str, data: DataConfig, key: str) -> Split | None:
     arrow = store.open(name)
     title = f"the {name} split of {store.title}"
     features = _features(arrow.schema)
-    image = _image_column(arrow.schema, features, data, title)
+    image = _image_column(arrow, features, data, title)
     label = _label_column(arrow.schema, features, data, title, required=key == "train_split")
     labels = None if label is None else _labels(arrow.column(label), label, title)
     if label is None or labels is None:
@@ -113,12 +224,21 @@ def _features(schema: pyarrow.Schema) -> dict[str, Feature]:
     return {name: feature for name, feature in features.items() if not isinstance(feature, list)}
 
 
-def _image_column(schema: pyarrow.Schema, features: dict[str, Feature], data: DataConfig, title: str) -> str:
-    """Return the column as given, else the one of type Image, else the only one of bytes."""
+def _image_column(table: pyarrow.Table, features: dict[str, Feature], data: DataConfig, title: str) -> str:
+    """Return the column as given, else the one of type Image, else the only one of bytes, else that of paths."""
+    schema = table.schema
     if data.image_column is not None:
         return _given("image_column", data.image_column, schema, title)
     found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
-    return _only("image", found or [field.name for field in schema if _holds_bytes(field.type)], schema, title)
+    found = found or [field.name for field in schema if _holds_bytes(field.type)]
+    paths = [] if found else [field.name for field in schema if _holds_words(field.type) and _is_of_paths(table, field)]
+    named = [name for name in paths if name in IMAGE_NAMES]
+    return _only("image", found or (named if len(named) == 1 else paths), schema, title)
+
+
+def _is_of_paths(table: pyarrow.Table, field: pyarrow.Field) -> bool:
+    """Tell whether a column of words begins with an image's path."""
+    return is_image(str(next((cell.as_py() for cell in table.column(field.name)[:1]), "")))
 
 
 def _label_column(
@@ -145,7 +265,20 @@ def _holds_bytes(kind: pyarrow.DataType) -> bool:
 
     if pyarrow.types.is_struct(kind):
         return any(field.name == "bytes" for field in kind)
+    return _holds_bytes_alone(kind)
+
+
+def _holds_bytes_alone(kind: pyarrow.DataType) -> bool:
+    import pyarrow.types
+
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+def _holds_words(kind: pyarrow.DataType) -> bool:
+    import pyarrow.types
+
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
 def _given(key: str, name: str, schema: pyarrow.Schema, title: str) -> str:
@@ -164,38 +297,25 @@ def _only(what: str, found: list[str], schema: pyarrow.Schema, title: str) -> st
 
 
 def _labels(column: pyarrow.ChunkedArray, name: str, title: str) -> numpy.ndarray | None:
-    """Return the labels as int64, or None where all are missing (null or -1, as on the hub)."""
+    """Return the labels as int64 or as words, or None where all are missing (null or -1, as on the hub)."""
     import pyarrow.types
 
     if column.null_count == len(column) > 0:
         return None
-    if not pyarrow.types.is_integer(column.type):
-        raise UserError(f"{title}: labels of column {name!r} are {column.type}; accepted: whole numbers from 0")
+    kind = column.type
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
     if column.null_count:
         row = next(row for row, value in enumerate(column) if not value.is_valid)
         raise UserError(f"{title}: row {row} has no label in column {name!r}")
+    if _holds_words(kind):
+        return numpy.array(column.to_pylist())
+    if pyarrow.types.is_boolean(kind):
+        return numpy.where(column.to_numpy(), "true", "false")
+    if not pyarrow.types.is_integer(kind):
+        raise UserError(
+            f"{title}: labels of column {name!r} are {kind}; accepted: whole numbers from 0, words, true and false"
+        )
     labels = column.to_numpy().astype(numpy.int64)
     return None if len(labels) and (labels == -1).all() else labels
-
-
-def _classes(train: Split) -> tuple[str, ...]:
-    """Return the names of the classes; without names in the table, the labels themselves, which must leave no gap."""
-    if train.names is not None:
-        return train.names
-    present = numpy.unique(train.labels[train.labels >= 0])
-    gaps = numpy.flatnonzero(present != numpy.arange(len(present)))
-    if len(gaps):
-        raise UserError(
-            f"{train.title}: label {present[gaps[0]]} is out of range, as no image has label {gaps[0]}; "
-            "accepted: 0 to the number of classes - 1"
-        )
-    return tuple(str(label) for label in present)
-
-
-def _check_classes(train: Split, evaluation: Split) -> None:
-    """Raise UserError where the classes of two splits differ, by their names or, without names, by their labels."""
-    one, other = train.names, evaluation.names
-    if one is None or other is None:
-        one, other = (tuple(map(str, numpy.unique(split.labels))) for split in (train, evaluation))
-    if one != other:
-        raise unequal_classes((train.title, one), (evaluation.title, other))

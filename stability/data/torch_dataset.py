@@ -11,14 +11,17 @@ import hashlib
 import inspect
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias
 
 import numpy
 
 from stability.config import DataConfig
+from stability.data.classes import agreed
 from stability.data.images import Images, MemoryReader, as_channels
-from stability.data.sources import Found, unequal_classes
+from stability.data.report import Report
+from stability.data.sources import Found
+from stability.data.words import split_word
 from stability.errors import UserError
 from stability.locate import first_line, instantiate, locate
 
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
 # Keys of the group that the target is given too, where it names them.
 SHARED = ("path", "image_size", "channels")
-VALIDATION = ("val", "valid", "validation")
 IMAGES = "a PIL image, or uint8 as an array (H, W, C) or a tensor (C, H, W)"
 
 
@@ -84,13 +86,33 @@ def find(data: DataConfig) -> Found:
     if train is None:
         raise UserError(f"{data._target_} returned None for split={data.train_split!r}; accepted: a data set")
     evaluation = _read(target, data, evaluated)
-    classes = _classes(train)
     digest = hashlib.sha256("".join(one.digest for one in (train, evaluation) if one).encode()).hexdigest()[:16]
+    classes, missing = _classes(train), None
+    images = [one.images for one in (train, evaluation) if one is not None]
+    if evaluation is not None and evaluation.names != train.names:
+        named = [(one.title, one.names or ()) for one in (train, evaluation)]
+        classes, missing = agreed(named, data.missing_classes)
+        images = [
+            _renumbered(one.images, names, classes) for one, (_, names) in zip((train, evaluation), named, strict=True)
+        ]
+    report = Report(
+        where=str(data._target_),
+        train=f"split={data.train_split}",
+        evaluation=None if evaluation is None else f"split={evaluated}",
+        order="by number" if train.names is None else "as the data set names them",
+    )
     if evaluation is None:
-        return Found(train.images, None, None, classes, digest)
-    if evaluation.names != train.names:
-        raise unequal_classes((train.title, train.names or ()), (evaluation.title, evaluation.names or ()))
-    return Found(train.images, evaluation.images, "validation" if evaluated in VALIDATION else "test", classes, digest)
+        return Found(images[0], None, None, classes, digest, report)
+    is_same = evaluated == data.train_split or evaluation.digest == train.digest
+    kind = "train" if is_same else "validation" if split_word(evaluated) == "validation" else "test"
+    return Found(images[0], images[1], kind, classes, digest, report, missing)
+
+
+def _renumbered(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:
+    """Return images with the labels that their classes have among those of all splits."""
+    is_known = (images.labels >= 0) & (images.labels < len(names))
+    places = numpy.array([*map(classes.index, names), -1])
+    return replace(images, labels=places[numpy.where(is_known, images.labels, -1)])
 
 
 class Content:

@@ -149,6 +149,9 @@ class StudySweeper:
         from hydra.core.plugins import Plugins
         from omegaconf import open_dict
 
+        from stability.data.shared import shared_listings
+
+        stack.enter_context(shared_listings())
         with open_dict(self._config):
             self._config.study, self._config.runs = plan.study, str(study_directory(plan).parent)
             # As the cells have them, which a sweep file's params may set.
@@ -244,13 +247,15 @@ def _layout(plan: Plan) -> Layout:
 
 
 def _fingerprints(plan: Plan) -> list[str]:
-    """Return the fingerprint of each cell's data; one look at each data set."""
-    from stability.data import fingerprint
+    """Return the fingerprint of each cell's data, and print what was found; one look at each data set."""
+    from stability.data.sources import load
 
     known: dict[str, str] = {}
     for cell in plan.cells:
         if repr(cell.config.data) not in known:
-            known[repr(cell.config.data)] = fingerprint(cell.config.data)
+            source = load(cell.config.data)
+            print(source.describe(), flush=True)
+            known[repr(cell.config.data)] = source.fingerprint
     return [known[repr(cell.config.data)] for cell in plan.cells]
 
 

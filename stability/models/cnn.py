@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, nearest
 from stability.locate import first_line
+from stability.models.tokens import check_tokens
 from stability.values import Value
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ def timm_model(
     # Models with position embeddings are made for one image size; convolutional ones take any and no such argument.
     pretrained = timm.get_pretrained_cfg(architecture)
     if pretrained is not None and pretrained.fixed_input_size:
-        arguments.setdefault("img_size", image_size)
+        given = arguments.setdefault("img_size", image_size)
+        if given != image_size and not arguments.get("dynamic_img_size"):
+            raise UserError(
+                f"model.img_size={given} with data.image_size={image_size}: timm's {architecture} takes images of one "
+                "size; accepted: the same number, or data.image_size alone, to which images are resized"
+            )
     if drop_path_rate > 0:
         arguments["drop_path_rate"] = drop_path_rate
     try:
@@ -53,6 +59,7 @@ def timm_model(
         )
     except TypeError as error:
         raise UserError(f"timm's {architecture}: {first_line(error)}") from error
+    check_tokens(model, image_size)
     return model
 
 

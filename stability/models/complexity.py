@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stability.errors import UserError
 from stability.models.build import build_model
 from stability.models.table import Complexity, Input
+from stability.models.tokens import token_grid
 from stability.values import Options
 
 aten = torch.ops.aten
@@ -35,7 +36,19 @@ def count(model: Options, *, image_size: int, channels: int, num_classes: int) -
     Raises:
         UserError: as `build_model`.
     """
-    size = Input(image_size, channels, num_classes)
+    return count_with_tokens(model, Input(image_size, channels, num_classes))[0]
+
+
+def count_with_tokens(model: Options, size: Input) -> tuple[Complexity, tuple[int, int] | None]:
+    """Return what `count` does, and the rows and columns of patches where the model says them.
+
+    Args:
+        model: as of `build_model`.
+        size: of the image, and the number of logits.
+
+    Raises:
+        UserError: as `build_model`.
+    """
     try:
         return _count_on("meta", model, size)
     except UserError:
@@ -46,10 +59,11 @@ def count(model: Options, *, image_size: int, channels: int, num_classes: int) -
             return _count_on("cpu", model, size)
 
 
-def _count_on(device: str, model: Options, size: Input) -> Complexity:
+def _count_on(device: str, model: Options, size: Input) -> tuple[Complexity, tuple[int, int] | None]:
     with torch.device(device):
         built = build_model(model, **size._asdict())
-        return count_module(built, torch.zeros(1, size.channels, size.image_size, size.image_size))
+        counted = count_module(built, torch.zeros(1, size.channels, size.image_size, size.image_size))
+        return counted, token_grid(built)
 
 
 def count_module(module: nn.Module, images: Tensor) -> Complexity:

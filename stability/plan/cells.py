@@ -7,7 +7,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from stability.config import StudyConfig, TrialConfig, middle, parse_study, parse_trial, search_range, to_dict
+from stability.config import (
+    StudyConfig,
+    TrialConfig,
+    check_source,
+    middle,
+    parse_study,
+    parse_trial,
+    search_range,
+    to_dict,
+)
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
 from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
@@ -156,6 +165,7 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPl
     for name, coordinate in given.items():
         values[name] = coordinate.values[0] if coordinate.values else middle(*(coordinate.interval or ()))
     config = parse_trial(values)
+    check_source(config.data)
     ranges: dict[str, tuple[float, float] | None] = dict.fromkeys(DRAWN)
     for name in DRAWN:
         if name in given and given[name].interval:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stability.config import check_batch_size
 from stability.errors import UserError
+from stability.locate import first_line
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
@@ -195,17 +196,24 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
         found = lookup(cell.config.model, data.image_size, data.channels, guess)
         if found is not None:
             return found.multiply_adds
-    try:
-        from stability.models.complexity import count
+    from stability.models.table import Input
 
-        counted = count(
-            cell.config.model, image_size=data.image_size, channels=data.channels, num_classes=classes or 1000
-        )
+    size, words = Input(data.image_size, data.channels, classes or 1000), describe(cell.factors)
+    try:
+        from stability.models.complexity import count_with_tokens
+
+        counted, grid = count_with_tokens(cell.config.model, size)
     except UserError as error:
-        raise UserError(f"{describe(cell.factors)}: {error}") from error
-    except Exception:
+        raise UserError(f"{words}: {error}") from error
+    except Exception as error:
         # A model that cannot be counted (its own operations) may train all the same.
+        print(
+            f"{words}: multiply-adds unknown, since it fails to compute an image of {size.image_size} px "
+            f"(data.image_size): {type(error).__name__}: {first_line(error)}"
+        )
         return None
+    if grid is not None:
+        print(f"{words}: {grid[0]} x {grid[1]} patches of an image of {size.image_size} px (data.image_size)")
     return counted.multiply_adds
 
 

@@ -18,7 +18,7 @@ BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Value] = dict.fromkeys(
     ("recipe.clip_norm", "schedule._target_", "data._target_", "metrics", "probes", "callbacks")
-)
+) | {"data.exif": False, "data.missing_classes": "refuse", "data.on_error": "fail"}
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stability.models.tokens import token_grid
 from stability.study.schema import Provenance
 from stability.training.measures import declared
 from stability.training.member import Member
@@ -37,6 +38,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
 
     seconds: training and evaluation over all attempts; of one that was cut off, up to its last checkpoint.
     """
+    grid = token_grid(module)
     progress, info, device = member.progress, module.data.info, module.device
     images = progress.step * member.config.batch_size
     shown = {row.key: {name: getattr(row, name) for name in SHOWN} for row in declared(member.config)}
@@ -59,7 +61,11 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         micro_batches=module.micro_batches if module.micro_batches > 1 else None,
         compiled=module.compiler.is_on or None,
         not_compiled=module.compiler.failure,
-        rest={"metrics": shown} if shown else {},
+        rest={
+            **info.notes,
+            **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
+            **({"metrics": shown} if shown else {}),
+        },
     )
 
 

@@ -194,10 +194,7 @@ def test_a_single_file_or_a_pattern_is_a_set(tmp_path: Path) -> None:
     ("labels", "said"),
     [
         ([0, 1, -1, 1], "label -1 of training image 2 is out of range; accepted: 0 to 1"),
-        ([1, 2, 1, 2], "label 1 is out of range, as no image has label 0"),
-        ([0, 1, 0, 10**9], "label 1000000000 is out of range, as no image has label 2"),
         ([0.0, 1.5, 0.0, 1.0], "labels of column 'label' are double; accepted: whole numbers from 0"),
-        (["cat", "dog", "cat", "dog"], "labels of column 'label' are string; accepted: whole numbers from 0"),
         ([0, 1, None, 1], "row 2 has no label in column 'label'"),
         ([0, 0, 0, 0], "has a single class (0); a classification set has at least two"),
         ([-1, -1, -1, -1], "has no labels to train on"),

@@ -40,6 +40,11 @@ DATA = """
             return None if split == "test" else super().__new__(cls)
 
 
+    class Same(Bars):
+        def __init__(self, split):
+            super().__init__("train")
+
+
     class Named(Bars):
         classes = ("left", "right")
 
@@ -185,3 +190,11 @@ def test_a_mistake_is_one_line(mistake: str, user: Any) -> None:
 def test_a_source_without_a_target_is_refused() -> None:
     with pytest.raises(UserError, match=r"data.source='torch' with data._target_=None; accepted: data.source=torch"):
         find({"source": "torch"})
+
+
+def test_training_images_that_are_evaluated_are_called_that(user: Any) -> None:
+    user.write(DATA)
+    for keys in ({"eval_split": "train"}, {"train_split": "test", "eval_split": "test"}):
+        assert find(data(user, "Bars", **keys)).eval_split == "train"
+    # The same content under another name.
+    assert find(data(user, "Same")).eval_split == "train"

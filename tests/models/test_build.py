@@ -15,7 +15,9 @@ from torch import nn
 
 from stability.errors import UserError
 from stability.models import build_model
+from stability.models.complexity import count, count_with_tokens
 from stability.models.named import FORMS, model_names, read_model
+from stability.models.table import Input
 from stability.shipped import CONF
 
 SIZES = {"image_size": 16, "channels": 1, "num_classes": 10}
@@ -176,6 +178,8 @@ class TestTimm:
             (node(CNN, architecture="resnet05"), "timm has no architecture 'resnet05' (did you mean 'resnet"),
             (node(CNN, architecture="hf_hub:timm/resnet50"), "timm has no architecture 'hf_hub:timm/resnet50'"),
             (node(CNN, architecture="resnet18", widht=3), "timm's resnet18: "),
+            (node(CNN, architecture="vit_tiny_patch16_224"), "data.image_size=16 is one patch of VisionTransformer"),
+            (node(CNN, architecture="vit_tiny_patch16_224", img_size=32), "model.img_size=32 with data.image_size=16"),
             (node(CNN), "needs model.architecture"),
             (read_model("regnety_tiny") | {"wa": 2}, "give a RegNet of 1 stages; accepted: parameters that give 4"),
             (read_model("regnety_tiny") | {"wm": 1}, "wm=1 make no RegNet; accepted"),
@@ -186,6 +190,15 @@ class TestTimm:
             build_model(model, **SIZES)
         assert words in str(error.value)
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("size", "arguments", "grid"), [(32, {}, (2, 2)), (16, {"patch_size": 4}, (4, 4)), (224, {}, (14, 14))]
+    )
+    def test_the_grid_of_patches_is_told(self, size: int, arguments: dict[str, Any], grid: tuple[int, int]) -> None:
+        model = node(CNN, architecture="vit_tiny_patch16_224", **arguments)
+        counted, found = count_with_tokens(model, Input(size, 3, 10))
+        assert found == grid
+        assert counted == count(model, image_size=size, channels=3, num_classes=10)
 
     def test_the_small_regnet_keeps_resolution_in_its_stem(self) -> None:
         model = build_model(read_model("regnety_tiny"), **SIZES)

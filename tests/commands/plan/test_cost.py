@@ -30,6 +30,15 @@ def test_a_model_that_is_in_no_table_is_counted(say):
     assert 1.8 < rate[0] / rate[1] < 2.2
 
 
+def test_a_plan_says_why_a_model_could_not_be_counted_and_how_it_divides_images(say):
+    timm = ("model=timm", "plan=true")
+    out = say(*timm, "model.architecture=convnext_atto").out
+    assert "multiply-adds unknown, since it fails to compute an image of 16 px (data.image_size): RuntimeError: " in out
+    vit = "model.architecture=vit_tiny_patch16_224"
+    assert "2 x 2 patches of an image of 32 px (data.image_size)" in say(*timm, vit, "data.image_size=32").out
+    assert "data.image_size=16 is one patch" in say(*timm, vit).err
+
+
 def test_data_of_unknown_size_costs_an_unknown_amount(say, place):
     out = say("data=imagefolder", "data.path=nowhere", "data.name=mine", "data.image_size=16", "plan=true").out
     assert "to compute: unknown" in out

@@ -99,7 +99,7 @@ def test_commands_of_which_none_asks_for_all_are_all_kept(manifest_of):
         (["data.train_size=100"], "data.train_size", [None, 100]),
         (["recipe.flip=false"], "recipe.flip", [True, False]),
         (["optimizer.betas=[0.8,0.9]"], "optimizer.betas", ["[0.9, 0.999]", "[0.8, 0.9]"]),
-        (["data.name=other", "data.image_size=32"], "data.name", ["digits", "other"]),
+        (["data.source=hf", "data.name=other", "data.image_size=32"], "data.name", ["digits", "other"]),
         (["schedule.warmup_epochs=2"], "schedule.warmup_epochs", [None, 2.0]),
     ],
 )
@@ -209,3 +209,16 @@ def test_commands_grow_a_study_at_once(manifest_of, tmp_path):
     with ThreadPoolExecutor(len(plans)) as pool:
         list(pool.map(lambda planned: settle(tmp_path / "x", planned), plans))
     assert set(ids(Study.open(tmp_path / "x").manifest)) == {name for planned in plans for name in ids(planned)}
+
+
+def test_a_study_from_before_a_key_of_data_is_continued_with_its_old_value(manifest_of):
+    given = ("data=imagefolder", "data.path=images", "data.name=mine", "samples=2")
+    old = manifest_of(*given, "data.exif=false")
+    cells = []
+    for cell in old.cells:
+        config = {**cell.config, "data": {k: v for k, v in cell.config["data"].items() if k != "exif"}}
+        cells.append(replace(cell, config=config))
+    old = replace(old, cells=tuple(cells))
+    assert grow(old, manifest_of(*given, "data.exif=false")).trials == old.trials
+    with pytest.raises(UserError, match=r"data\.exif = False, and this command has True"):
+        grow(old, manifest_of(*given))

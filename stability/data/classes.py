@@ -1,0 +1,53 @@
+"""The classes of a set, from those of its splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from stability.data.report import some
+from stability.errors import UserError
+
+ACCEPT = "accept"
+
+
+def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tuple[tuple[str, ...], str | None]:
+    """Return the classes of all splits, and in words which ones a split lacks.
+
+    Args:
+        splits: of each, its title and its classes, in their order.
+        on_missing: of data.missing_classes: accept, or refuse.
+
+    Raises:
+        UserError: the classes differ, and that is not accepted.
+    """
+    (title, classes), *others = splits
+    for other_title, other in others:
+        if other != classes and (on_missing != ACCEPT or set(other) == set(classes)):
+            raise unequal_classes((title, classes), (other_title, other))
+    union = {name for _, own in splits for name in own}
+    # Where the training images lack a class, all classes are put in order.
+    together = classes if len(union) == len(classes) else in_order(union)
+    lacks = [(where, [name for name in together if name not in set(own)]) for where, own in splits]
+    return together, "; ".join(f"{where} lacks {some(names)}" for where, names in lacks if names) or None
+
+
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Return names in their order: of numbers, where all are numbers."""
+    are_numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return tuple(sorted(names, key=int) if are_numbers else sorted(names))
+
+
+def unequal_classes(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> UserError:
+    """Build the error for two splits, each its title and its classes, that do not hold the same classes."""
+    (title, classes), (other_title, other_classes) = one, other
+    only, other_only = sorted(set(classes) - set(other_classes)), sorted(set(other_classes) - set(classes))
+    parts = [
+        f"only {where} has {some([repr(name) for name in names], 3)}"
+        for where, names in ((title, only), (other_title, other_only))
+        if names
+    ]
+    remedy = "; data.missing_classes=accept takes all" if parts else ""
+    return UserError(
+        f"the classes of two splits differ: {'; '.join(parts) or f'their order in {title} and {other_title}'}{remedy}"
+    )

@@ -1,0 +1,51 @@
+"""What a source found and what it left out, in words: a study prints it before it trains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+SHOWN_CLASSES, SHOWN_FILES = 4, 6
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a set's splits come from, the order of its classes, and what was left out."""
+
+    # The folder, file or hub's name.
+    where: str
+    # What the training and the evaluation images are taken from.
+    train: str = ""
+    evaluation: str | None = None
+    # How the classes are ordered.
+    order: str = "as given"
+    left_out: tuple[str, ...] = ()
+    # Whether it was read from a user's files: what is always the same need not stand in every record.
+    is_read: bool = True
+
+
+@dataclass
+class LeftOut:
+    """Files that a listing passed over: how many of each kind."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
+
+    def words(self, read: Sequence[str]) -> tuple[str, ...]:
+        """Return what was left out and why.
+
+        Args:
+            read: the file types that are read.
+        """
+        shown = [f"{count} {kind}" for kind, count in self.kinds.most_common(SHOWN_FILES)]
+        more = sum(self.kinds.values()) - sum(count for _, count in self.kinds.most_common(SHOWN_FILES))
+        shown += [f"{more} more files"] if more else []
+        files = [f"{', '.join(shown)} (read are {' '.join(read)})"] if shown else []
+        return (*self.others, *files)
+
+
+def some(names: Sequence[str], most: int = SHOWN_CLASSES) -> str:
+    """Return the first names of several, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,109 @@
+"""Images that cannot be read: found beforehand, listed, and left out of every trial alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stability.config import TrialConfig
+from stability.data.__main__ import main
+from stability.data.sources import load
+from stability.study.identity import trial_id
+from tests.data.test_data_sources import FOLDER, TABLES, refusal, write_images, write_table
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Make a folder in which a training image and an evaluated one are cut off, and another is no image."""
+    root = write_images(tmp_path / "set" / "train", {"cat": 5, "dog": 5}).parent
+    write_images(root / "val", {"cat": 2, "dog": 3})
+    for name in ("train/cat/1.png", "val/dog/2.png"):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: len(content) // 2])
+    (root / "train" / "dog" / "3.png").write_bytes(b"no image")
+    return root
+
+
+def test_unreadable_images_are_listed_and_left_out(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["check", "data=imagefolder", f"data.path={broken}"]
+    assert main(arguments) == 1
+    said = capfd.readouterr().out
+    assert "15 images read, 3 unreadable" in said
+    assert f"unreadable image {broken}/train/cat/1.png: " in said
+    lines = (broken / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["train/cat/1.png", "train/dog/3.png", "val/dog/2.png"]
+    data = replace(FOLDER, path=str(broken))
+    whole, kept = load(data), load(replace(data, on_error="skip"))
+    assert (len(whole.train), len(whole.evaluation)) == (10, 5)
+    assert (len(kept.train), len(kept.evaluation), kept.skipped) == (8, 4, 3)
+    for images in (kept.train, kept.evaluation):
+        assert all(images.read(index).shape == (3, 12, 12) for index in range(len(images)))
+    assert kept.fingerprint != whole.fingerprint
+    assert kept.notes()["skipped_images"] == 3
+    assert "unreadable images skipped: 3" in kept.describe()
+    # A list of other images makes another set.
+    (broken / "unreadable.txt").write_text("".join(f"{line}\n" for line in lines[:2]))
+    assert load(replace(data, on_error="skip", memory_gib=3)).fingerprint not in (kept.fingerprint, whole.fingerprint)
+
+
+def test_a_set_without_unreadable_images_needs_no_list(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "train", {"cat": 3, "dog": 3})
+    write_images(tmp_path / "val", {"cat": 2, "dog": 2})
+    assert main(["check", "data=imagefolder", f"data.path={tmp_path}"]) == 0
+    said = capfd.readouterr().out
+    assert "10 images read, 0 unreadable" in said
+    assert not (tmp_path / "unreadable.txt").exists()
+    assert "python -m stability.data check" in refusal(replace(FOLDER, path=str(tmp_path), on_error="skip"))
+
+
+def test_copies_of_training_images_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "train", {"cat": 3, "dog": 3})
+    write_images(tmp_path / "val", {"cat": 2})
+    write_images(tmp_path / "val", {"dog": 1}, side=9)
+    assert main(["check", "data=imagefolder", f"data.path={tmp_path}"]) == 0
+    assert "2 evaluated images are training images too" in capfd.readouterr().out
+
+
+def test_unreadable_images_in_tables_are_listed_where_asked(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = write_table(tmp_path / "set" / "train.parquet", [0, 1, 0, 1, 0])
+    table = pyarrow.parquet.read_table(path)
+    cells = table.column("image").to_pylist()
+    cells[2]["bytes"] = b"no image"
+    pyarrow.parquet.write_table(table.set_column(0, "image", [cells]), path)
+    where = tmp_path / "list.txt"
+    keys = [f"data.path={path.parent}", f"data.unreadable={where}", "data.val_fraction=0"]
+    assert main(["check", "data=hf", *keys]) == 1
+    assert where.read_text().startswith("train[2]\tunreadable image in row 2")
+    kept = load(replace(TABLES, path=str(path.parent), on_error="skip", unreadable=str(where), val_fraction=0.0))
+    assert kept.train.rows.tolist() == [0, 1, 3, 4]
+    assert kept.evaluation is kept.train
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "data=imagefolder", "data.path=/nowhere"], "data.path=/nowhere: / has no 'nowhere'"),
+        (["check", "lr=3"], "'lr=3'; accepted: data=NAME and data.KEY=VALUE"),
+        (["check", "data=hff"], "did you mean 'hf'"),
+        (["check", "data=hf", "data.pth=x"], "did you mean 'data.path'"),
+    ],
+)
+def test_mistakes_are_a_line(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_new_keys_change_an_id_only_where_they_change_what_is_trained() -> None:
+    config = TrialConfig()
+    before = trial_id(config)
+    for keys in ({"exif": False}, {"missing_classes": "refuse"}, {"on_error": "fail"}, {"unreadable": "list.txt"}):
+        assert trial_id(replace(config, data=replace(config.data, **keys))) == before
+    for keys in ({"exif": True}, {"missing_classes": "accept"}, {"on_error": "skip"}):
+        assert trial_id(replace(config, data=replace(config.data, **keys))) != before
