@@ -1,4 +1,4 @@
-"""AutoAugment and RandAugment on a batch of images, on its device, each image with a policy of its own.
+"""AutoAugment and DeiT's RandAugment on a batch of images, on its device, each image with a policy of its own.
 
 A policy is two steps, each one of a few dozen (an operation, a magnitude, a sign). Images that take the same step take
 it together; those that are sheared, shifted or turned do so in one call, whatever their steps.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy
@@ -20,8 +21,8 @@ from torch.nn import functional
 from stability.devices import send
 from stability.errors import UserError
 
-# The numbers that one image's policy is drawn with.
-POLICY_DRAWS = 5
+# The numbers that one image's policy is drawn with: of AutoAugment, and of RandAugment.
+POLICY_DRAWS, RAND_DRAWS = 5, 8
 # Largest magnitudes, as torchvision scales the papers' levels: of a shear, of a turn in degrees, of a shift in sides,
 # of what is added to a factor of 1.
 SHEAR, DEGREES, SHIFT, FACTOR = 0.3, 30.0, 150 / 331, 0.9
@@ -40,9 +41,16 @@ ShearX 0.6 5     Equalize 1.0 9     | Color 0.4 0     Equalize 0.6 3     | Equal
 Solarize 0.6 5   AutoContrast 0.6 5 | Invert 0.6 4    Equalize 1.0 8     | Color 0.6 4      Contrast 1.0 8
 Equalize 0.8 8   Equalize 0.6 3
 """
-# RandAugment's operations (Cubuk et al., 2020, section 3), and its magnitude in DeiT: 9 of 10.
-RAND = ("Identity", *GEOMETRIC, *FACTORS, "Posterize", "Solarize", "AutoContrast", "Equalize")
-RAND_LEVEL = 0.9
+# RandAugment as DeiT trains with it, timm's rand-m9-mstd0.5-inc1: two of these operations, drawn apart, each taken with
+# probability 0.5, at a level from a normal distribution (mean and deviation of 10), cut to 0-10.
+RAND = (*GEOMETRIC, *FACTORS, "Posterize", "Solarize", "SolarizeAdd", "AutoContrast", "Equalize", "Invert")
+RAND_MEAN, RAND_DEVIATION, RAND_CHANCE = 0.9, 0.05, 0.5
+# The distribution as so many levels, equally likely; images that take the same step take it together.
+RAND_LEVELS = 41
+# Of the factors the levels are rounded to this: each is a step of its own.
+FACTOR_GRAIN = 0.02
+# Largest magnitudes in timm that are not torchvision's: of a shift in sides, of what SolarizeAdd adds.
+RAND_SHIFT, RAND_ADDED = 0.45, 110
 
 
 class Step(NamedTuple):
@@ -70,7 +78,7 @@ class Step(NamedTuple):
         kernels = _kernels()
         if self.operation in FACTORS:
             return kernels[self.operation](images, 1 + self.magnitude)
-        if self.operation in ("Posterize", "Solarize"):
+        if self.operation in ("Posterize", "Solarize", "SolarizeAdd"):
             return kernels[self.operation](images, self.magnitude)
         return kernels[self.operation](images)
 
@@ -96,17 +104,37 @@ def step(operation: str, level: float, sign: int, side: int) -> Step:
     return Step(operation, 255 * (1 - level)) if operation == "Solarize" else Step(operation)
 
 
+def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
+    """Return a step of RandAugment at timm's magnitudes; see `step`."""
+    if operation.startswith("Translate"):
+        return Step(operation, sign * 2 * RAND_SHIFT * level)
+    if operation in FACTORS:
+        return step(operation, FACTOR_GRAIN * round(level / FACTOR_GRAIN), sign, side)
+    if operation == "Posterize":
+        return Step(operation, 4 - math.floor(4 * level))
+    if operation == "Solarize":
+        return Step(operation, 256 - math.floor(256 * level))
+    return (
+        Step(operation, math.floor(RAND_ADDED * level))
+        if operation == "SolarizeAdd"
+        else step(operation, level, sign, side)
+    )
+
+
 @dataclass(frozen=True)
 class Policies:
     """Two steps for each image: which ones its numbers choose, and taking them."""
 
     # Those that may be chosen: nothing, then the geometric ones, then the others.
     steps: tuple[Step, ...]
-    # From numbers in 0-1 (B, POLICY_DRAWS) to places in `steps`, (2, B).
+    # From numbers in 0-1 (B, draws) to places in `steps`, (2, B).
     choose: Callable[[numpy.ndarray], numpy.ndarray]
+    draws: int = POLICY_DRAWS
+    # What comes from outside an image that is moved, of each channel in 0-255; empty: black, and bilinear sampling.
+    fill: tuple[float, ...] = ()
 
     def __call__(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
-        """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, POLICY_DRAWS)."""
+        """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, self.draws)."""
         size = len(images)
         if images.device.type == "cpu":
             # What fits into a core's cache: large images a few at a time.
@@ -135,7 +163,7 @@ class Policies:
         others = 1 + len(self._thetas)
         if (first := starts[1]) < (last := starts[others]):
             thetas = self._thetas[arranged[first:last] - 1]
-            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device))
+            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device), self.fill)
         for place in range(others, len(self.steps)):
             if (first := starts[place]) < (last := starts[place + 1]):
                 sorted_images[first:last] = self.steps[place](sorted_images[first:last])
@@ -143,10 +171,16 @@ class Policies:
 
 
 @lru_cache(maxsize=4)
-def policies(augment: str, side: int) -> Policies:
-    """Return AutoAugment (its ImageNet policy), or RandAugment with two steps, for images of side x side pixels.
+def policies(augment: str, side: int, mean: tuple[float, ...] = (0.5,)) -> Policies:
+    """Return AutoAugment (its ImageNet policy), or RandAugment as in DeiT.
 
-    Raises UserError where torchvision is missing.
+    Args:
+        augment: auto or rand.
+        side: of the images, in pixels.
+        mean: of each channel of the data, in 0-1: RandAugment fills with it what it moves in from outside.
+
+    Raises:
+        UserError: torchvision is missing.
     """
     try:
         _kernels()
@@ -154,7 +188,7 @@ def policies(augment: str, side: int) -> Policies:
         raise UserError(
             f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
         ) from error
-    return _auto(side) if augment == "auto" else _rand(side)
+    return _auto(side) if augment == "auto" else _rand(side, tuple(float(min(255, round(255 * one))) for one in mean))
 
 
 def _auto(side: int) -> Policies:
@@ -162,7 +196,7 @@ def _auto(side: int) -> Policies:
     names = numpy.array(words[0::3]).reshape(-1, 2)
     chances, levels = (numpy.array(words[start::3], float).reshape(-1, 2) for start in (1, 2))
     pairs = [(str(name), float(level) / 9) for name, level in zip(names.flat, levels.flat, strict=True)]
-    steps, table = _tabled(pairs, side)
+    steps, table = _tabled([[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs])
     table = table.reshape(*names.shape, 2)
 
     def choose(draws: numpy.ndarray) -> numpy.ndarray:
@@ -174,29 +208,43 @@ def _auto(side: int) -> Policies:
     return Policies(steps, choose)
 
 
-def _rand(side: int) -> Policies:
-    steps, table = _tabled([(name, RAND_LEVEL) for name in RAND], side)
+def _rand(side: int, fill: tuple[float, ...]) -> Policies:
+    noise = NormalDist(RAND_MEAN, RAND_DEVIATION)
+    levels = [min(1.0, noise.inv_cdf((place + 0.5) / RAND_LEVELS)) for place in range(RAND_LEVELS)]
+    found = [[rand_step(name, level, sign, side) for sign in (1, -1)] for name in RAND for level in levels]
+    steps, table = _tabled(found)
+    table = table.reshape(len(RAND), RAND_LEVELS, 2)
 
     def choose(draws: numpy.ndarray) -> numpy.ndarray:
-        operations = (draws[:, :2] * len(RAND)).astype(int)
-        return table[operations, (draws[:, 2:4] < 0.5).astype(int)].T
+        operation, taken, level, sign = numpy.split(draws, 4, axis=1)
+        operations, places = (operation * len(RAND)).astype(int), (level * RAND_LEVELS).astype(int)
+        return (table[operations, places, (sign < 0.5).astype(int)] * (taken < RAND_CHANCE)).T
 
-    return Policies(steps, choose)
+    return Policies(steps, choose, RAND_DRAWS, fill)
 
 
-def _tabled(pairs: list[tuple[str, float]], side: int) -> tuple[tuple[Step, ...], numpy.ndarray]:
-    """Return the steps that operations at a level may be, and where those of each with either sign stand, (n, 2)."""
-    found = [[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs]
+def _tabled(found: list[list[Step]]) -> tuple[tuple[Step, ...], numpy.ndarray]:
+    """Return the steps that there are in rows of two, and where those of each row stand, (n, 2)."""
     unique = {one for both in found for one in both} - {Step("Identity")}
     ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
     places = {one: place for place, one in enumerate((Step("Identity"), *ordered))}
     return tuple(places), numpy.array([[places[one] for one in both] for both in found])
 
 
-def _warp(images: Tensor, thetas: Tensor) -> Tensor:
-    """Sample each image by its matrix, bilinearly; what comes from outside is black."""
+def _warp(images: Tensor, thetas: Tensor, fill: tuple[float, ...] = ()) -> Tensor:
+    """Sample each image by its matrix: bilinearly with black from outside; with a fill bicubically, as DeiT does."""
     grid = functional.affine_grid(thetas, list(images.shape), align_corners=False)
-    return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+    if not fill:
+        return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+    # Outside is 0 to grid_sample.
+    offset = send(torch.tensor(fill).view(1, -1, 1, 1), images.device)
+    sampled = functional.grid_sample(images.float() - offset, grid, mode="bicubic", align_corners=False) + offset
+    return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _solarized_by_addition(images: Tensor, much: float) -> Tensor:
+    """Add to what is dark."""
+    return torch.where(images < 128, (images.short() + int(much)).clamp_(max=255).to(torch.uint8), images)
 
 
 def _sharpened(images: Tensor, factor: float) -> Tensor:
@@ -223,6 +271,7 @@ def _kernels() -> dict[str, Callable[..., Tensor]]:
         "Sharpness": _sharpened,
         "Posterize": kernels.posterize,
         "Solarize": kernels.solarize,
+        "SolarizeAdd": _solarized_by_addition,
         "AutoContrast": kernels.autocontrast,
         "Equalize": kernels.equalize,
         "Invert": kernels.invert,
