@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stability.config import lr_factor
 from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, Record, Scalar, Settings, Trial, cell_label
@@ -150,6 +151,11 @@ class CellResults:
         """The completed trial of lowest error; the first of them where several tie."""
         completed = [trial for trial in self.finished if math.isfinite(trial.error)]
         return min(completed, key=lambda trial: trial.error, default=None)
+
+    @property
+    def lr_factor(self) -> float:
+        """By what the optimizer's peak lr is a trial's lr."""
+        return lr_factor(self.config)
 
     @property
     def partial(self) -> bool:

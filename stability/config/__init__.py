@@ -1,7 +1,7 @@
 """The configuration of a trial and of a study: plain dataclasses; nothing here knows Hydra."""
 
 from stability.config.identity import MEMBER_KEYS, identity, in_common, to_dict
-from stability.config.parse import check_batch_size, middle, parse_study, parse_trial, search_range
+from stability.config.parse import check_batch_size, lr_factor, middle, parse_study, parse_trial, search_range
 from stability.config.schema import (
     DataConfig,
     OptunaConfig,
@@ -30,6 +30,7 @@ __all__ = [
     "check_batch_size",
     "identity",
     "in_common",
+    "lr_factor",
     "middle",
     "parse_study",
     "parse_trial",

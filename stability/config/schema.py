@@ -143,7 +143,7 @@ class RecipeConfig:
     # Evaluation: the centre crop's side over the resized short side.
     eval_crop: float = key(gt=0, le=1)
     # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
-    lr_batch: int = key(ge=1, identity=False)
+    lr_batch: int | None = key(ge=1, identity=False)
     warmup_epochs: float | None = key(ge=0, identity=False)
 
 
@@ -155,7 +155,7 @@ class ScheduleConfig:
     name: str = key()
     # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
     warmup_epochs: float | None = key(ge=0)
-    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
+    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's, else batch_size itself.
     lr_batch: int | None = key(ge=1)
     # The dotted path of a user's own schedule, and its own arguments, which stand beside these keys.
     _target_: str | None = key(None)
@@ -214,18 +214,24 @@ class TrialConfig:
         for name in UNRANGED:
             if getattr(self, name) is None:
                 groups = {"recipe": vars(self.recipe), "schedule": vars(self.schedule)}
-                values: Options = {"model": self.model, "optimizer": self.optimizer, **groups}
+                named: Options = {"model": self.model, "optimizer": self.optimizer, "batch_size": self.batch_size}
+                values: Options = {**named, **groups}
                 object.__setattr__(self, name, unset(values, name))
 
     @property
     def lr_batch(self) -> int:
-        """Batch size that lr is given for."""
-        return self.schedule.lr_batch or self.recipe.lr_batch
+        """Batch size that lr is given for: the schedule's, else the recipe's, else the trial's own."""
+        return self.schedule.lr_batch or self.recipe.lr_batch or self.batch_size
 
     @property
     def scaled_lr(self) -> float:
         """Peak lr of the optimizer: lr scaled linearly from lr_batch to batch_size."""
-        return self.lr * self.batch_size / self.lr_batch
+        return self.lr if self.lr_batch == self.batch_size else self.lr * self.batch_size / self.lr_batch
+
+    @property
+    def peak_lr(self) -> float | None:
+        """What a record tells of the peak lr: None where it is lr itself."""
+        return None if self.lr_batch == self.batch_size else self.scaled_lr
 
     @property
     def warmup_epochs(self) -> float:

@@ -74,6 +74,8 @@ class StudySweeper:
             if plan.config.plan:
                 check_extensions(plan)
                 return self._show(plan, directory, stack)
+            for note in cost.notes(plan):
+                print(note)
             records = _records(plan, directory)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))

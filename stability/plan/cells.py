@@ -45,6 +45,11 @@ class CellPlan:
         return replace(self.config, lr=trial.lr, wd=trial.wd, seed=trial.seed, epochs=epochs)
 
     @property
+    def lr_factor(self) -> float:
+        """By what the optimizer's peak lr is a trial's lr."""
+        return self.config.batch_size / self.config.lr_batch
+
+    @property
     def drawn(self) -> dict[str, tuple[float, float]]:
         """The ranges of the coordinates that are drawn."""
         return {name: ends for name, ends in self.ranges.items() if ends}

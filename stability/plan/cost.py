@@ -14,9 +14,9 @@ from stability.config import check_batch_size
 from stability.errors import UserError
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
-from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
+from stability.study.schema import ENDED, Provenance, Record, Trial
 from stability.study.store import read_record, trial_directory
-from stability.words import duration
+from stability.words import duration, scaling
 
 if TYPE_CHECKING:
     from stability.execute.layout import Layout
@@ -70,7 +70,15 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
+    for line in notes(plan):
+        print(f"\n{line}")
     print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
+
+
+def notes(plan: Plan) -> list[str]:
+    """Return what a reader of the cells must know besides."""
+    words = scaling([(describe(cell.factors), cell.lr_factor) for cell in plan.cells])
+    return [words] if words else []
 
 
 def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
@@ -210,24 +218,40 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
     trials: list[list[Trial]] = [[] for _ in plan.cells]
     for trial in plan.trials:
         trials[trial.cell].append(trial)
-    rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
+    is_scaled = any(cell.lr_factor != 1 for cell in plan.cells)
+    rows = [
+        [
+            *names,
+            "lr",
+            *(["peak lr"] if is_scaled else []),
+            "wd",
+            "trials",
+            "ended",
+            "multiply-adds/image",
+            "compute",
+            "time",
+        ]
+    ]
     for cell, cost, own in zip(plan.cells, costs, trials, strict=True):
         planned = plan.planned // len(plan.cells)
         ended = sum(statuses[trial.id] in ENDED for trial in own)
         compute = None if cost.compute is None else cost.compute * planned
         seconds = None if cost.seconds is None else cost.seconds * planned
         row = [str(cell.factors[name]) for name in names]
-        row += [_span(cell, name, own) for name in DRAWN]
+        row += [_span(cell, "lr", own)]
+        row += [_span(cell, "lr", own, cell.lr_factor)] if is_scaled else []
+        row += [_span(cell, "wd", own)]
         row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(compute), _time(seconds)]
         rows.append(row)
     return rows
 
 
-def _span(cell: CellPlan, name: str, trials: Sequence[Trial]) -> str:
+def _span(cell: CellPlan, name: str, trials: Sequence[Trial], factor: float = 1.0) -> str:
+    """Return in words the values of a coordinate, times a factor."""
     ends = cell.ranges[name]
     if ends:
-        return f"{ends[0]:g} - {ends[1]:g}"
-    values = sorted({getattr(trial, name) for trial in trials})
+        return f"{factor * ends[0]:g} - {factor * ends[1]:g}"
+    values = sorted({factor * getattr(trial, name) for trial in trials})
     listed = ", ".join(f"{value:g}" for value in values[:4])
     return f"{listed}, ..." if len(values) > 4 else listed
 

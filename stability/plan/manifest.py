@@ -127,8 +127,8 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     if planned.sampler.name != GRID:
         _refuse(standing.study, "sweep.seed", standing.sampler.seed, planned.sampler.seed)
     # All trials of a study see one stream of batches.
-    seeds = [group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned)]
-    _refuse(standing.study, "data.seed", *seeds)
+    before, after = (group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned))
+    _refuse(standing.study, "data.seed", before, after)
     cells, moved = _merged_cells(standing, planned)
     known = {trial.id for trial in standing.trials}
     fresh = tuple(replace(trial, cell=moved[trial.cell]) for trial in planned.trials if trial.id not in known)
@@ -210,7 +210,10 @@ def _check_same(study: str, old: Cell, new: Cell) -> None:
     words = f"{study!r} in {describe(old.factors)}"
     before, after = _fixed(old.config), _fixed(new.config)
     for key in sorted(before.keys() | after.keys()):
-        _refuse(words, key, before.get(key), after.get(key))
+        # Of earlier studies, in which the recipes none and light gave lr for a batch of 64. A name that is made of the
+        # command changes with it.
+        own = f"{key}={before.get(key)} study={study}, which continues it" if key == "schedule.lr_batch" else ""
+        _refuse(words, key, before.get(key), after.get(key), own)
     for name in old.ranges:
         _refuse(words, f"the range of {name}", _listed(old.ranges[name]), _listed(new.ranges.get(name)))
     versions = (cell.results_version or RESULTS_VERSION for cell in (old, new))
@@ -239,11 +242,23 @@ def _refuse_version(study: str, old: int, new: int) -> None:
         )
 
 
-def _refuse(study: str, key: str, old: Value, new: Value) -> None:
+def _refuse(study: str, key: str, old: Value, new: Value, accepted: str = "") -> None:
+    """Refuse a change.
+
+    Args:
+        study: its name, and the cell's.
+        key: what has changed.
+        old: its value in the study.
+        new: its value in the command.
+        accepted: what continues the study, in words; empty: the old value.
+
+    Raises:
+        UserError: the values differ.
+    """
     if old != new:
         raise UserError(
             f"study {study} holds {key} = {old}, and this command has {new}; "
-            f"accepted: {old}, or study=NAME for another study"
+            f"accepted: {accepted or old}, or study=NAME for another study"
         )
 
 

@@ -289,7 +289,8 @@ class Provenance:
 class Record:
     """What became of one trial: written when it has ended.
 
-    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe scales the point's lr.
+    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe or the schedule scales the
+    point's lr to the batch size.
     results: of further evaluated sets. files: beside the record, by what they hold (per-image correctness, weights).
     """
 

@@ -208,6 +208,7 @@ def _record(
         status="completed" if member.progress.diverged_step is None else "diverged",
         result=member.result(),
         provenance=provenance(member, module),
+        peak_lr=config.peak_lr,
         files=files,
     )
 
