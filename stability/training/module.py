@@ -311,12 +311,15 @@ class StackModule(pl.LightningModule):
             return self.evaluation_logits(images)
 
         self.stack.eval()
+        for member in due:
+            member.switch("eval")
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         scores = self.scores(self.data.eval_batches(), forward, right)
         images = torch.cat(right, dim=1).cpu() if right else None
         self.stack.train()
         for member in due:
+            member.switch("train")
             place = self.stack.size + member.index if member.ema else member.index
             average = scores[place] if member.ema else None
             row = member.close_epoch(scores[member.index], average)

@@ -26,10 +26,11 @@ from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
 from stability.training.checkpoint import State, read_checkpoints
-from stability.training.defaults import complete
+from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
+from stability.training.optim import check_optimizer
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent
@@ -269,6 +270,8 @@ def try_first_batch(config: TrialConfig | Options) -> None:
     """
     config = complete(config)
     check_callbacks(config)
+    if not is_shipped("optimizer", config.optimizer):
+        check_optimizer(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
 
