@@ -278,6 +278,7 @@ class Provenance:
     micro_batches: int | None = field(default=None, metadata={"optional": True})
     compiled: bool | None = field(default=None, metadata={"optional": True})
     not_compiled: str | None = field(default=None, metadata={"optional": True})
+    computed_in_turn: str | None = field(default=None, metadata={"optional": True})
     rest: Options = field(default_factory=dict)
 
     def get(self, key: str) -> Value:
