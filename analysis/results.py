@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stability.config import lr_factor
 from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED, Record, Scalar, Settings, Trial, cell_label
+from stability.study.schema import ENDED, Record, Scalar, Scale, Settings, Trial, cell_label
 from stability.study.store import PLANNED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class CellResults:
         after: trials of other roles: search for a better setting, reruns of the best, a longer schedule.
         choices: the choice of each config group, where the manifest has them.
         adaptive: whether points depend on results.
+        scales: `linear` of the ranges that are not drawn on a logarithmic scale.
     """
 
     factors: dict[str, Scalar]
@@ -128,6 +129,7 @@ class CellResults:
     choices: Settings = field(default_factory=dict)
     adaptive: bool = False
     after: tuple[TrialResult, ...] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Literal
 
 from stability.config.checks import build
 from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, StudyConfig, TrialConfig
@@ -120,9 +121,10 @@ def _lr_batch(values: Options) -> Value:
     return next((one for one in given if one is not None), _batch_size(values))
 
 
-def middle(low: float, high: float) -> float:
-    """Return the geometric mean of a range to two digits: the value to try where nothing is known."""
-    return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
+def middle(low: float, high: float, scale: Literal["log", "linear"] = "log") -> float:
+    """Return the mean of a range on its scale to two digits: the value to try where nothing is known."""
+    mean = math.sqrt(low * high) if scale == "log" else (low + high) / 2
+    return min(max(float(f"{mean:.2g}"), low), high)
 
 
 def unset(values: Options, name: str) -> float:

@@ -78,7 +78,9 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
 def notes(plan: Plan) -> list[str]:
     """Return what a reader of the cells must know besides."""
     words = scaling([(describe(cell.factors), cell.lr_factor) for cell in plan.cells])
-    return [words] if words else []
+    linear = dict.fromkeys(name for cell in plan.cells for name in cell.scales)
+    scales = [f"{name} is drawn on a linear scale, as tag(linear,interval(...)) says." for name in linear]
+    return [*([words] if words else []), *scales]
 
 
 def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
@@ -250,7 +252,7 @@ def _span(cell: CellPlan, name: str, trials: Sequence[Trial], factor: float = 1.
     """Return in words the values of a coordinate, times a factor."""
     ends = cell.ranges[name]
     if ends:
-        return f"{factor * ends[0]:g} - {factor * ends[1]:g}"
+        return f"{factor * ends[0]:g} - {factor * ends[1]:g} {cell.scales.get(name, 'log')}"
     values = sorted({factor * getattr(trial, name) for trial in trials})
     listed = ", ".join(f"{value:g}" for value in values[:4])
     return f"{listed}, ..." if len(values) > 4 else listed

@@ -104,6 +104,7 @@ def _cell(cell: CellPlan, fingerprint: str) -> Cell:
     return Cell(
         factors=dict(cell.factors),
         ranges={name: ends if ends else None for name, ends in cell.ranges.items()},
+        scales=dict(cell.scales),
         fingerprint=fingerprint,
         results_version=results_version(cell.config),
         choices=dict(cell.choices),
@@ -201,11 +202,8 @@ def _value(cell: Cell, name: str) -> Scalar:
 
 def _check_same(study: str, old: Cell, new: Cell) -> None:
     """Refuse a change of what an existing cell holds fixed: its configuration, its ranges, its data."""
-    if (old.config, old.ranges, old.results_version) == (
-        new.config,
-        new.ranges,
-        new.results_version,
-    ) and not new.fingerprint:
+    kept = ("config", "ranges", "scales", "results_version")
+    if all(getattr(old, name) == getattr(new, name) for name in kept) and not new.fingerprint:
         return
     words = f"{study!r} in {describe(old.factors)}"
     before, after = _fixed(old.config), _fixed(new.config)
@@ -216,6 +214,7 @@ def _check_same(study: str, old: Cell, new: Cell) -> None:
         _refuse(words, key, before.get(key), after.get(key), own)
     for name in old.ranges:
         _refuse(words, f"the range of {name}", _listed(old.ranges[name]), _listed(new.ranges.get(name)))
+        _refuse(words, f"the scale of {name}", old.scales.get(name, "log"), new.scales.get(name, "log"))
     versions = (cell.results_version or RESULTS_VERSION for cell in (old, new))
     _refuse_version(words, *versions)
     if new.fingerprint:

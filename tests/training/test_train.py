@@ -403,3 +403,15 @@ def test_the_first_batch_tries_the_optimizer_too(trial, monkeypatch):
     monkeypatch.setattr(torch.optim.RMSprop, "step", broken)
     with pytest.raises(RuntimeError, match="no step"):
         try_first_batch(trial(optimizer={"_target_": "torch.optim.RMSprop"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": {"lr": 1e-3}}, "optimizer.lr is not given with the optimizer; accepted: lr="),
+        ({"optimizer": {"_target_": "torch.optim.SGD", "nesterov": True}}, "torch.optim.SGD refuses its arguments"),
+    ],
+)
+def test_a_mistake_in_a_mapping_is_told_as_it_is(changes: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        train({"data": {"name": "digits", "train_size": 260}, "epochs": 1, **changes})

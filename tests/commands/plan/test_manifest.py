@@ -238,3 +238,12 @@ def test_a_study_of_another_batch_size_names_what_continues_it(manifest_of):
     after = grow(old, manifest_of(*then[1:], "samples=3", "optimizer=adamw,sgd"))
     assert ids(after)[:2] == ids(old)
     assert list(after.cells[0].factors) == ["model", "optimizer", "epochs"]
+
+
+def test_the_scale_of_a_range_is_kept_and_does_not_change(manifest_of, tmp_path):
+    words = ["samples=2", "wd=tag(linear,interval(0.01,0.1))"]
+    standing = manifest_of(*words)
+    settle(tmp_path / "x", standing)
+    assert Study.open(tmp_path / "x").manifest.cells[0].scales == {"wd": "linear"}
+    with pytest.raises(UserError, match="scale of wd = linear, and this command has log"):
+        grow(standing, manifest_of("samples=2", "wd=interval(0.01,0.1)"))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.samplers import Request
-from stability.samplers.random import Random, log_scale, uniform
+from stability.samplers import Request, checked_points, find, log_scale
+from stability.samplers.random import Random, uniform
 from stability.study.identity import trial_id
+from stability.study.schema import Provenance, Record, Result
 
 
 def points(plan, cell):
@@ -241,3 +243,40 @@ def test_a_recipe_that_scales_lr_says_what_the_peak_is(say):
     assert "Cells scale lr differently: peak lr = lr in model=vitp_tiny" in differently
     assert "0.03125 lr in" in differently
     assert "peak lr" not in say("lr=1e-3", "batch_size=1024", "plan=true").out
+
+
+def test_a_linear_range_is_drawn_evenly_where_it_is_asked_for(plan_of, say):
+    for words in ("wd=interval(0.0,0.1)", "wd=tag(linear,interval(0,0.1))"):
+        plan = plan_of(words, "samples=400")
+        drawn = [trial.wd for trial in plan.trials]
+        assert 0 <= min(drawn) < 0.002
+        assert 0.098 < max(drawn) <= 0.1
+        assert statistics.mean(drawn) == pytest.approx(0.05, abs=0.005)
+        assert plan.cells[0].scales == {"wd": "linear"}
+        assert plan.cells[0].config.wd == 0.05
+    out = say("-m", "wd=interval(0.0,0.1)", "samples=4", "plan=true").out
+    assert "0 - 0.1 linear" in out
+    assert "0.00025 - 0.008 log" in out
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
+def test_every_sampler_knows_the_scale(sampler):
+    records = [] if sampler == "sobol" else _records_of(20)
+    first = 0 if sampler == "sobol" else 20
+    request = Request({"wd": (0.0, 0.1)}, 0, first, 8, records, {"wd": "linear"})
+    points = checked_points(find(sampler), sampler, request)
+    assert all(0 <= point["wd"] <= 0.1 for point in points)
+
+
+def _records_of(count):
+    return [
+        Record(
+            id=f"{n}",
+            seed=n,
+            wd=n * 0.005,
+            status="completed",
+            result=Result(rest={"top1_error": 10.0 + n}),
+            provenance=Provenance(),
+        )
+        for n in range(count)
+    ]
