@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
-from stability.execute.layout import Layout, plan_layout
+from stability.execute.layout import Layout, available_cores, plan_layout
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.hydra.compose import Composer
@@ -63,6 +63,7 @@ class StudySweeper:
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
+        _check_pool(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
@@ -276,6 +277,20 @@ def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
+
+
+# Processes on each core, at most: more only wait for each other.
+MOST_ON_A_CORE = 8
+
+
+def _check_pool(plan: Plan) -> None:
+    """Raise UserError where the pool is far larger than this machine."""
+    size = plan.config.pool.size
+    most = MOST_ON_A_CORE * max(available_cores(), len(_layout(plan).devices))
+    if size is not None and size > most:
+        raise UserError(
+            f"pool.size={size}; accepted: 1 to {most} processes on this machine, or null for as many as fit"
+        )
 
 
 def _layout(plan: Plan) -> Layout:
