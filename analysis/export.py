@@ -39,7 +39,9 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
         for cell in cells
         for trial in cell.trials
     ]
-    names = dict.fromkeys(["study", "id", "number", *(name for row in rows for name in row)])
+    # Where lr is scaled in some cells, its peak stands beside it.
+    first = sorted(rows, key=lambda row: "peak_lr" not in row)
+    names = dict.fromkeys(["study", "id", "number", *(name for row in first for name in row)])
     return _csv(rows, sorted(names, key=lambda name: name == "curve"))
 
 
