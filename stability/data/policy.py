@@ -45,10 +45,8 @@ Equalize 0.8 8   Equalize 0.6 3
 # probability 0.5, at a level from a normal distribution (mean and deviation of 10), cut to 0-10.
 RAND = (*GEOMETRIC, *FACTORS, "Posterize", "Solarize", "SolarizeAdd", "AutoContrast", "Equalize", "Invert")
 RAND_MEAN, RAND_DEVIATION, RAND_CHANCE = 0.9, 0.05, 0.5
-# The distribution as so many levels, equally likely; images that take the same step take it together.
+# The distribution as so many levels, equally likely.
 RAND_LEVELS = 41
-# Of the factors the levels are rounded to this: each is a step of its own.
-FACTOR_GRAIN = 0.02
 # Largest magnitudes in timm that are not torchvision's: of a shift in sides, of what SolarizeAdd adds.
 RAND_SHIFT, RAND_ADDED = 0.45, 110
 
@@ -78,7 +76,7 @@ class Step(NamedTuple):
         kernels = _kernels()
         if self.operation in FACTORS:
             return kernels[self.operation](images, 1 + self.magnitude)
-        if self.operation in ("Posterize", "Solarize", "SolarizeAdd"):
+        if self.operation in ("Posterize", "Solarize"):
             return kernels[self.operation](images, self.magnitude)
         return kernels[self.operation](images)
 
@@ -108,17 +106,13 @@ def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
     """Return a step of RandAugment at timm's magnitudes; see `step`."""
     if operation.startswith("Translate"):
         return Step(operation, sign * 2 * RAND_SHIFT * level)
-    if operation in FACTORS:
-        return step(operation, FACTOR_GRAIN * round(level / FACTOR_GRAIN), sign, side)
     if operation == "Posterize":
         return Step(operation, 4 - math.floor(4 * level))
     if operation == "Solarize":
         return Step(operation, 256 - math.floor(256 * level))
-    return (
-        Step(operation, math.floor(RAND_ADDED * level))
-        if operation == "SolarizeAdd"
-        else step(operation, level, sign, side)
-    )
+    if operation == "SolarizeAdd":
+        return Step(operation, math.floor(RAND_ADDED * level))
+    return step(operation, level, sign, side)
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,8 @@ class Policies:
     # From numbers in 0-1 (B, draws) to places in `steps`, (2, B).
     choose: Callable[[numpy.ndarray], numpy.ndarray]
     draws: int = POLICY_DRAWS
-    # What comes from outside an image that is moved, of each channel in 0-255; empty: black, and bilinear sampling.
+    # RandAugment's: what comes from outside an image that is moved, of each channel in 0-255. Empty: black, with
+    # bilinear sampling, and images that take the same step take it together.
     fill: tuple[float, ...] = ()
 
     def __call__(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
@@ -152,6 +147,17 @@ class Policies:
         """The matrices of the geometric steps, (n, 2, 3)."""
         return torch.tensor([one.theta() for one in self.steps if one.operation in GEOMETRIC]).view(-1, 2, 3)
 
+    @cached_property
+    def _magnitudes(self) -> numpy.ndarray:
+        return numpy.array([one.magnitude for one in self.steps], numpy.float32)
+
+    @cached_property
+    def _spans(self) -> list[tuple[str, int, int]]:
+        """The operations that are not geometric, with their places in `steps`: from, to."""
+        names = [one.operation for one in self.steps]
+        others = dict.fromkeys(name for name in names if name not in ("Identity", *GEOMETRIC))
+        return [(name, names.index(name), names.index(name) + names.count(name)) for name in others]
+
     def _take(self, images: Tensor, chosen: numpy.ndarray) -> Tensor:
         """Take one step with each image, those together that take the same."""
         order = numpy.argsort(chosen, kind="stable")
@@ -164,7 +170,12 @@ class Policies:
         if (first := starts[1]) < (last := starts[others]):
             thetas = self._thetas[arranged[first:last] - 1]
             sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device), self.fill)
-        for place in range(others, len(self.steps)):
+        if self.fill:
+            much = send(torch.from_numpy(self._magnitudes[arranged]), images.device).view(-1, 1, 1, 1)
+            for operation, low, high in self._spans:
+                if (first := starts[low]) < (last := starts[high]):
+                    sorted_images[first:last] = _each(operation, sorted_images[first:last], much[first:last])
+        for place in range(others, 0 if self.fill else len(self.steps)):
             if (first := starts[place]) < (last := starts[place + 1]):
                 sorted_images[first:last] = self.steps[place](sorted_images[first:last])
         return torch.empty_like(images).index_copy_(0, where, sorted_images)
@@ -242,12 +253,37 @@ def _warp(images: Tensor, thetas: Tensor, fill: tuple[float, ...] = ()) -> Tenso
     return sampled.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _solarized_by_addition(images: Tensor, much: float) -> Tensor:
-    """Add to what is dark."""
-    return torch.where(images < 128, (images.short() + int(much)).clamp_(max=255).to(torch.uint8), images)
+def _each(operation: str, images: Tensor, much: Tensor) -> Tensor:
+    """Take one operation that is not geometric with images, uint8 (B, C, H, W), each at its own magnitude (B, 1, 1, 1).
+
+    In a call for all: RandAugment's magnitudes are so many that hardly two images share one.
+    """
+    if operation == "Sharpness":
+        return _sharpened(images, 1 + much)
+    if operation in FACTORS:
+        return _blended(images, _extreme(operation, images), 1 + much)
+    if operation == "Posterize":
+        return images & (256 - 2 ** (8 - much)).to(torch.uint8)
+    if operation == "Solarize":
+        return torch.where(images >= much, 255 - images, images)
+    if operation == "SolarizeAdd":
+        return torch.where(images < 128, (images + much).clamp_(max=255).to(torch.uint8), images)
+    return _kernels()[operation](images)
 
 
-def _sharpened(images: Tensor, factor: float) -> Tensor:
+def _extreme(operation: str, images: Tensor) -> Tensor | float:
+    """Return what a factor of 0 makes of images: black, grey ones, or the mean of their grey."""
+    if operation == "Brightness":
+        return 0.0
+    grey = (_kernels()["Grey"](images) if images.shape[1] == 3 else images).float()
+    return grey if operation == "Color" else grey.mean((1, 2, 3), keepdim=True)
+
+
+def _blended(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
+    return (images * factor + other * (1 - factor)).clamp_(0, 255).to(torch.uint8)
+
+
+def _sharpened(images: Tensor, factor: float | Tensor) -> Tensor:
     """Blend images with blurred ones, but for their edges; torchvision's own makes a GPU's host wait for a kernel."""
     if images.shape[-1] < 3:
         # All edge.
@@ -271,8 +307,8 @@ def _kernels() -> dict[str, Callable[..., Tensor]]:
         "Sharpness": _sharpened,
         "Posterize": kernels.posterize,
         "Solarize": kernels.solarize,
-        "SolarizeAdd": _solarized_by_addition,
         "AutoContrast": kernels.autocontrast,
         "Equalize": kernels.equalize,
         "Invert": kernels.invert,
+        "Grey": kernels.rgb_to_grayscale,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from stability.config import TrialConfig
 from stability.errors import UserError
-from stability.plan.cells import Plan, describe
+from stability.plan.cells import CellPlan, Plan, describe
 from stability.plan.cost import steps_per_epoch
 from stability.training.defaults import is_shipped
 
@@ -21,7 +21,7 @@ def check_extensions(plan: Plan) -> None:
     checked: set[str] = set()
     for cell in plan.cells:
         config = cell.config
-        _check_place(config)
+        _check_place(cell)
         # Cells that differ in nothing of these are checked once. A schedule is tried at its first and last steps.
         length = (config.epochs, config.batch_size) if config.schedule._target_ is not None else ()
         others = (config.model, config.metrics, config.probes, config.callbacks)
@@ -62,10 +62,10 @@ def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfi
     return checks
 
 
-def _check_place(config: TrialConfig) -> None:
-    """Raise UserError where the data is nowhere, as training does. A path need not exist where a study is planned."""
-    data = config.data
-    if data.source == "imagefolder" and not data.path:
+def _check_place(cell: CellPlan) -> None:
+    """Raise UserError where the data is nowhere, as training does; of a well-known set a plan needs no place."""
+    data = cell.config.data
+    if data.source == "imagefolder" and not data.path and steps_per_epoch(cell) is None:
         raise UserError(f"data.path={data.path!r}: data.source=imagefolder needs a folder; accepted: data.path=FOLDER")
     if data.source == "hf" and not data.path and not data.name:
         raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")

@@ -79,12 +79,14 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     statuses = {trial.id: _status(directory, trial) for trial in plan.trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
-    uncounted = [
+    warnings = [
         f"multiply-adds unknown in {describe(cell.factors)}: the model could not be counted ({cost.problem})."
         for cell, cost in zip(plan.cells, costs, strict=True)
         if cost.problem
     ]
-    for line in (*uncounted, *notes(plan)):
+    if any(one.config.data.source == "imagefolder" and not one.config.data.path for one in plan.cells):
+        warnings.append("data.path is not set: to train, give data.path=FOLDER.")
+    for line in (*warnings, *notes(plan)):
         print(f"\n{line}")
     print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
 
