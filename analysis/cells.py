@@ -40,6 +40,7 @@ def _read_cell(study: Study, cell: Cell, planned: Sequence[Trial], others: Seque
     return CellResults(
         factors=dict(cell.factors),
         ranges=cell.ranges,
+        scales=cell.scales,
         # The data that was really read is part of what a cell is.
         config={
             **_held(cell.config),
@@ -115,7 +116,7 @@ def _held(config: Settings) -> Settings:
 def _combine(cells: Sequence[CellResults]) -> list[CellResults]:
     groups: dict[str, list[CellResults]] = {}
     for cell in _with_all_factors(cells):
-        groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.config)), []).append(cell)
+        groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.scales, cell.config)), []).append(cell)
     merged = _told_apart([_merge(group) for group in groups.values()])
     names = Counter(map(_factors_key, merged))
     return [_with_study(cell) if names[_factors_key(cell)] > 1 else cell for cell in merged]

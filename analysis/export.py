@@ -36,16 +36,19 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
     Provenance stands as provenance.KEY; the curve, last, is JSON.
     """
     rows = [
-        {"study": trial.study, "id": trial.id, "number": trial.number, **cell.factors, **_ended(trial)}
+        {"study": trial.study, "id": trial.id, "number": trial.number, **cell.factors, **_ended(cell, trial)}
         for cell in cells
         for trial in cell.trials
     ]
-    names = dict.fromkeys(["study", "id", "number", *(name for row in rows for name in row)])
+    # Where lr is scaled in some cells, its peak stands beside it.
+    first = sorted(rows, key=lambda row: "peak_lr" not in row)
+    names = dict.fromkeys(["study", "id", "number", *(name for row in first for name in row)])
     return _csv(rows, sorted(names, key=lambda name: name == "curve"))
 
 
-def _ended(trial: TrialResult) -> dict[str, object]:
-    row = {**{name: getattr(trial, name) for name in COORDINATES}, "status": trial.status}
+def _ended(cell: CellResults, trial: TrialResult) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(trial, name) for name in COORDINATES}
+    row |= ({} if cell.lr_factor == 1 else {"peak_lr": trial.lr * cell.lr_factor}) | {"status": trial.status}
     return row | flattened(columns(trial.record)) if trial.record else row
 
 

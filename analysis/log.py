@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from analysis.command import Parser, run
+from stability.config import lr_factor
 from stability.errors import StudyError, UserError
 from stability.locate import check_name, first_line
 from stability.shipped import choices, read
@@ -98,7 +99,9 @@ def _logged(study: Study, trial: Trial) -> LoggedTrial:
     cell = study.cells[trial.cell]
     config = plain({**cell.config, **trial.point})
     assert isinstance(config, dict)
-    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number)
+    factor = lr_factor(cell.config)
+    peak = None if factor == 1 else trial.lr * factor
+    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number, peak)
 
 
 if __name__ == "__main__":

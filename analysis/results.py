@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stability.config import lr_factor
 from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
-from stability.study.schema import ENDED, Contrast, Record, Scalar, Settings, Trial, cell_label
+from stability.study.schema import ENDED, Contrast, Record, Scalar, Scale, Settings, Trial, cell_label
 from stability.study.store import PLANNED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class CellResults:
         choices: the choice of each config group, where the manifest has them.
         adaptive: whether points depend on results.
         contrast: the comparison that the cell's study was made for; None: no one of them.
+        scales: `linear` of the ranges that are not drawn on a logarithmic scale.
     """
 
     factors: dict[str, Scalar]
@@ -129,6 +131,7 @@ class CellResults:
     adaptive: bool = False
     after: tuple[TrialResult, ...] = ()
     contrast: Contrast | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -152,6 +155,11 @@ class CellResults:
         """The completed trial of lowest error; the first of them where several tie."""
         completed = [trial for trial in self.finished if math.isfinite(trial.error)]
         return min(completed, key=lambda trial: trial.error, default=None)
+
+    @property
+    def lr_factor(self) -> float:
+        """By what the optimizer's peak lr is a trial's lr."""
+        return lr_factor(self.config)
 
     @property
     def partial(self) -> bool:

@@ -141,8 +141,10 @@ def _edges(cell: CellResults) -> tuple[str, ...]:
     for name, ends in cell.ranges.items():
         if cell.best is None or not ends:
             continue
-        low, high = (math.log(end) for end in ends)
-        place = (math.log(getattr(cell.best, name)) - low) / (high - low)
+        value, low, high = getattr(cell.best, name), *ends
+        if cell.scales.get(name, "log") == "log":
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        place = (value - low) / (high - low)
         if not EDGE <= place <= 1 - EDGE:
             found.append(f"{name} {'lower' if place < EDGE else 'upper'}")
     return tuple(found)

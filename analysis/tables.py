@@ -19,6 +19,7 @@ from analysis.statistics import sampling_error
 from analysis.summary import NEAR, Summary, summary
 from analysis.wording import answer_lines, names, statement_lines
 from stability.study.metrics import metrics_of
+from stability.words import scaling
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -186,7 +187,16 @@ def caveats(analysis: Analysis) -> str:
     cells = analysis.cells
     mixed = [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]
     limits = _limits(cells, analysis.confidence)
-    return "\n".join([*_unreadable(cells), *_partial(cells), *_without_band(cells), *limits, *mixed])
+    return "\n".join(
+        [*_unreadable(cells), *_partial(cells), *_without_band(cells), *limits, *_scaled_lr(cells), *mixed]
+    )
+
+
+def _scaled_lr(cells: Sequence[CellResults]) -> list[str]:
+    """Say where the peak lr is not the lr that is shown."""
+    extra = varied(cells)
+    words = scaling([(describe(cell, extra), cell.lr_factor) for cell in cells])
+    return [words] if words else []
 
 
 def _unreadable(cells: Sequence[CellResults]) -> list[str]:

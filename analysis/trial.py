@@ -17,6 +17,7 @@ from typing import NamedTuple
 from analysis.command import RUNS_HELP, Parser, run
 from analysis.rerun import rerun_command
 from analysis.screen import print_table
+from stability.config import lr_factor
 from stability.errors import UserError, nearest
 from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
@@ -91,6 +92,8 @@ def show(found: PlannedTrial) -> None:
     record = read_record(found.directory)
     trial = found.trial
     point = " ".join(f"{name}={value!r}" for name, value in trial.point.items())
+    factor = lr_factor(found.cell.config)
+    point += f", peak lr {trial.lr * factor:g}" if factor != 1 else ""
     print(f"trial {trial.id} of {found.manifest.study}: {found.cell.label}, point #{trial.number}: {point}")
     print(_outcome(found, record))
     _show_exception(record)

@@ -34,9 +34,10 @@ from benchmarks.machine import describe
 from stability.data import get_data
 from stability.files import write_text
 from stability.study.events import Epoch, Event
+from stability.training.contexts import exact_arithmetic
 from stability.training.defaults import complete
 from stability.training.module import StackModule
-from stability.training.trial import exact_arithmetic, ready_module, train_pack
+from stability.training.trial import ready_module, train_pack
 
 PACK_SIZE = 8
 MODEL = "vitc_tiny"

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from stability.config import identity, parse_trial, to_dict
-from stability.values import Options, Value
+from stability.values import Options, Value, group
 
 
 class Missing(Enum):
@@ -17,6 +17,8 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
+# What lr was given for by the recipes none and light, whatever the batch size.
+FORMER_LR_BATCH = 64
 
 
 def held(config: Options) -> dict[str, Value]:
@@ -27,8 +29,18 @@ def held(config: Options) -> dict[str, Value]:
     parsed = parse_trial(config)
     kept = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
     # As given: a warm-up that follows from the number of epochs is not a factor.
-    given = to_dict(parsed)
+    given = _modern(to_dict(parsed))
     return kept | {"schedule": given["schedule"], "recipe": given["recipe"]}
+
+
+def _modern(values: Options) -> Options:
+    """Return a configuration with the lr_batch of 64, which the recipes none and light had once, as it is given now."""
+    recipe, schedule = group(values, "recipe"), group(values, "schedule")
+    if recipe.get("name") not in ("none", "light") or recipe.get("lr_batch") != FORMER_LR_BATCH:
+        return values
+    own = None if values["batch_size"] == FORMER_LR_BATCH else FORMER_LR_BATCH
+    schedule = {**schedule, "lr_batch": schedule.get("lr_batch") or own}
+    return {**values, "schedule": schedule, "recipe": {**recipe, "lr_batch": None}}
 
 
 def factor_value(

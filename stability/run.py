@@ -86,7 +86,7 @@ def _run(arguments: list[str]) -> None:
     try:
         _check(options)
         with _raising():
-            _hand_over(options)
+            _add_keys(options)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -158,6 +158,23 @@ def _check(options: argparse.Namespace) -> None:
             "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
         )
     options.overrides = [*custom_model(overrides), *(str(override.input_line) for override in overrides)]
+
+
+def _add_keys(options: argparse.Namespace) -> None:
+    """Let Hydra run the command. A key of the schema that no file lists is composed anew as one that is added."""
+    from hydra.errors import HydraException
+
+    from stability.hydra.explain import refused_key
+    from stability.hydra.keys import with_key_added
+
+    while True:
+        try:
+            return _hand_over(options)
+        except HydraException as error:
+            added = with_key_added(options.overrides, refused_key(error) or "")
+            if added is None:
+                raise
+            options.overrides = added
 
 
 def _hand_over(options: argparse.Namespace) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+# How many cells of a kind a line names.
+MOST_NAMED = 3
+
 
 def duration(seconds: float) -> str:
     """Return a time span in words: 48 s, 3 min 12 s, 2 h 05 min, 1 d 04 h."""
@@ -15,3 +20,27 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def scaling(cells: Sequence[tuple[str, float]]) -> str:
+    """Return what to say where the optimizer's peak lr is not lr; empty where it is.
+
+    cells: the name of each, and by what its peak lr is lr.
+    """
+    names: dict[float, list[str]] = {}
+    for name, factor in cells:
+        names.setdefault(factor, []).append(name)
+    if set(names) <= {1.0}:
+        return ""
+    if len(names) == 1:
+        return f"peak lr = {cells[0][1]:g} lr: lr is given for another batch size (recipe or schedule.lr_batch)."
+    kinds = (f"{'lr' if factor == 1 else f'{factor:g} lr'} in {_few(own)}" for factor, own in names.items())
+    return (
+        f"Cells scale lr differently: peak lr = {'; '.join(kinds)}. "
+        "schedule.lr_batch=N gives lr one meaning in cells of one batch size."
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

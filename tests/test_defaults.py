@@ -49,7 +49,7 @@ def test_every_default_of_the_schema_is_the_one_that_is_composed(composed: dict[
     beyond = {"path", "subset", "train_split", "eval_split", "image_column", "label_column", "workers", "memory_gib"}
     beyond |= {"exif", "missing_classes", "on_error", "unreadable"}
     targets = {f"{group}._target_" for group in ("data", "schedule")}
-    assert set(schema) - set(told) == {f"data.{name}" for name in beyond} | {"recipe.clip_norm"} | targets
+    assert set(schema) - set(told) == {f"data.{name}" for name in beyond} | targets
 
 
 def test_the_default_command_and_a_notebook_train_the_same_trial(composed: dict[str, Any]) -> None:

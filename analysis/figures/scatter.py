@@ -87,7 +87,7 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
     for one in panel.shown:
         _mark_best(axes, one, coordinate)
     _mark_diverged(axes, panel, coordinate, high, margin)
-    axes.set_xlabel(coordinate.label)
+    axes.set_xlabel(_label(coordinate, panel))
     axes.grid(color="#DDDDDD", linewidth=0.4)
     left, right = (pick(coordinate.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
     if 0 < left < right:
@@ -95,6 +95,15 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
         margin = (right / left) ** 0.03
         axes.set_xlim(left / margin, right * margin)
         _label_few(axes, right / left)
+
+
+def _label(coordinate: Coordinate, panel: Panel) -> str:
+    """Return a coordinate's name, with the optimizer's peak lr where that is scaled."""
+    factors = sorted({one.cell.lr_factor for one in panel.shown})
+    if coordinate.names != ("lr",) or factors == [1.0]:
+        return coordinate.label
+    several = f" to {factors[-1]:.3g}, by cell" if len(factors) > 1 else ""
+    return f"{coordinate.label} (peak: × {factors[0]:.3g}{several})"
 
 
 def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[float]) -> None:

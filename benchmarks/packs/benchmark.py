@@ -28,7 +28,7 @@ from benchmarks.packs.ways import Pack
 from benchmarks.packs.work import Work, decodes, has_policies, link_images, write_sample
 from stability.errors import UserError
 from stability.files import write_text
-from stability.training.trial import exact_arithmetic
+from stability.training.contexts import exact_arithmetic
 
 VERSION = 1
 BATCH_SIZE, JPEG_SIDE, TINY_SIDE = 64, 224, 32

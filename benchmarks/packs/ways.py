@@ -14,10 +14,10 @@ from torch.nn import functional
 from benchmarks.bare import make_optimizer
 from benchmarks.packs import timing
 from benchmarks.packs.work import Work, endless, fresh_model
+from stability.training.contexts import exact_arithmetic
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.stack import ModelStack
-from stability.training.trial import exact_arithmetic
 
 # Before a burst: a graph is captured at the second or third step.
 WARM_STEPS, WARM_SECONDS = 3, 5.0

@@ -2,7 +2,7 @@
 
 from stability.config.data_keys import check_channels, check_source
 from stability.config.identity import MEMBER_KEYS, identity, in_common, to_dict
-from stability.config.parse import check_batch_size, middle, parse_study, parse_trial, search_range
+from stability.config.parse import check_batch_size, lr_factor, middle, parse_study, parse_trial, search_range
 from stability.config.schema import (
     DataConfig,
     OptunaConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "check_source",
     "identity",
     "in_common",
+    "lr_factor",
     "middle",
     "parse_study",
     "parse_trial",

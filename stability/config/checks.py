@@ -81,8 +81,12 @@ def _check(given: Value, item: Field[Value], hint: object, path: str) -> Value |
     for bound, holds, words in _BOUNDS:
         limit = item.metadata.get(bound)
         if limit is not None and isinstance(value, (int, float)) and not holds(value, limit):
-            raise UserError(f"{path}={given!r}; accepted: a number {words} {limit:g}")
+            raise UserError(f"{path}={given!r}; accepted: a number {words} {_told(limit)}")
     return value
+
+
+def _told(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 _BOUNDS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (

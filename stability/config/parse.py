@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Literal
 
 from stability.config.checks import build
-from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, RecipeConfig, StudyConfig, TrialConfig
+from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, StudyConfig, TrialConfig
 from stability.errors import UserError, nearest
+from stability.shipped import default_group
 from stability.values import Options, Value, group
 
 
@@ -103,15 +105,26 @@ def search_range(values: Options, name: str) -> Value:
     return [end * own / meant if isinstance(end, (int, float)) else end for end in found]
 
 
+def lr_factor(values: Options) -> float:
+    """Return by what a configuration's peak lr is its lr: 1 where lr is used as given."""
+    batch_size, own = _batch_size(values), _lr_batch(values)
+    return batch_size / own if isinstance(batch_size, int) and isinstance(own, int) else 1.0
+
+
+def _batch_size(values: Options) -> Value:
+    return values.get("batch_size", default_group("")["batch_size"])
+
+
 def _lr_batch(values: Options) -> Value:
     """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
     given = [group(values, name).get("lr_batch") for name in ("schedule", "recipe")]
-    return next((one for one in given if one is not None), RecipeConfig().lr_batch)
+    return next((one for one in given if one is not None), _batch_size(values))
 
 
-def middle(low: float, high: float) -> float:
-    """Return the geometric mean of a range to two digits: the value to try where nothing is known."""
-    return min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
+def middle(low: float, high: float, scale: Literal["log", "linear"] = "log") -> float:
+    """Return the mean of a range on its scale to two digits: the value to try where nothing is known."""
+    mean = math.sqrt(low * high) if scale == "log" else (low + high) / 2
+    return min(max(float(f"{mean:.2g}"), low), high)
 
 
 def unset(values: Options, name: str) -> float:

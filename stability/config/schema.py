@@ -16,6 +16,8 @@ UNRANGED = {"lr": 1e-3, "wd": 0.05}
 # Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
 SCHEDULES = ("cosine",)
 SOURCES = ("digits", "hf", "imagefolder", "torch")
+# A seed with the numbers of a study's trials added stays one that torch takes.
+MOST_SEED = 2**62
 
 
 def key(
@@ -96,7 +98,7 @@ class DataConfig:
     eval_split: str | None = key(None)
     image_column: str | None = key(None)
     label_column: str | None = key(None)
-    image_size: int = key(ge=1)
+    image_size: int = key(ge=1, le=16_384)
     channels: int = key(3, ge=1, le=4)
     # Whether a mirrored image is still of its class (not so for digits): recipes flip only where it is.
     mirror: bool = key()
@@ -110,9 +112,9 @@ class DataConfig:
     # null: 0 where the data has an evaluation split, 0.2 where it has none.
     val_fraction: float | None = key(ge=0, lt=1)
     # Orders, augments, splits and subsamples the data: one per study.
-    seed: int = key(ge=0)
+    seed: int = key(ge=0, le=MOST_SEED)
     # Decoding processes of a set too large for memory; null: one per core that the trial may use.
-    workers: int | None = key(None, ge=0, identity=False)
+    workers: int | None = key(None, ge=0, le=1_024, identity=False)
     # A set that takes no more than this when decoded is decoded once and kept (GiB of uint8).
     memory_gib: float = key(4.0, ge=0, identity=False)
     # Turn images as their EXIF tag says; false in studies that were begun before this key.
@@ -144,14 +146,14 @@ class RecipeConfig:
     erasing: float = key(ge=0, le=1)
     stochastic_depth: float = key(ge=0, lt=1)
     # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
-    repeats: int = key(ge=1)
+    repeats: int = key(ge=1, le=1_000)
     ema: bool = key()
     # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
     clip_norm: float | None = key(None, gt=0)
     # Evaluation: the centre crop's side over the resized short side.
     eval_crop: float = key(gt=0, le=1)
     # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
-    lr_batch: int = key(ge=1, identity=False)
+    lr_batch: int | None = key(ge=1, identity=False)
     warmup_epochs: float | None = key(ge=0, identity=False)
 
 
@@ -163,7 +165,7 @@ class ScheduleConfig:
     name: str = key()
     # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
     warmup_epochs: float | None = key(ge=0)
-    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's.
+    # lr is given for this batch size and scales linearly with batch_size; null: the recipe's, else batch_size itself.
     lr_batch: int | None = key(ge=1)
     # The dotted path of a user's own schedule, and its own arguments, which stand beside these keys.
     _target_: str | None = key(None)
@@ -200,9 +202,9 @@ class TrialConfig:
     # null: the middle of the optimizer's range for models of this family.
     lr: float = key(gt=0)
     wd: float = key(ge=0)
-    seed: int = key(ge=0)
-    epochs: int = key(ge=1)
-    batch_size: int = key(ge=1)
+    seed: int = key(ge=0, le=MOST_SEED)
+    epochs: int = key(ge=1, le=1_000_000)
+    batch_size: int = key(ge=1, le=1_000_000)
     data: DataConfig = field(default_factory=_default_data)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -222,18 +224,24 @@ class TrialConfig:
         for name in UNRANGED:
             if getattr(self, name) is None:
                 groups = {"recipe": vars(self.recipe), "schedule": vars(self.schedule)}
-                values: Options = {"model": self.model, "optimizer": self.optimizer, **groups}
+                named: Options = {"model": self.model, "optimizer": self.optimizer, "batch_size": self.batch_size}
+                values: Options = {**named, **groups}
                 object.__setattr__(self, name, unset(values, name))
 
     @property
     def lr_batch(self) -> int:
-        """Batch size that lr is given for."""
-        return self.schedule.lr_batch or self.recipe.lr_batch
+        """Batch size that lr is given for: the schedule's, else the recipe's, else the trial's own."""
+        return self.schedule.lr_batch or self.recipe.lr_batch or self.batch_size
 
     @property
     def scaled_lr(self) -> float:
         """Peak lr of the optimizer: lr scaled linearly from lr_batch to batch_size."""
-        return self.lr * self.batch_size / self.lr_batch
+        return self.lr if self.lr_batch == self.batch_size else self.lr * self.batch_size / self.lr_batch
+
+    @property
+    def peak_lr(self) -> float | None:
+        """What a record tells of the peak lr: None where it is lr itself."""
+        return None if self.lr_batch == self.batch_size else self.scaled_lr
 
     @property
     def warmup_epochs(self) -> float:
@@ -249,7 +257,7 @@ class TrialConfig:
 class SweepConfig:
     """How points are drawn."""
 
-    seed: int = key(ge=0)
+    seed: int = key(ge=0, le=MOST_SEED)
     # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
     sampler: str = key()
 
@@ -260,7 +268,7 @@ class PackConfig:
     """How many trials train on one stream of batches."""
 
     # auto: on a GPU as many as train a trial fastest, by measurement; on a CPU 1.
-    size: int | str = key(ge=1)
+    size: int | str = key(ge=1, le=10_000)
 
 
 @dataclass(frozen=True)
@@ -269,8 +277,8 @@ class PoolConfig:
     """The local pool of worker processes and their CPU threads; null: one process per GPU, else as many as fill the
     cores; as many threads as cores are left for each."""
 
-    size: int | None = key(ge=1)
-    threads: int | None = key(ge=1)
+    size: int | None = key(ge=1, le=1_024)
+    threads: int | None = key(ge=1, le=1_024)
 
 
 @dataclass(frozen=True)
@@ -287,7 +295,7 @@ class OptunaConfig:
 class StudyConfig:
     """What frames a study and decides no trial's result."""
 
-    samples: int | None = key(ge=1)
+    samples: int | None = key(ge=1, le=1_000_000)
     # After the samples, of each cell: trials by TPE, reruns of the best setting, and that setting twice as long.
     tune: int = key(ge=0, le=10_000)
     reseed: int = key(ge=0, le=1_000)
@@ -296,6 +304,8 @@ class StudyConfig:
     contrast: Mapping[str, Value] | None = key()
     study: str | None = key()
     runs: str = key()
+    # What becomes of the other cells where the first batch of one fails.
+    failing_cells: str = key(choices=("stop", "skip"))
     plan: bool | str = key()
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
     logger: Options = key({})

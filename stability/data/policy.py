@@ -1,4 +1,4 @@
-"""AutoAugment and RandAugment on a batch of images, on its device, each image with a policy of its own.
+"""AutoAugment and DeiT's RandAugment on a batch of images, on its device, each image with a policy of its own.
 
 A policy is two steps, each one of a few dozen (an operation, a magnitude, a sign). Images that take the same step take
 it together; those that are sheared, shifted or turned do so in one call, whatever their steps.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy
@@ -20,8 +21,8 @@ from torch.nn import functional
 from stability.devices import send
 from stability.errors import UserError
 
-# The numbers that one image's policy is drawn with.
-POLICY_DRAWS = 5
+# The numbers that one image's policy is drawn with: of AutoAugment, and of RandAugment.
+POLICY_DRAWS, RAND_DRAWS = 5, 8
 # Largest magnitudes, as torchvision scales the papers' levels: of a shear, of a turn in degrees, of a shift in sides,
 # of what is added to a factor of 1.
 SHEAR, DEGREES, SHIFT, FACTOR = 0.3, 30.0, 150 / 331, 0.9
@@ -40,9 +41,14 @@ ShearX 0.6 5     Equalize 1.0 9     | Color 0.4 0     Equalize 0.6 3     | Equal
 Solarize 0.6 5   AutoContrast 0.6 5 | Invert 0.6 4    Equalize 1.0 8     | Color 0.6 4      Contrast 1.0 8
 Equalize 0.8 8   Equalize 0.6 3
 """
-# RandAugment's operations (Cubuk et al., 2020, section 3), and its magnitude in DeiT: 9 of 10.
-RAND = ("Identity", *GEOMETRIC, *FACTORS, "Posterize", "Solarize", "AutoContrast", "Equalize")
-RAND_LEVEL = 0.9
+# RandAugment as DeiT trains with it, timm's rand-m9-mstd0.5-inc1: two of these operations, drawn apart, each taken with
+# probability 0.5, at a level from a normal distribution (mean and deviation of 10), cut to 0-10.
+RAND = (*GEOMETRIC, *FACTORS, "Posterize", "Solarize", "SolarizeAdd", "AutoContrast", "Equalize", "Invert")
+RAND_MEAN, RAND_DEVIATION, RAND_CHANCE = 0.9, 0.05, 0.5
+# The distribution as so many levels, equally likely.
+RAND_LEVELS = 41
+# Largest magnitudes in timm that are not torchvision's: of a shift in sides, of what SolarizeAdd adds.
+RAND_SHIFT, RAND_ADDED = 0.45, 110
 
 
 class Step(NamedTuple):
@@ -96,17 +102,34 @@ def step(operation: str, level: float, sign: int, side: int) -> Step:
     return Step(operation, 255 * (1 - level)) if operation == "Solarize" else Step(operation)
 
 
+def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
+    """Return a step of RandAugment at timm's magnitudes; see `step`."""
+    if operation.startswith("Translate"):
+        return Step(operation, sign * 2 * RAND_SHIFT * level)
+    if operation == "Posterize":
+        return Step(operation, 4 - math.floor(4 * level))
+    if operation == "Solarize":
+        return Step(operation, 256 - math.floor(256 * level))
+    if operation == "SolarizeAdd":
+        return Step(operation, math.floor(RAND_ADDED * level))
+    return step(operation, level, sign, side)
+
+
 @dataclass(frozen=True)
 class Policies:
     """Two steps for each image: which ones its numbers choose, and taking them."""
 
     # Those that may be chosen: nothing, then the geometric ones, then the others.
     steps: tuple[Step, ...]
-    # From numbers in 0-1 (B, POLICY_DRAWS) to places in `steps`, (2, B).
+    # From numbers in 0-1 (B, draws) to places in `steps`, (2, B).
     choose: Callable[[numpy.ndarray], numpy.ndarray]
+    draws: int = POLICY_DRAWS
+    # RandAugment's: what comes from outside an image that is moved, of each channel in 0-255. Empty: black, with
+    # bilinear sampling, and images that take the same step take it together.
+    fill: tuple[float, ...] = ()
 
     def __call__(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
-        """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, POLICY_DRAWS)."""
+        """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, self.draws)."""
         size = len(images)
         if images.device.type == "cpu":
             # What fits into a core's cache: large images a few at a time.
@@ -124,6 +147,17 @@ class Policies:
         """The matrices of the geometric steps, (n, 2, 3)."""
         return torch.tensor([one.theta() for one in self.steps if one.operation in GEOMETRIC]).view(-1, 2, 3)
 
+    @cached_property
+    def _magnitudes(self) -> numpy.ndarray:
+        return numpy.array([one.magnitude for one in self.steps], numpy.float32)
+
+    @cached_property
+    def _spans(self) -> list[tuple[str, int, int]]:
+        """The operations that are not geometric, with their places in `steps`: from, to."""
+        names = [one.operation for one in self.steps]
+        others = dict.fromkeys(name for name in names if name not in ("Identity", *GEOMETRIC))
+        return [(name, names.index(name), names.index(name) + names.count(name)) for name in others]
+
     def _take(self, images: Tensor, chosen: numpy.ndarray) -> Tensor:
         """Take one step with each image, those together that take the same."""
         order = numpy.argsort(chosen, kind="stable")
@@ -135,18 +169,29 @@ class Policies:
         others = 1 + len(self._thetas)
         if (first := starts[1]) < (last := starts[others]):
             thetas = self._thetas[arranged[first:last] - 1]
-            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device))
-        for place in range(others, len(self.steps)):
+            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device), self.fill)
+        if self.fill:
+            much = send(torch.from_numpy(self._magnitudes[arranged]), images.device).view(-1, 1, 1, 1)
+            for operation, low, high in self._spans:
+                if (first := starts[low]) < (last := starts[high]):
+                    sorted_images[first:last] = _each(operation, sorted_images[first:last], much[first:last])
+        for place in range(others, 0 if self.fill else len(self.steps)):
             if (first := starts[place]) < (last := starts[place + 1]):
                 sorted_images[first:last] = self.steps[place](sorted_images[first:last])
         return torch.empty_like(images).index_copy_(0, where, sorted_images)
 
 
 @lru_cache(maxsize=4)
-def policies(augment: str, side: int) -> Policies:
-    """Return AutoAugment (its ImageNet policy), or RandAugment with two steps, for images of side x side pixels.
+def policies(augment: str, side: int, mean: tuple[float, ...] = (0.5,)) -> Policies:
+    """Return AutoAugment (its ImageNet policy), or RandAugment as in DeiT.
 
-    Raises UserError where torchvision is missing.
+    Args:
+        augment: auto or rand.
+        side: of the images, in pixels.
+        mean: of each channel of the data, in 0-1: RandAugment fills with it what it moves in from outside.
+
+    Raises:
+        UserError: torchvision is missing.
     """
     try:
         _kernels()
@@ -154,7 +199,7 @@ def policies(augment: str, side: int) -> Policies:
         raise UserError(
             f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
         ) from error
-    return _auto(side) if augment == "auto" else _rand(side)
+    return _auto(side) if augment == "auto" else _rand(side, tuple(float(min(255, round(255 * one))) for one in mean))
 
 
 def _auto(side: int) -> Policies:
@@ -162,7 +207,7 @@ def _auto(side: int) -> Policies:
     names = numpy.array(words[0::3]).reshape(-1, 2)
     chances, levels = (numpy.array(words[start::3], float).reshape(-1, 2) for start in (1, 2))
     pairs = [(str(name), float(level) / 9) for name, level in zip(names.flat, levels.flat, strict=True)]
-    steps, table = _tabled(pairs, side)
+    steps, table = _tabled([[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs])
     table = table.reshape(*names.shape, 2)
 
     def choose(draws: numpy.ndarray) -> numpy.ndarray:
@@ -174,32 +219,71 @@ def _auto(side: int) -> Policies:
     return Policies(steps, choose)
 
 
-def _rand(side: int) -> Policies:
-    steps, table = _tabled([(name, RAND_LEVEL) for name in RAND], side)
+def _rand(side: int, fill: tuple[float, ...]) -> Policies:
+    noise = NormalDist(RAND_MEAN, RAND_DEVIATION)
+    levels = [min(1.0, noise.inv_cdf((place + 0.5) / RAND_LEVELS)) for place in range(RAND_LEVELS)]
+    found = [[rand_step(name, level, sign, side) for sign in (1, -1)] for name in RAND for level in levels]
+    steps, table = _tabled(found)
+    table = table.reshape(len(RAND), RAND_LEVELS, 2)
 
     def choose(draws: numpy.ndarray) -> numpy.ndarray:
-        operations = (draws[:, :2] * len(RAND)).astype(int)
-        return table[operations, (draws[:, 2:4] < 0.5).astype(int)].T
+        operation, taken, level, sign = numpy.split(draws, 4, axis=1)
+        operations, places = (operation * len(RAND)).astype(int), (level * RAND_LEVELS).astype(int)
+        return (table[operations, places, (sign < 0.5).astype(int)] * (taken < RAND_CHANCE)).T
 
-    return Policies(steps, choose)
+    return Policies(steps, choose, RAND_DRAWS, fill)
 
 
-def _tabled(pairs: list[tuple[str, float]], side: int) -> tuple[tuple[Step, ...], numpy.ndarray]:
-    """Return the steps that operations at a level may be, and where those of each with either sign stand, (n, 2)."""
-    found = [[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs]
+def _tabled(found: list[list[Step]]) -> tuple[tuple[Step, ...], numpy.ndarray]:
+    """Return the steps that there are in rows of two, and where those of each row stand, (n, 2)."""
     unique = {one for both in found for one in both} - {Step("Identity")}
     ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
     places = {one: place for place, one in enumerate((Step("Identity"), *ordered))}
     return tuple(places), numpy.array([[places[one] for one in both] for both in found])
 
 
-def _warp(images: Tensor, thetas: Tensor) -> Tensor:
-    """Sample each image by its matrix, bilinearly; what comes from outside is black."""
+def _warp(images: Tensor, thetas: Tensor, fill: tuple[float, ...] = ()) -> Tensor:
+    """Sample each image by its matrix: bilinearly with black from outside; with a fill bicubically, as DeiT does."""
     grid = functional.affine_grid(thetas, list(images.shape), align_corners=False)
-    return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+    if not fill:
+        return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+    # Outside is 0 to grid_sample.
+    offset = send(torch.tensor(fill).view(1, -1, 1, 1), images.device)
+    sampled = functional.grid_sample(images.float() - offset, grid, mode="bicubic", align_corners=False) + offset
+    return sampled.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _sharpened(images: Tensor, factor: float) -> Tensor:
+def _each(operation: str, images: Tensor, much: Tensor) -> Tensor:
+    """Take one operation that is not geometric with images, uint8 (B, C, H, W), each at its own magnitude (B, 1, 1, 1).
+
+    In a call for all: RandAugment's magnitudes are so many that hardly two images share one.
+    """
+    if operation == "Sharpness":
+        return _sharpened(images, 1 + much)
+    if operation in FACTORS:
+        return _blended(images, _extreme(operation, images), 1 + much)
+    if operation == "Posterize":
+        return images & (256 - 2 ** (8 - much)).to(torch.uint8)
+    if operation == "Solarize":
+        return torch.where(images >= much, 255 - images, images)
+    if operation == "SolarizeAdd":
+        return torch.where(images < 128, (images + much).clamp_(max=255).to(torch.uint8), images)
+    return _kernels()[operation](images)
+
+
+def _extreme(operation: str, images: Tensor) -> Tensor | float:
+    """Return what a factor of 0 makes of images: black, grey ones, or the mean of their grey."""
+    if operation == "Brightness":
+        return 0.0
+    grey = (_kernels()["Grey"](images) if images.shape[1] == 3 else images).float()
+    return grey if operation == "Color" else grey.mean((1, 2, 3), keepdim=True)
+
+
+def _blended(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
+    return (images * factor + other * (1 - factor)).clamp_(0, 255).to(torch.uint8)
+
+
+def _sharpened(images: Tensor, factor: float | Tensor) -> Tensor:
     """Blend images with blurred ones, but for their edges; torchvision's own makes a GPU's host wait for a kernel."""
     if images.shape[-1] < 3:
         # All edge.
@@ -226,4 +310,5 @@ def _kernels() -> dict[str, Callable[..., Tensor]]:
         "AutoContrast": kernels.autocontrast,
         "Equalize": kernels.equalize,
         "Invert": kernels.invert,
+        "Grey": kernels.rgb_to_grayscale,
     }

@@ -20,7 +20,7 @@ from stability.config import DataConfig, RecipeConfig, check_channels
 from stability.data.chance import Purpose, generator, uniform
 from stability.data.crop import random_resized_crop, random_resized_crops
 from stability.data.images import fit
-from stability.data.policy import POLICY_DRAWS, policies
+from stability.data.policy import policies
 from stability.devices import send
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -92,8 +92,8 @@ class BatchStage:
         self.seed, self.side = data.seed, data.image_size
         self.margin = data.image_size // 8 if recipe.crop == "shift" else 0
         self.mirrors = recipe.flip and data.mirror
-        self.policies = None if recipe.augment == "none" else policies(recipe.augment, data.image_size)
         mean, std = statistics(data)
+        self.policies = None if recipe.augment == "none" else policies(recipe.augment, data.image_size, mean)
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
         self.offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
@@ -129,7 +129,7 @@ class BatchStage:
         """
         positions = slice(index * len(pixels), (index + 1) * len(pixels))
         if self.policies is not None:
-            draws = uniform(self.seed, Purpose.POLICY, epoch.number, positions.start, len(pixels), POLICY_DRAWS)
+            draws = uniform(self.seed, Purpose.POLICY, epoch.number, positions.start, len(pixels), self.policies.draws)
             pixels = self.policies(pixels, draws)
         if self.margin or self.mirrors:
             pixels = self._move(pixels, epoch.top[positions], epoch.left[positions], epoch.mirrored[positions])

@@ -66,6 +66,7 @@ def failed_record(task: TrialTask, exception: str, provenance: Provenance, epoch
         result=Result(rest=nothing, exception=exception, epochs_done=epochs_done),
         provenance=replace(provenance, host=socket.gethostname(), end=utc_now()),
         role=task.role,
+        peak_lr=task.config.peak_lr,
     )
 
 

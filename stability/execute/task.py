@@ -59,7 +59,9 @@ class TrialTask:
     def logged(self) -> LoggedTrial:
         """What loggers know of the trial."""
         config = to_dict(self.config)
-        return LoggedTrial(self.id, self.study, Path(self.study_directory), self.factors, config, self.number)
+        return LoggedTrial(
+            self.id, self.study, Path(self.study_directory), self.factors, config, self.number, self.config.peak_lr
+        )
 
     @property
     def label(self) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stability.hydra.keys import ADDED, check_composed, check_target
+from stability.hydra.keys import ADDED, check_composed, check_target, schema_keys
 from stability.hydra.overrides import parsed, quoted
 from stability.hydra.plain import contents, value_of
 from stability.hydra.versions import register_resolver
 from stability.plan.asked import Composition
+from stability.shipped import default_group
 from stability.training.defaults import is_shipped
 from stability.values import Options, Value, group
 
@@ -30,10 +32,19 @@ def register_resolvers() -> None:
     """Make ${root:} and ${choices:GROUP} known to the configuration; calling this twice does no harm."""
     register_resolver("root", _root)
     register_resolver("choices", choices_in_conf)
+    register_resolver("further", _further_keys)
 
 
 def _root() -> str:
     return str(ROOT)
+
+
+def _further_keys() -> str:
+    """Return the keys of the schema that the default choices' files leave out, as lines of text."""
+    listed = {
+        f"{key}.{name}" for key in {one.partition(".")[0] for one in schema_keys()} for name in default_group(key)
+    }
+    return textwrap.fill(", ".join(one for one in schema_keys() if one not in listed), 100, break_on_hyphens=False)
 
 
 def choices_in_conf(group: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, unknown
 from stability.hydra.compose import choices_in_conf
-from stability.hydra.keys import SETTLED, other_sweeper
+from stability.hydra.keys import SETTLED, other_sweeper, schema_keys
 from stability.plan.asked import unknown_key
 from stability.values import Options
 
@@ -116,16 +116,26 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
 
 
 def _refused(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> UserError:
-    text = str(error) or str(error.__cause__ or "")
-    found = re.search(r"Could not override '([^']+)'", text)
-    if found:
-        return unknown_key(found[1], known_keys(found[1]))
+    text = _text(error)
+    key = refused_key(error)
+    if key is not None:
+        return unknown_key(key, [*known_keys(key), *schema_keys()])
     for pattern, words in _REFUSALS:
         match = re.search(pattern, text)
         if match:
             return UserError(words.format(**match.groupdict()))
     cause = f": {_one_line(str(error.__cause__))}" if error.__cause__ and str(error.__cause__) not in text else ""
     return UserError(f"{_one_line(text)}{cause}")
+
+
+def _text(error: Exception) -> str:
+    return str(error) or str(error.__cause__ or "")
+
+
+def refused_key(error: Exception) -> str | None:
+    """Return the key that Hydra does not find in the configuration; None for any other error."""
+    found = re.search(r"Could not override '([^']+)'", _text(error))
+    return found[1] if found else None
 
 
 def flatten(values: Options, prefix: str = "") -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from stability.config import TrialConfig
 from stability.errors import UserError
-from stability.plan.cells import Plan, describe
+from stability.plan.cells import CellPlan, Plan, describe
 from stability.plan.cost import steps_per_epoch
 from stability.training.defaults import is_shipped
 
@@ -20,9 +21,11 @@ def check_extensions(plan: Plan) -> None:
     checked: set[str] = set()
     for cell in plan.cells:
         config = cell.config
+        _check_place(cell)
         # Cells that differ in nothing of these are checked once. A schedule is tried at its first and last steps.
         length = (config.epochs, config.batch_size) if config.schedule._target_ is not None else ()
-        own = repr((config.optimizer, config.schedule, length, config.metrics, config.probes, config.callbacks))
+        others = (config.model, config.metrics, config.probes, config.callbacks)
+        own = repr((config.optimizer, config.schedule, length, *others))
         if own in checked:
             continue
         checked.add(own)
@@ -40,9 +43,7 @@ def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfi
     """
     checks: list[Callable[[TrialConfig], object]] = []
     if not is_shipped("optimizer", config.optimizer):
-        from stability.training.optim import check_optimizer
-
-        checks.append(check_optimizer)
+        checks.append(_check_optimizer)
     if config.schedule._target_ is not None:
         from stability.training.schedule import Schedule, make_schedule
 
@@ -59,3 +60,26 @@ def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfi
 
         checks.append(check_callbacks)
     return checks
+
+
+def _check_place(cell: CellPlan) -> None:
+    """Raise UserError where the data is nowhere, as training does; of a well-known set a plan needs no place."""
+    data = cell.config.data
+    if data.source == "imagefolder" and not data.path and steps_per_epoch(cell) is None:
+        raise UserError(f"data.path={data.path!r}: data.source=imagefolder needs a folder; accepted: data.path=FOLDER")
+    if data.source == "hf" and not data.path and not data.name:
+        raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")
+
+
+def _check_optimizer(config: TrialConfig) -> None:
+    """Check an optimizer on the shapes of the cell's model, where that can be built without its weights."""
+    import torch
+
+    from stability.models import build_model
+    from stability.training.optim import check_optimizer
+
+    data, model = config.data, None
+    # What is wrong with a model is told elsewhere; any number of classes gives the same kinds of parameters.
+    with contextlib.suppress(Exception), torch.device("meta"):
+        model = build_model(config.model, image_size=data.image_size, channels=data.channels, num_classes=10)
+    check_optimizer(config, model)

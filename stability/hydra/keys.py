@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stability.errors import UserError
 from stability.hydra.plain import contents, value_of
 from stability.hydra.vocabulary import SAMPLERS, refuse_foreign
-from stability.values import Options, Value, group
+from stability.values import Options, Value, group, hints
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -48,6 +48,27 @@ SETTLED = {
         "optimizer=NAME with a YAML of your own, optimizer/NAME.yaml in a folder for --config-dir"
     ),
 }
+
+
+def schema_keys() -> list[str]:
+    """Return the dotted keys within groups that the schema has, whether or not a file lists them."""
+    from stability.config import StudyConfig, TrialConfig
+
+    groups = {name: hint for schema in (TrialConfig, StudyConfig) for name, hint in hints(schema).items()}
+    return [
+        f"{name}.{item.name}"
+        for name, hint in groups.items()
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        for item in dataclasses.fields(hint)
+        if item.name not in ("_target_", "arguments")
+    ]
+
+
+def with_key_added(lines: Sequence[str], key: str) -> list[str] | None:
+    """Return overrides of which one adds a key of the schema that no file lists; None where there is none of it."""
+    if key not in schema_keys() or f"{key}=" not in {f"{line.partition('=')[0]}=" for line in lines}:
+        return None
+    return [f"++{line}" if line.partition("=")[0] == key else line for line in lines]
 
 
 def check_keys(overrides: Sequence[Override]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,16 @@ from stability.errors import UserError, unknown
 from stability.hydra.keys import NEEDED, check_keys, check_params, key_of
 from stability.hydra.plain import value_of
 from stability.plan.asked import Asked, Axis, Coordinate, check_range
+from stability.study.schema import Scale
 from stability.values import Options, Value, hints
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Glob, Override
 
 COORDINATES = ("lr", "wd", "seed")
+SCALES: tuple[Scale, ...] = ("log", "linear")
+# The most values that a key may be given.
+MOST_VALUES = 100_000
 # Keys of which a study has one value.
 _FRAME = tuple(item.name for item in fields(StudyConfig))
 # Keys that do not change the plan, and so not the default name of a study; `sweep` draws the points and does.
@@ -134,20 +139,28 @@ def _coordinate(name: str, override: Override) -> Coordinate:
     if override.is_interval_sweep():
         if name == "seed":
             raise UserError(f"{given!r}: seeds are whole numbers; accepted: a list or range(0,16)")
-        return Coordinate(name, interval=_interval(str(given), override))
+        scale = _scale(name, str(given), override)
+        interval = check_range(str(given), override.value().start, override.value().end, scale)  # type: ignore[union-attr]
+        if name == "lr" and not interval[0]:
+            raise UserError(f"{str(given)!r}: lr is above 0; accepted: a lower end above 0")
+        return Coordinate(name, interval=interval, scale=scale)
     return Coordinate(name, values=_listed(name, override))
 
 
-def _interval(given: str, override: Override) -> tuple[float, float]:
-    """Return the ends of an interval. It is sampled on a logarithmic scale with or without tag(log, ...)."""
+def _scale(name: str, given: str, override: Override) -> Scale:
+    """Return what an interval is drawn on: as its tag says, else the logarithm, but for a range of wd from 0 on."""
     from hydra.core.override_parser.types import IntervalSweep
 
     interval = override.value()
     assert isinstance(interval, IntervalSweep), given
     for tag in interval.tags:
-        if tag != "log":
-            raise unknown(f"tag in {given!r}", tag, ["log"])
-    return check_range(given, interval.start, interval.end)
+        if tag not in SCALES:
+            raise unknown(f"tag in {given!r}", tag, SCALES)
+    if len(interval.tags) > 1:
+        raise UserError(f"{given!r}: a range has one scale; accepted: log or linear")
+    if interval.tags:
+        return "linear" if "linear" in interval.tags else "log"
+    return "linear" if name == "wd" and interval.start == 0 else "log"
 
 
 def _axis(key: str, override: Override, choices_of: typing.Callable[[str], list[str]]) -> Axis:
@@ -228,18 +241,24 @@ def _listed(key: str, override: Override) -> tuple[Value, ...]:
             raise UserError(
                 f"{given!r}: a list of choice(), range() or glob(); accepted: {key}=A,B or one of these alone"
             )
-    values: list[Value] = value if isinstance(value, list) else _elements(override)
+    values = list(value) if isinstance(value, list) else list(itertools.islice(_elements(override), MOST_VALUES + 1))
+    if len(values) > MOST_VALUES:
+        raise UserError(f"{given!r} holds more than {MOST_VALUES:,} values; accepted: at most so many")
     if not values:
         raise UserError(f"{given!r} holds no value; accepted: a list, or range(low,high) with low below high")
-    for place, one in enumerate(values):
-        if one in values[:place]:
+    seen: set[object] = set()
+    for one in values:
+        # A list or a group of keys has no hash.
+        known = one if isinstance(one, Hashable) else repr(one)
+        if known in seen:
             raise UserError(f"{given!r} holds {one!r} twice; accepted: each value once")
+        seen.add(known)
     return tuple(values)
 
 
-def _elements(override: Override) -> list[Value]:
-    """Return the elements of a sweep, quoted text without its quotes."""
-    return [getattr(one, "text", one) for one in override.sweep_iterator()]
+def _elements(override: Override) -> Iterator[Value]:
+    """Yield the elements of a sweep, quoted text without its quotes."""
+    return (getattr(one, "text", one) for one in override.sweep_iterator())
 
 
 def _digest(overrides: Mapping[str, Override]) -> str:
@@ -263,7 +282,8 @@ def _canonical(override: Override) -> Value:
 
     value = override.value()
     if isinstance(value, IntervalSweep):
-        return {"interval": [value.start, value.end]}
+        scale = {"scale": "linear"} if "linear" in value.tags else {}
+        return {"interval": [value.start, value.end], **scale}
     if isinstance(value, Glob):
         return {"glob": [value.include, value.exclude]}
-    return _elements(override) if override.is_sweep_override() else value_of(override)
+    return list(_elements(override)) if override.is_sweep_override() else value_of(override)

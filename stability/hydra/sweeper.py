@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stability.errors import StudyError
+from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
-from stability.execute.layout import Layout, plan_layout
+from stability.execute.layout import Layout, available_cores, plan_layout
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.hydra.compose import Composer
@@ -25,7 +25,7 @@ from stability.hydra.plain import contents
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
 from stability.plan import cost, phases, rounds
-from stability.plan.cells import CellPlan, Plan, make_plan
+from stability.plan.cells import CellPlan, Plan, describe, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
 from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
@@ -63,6 +63,7 @@ class StudySweeper:
         standing = read_manifest(directory)
         grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
+        _check_pool(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
@@ -74,13 +75,19 @@ class StudySweeper:
             if plan.config.plan:
                 check_extensions(plan)
                 return self._show(plan, directory, stack)
+            for note in cost.notes(plan):
+                print(note)
             records = _records(plan, directory)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
+            left_out: dict[int, str] = {}
             if launcher is not None:
                 launcher.warm_up(len(missing))
-                self._try_cells(launcher, plan, directory, records, missing)
+                left_out = self._try_cells(launcher, plan, directory, records, missing)
+            for place, problem in left_out.items():
+                print(f"left out (failing_cells=skip): {describe(plan.cells[place].factors)}: {problem}")
+            plan = plan.without(left_out)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)
@@ -97,6 +104,8 @@ class StudySweeper:
             records = _records(plan, directory)
         cost.learn(plan, records, _layout(plan))
         _report(plan, directory, records)
+        if left_out:
+            raise TrialsFailed(f"{len(left_out)} of {len(left_out) + len(plan.cells)} cells left out: see above")
         return records
 
     def _run(self, launcher: TrialLauncher, plan: Plan, directory: Path, sizes: PackSizes, loggers: Loggers) -> Plan:
@@ -185,13 +194,37 @@ class StudySweeper:
         directory: Path,
         records: Mapping[str, Record],
         missing: Sequence[Trial],
-    ) -> None:
-        """Try the first batch of every cell none of whose trials has ended, before anything is written."""
+    ) -> dict[int, str]:
+        """Try the first batch of every cell none of whose trials has ended, before anything is written.
+
+        Args:
+            launcher: tries them.
+            plan: of all cells.
+            directory: the study's folder.
+            records: by trial.
+            missing: the trials that have not ended.
+
+        Returns:
+            What is wrong with the cells that fail, by place; more than none of them only with failing_cells=skip.
+
+        Raises:
+            UserError: a cell fails, and the command is to stop; or all do.
+        """
         ended = {trial.cell for trial in plan.trials if trial.id in records and records[trial.id].has_ended}
         first = {trial.cell: trial for trial in reversed(missing)}
         cells = [cell for cell in plan.cells if cell.index not in ended]
         tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
-        launcher.try_cells(tasks)
+        try:
+            launcher.try_cells(tasks)
+        except UserError:
+            if plan.config.failing_cells == "stop":
+                raise
+            problems = [_problem(launcher, task) for task in tasks]
+            failing = {cell.index: words for cell, words in zip(cells, problems, strict=True) if words is not None}
+            if len(failing) == len(plan.cells):
+                raise
+            return failing
+        return {}
 
     def _tasks(self, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> list[TrialTask]:
         """Return the tasks of some of a plan's trials, with the factors and packs that the manifest has for them."""
@@ -222,6 +255,15 @@ class StudySweeper:
         return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
 
 
+def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:
+    """Return what is wrong with the first batch of a trial's cell; None where nothing is."""
+    try:
+        launcher.try_cells([task])
+    except UserError as error:
+        return str(error).removeprefix(f"{task.cell_label}: ")
+    return None
+
+
 def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     """Return the overrides that compose a trial by itself, within its study."""
     settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
@@ -238,6 +280,20 @@ def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
+
+
+# Processes on each core, at most: more only wait for each other.
+MOST_ON_A_CORE = 8
+
+
+def _check_pool(plan: Plan) -> None:
+    """Raise UserError where the pool is far larger than this machine."""
+    size = plan.config.pool.size
+    most = MOST_ON_A_CORE * max(available_cores(), len(_layout(plan).devices))
+    if size is not None and size > most:
+        raise UserError(
+            f"pool.size={size}; accepted: 1 to {most} processes on this machine, or null for as many as fit"
+        )
 
 
 def _layout(plan: Plan) -> Layout:

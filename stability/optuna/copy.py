@@ -207,7 +207,8 @@ class Copy:
             for name in DRAWN:
                 values = [trial.point[name] for trial in self._plan.by_cell[cell]]
                 low, high = self._plan.cells[cell].ranges.get(name) or (min(values), max(values))
-                own[name] = FloatDistribution(low, high, log=low > 0)
+                is_log = self._plan.cells[cell].scales.get(name, "log") == "log"
+                own[name] = FloatDistribution(low, high, log=is_log and low > 0)
             self._distributions[cell] = own
         return self._distributions[cell]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stability.errors import UserError, nearest
+from stability.study.schema import Scale
 from stability.values import Options, Value, number
 
 
@@ -25,6 +26,7 @@ class Coordinate:
     name: str
     values: tuple[Value, ...] = ()
     interval: tuple[float, float] | None = None
+    scale: Scale = "log"
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,22 @@ class Composition:
     choices: Options
 
 
-def check_range(given: str, low: Value, high: Value) -> tuple[float, float]:
-    """Return both ends of a range of a log-uniform draw.
+def check_range(given: str, low: Value, high: Value, scale: Scale = "log") -> tuple[float, float]:
+    """Return both ends of a range to draw from.
 
     Args:
         given: how the user wrote the range, for messages.
         low: the lower end.
         high: the upper end.
+        scale: what the draws are uniform on: the logarithm, or the value itself.
 
     Raises:
-        UserError: an end is no finite number, or they are not 0 < low < high.
+        UserError: an end is no finite number; or they are not 0 < low < high, on a linear scale 0 <= low < high.
     """
     low, high = _end(given, low), _end(given, high)
-    if low <= 0:
+    if low < 0 and scale == "linear":
+        raise UserError(f"{given!r}: accepted: a lower end of at least 0")
+    if low <= 0 and scale == "log":
         raise UserError(f"{given!r}: draws are uniform on a logarithmic scale, so the lower end must be above 0")
     if low >= high:
         turned = f" (did you mean {high:g}, {low:g}?)" if low > high else ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from stability.config import (
     StudyConfig,
@@ -22,22 +23,24 @@ from stability.factors import MISSING, factor_value
 from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
-from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Trial
+from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Scale, Trial
 from stability.values import Options, group
 
 # The number of a point within its cell, lr, wd and seed.
 Point = tuple[int, float, float, int]
 # Factors that every cell has, whatever is varied.
 FACTORS = ("model", "optimizer", "epochs")
+# The most that one study holds: trials of 1 s on 8 processes would take a day and a half.
+MOST_CELLS, MOST_TRIALS = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
 class CellPlan:
     """One combination of factor values, as a command describes it.
 
-    `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn;
-    `listed` the values that points have otherwise, of every coordinate; `choices` the config groups' choices and
-    `overrides` the command line that composes it.
+    `config` holds lr, wd and seed as the cell has them where its points have no others; `ranges` what is drawn, and
+    `scales` which of that is not drawn on a logarithmic scale; `listed` the values that points have otherwise, of every
+    coordinate; `choices` the config groups' choices and `overrides` the command line that composes it.
     """
 
     index: int
@@ -47,11 +50,17 @@ class CellPlan:
     listed: Mapping[str, tuple[float, ...]]
     choices: Options
     overrides: tuple[str, ...]
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def config_of(self, trial: Trial) -> TrialConfig:
         """Return everything that training `trial` needs; one of role `longer` has twice the cell's epochs."""
         epochs = self.config.epochs * (2 if trial.role == "longer" else 1)
         return replace(self.config, lr=trial.lr, wd=trial.wd, seed=trial.seed, epochs=epochs)
+
+    @property
+    def lr_factor(self) -> float:
+        """By what the optimizer's peak lr is a trial's lr."""
+        return self.config.batch_size / self.config.lr_batch
 
     @property
     def drawn(self) -> dict[str, tuple[float, float]]:
@@ -73,6 +82,17 @@ class Plan:
     trials: tuple[Trial, ...]
     sampler: Sampler | None
     after: tuple[Trial, ...] = ()
+
+    def without(self, left_out: Collection[int]) -> Plan:
+        """Return the plan without the cells at these places."""
+        kept = [cell for cell in self.cells if cell.index not in left_out]
+        places = {cell.index: place for place, cell in enumerate(kept)}
+
+        def of_kept(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+            return tuple(replace(trial, cell=places[trial.cell]) for trial in trials if trial.cell in places)
+
+        cells = tuple(replace(cell, index=place) for place, cell in enumerate(kept))
+        return replace(self, cells=cells, trials=of_kept(self.trials), after=of_kept(self.after))
 
     @property
     def all_trials(self) -> tuple[Trial, ...]:
@@ -116,11 +136,14 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
     Raises:
         UserError: something cannot be trained; and what `compose` raises.
     """
+    _check_number("cells", math.prod(len(axis.overrides) for axis in asked.axes), MOST_CELLS)
     combinations = list(itertools.product(*(range(len(axis.overrides)) for axis in asked.axes)))
     drafts = [_draft(asked, chosen, compose) for chosen in combinations]
     study = drafts[0].study
     for draft in drafts:
         _check_frame(study, draft.study)
+    points = math.prod(len(one.values) or 1 for one in asked.coordinates.values())
+    _check_number("trials", len(drafts) * points * (study.samples or 1), MOST_TRIALS)
     cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
     _check_distinct(cells)
     sampler = None if study.samples is None else find(study.sweep.sampler)
@@ -128,6 +151,12 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
     placed = [] if waits else [_points(cell, study, sampler) for cell in cells]
     trials = _place(placed, cells)
     return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
+
+
+def _check_number(what: str, number: int, most: int) -> None:
+    """Raise UserError where a plan would grow beyond what it can hold."""
+    if number > most:
+        raise UserError(f"a study of {number:,} {what}; accepted: at most {most:,}, or several studies")
 
 
 @dataclass(frozen=True)
@@ -163,7 +192,8 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPl
     values, given = dict(draft.composition.values), asked.coordinates
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
     for name, coordinate in given.items():
-        values[name] = coordinate.values[0] if coordinate.values else middle(*(coordinate.interval or ()))
+        ends = coordinate.interval
+        values[name] = coordinate.values[0] if ends is None else middle(*ends, coordinate.scale)
     config = parse_trial(values)
     check_source(config.data)
     ranges: dict[str, tuple[float, float] | None] = dict.fromkeys(DRAWN)
@@ -174,7 +204,9 @@ def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPl
             ranges[name] = _search_range(values, name)
     _check_points(draft, given, ranges, study)
     listed = {name: _listed(name, values, given) or (getattr(config, name),) for name in COORDINATES}
-    return CellPlan(index, _factors(draft, config), config, ranges, listed, _group_choices(draft), draft.overrides)
+    scales = {name: one.scale for name, one in given.items() if one.interval and one.scale != "log"}
+    factors, choices = _factors(draft, config), _group_choices(draft)
+    return CellPlan(index, factors, config, ranges, listed, choices, draft.overrides, scales)
 
 
 def _listed(name: str, values: Options, given: Mapping[str, Coordinate]) -> tuple[float, ...]:
@@ -286,7 +318,7 @@ def _points(cell: CellPlan, study: StudyConfig, sampler: Sampler | None) -> list
     if study.samples is None or sampler is None:
         grid = itertools.product(*(cell.listed[name] for name in COORDINATES))
         return [(number, lr, wd, int(seed)) for number, (lr, wd, seed) in enumerate(grid)]
-    request = Request(cell.drawn, study.sweep.seed, 0, study.samples)
+    request = Request(cell.drawn, study.sweep.seed, 0, study.samples, scales=cell.scales)
     placed: list[Point] = []
     for number, point in enumerate(checked_points(sampler, study.sweep.sampler, request)):
         draws = {name: (point[name],) for name in cell.drawn}

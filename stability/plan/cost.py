@@ -6,7 +6,7 @@ import socket
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,17 @@ from stability.errors import UserError
 from stability.locate import first_line
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
-from stability.study.schema import DRAWN, ENDED, Provenance, Record, Trial
+from stability.study.schema import ENDED, Provenance, Record, Trial
 from stability.study.store import read_record, trial_directory
-from stability.words import duration
+from stability.words import duration, scaling
 
 if TYPE_CHECKING:
     from stability.execute.layout import Layout
 
 # What is remembered of a data set, in the order of `Size`.
 COUNTS = ("num_classes", "train_images", "eval_images")
+# After a time that other cells give, and what is said of it below the table.
+MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 # A step forward and backward costs about three times the forward pass.
 STEP_FACTOR = 3
 
@@ -49,18 +51,24 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What one trial of a cell costs; None where it is not known. Seconds are of one process among all at work."""
+    """What one trial of a cell costs; None where it is not known. Seconds are of one process among all at work.
+
+    is_estimate: whether the seconds are those of other cells for as much compute. problem: why nothing could be
+    counted.
+    """
 
     multiply_adds: int | None
     images: int | None
     seconds: float | None
+    is_estimate: bool = False
+    problem: str = ""
 
     def times(self, factor: int) -> Cost:
         """Return the cost of a trial of so many times the epochs."""
-        return Cost(
-            self.multiply_adds,
-            None if self.images is None else factor * self.images,
-            None if self.seconds is None else factor * self.seconds,
+        return replace(
+            self,
+            images=None if self.images is None else factor * self.images,
+            seconds=None if self.seconds is None else factor * self.seconds,
         )
 
     @property
@@ -75,11 +83,40 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Writes nothing and needs
     no data."""
     remembered = timings.recall()
-    costs = [_cost(plan, cell, layout, remembered) for cell in plan.cells]
+    costs = estimated([_cost(plan, cell, layout, remembered) for cell in plan.cells])
     statuses = {trial.id: _status(directory, trial) for trial in plan.all_trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
+    warnings = [
+        f"multiply-adds unknown in {describe(cell.factors)}: the model could not be counted ({cost.problem})."
+        for cell, cost in zip(plan.cells, costs, strict=True)
+        if cost.problem
+    ]
+    if any(one.config.data.source == "imagefolder" and not one.config.data.path for one in plan.cells):
+        warnings.append("data.path is not set: to train, give data.path=FOLDER.")
+    for line in (*warnings, *notes(plan)):
+        print(f"\n{line}")
     print("\n".join(_totals(plan, _missing(plan, costs, statuses), statuses, layout)))
+
+
+def notes(plan: Plan) -> list[str]:
+    """Return what a reader of the cells must know besides."""
+    words = scaling([(describe(cell.factors), cell.lr_factor) for cell in plan.cells])
+    linear = dict.fromkeys(name for cell in plan.cells for name in cell.scales)
+    scales = [f"{name} is drawn on a linear scale, as tag(linear,interval(...)) says." for name in linear]
+    return [*([words] if words else []), *scales]
+
+
+def estimated(costs: Sequence[Cost]) -> list[Cost]:
+    """Return costs in which a cell without a time has that of its siblings for as many multiply-adds, marked so."""
+    known = [one.seconds / one.compute for one in costs if one.seconds is not None and one.compute]
+    if not known:
+        return list(costs)
+    pace = statistics.median(known)
+    return [
+        replace(one, seconds=pace * one.compute, is_estimate=True) if one.seconds is None and one.compute else one
+        for one in costs
+    ]
 
 
 def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
@@ -161,7 +198,8 @@ def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: timings.Timing
         images = config.epochs * config.batch_size * max(1, size.train_images // config.batch_size)
     pace = remembered["seconds_per_image"].get(_key(plan, cell, layout))
     seconds = pace * images if pace is not None and images is not None else None
-    return Cost(_multiply_adds(cell, size.classes if size else None), images, seconds)
+    multiply_adds, problem = _multiply_adds(cell, size.classes if size else None)
+    return Cost(multiply_adds, images, seconds, problem=problem)
 
 
 def steps_per_epoch(cell: CellPlan) -> int | None:
@@ -187,15 +225,18 @@ def _size(cell: CellPlan, remembered: timings.Timings) -> Size | None:
     return Size(published.classes, train, data.eval_size or published.eval_images)
 
 
-def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
-    """Return a forward pass's multiply-adds of one image: from the table, else counted (which imports torch)."""
+def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str]:
+    """Return a forward pass's multiply-adds of one image, and why there are none.
+
+    They come from the table, else they are counted (which imports torch).
+    """
     from stability.models.table import lookup
 
     data = cell.config.data
     for guess in (classes,) if classes else (1000, 10):
         found = lookup(cell.config.model, data.image_size, data.channels, guess)
         if found is not None:
-            return found.multiply_adds
+            return found.multiply_adds, ""
     from stability.models.table import Input
 
     size, words = Input(data.image_size, data.channels, classes or 1000), describe(cell.factors)
@@ -207,14 +248,11 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> int | None:
         raise UserError(f"{words}: {error}") from error
     except Exception as error:
         # A model that cannot be counted (its own operations) may train all the same.
-        print(
-            f"{words}: multiply-adds unknown, since it fails to compute an image of {size.image_size} px "
-            f"(data.image_size): {type(error).__name__}: {first_line(error)}"
-        )
-        return None
+        problem = f"it fails to compute an image of {size.image_size} px (data.image_size): {type(error).__name__}"
+        return None, f"{problem}: {first_line(error)}"
     if grid is not None:
         print(f"{words}: {grid[0]} x {grid[1]} patches of an image of {size.image_size} px (data.image_size)")
-    return counted.multiply_adds
+    return counted.multiply_adds, ""
 
 
 def _heading(plan: Plan, directory: Path) -> list[str]:
@@ -236,24 +274,46 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
     trials: list[list[Trial]] = [[] for _ in plan.cells]
     for trial in plan.all_trials:
         trials[trial.cell].append(trial)
-    rows = [[*names, "lr", "wd", "trials", "ended", "multiply-adds/image", "compute", "time"]]
+    is_scaled = any(cell.lr_factor != 1 for cell in plan.cells)
+    rows = [
+        [
+            *names,
+            "lr",
+            *(["peak lr"] if is_scaled else []),
+            "wd",
+            "trials",
+            "ended",
+            "multiply-adds/image",
+            "compute",
+            "time",
+        ]
+    ]
     for cell, cost, own in zip(plan.cells, costs, trials, strict=True):
         planned = plan.planned // len(plan.cells)
         ended = sum(statuses[trial.id] in ENDED for trial in own)
         # One trial of twice the epochs costs what two do.
         whole = cost.times(planned + plan.config.longer)
         row = [str(cell.factors[name]) for name in names]
-        row += [_span(cell, name, own) for name in DRAWN]
-        row += [str(planned), str(ended), _scaled(cost.multiply_adds), _scaled(whole.compute), _time(whole.seconds)]
+        row += [_span(cell, "lr", own)]
+        row += [_span(cell, "lr", own, cell.lr_factor)] if is_scaled else []
+        row += [_span(cell, "wd", own)]
+        row += [
+            str(planned),
+            str(ended),
+            _scaled(cost.multiply_adds),
+            _scaled(whole.compute),
+            _time(whole.seconds) + MARK * cost.is_estimate,
+        ]
         rows.append(row)
     return rows
 
 
-def _span(cell: CellPlan, name: str, trials: Sequence[Trial]) -> str:
+def _span(cell: CellPlan, name: str, trials: Sequence[Trial], factor: float = 1.0) -> str:
+    """Return in words the values of a coordinate, times a factor."""
     ends = cell.ranges[name]
     if ends:
-        return f"{ends[0]:g} - {ends[1]:g}"
-    values = sorted({getattr(trial, name) for trial in trials})
+        return f"{factor * ends[0]:g} - {factor * ends[1]:g} {cell.scales.get(name, 'log')}"
+    values = sorted({factor * getattr(trial, name) for trial in trials})
     listed = ", ".join(f"{value:g}" for value in values[:4])
     return f"{listed}, ..." if len(values) > 4 else listed
 
@@ -271,7 +331,11 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
     packs = plan.config.pack.size
     if packs != 1 and (packs != "auto" or layout.devices):
         where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
-    hint = "" if time is not None or not missing else "; plan=measure times a few steps of each cell"
+    is_estimate = any(cost.is_estimate for cost in missing)
+    where += ESTIMATE if time is not None and is_estimate else ""
+    hint = (
+        "" if (time is not None and not is_estimate) or not missing else "; plan=measure times a few steps of each cell"
+    )
     return [
         "",
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"

@@ -123,6 +123,7 @@ def _cell(cell: CellPlan, fingerprint: str) -> Cell:
     return Cell(
         factors=dict(cell.factors),
         ranges={name: ends if ends else None for name, ends in cell.ranges.items()},
+        scales=dict(cell.scales),
         fingerprint=fingerprint,
         results_version=results_version(cell.config),
         choices=dict(cell.choices),
@@ -146,8 +147,8 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     if planned.sampler.name != GRID:
         _refuse(standing.study, "sweep.seed", standing.sampler.seed, planned.sampler.seed)
     # All trials of a study see one stream of batches.
-    seeds = [group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned)]
-    _refuse(standing.study, "data.seed", *seeds)
+    before, after = (group(manifest.cells[0].config, "data").get("seed") for manifest in (standing, planned))
+    _refuse(standing.study, "data.seed", before, after)
     cells, moved = _merged_cells(standing, planned)
     known = {trial.id for trial in standing.trials}
     fresh = tuple(replace(trial, cell=moved[trial.cell]) for trial in planned.trials if trial.id not in known)
@@ -221,18 +222,19 @@ def _value(cell: Cell, name: str) -> Scalar:
 
 def _check_same(study: str, old: Cell, new: Cell) -> None:
     """Refuse a change of what an existing cell holds fixed: its configuration, its ranges, its data."""
-    if (old.config, old.ranges, old.results_version) == (
-        new.config,
-        new.ranges,
-        new.results_version,
-    ) and not new.fingerprint:
+    kept = ("config", "ranges", "scales", "results_version")
+    if all(getattr(old, name) == getattr(new, name) for name in kept) and not new.fingerprint:
         return
     words = f"{study!r} in {describe(old.factors)}"
     before, after = _fixed(old.config), _fixed(new.config)
     for key in sorted(before.keys() | after.keys()):
-        _refuse(words, key, before.get(key), after.get(key))
+        # Of earlier studies, in which the recipes none and light gave lr for a batch of 64. A name that is made of the
+        # command changes with it.
+        own = f"{key}={before.get(key)} study={study}, which continues it" if key == "schedule.lr_batch" else ""
+        _refuse(words, key, before.get(key), after.get(key), own)
     for name in old.ranges:
         _refuse(words, f"the range of {name}", _listed(old.ranges[name]), _listed(new.ranges.get(name)))
+        _refuse(words, f"the scale of {name}", old.scales.get(name, "log"), new.scales.get(name, "log"))
     versions = (cell.results_version or RESULTS_VERSION for cell in (old, new))
     _refuse_version(words, *versions)
     if new.fingerprint:
@@ -259,11 +261,23 @@ def _refuse_version(study: str, old: int, new: int) -> None:
         )
 
 
-def _refuse(study: str, key: str, old: Value, new: Value) -> None:
+def _refuse(study: str, key: str, old: Value, new: Value, accepted: str = "") -> None:
+    """Refuse a change.
+
+    Args:
+        study: its name, and the cell's.
+        key: what has changed.
+        old: its value in the study.
+        new: its value in the command.
+        accepted: what continues the study, in words; empty: the old value.
+
+    Raises:
+        UserError: the values differ.
+    """
     if old != new:
         raise UserError(
             f"study {study} holds {key} = {old}, and this command has {new}; "
-            f"accepted: {old}, or study=NAME for another study"
+            f"accepted: {accepted or old}, or study=NAME for another study"
         )
 
 

@@ -134,7 +134,7 @@ def best_setting(records: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def _tune(plan: Plan, cell: CellPlan, records: Sequence[Record], done: int, count: int) -> list[Trial]:
-    request = Request(cell.drawn, plan.config.sweep.seed, FIRST["tune"] + done, count, records)
+    request = Request(cell.drawn, plan.config.sweep.seed, FIRST["tune"] + done, count, records, cell.scales)
     points = checked_points(Tpe(), TPE, request)
     return [
         _trial(cell, "tune", number, point.get("lr", cell.config.lr), point.get("wd", cell.config.wd), TPE)

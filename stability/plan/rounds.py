@@ -102,7 +102,7 @@ class _Records:
 def _ask(plan: Plan, cell: CellPlan, count: int, start: int, finished: Sequence[Record]) -> list[Trial]:
     assert plan.sampler is not None
     identifier = trial_ids(cell.config)
-    request = Request(cell.drawn, plan.config.sweep.seed, start, count, finished)
+    request = Request(cell.drawn, plan.config.sweep.seed, start, count, finished, cell.scales)
     trials = []
     for number, point in enumerate(checked_points(plan.sampler, plan.sampler_name, request), start=start):
         lr, wd = point.get("lr", cell.config.lr), point.get("wd", cell.config.wd)

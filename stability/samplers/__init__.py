@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Protocol
 
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
-from stability.study.schema import Record
+from stability.study.schema import Record, Scale
 
+# Digits that a drawn value keeps: enough for any learning rate, few enough to be read and typed.
+DIGITS = 6
 # Shipped samplers by name: module and class.
 SHIPPED = {
     "random": ("stability.samplers.random", "Random"),
@@ -24,11 +27,12 @@ class Request:
     """Which points of one cell are wanted.
 
     Attributes:
-        ranges: (low, high) of each coordinate that is drawn, log-uniform: some of `lr` and `wd`.
+        ranges: (low, high) of each coordinate that is drawn: some of `lr` and `wd`.
         seed: `sweep.seed`.
         first: number of the first point within the cell.
         count: how many points.
         records: of the cell's earlier trials, for a sampler that needs results; else empty.
+        scales: `linear` of the coordinates that are drawn uniformly; others are uniform on a logarithmic scale.
     """
 
     ranges: Mapping[str, tuple[float, float]]
@@ -36,13 +40,36 @@ class Request:
     first: int
     count: int
     records: Sequence[Record] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def is_log(self, name: str) -> bool:
+        """Whether a coordinate is drawn on a logarithmic scale."""
+        return self.scales.get(name, "log") == "log"
+
+    def value(self, name: str, unit: float) -> float:
+        """Return the value of a coordinate at `unit` (0-1) of the way through its range, on its scale."""
+        low, high = self.ranges[name]
+        if self.is_log(name):
+            return log_scale(unit, low, high)
+        return min(max(rounded(low + unit * (high - low), DIGITS), low), high)
+
+
+def log_scale(unit: float, low: float, high: float) -> float:
+    """Return the value at `unit` of the way from `low` to `high` on a logarithmic scale, to DIGITS digits."""
+    value = low * math.exp(unit * math.log(high / low))
+    return min(max(rounded(value, DIGITS), low), high)
+
+
+def rounded(value: float, digits: int) -> float:
+    """Return `value` rounded to `digits` significant digits."""
+    return float(f"{value:.{digits}g}")
 
 
 class Sampler(Protocol):
     """What chooses points. The same request must always give the same points: a study is planned again to resume it.
 
     Attributes:
-        words: what a plan calls its points, as `independent log-uniform draws`.
+        words: what a plan calls its points, as `independent draws`.
         is_independent: whether the points are independent draws of one distribution. Confidence bands assume that.
         needs_results: whether points depend on the results of earlier ones; they are then planned in rounds.
     """

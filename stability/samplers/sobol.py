@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from stability.samplers import Request
-from stability.samplers.random import log_scale
 from stability.study.schema import DRAWN
 
 
@@ -24,9 +23,7 @@ class Sobol:
         """Return points `first` and after it."""
         unit = unit_points(request.first + request.count, request.seed)[request.first :]
         # Both dimensions always: a coordinate that is given leaves the other's places as they are.
-        return [
-            {name: log_scale(row[DRAWN.index(name)], *ends) for name, ends in request.ranges.items()} for row in unit
-        ]
+        return [{name: request.value(name, row[DRAWN.index(name)]) for name in request.ranges} for row in unit]
 
 
 def unit_points(count: int, seed: int) -> list[list[float]]:

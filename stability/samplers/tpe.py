@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from stability.optuna.copy import quiet
-from stability.samplers import Request
-from stability.samplers.random import DIGITS, Random, rounded
+from stability.samplers import DIGITS, Request, rounded
+from stability.samplers.random import Random
 from stability.study.metrics import metrics_of
 from stability.study.schema import Record
 
@@ -36,7 +37,7 @@ class Tpe:
         """Return the next points of a cell; those before STARTUP are the default sampler's."""
         assert request.ranges, "nothing to draw"
         drawn = max(0, min(request.count, STARTUP - request.first))
-        first = Request(request.ranges, request.seed, request.first, drawn)
+        first = replace(request, count=drawn, records=())
         points = Random().points(first)
         return points + _suggested(request, points) if drawn < request.count else points
 
@@ -49,7 +50,7 @@ def _suggested(request: Request, running: Sequence[Mapping[str, float]]) -> list
 
     start = request.first + len(running)
     distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(*ends, log=True) for name, ends in request.ranges.items()
+        name: FloatDistribution(*ends, log=request.is_log(name)) for name, ends in request.ranges.items()
     }
     digest = sha256(f"stability/tpe/{request.seed}/{start}".encode()).digest()
     # constant_liar: the points of a round keep away from each other. STARTUP replaces TPE's own random start.

@@ -24,6 +24,7 @@ class LoggedTrial:
         cell: factor -> the name of its choice, always with model, optimizer and epochs.
         config: the trial's whole configuration as nested mappings, with lr, wd and seed.
         number: the number of the draw within the cell, or of the place in a plain grid.
+        peak_lr: the optimizer's largest lr, where a recipe or the schedule scales the point's; else None.
     """
 
     id: str
@@ -32,6 +33,7 @@ class LoggedTrial:
     cell: Mapping[str, Scalar]
     config: Options
     number: int | None = None
+    peak_lr: float | None = None
 
     @property
     def point(self) -> dict[str, float]:

@@ -123,6 +123,7 @@ class WandbLogger(Logger):
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
+        peak = {} if trial.peak_lr is None else {"peak_lr": trial.peak_lr}
         return wandb.init(
             id=run_id(trial.study, trial.id),
             resume="allow",
@@ -134,7 +135,7 @@ class WandbLogger(Logger):
             group=_short(trial.study, NAME_LENGTH),
             job_type=_short(trial.cell_label, JOB_TYPE_LENGTH),
             dir=str(Path(trial.directory).absolute()),
-            config={**trial.config, "study": trial.study, "trial": trial.id, "cell": dict(trial.cell)},
+            config={**trial.config, **peak, "study": trial.study, "trial": trial.id, "cell": dict(trial.cell)},
             # WANDB_MODE may hold any word; wandb refuses those that it does not know.
             mode=mode,  # type: ignore[arg-type]
         )

@@ -13,6 +13,8 @@ from stability.values import Options, Value
 RESULTS_VERSION = 2
 # Of trials whose images are cut at random or changed by policies: how these are drawn has changed since.
 AUGMENTED_VERSION = 3
+# Of trials with RandAugment, which has since become DeiT's own.
+RAND_VERSION = 4
 # Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
 BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
@@ -47,6 +49,7 @@ def results_version(config: TrialConfig) -> int:
     """Return the version of our numerics that a trial's results are of."""
     is_augmented = config.recipe.augment != "none" or config.recipe.crop == "random_resized"
     version = AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
+    version = RAND_VERSION if config.recipe.augment == "rand" else version
     return version + BF16_STEP if config.precision == "bf16" else version
 
 

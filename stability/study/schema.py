@@ -25,6 +25,8 @@ ENDED: tuple[Status, ...] = ("completed", "diverged")
 STATUSES: tuple[Status, ...] = (*ENDED, "failed")
 # Why a trial was planned. Only `sample` counts in an EDF, a band or a spread.
 Role = Literal["sample", "tune", "reseed", "longer"]
+# What a range is drawn on: uniform in the value's logarithm, or in the value.
+Scale = Literal["log", "linear"]
 Scalar = str | int | float | bool | None
 # Nested settings as they stand in a YAML file: what they mean is known to `stability.config`.
 Settings = Options
@@ -42,7 +44,7 @@ class Range:
 
     low: float
     high: float
-    scale: Literal["log", "linear"] = "log"
+    scale: Scale = "log"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Trial:
 class Cell:
     """One combination of factor values, and everything that its trials hold fixed.
 
-    ranges: of the coordinates that are drawn; None where a coordinate's values are listed. choices: of the config
+    ranges: of the coordinates that are drawn; None where a coordinate's values are listed. scales: of the ranges that
+    are not drawn on a logarithmic scale. choices: of the config
     groups. config: a complete trial configuration, in which the coordinates mean nothing: each trial has its own.
     """
 
@@ -81,7 +84,7 @@ class Cell:
     fingerprint: str | None = None
     results_version: int | None = None
     choices: Options = field(default_factory=dict)
-    scales: Mapping[str, Literal["log", "linear"]] = field(default_factory=dict, metadata={"optional": True})
+    scales: Mapping[str, Scale] = field(default_factory=dict, metadata={"optional": True})
 
     @property
     def label(self) -> str:
@@ -278,6 +281,7 @@ class Provenance:
     micro_batches: int | None = field(default=None, metadata={"optional": True})
     compiled: bool | None = field(default=None, metadata={"optional": True})
     not_compiled: str | None = field(default=None, metadata={"optional": True})
+    computed_in_turn: str | None = field(default=None, metadata={"optional": True})
     rest: Options = field(default_factory=dict)
 
     def get(self, key: str) -> Value:
@@ -289,7 +293,8 @@ class Provenance:
 class Record:
     """What became of one trial: written when it has ended.
 
-    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe scales the point's lr.
+    role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe or the schedule scales the
+    point's lr to the batch size.
     results: of further evaluated sets. files: beside the record, by what they hold (per-image correctness, weights).
     """
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stability.config import lr_factor
 from stability.errors import UserError
 from stability.study.schema import COORDINATES, Record, Trial
 from stability.study.shape import REST, dump
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 def load(*runs: str | Path) -> pandas.DataFrame:
     """Return one row per planned trial of the studies under `runs`.
 
-    Columns: study, id, number, the cell's factors, lr, wd, seed, status (planned where the trial has not ended,
-    unreadable where its record cannot be read), the fields of `result`, and provenance as `provenance.KEY`. Errors are
-    in percent; those of a diverged trial are NaN.
+    Columns: study, id, number, the cell's factors, lr, wd, seed, peak_lr (the optimizer's, where a recipe scales lr to
+    the batch size), status (planned where the trial has not ended, unreadable where its record cannot be read), the
+    fields of `result`, and provenance as `provenance.KEY`. Errors are in percent; those of a diverged trial are NaN.
 
     Args:
         runs: folders of studies, or folders of such folders.
@@ -47,6 +48,8 @@ def _row(study: Study, trial: Trial) -> dict[str, Value]:
     row: dict[str, Value] = {"study": study.name, "id": trial.id, "number": trial.number}
     row |= study.cells[trial.cell].factors
     row |= {name: trial.point[name] for name in COORDINATES}
+    factor = lr_factor(study.cells[trial.cell].config)
+    row |= {} if factor == 1 else {"peak_lr": trial.lr * factor}
     row["status"] = study.status(trial)
     return row | columns(record) if record else row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stability.config import TrialConfig, in_common
 from stability.devices import now
 from stability.training.masks import seed_torch
 
@@ -163,3 +165,15 @@ class Compiler:
 def _expected_cost() -> float:
     known = [pace.cost for pace in _PACES.values() if pace.compiled not in (None, float("inf"))]
     return max(known, default=COMPILE_SECONDS)
+
+
+def key_of(config: TrialConfig, images: Sequence[int], micro_batches: int) -> str:
+    """Return what packs agree in that compute the same.
+
+    Args:
+        config: of a member.
+        images: their side and channels, and the number of classes.
+        micro_batches: the number of parts of a batch.
+    """
+    computed = {name: value for name, value in in_common(config).items() if name not in ("data", "training")}
+    return json.dumps([computed, list(images), micro_batches], sort_keys=True)

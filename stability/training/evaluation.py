@@ -47,6 +47,14 @@ def evaluate(
     return [_score(task, own, row, images_seen, classes) for row in sums.tolist()]
 
 
+def parts_of(images: int, count: int) -> list[slice]:
+    """Return the parts, `count` of them, that a batch of so many images is computed in."""
+    if count == 1:
+        return [slice(None)]
+    size = -(-images // count)
+    return [slice(start, min(start + size, images)) for start in range(0, images, size)]
+
+
 def at_least_float32(logits: Tensor) -> Tensor:
     """Return logits in a type that a loss can be summed in: bfloat16 is widened, float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

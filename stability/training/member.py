@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from stability.training.checkpoint import State, log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
 from stability.training.measures import metrics_table
-from stability.training.optim import decayed_parameters, make_optimizer
+from stability.training.optim import decayed_parameters, make_optimizer, switch
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
 from stability.values import number
@@ -162,6 +163,14 @@ class Member:
         self.progress.step += 1
         if self.ema is not None and self.ema.is_due(self.progress.step):
             self.ema.update(self._stack.member_tensors(self.index), self.progress.step)
+
+    def switch(self, mode: Literal["train", "eval"]) -> None:
+        """Put the weights that are trained, or those that are evaluated, in place: with most optimizers they are one.
+
+        A trial that has taken its last step keeps those that were evaluated.
+        """
+        if mode == "eval" or self.is_training:
+            switch(self.optimizer, mode)
 
     def close_epoch(self, raw: Score, average: Score | None) -> Row:
         """Add the epoch that has just been evaluated to the curve, and return its row."""

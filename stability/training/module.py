@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -12,12 +10,12 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from stability.config import in_common
 from stability.devices import send
 from stability.errors import UserError
 from stability.tasks import task_of
-from stability.training.compiling import Compiler
-from stability.training.evaluation import Score, at_least_float32, evaluate
+from stability.training.compiling import Compiler, key_of
+from stability.training.contexts import autocast
+from stability.training.evaluation import Score, at_least_float32, evaluate, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, keep_masks
 from stability.training.measures import own_metrics, own_probes
@@ -84,10 +82,9 @@ class StackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.stack, self.members, self.data = stack, list(members), data
         self.full_size, self.compact = full_size or len(members), compact
-        self.micro_batches = micro_batches
         self.interruption = interruption or Interruption()
         self.keeper = CheckpointWriter(self.members, on_event or (lambda event: None))
-        self._on_end = on_end or (lambda member, module: None)
+        self.micro_batches, self._on_end = micro_batches, on_end or (lambda member, module: None)
         config = members[0].config
         self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
@@ -194,7 +191,7 @@ class StackModule(pl.LightningModule):
         lanes = [member.index for member in training]
         keep = self._keep(len(batch.images))
         parts = []
-        for rows in self._parts(len(batch.images)):
+        for rows in parts_of(len(batch.images), self.micro_batches):
             logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start or 0)
             losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
             if self.micro_batches > 1:
@@ -214,13 +211,6 @@ class StackModule(pl.LightningModule):
         if self._index is None or self._index[0] != lanes:
             self._index = (lanes, send(torch.tensor(lanes), self.device))
         return self._index[1]
-
-    def _parts(self, images: int) -> list[slice]:
-        """Return the parts that a batch is computed in."""
-        if self.micro_batches == 1:
-            return [slice(None)]
-        size = -(-images // self.micro_batches)
-        return [slice(start, min(start + size, images)) for start in range(0, images, size)]
 
     def read(self) -> None:
         """Read from the device what the last steps were based on: one read for all; mark members that diverged."""
@@ -248,7 +238,7 @@ class StackModule(pl.LightningModule):
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         purpose, step = (f"model/{start}" if start else "model"), self.step
         seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, step))
-        with self.precision(images.device):
+        with autocast(images.device, self.autocast_type):
             self.stack.prepare(images)
             logits = self.compiler(images, keep, seeds)
         expected = (self.stack.size, len(images), self.data.info.num_classes)
@@ -262,12 +252,10 @@ class StackModule(pl.LightningModule):
         if not (self.num_residuals and self.depth_rate):
             return None
 
-        step = self.step
-
-        def draw(member: Member) -> Tensor:
-            return keep_masks(member.config.seed, step, self.num_residuals, batch_size, self.depth_rate)
-
-        masks = self._by_lane(torch.ones(self.num_residuals, batch_size), draw)
+        step, shape = self.step, (self.num_residuals, batch_size)
+        masks = self._by_lane(
+            torch.ones(shape), lambda member: keep_masks(member.config.seed, step, *shape, self.depth_rate)
+        )
         return send(torch.stack(masks), self.device)
 
     def _by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
@@ -295,28 +283,30 @@ class StackModule(pl.LightningModule):
     @property
     def shares_updates(self) -> bool:
         """Whether members of one kind share their updates."""
-        wanted = self.device.type != "cpu" if self.share_updates is None else self.share_updates
-        return wanted and self.stack.size > 1 and not self.stack.is_looped
+        can_share = self.stack.size > 1 and not self.stack.is_looped
+        return can_share and (self.device.type != "cpu" if self.share_updates is None else self.share_updates)
 
     def close_epoch(self) -> None:
         """Evaluate the members whose epoch has just ended, and add a row to their curves."""
         self.read()
         due = [member for member in self.members if member.awaits_evaluation]
         if not due:
-            self.drop_ended()
-            return
+            return self.drop_ended()
 
         def forward(images: Tensor) -> Tensor:
             self.deliver()
             return self.evaluation_logits(images)
 
         self.stack.eval()
+        for member in due:
+            member.switch("eval")
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         scores = self.scores(self.data.eval_batches(), forward, right)
         images = torch.cat(right, dim=1).cpu() if right else None
         self.stack.train()
         for member in due:
+            member.switch("train")
             place = self.stack.size + member.index if member.ema else member.index
             average = scores[place] if member.ema else None
             row = member.close_epoch(scores[member.index], average)
@@ -347,8 +337,8 @@ class StackModule(pl.LightningModule):
         """
         averages = {member.index: member.ema.state for member in self.members if member.ema is not None}
         parts = []
-        for rows in self._parts(len(images)):
-            with self.precision(images.device):
+        for rows in parts_of(len(images), self.micro_batches):
+            with autocast(images.device, self.autocast_type):
                 logits = self.stack(images[rows])
                 if averages:
                     states = [averages.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)]
@@ -406,11 +396,5 @@ class StackModule(pl.LightningModule):
     def _compiler(self, begins: bool = False) -> Compiler:
         """Return what calls the stack; packs of this process that compute the same share what it finds out."""
         config, info = self.members[0].config, self.data.info
-        computed = {name: value for name, value in in_common(config).items() if name not in ("data", "training")}
-        images = [info.image_size, info.channels, info.num_classes]
-        key = json.dumps([computed, images, self.micro_batches], sort_keys=True)
-        return Compiler(self.stack, config.training.compile, key, begins=begins)
-
-    def precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context of a forward pass: autocast to bfloat16 where asked; parameters stay float32."""
-        return nullcontext() if self.autocast_type is None else torch.autocast(device.type, self.autocast_type)
+        images = (info.image_size, info.channels, info.num_classes)
+        return Compiler(self.stack, config.training.compile, key_of(config, images, self.micro_batches), begins=begins)

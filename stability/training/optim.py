@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +89,10 @@ def make_optimizer(
     assert not missing, f"in no group: {missing}"
     path = str(config.optimizer["_target_"])
     target = locate(path, "optimizer._target_", "torch.optim.AdamW")
+    _check_closure(getattr(target, "step", None), path)
     arguments = _arguments(config, target, path)
-    takes_decay = "weight_decay" in _accepted(target)
+    # One that takes anything says what it takes when it is made.
+    takes_decay = bool({"weight_decay", "**"} & set(_accepted(target)))
     if not takes_decay and config.wd:
         raise UserError(f"{path} takes no weight decay, wd={config.wd:g}; accepted: wd=0")
 
@@ -106,22 +108,84 @@ def make_optimizer(
         raise UserError(f"{path} refuses its arguments: {first_line(error)}{_told(arguments)}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(f"{path} returns a {type(optimizer).__name__}; accepted: a torch.optim.Optimizer")
+    if config.wd and "weight_decay" not in optimizer.defaults and "weight_decay" not in _accepted(target):
+        raise UserError(f"{path} takes no weight decay, wd={config.wd:g}; accepted: wd=0")
+    _check_closure(optimizer.step, path)
+    switch(optimizer, "train")
     return optimizer
 
 
-def check_optimizer(config: TrialConfig) -> None:
-    """Build a trial's optimizer over a small matrix, and take a step: some arguments are looked at only there.
+def switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> None:
+    """Have an optimizer whose training weights are not those to evaluate put the ones or the others in place."""
+    change = getattr(optimizer, mode, None)
+    if callable(change):
+        change()
 
-    Raises UserError as `make_optimizer` does.
+
+def _check_closure(step: Callable[..., object] | None, path: str) -> None:
+    """Raise UserError where a step cannot be taken without a closure."""
+    parameters = inspect.signature(step).parameters if callable(step) else {}
+    closure = parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise _needs_closure(path)
+
+
+def _needs_closure(path: str) -> UserError:
+    return UserError(
+        f"{path} needs a closure at every step, which computes the loss again; "
+        "accepted: an optimizer whose step() takes the gradients as they are"
+    )
+
+
+# The longest side of the tensors that an optimizer is tried on.
+SMALL = 4
+
+
+def check_optimizer(config: TrialConfig, model: nn.Module | None = None) -> None:
+    """Build a trial's optimizer over a model's parameters, then take a step with small ones of their kinds.
+
+    Some optimizers look at shapes when they are made, and at their arguments when they step.
+
+    Args:
+        config: of the trial.
+        model: on any device, the meta device too; None: a small matrix stands for all.
+
+    Raises:
+        UserError: as `make_optimizer`; or the optimizer cannot take a step.
     """
-    weight = torch.zeros(2, 2, requires_grad=True)
-    weight.grad = torch.ones(2, 2)
-    optimizer = make_optimizer(config, {"weight": weight}, {"weight": True})
+    parameters = {"weight": torch.zeros(2, 2)} if model is None else dict(model.named_parameters())
+    decayed = {"weight": True} if model is None else decayed_parameters(model)
+    # What is fused looks at the device instead, and takes any shape.
+    if model is not None and locate(config.optimizer["_target_"], "optimizer._target_", "") not in FUSED:
+        make_optimizer(config, parameters, decayed)
+    # One of each kind: a matrix that is decayed, a vector that is not, ...
+    kinds = {(parameters[name].ndim, applies): name for name, applies in decayed.items()}
+    small = {name: torch.zeros([min(side, SMALL) for side in parameters[name].shape]) for name in kinds.values()}
+    for one in small.values():
+        one.requires_grad_().grad = torch.ones_like(one)
+    _try_step(config, make_optimizer(config, small, {name: decayed[name] for name in small}))
+
+
+def _try_step(config: TrialConfig, optimizer: torch.optim.Optimizer) -> None:
+    """Take a step. Raises UserError where that fails."""
+    path = str(config.optimizer["_target_"])
     try:
         optimizer.step()
     except Exception as error:
-        path, arguments = config.optimizer["_target_"], _own_arguments(config)
-        raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(arguments)}") from error
+        if _steps_with_closure(optimizer):
+            raise _needs_closure(path) from error
+        raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(_own_arguments(config))}") from error
+
+
+def _steps_with_closure(optimizer: torch.optim.Optimizer) -> bool:
+    def loss() -> float:
+        return 1.0
+
+    try:
+        optimizer.step(loss)
+    except Exception:
+        return False
+    return True
 
 
 def _told(arguments: Options) -> str:

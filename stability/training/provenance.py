@@ -61,6 +61,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         micro_batches=module.micro_batches if module.micro_batches > 1 else None,
         compiled=module.compiler.is_on or None,
         not_compiled=module.compiler.failure,
+        computed_in_turn=module.stack.loop_reason or None,
         rest={
             **info.notes,
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError, unknown
+from stability.locate import first_line
 from stability.training.masks import seed_torch
 from stability.training.packed import PackedCalls
+
+log = logging.getLogger("stability.training")
 
 
 class ModelStack(nn.Module):
@@ -23,14 +27,14 @@ class ModelStack(nn.Module):
 
     Members are computed together, by `torch.vmap`. Where a model cannot be (it draws random numbers of its own, as
     dropout does, or does what vmap has no rule for), they are computed one after the other: `is_looped` is set by the
-    first forward pass that finds out.
+    first forward pass that finds out, and `loop_reason` says why.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
         assert models, "a stack of nothing"
         self.size = len(models)
-        self.is_looped = False
+        self.is_looped, self.loop_reason = False, ""
         self._is_tried = False
         if self.size == 1:
             self.model = models[0]
@@ -105,9 +109,10 @@ class ModelStack(nn.Module):
                     torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, TypeError):
+        except (RuntimeError, ValueError, TypeError) as error:
             # What is wrong with the model itself shows when a member is called alone.
-            self.is_looped = True
+            self.is_looped, self.loop_reason = True, f"{type(error).__name__}: {first_line(error)}"
+            log.warning("vmap refuses the model (%s): members of the pack are computed one by one", self.loop_reason)
         finally:
             self.architecture.train(self.training)
 
@@ -221,6 +226,7 @@ class ModelStack(nn.Module):
         chosen = ModelStack.__new__(ModelStack)
         nn.Module.__init__(chosen)
         chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
+        chosen.loop_reason = self.loop_reason
         chosen.training = self.training
         if len(indices) == 1:
             own = self.member_tensors(indices[0])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +23,12 @@ from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
 from stability.training.checkpoint import State, read_checkpoints
-from stability.training.defaults import complete
+from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
+from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
+from stability.training.optim import check_optimizer
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent
@@ -208,6 +207,7 @@ def _record(
         status="completed" if member.progress.diverged_step is None else "diverged",
         result=member.result(),
         provenance=provenance(member, module),
+        peak_lr=config.peak_lr,
         files=files,
     )
 
@@ -268,6 +268,8 @@ def try_first_batch(config: TrialConfig | Options) -> None:
     """
     config = complete(config)
     check_callbacks(config)
+    if not is_shipped("optimizer", config.optimizer):
+        check_optimizer(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
 
@@ -371,39 +373,3 @@ def _endless(data: DataModule) -> Iterator[Batch]:
     while True:
         yield from data.train_batches(epoch)
         epoch += 1
-
-
-@contextmanager
-def own_chance(device: torch.device) -> Iterator[None]:
-    """Leave torch's global generators as they were: models with dropout are seeded at every step."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Let float32 mean float32 on a GPU (no TF32), and convolutions repeat themselves."""
-    if device.type != "cuda":
-        yield
-        return
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's messages on devices, loggers and loaders: a study would print them thousands of times."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\b")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.analysis import analyse
 from analysis.figures import SHIPPED, edf, figure, find, print_style, scatter
-from analysis.figures.layout import panels
+from analysis.figures.layout import Panel, panels
 from analysis.style import COLUMN, looks, model_name, number
 
 MakeStudy = Callable[..., Path]
@@ -163,3 +164,18 @@ def test_models_are_named_as_the_field_names_them(given: str, written: str) -> N
 )
 def test_numbers_are_short(value: float, written: str) -> None:
     assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ([1.0, 1.0], "learning rate"),
+        ([0.03125, 0.03125], "learning rate (peak: × 0.0312)"),
+        ([1.0, 0.125], "learning rate (peak: × 0.125 to 1, by cell)"),
+    ],
+)
+def test_the_axis_of_lr_tells_how_the_peak_is_scaled(factors: list[float], words: str) -> None:
+    shown: Any = [SimpleNamespace(cell=SimpleNamespace(lr_factor=factor)) for factor in factors]
+    panel = Panel("", shown)
+    assert scatter._label(scatter.COORDINATES[0], panel) == words
+    assert scatter._label(scatter.COORDINATES[1], panel) == "weight decay"

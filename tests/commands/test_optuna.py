@@ -18,8 +18,8 @@ from stability.optuna import copy as mirror_module
 from stability.optuna import mirror as optuna_bridge
 from stability.optuna.copy import JOURNAL, Copy, check_storage, rebuild
 from stability.optuna.mirror import Mirror
-from stability.samplers import Request
-from stability.samplers.random import log_scale, uniform
+from stability.samplers import Request, log_scale
+from stability.samplers.random import uniform
 from stability.samplers.sobol import Sobol
 from stability.samplers.tpe import STARTUP, Tpe
 from stability.study.schema import Record

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections import Counter
 
 import numpy
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from stability.data.chance import Purpose, uniform
 from stability.data.crop import CROP_DRAWS, crop_boxes, random_resized_crop, random_resized_crops
-from stability.data.policy import FACTORS, GEOMETRIC, POLICY_DRAWS, RAND, Policies, Step, policies, step
+from stability.data.policy import FACTORS, GEOMETRIC, RAND, Policies, Step, policies, step
 
 SMOOTH = v2.InterpolationMode.BILINEAR
-OPERATIONS = (*RAND, "Invert")
+OPERATIONS = ("Identity", *(name for name in RAND if name != "SolarizeAdd"))
 
 
 def pictures(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -77,8 +79,8 @@ def test_large_images_are_cropped_some_at_a_time(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("augment", ["auto", "rand"])
 def test_images_of_a_few_pixels_have_policies_too(augment: str, side: int) -> None:
     images = torch.randint(0, 256, (300, 3, side, side), dtype=torch.uint8)
-    draws = uniform(0, Purpose.POLICY, 0, 0, 300, POLICY_DRAWS)
-    assert policies(augment, side)(images, draws).shape == images.shape
+    chosen = policies(augment, side)
+    assert chosen(images, uniform(0, Purpose.POLICY, 0, 0, 300, chosen.draws)).shape == images.shape
     expected = reference.adjust_sharpness(images, 1.9)
     assert torch.equal(Step("Sharpness", 0.9)(images), expected)
 
@@ -147,7 +149,7 @@ def test_the_table_of_autoaugment_is_the_published_one() -> None:
     chosen = policies("auto", 32)
     assert len(published) == 25
     for place, pair in enumerate(published):
-        draws = numpy.full((2, POLICY_DRAWS), 0.25)
+        draws = numpy.full((2, chosen.draws), 0.25)
         draws[:, 0] = (place + 0.5) / 25
         for index, (operation, probability, level) in enumerate(pair):
             # Just below the probability it is taken, just above not.
@@ -163,12 +165,12 @@ def test_the_table_of_autoaugment_is_the_published_one() -> None:
 @pytest.mark.parametrize("augment", ["auto", "rand"])
 def test_operations_and_signs_are_drawn_as_often_as_published(augment: str) -> None:
     chosen = policies(augment, 32)
-    draws = uniform(0, Purpose.POLICY, 0, 0, 20000, POLICY_DRAWS)
+    draws = uniform(0, Purpose.POLICY, 0, 0, 20000, chosen.draws)
     counts = [Counter(chosen.steps[place].operation for place in layer) for layer in chosen.choose(draws)]
     if augment == "rand":
         for layer in counts:
-            assert set(layer) == set(RAND)
-            assert all(abs(layer[name] / 20000 - 1 / 14) < 0.01 for name in RAND)
+            assert set(layer) == {*RAND, "Identity"}
+            assert all(abs(layer[name] / 20000 - 0.5 / 15) < 0.006 for name in RAND)
     else:
         expected: list[Counter[str]] = [Counter(), Counter()]
         for pair in v2.AutoAugment()._policies:
@@ -180,8 +182,9 @@ def test_operations_and_signs_are_drawn_as_often_as_published(augment: str) -> N
     if augment == "rand":
         # The two steps are drawn apart.
         pairs = Counter((one.operation, other.operation) for one, other in zip(first, second, strict=True))
-        assert len(pairs) == len(RAND) ** 2
-        assert max(pairs.values()) < 3 * 20000 / 14**2
+        assert len(pairs) == (len(RAND) + 1) ** 2
+        assert max(count for pair, count in pairs.items() if "Identity" not in pair) < 3 * 20000 / 30**2
+        assert abs(pairs["Identity", "Identity"] / 20000 - 0.25) < 0.015
     signed = (*GEOMETRIC, *FACTORS)
     signs = Counter(
         (one.magnitude > 0, other.magnitude > 0)
@@ -204,8 +207,8 @@ def is_turn(chosen: Policies, place: int) -> bool:
 def test_each_image_gets_its_own_policy_whatever_is_beside_it(augment: str, channels: int) -> None:
     # Large enough that a batch is taken in several parts.
     for images in (pictures(40, channels, 32, 32), pictures(7, channels, 300, 300)):
-        draws = uniform(3, Purpose.POLICY, 1, 0, len(images), POLICY_DRAWS)
         chosen, before = policies(augment, images.shape[-1]), torch.get_rng_state()
+        draws = uniform(3, Purpose.POLICY, 1, 0, len(images), chosen.draws)
         original = images.clone()
         together = chosen(images, draws)
         assert torch.equal(images, original)
@@ -216,7 +219,8 @@ def test_each_image_gets_its_own_policy_whatever_is_beside_it(augment: str, chan
             assert torch.equal(chosen(image[None], draws[index : index + 1])[0], together[index])
         order = numpy.random.default_rng(0).permutation(len(images))
         assert torch.equal(chosen(images[order], draws[order]), together[order])
-    same = chosen(pictures(1, channels, 32, 32).expand(60, -1, -1, -1), uniform(0, Purpose.POLICY, 0, 0, 60, 5))
+    draws = uniform(0, Purpose.POLICY, 0, 0, 60, chosen.draws)
+    same = chosen(pictures(1, channels, 32, 32).expand(60, -1, -1, -1), draws)
     assert len({image.numpy().tobytes() for image in same}) >= 15
 
 
@@ -228,3 +232,77 @@ def test_numbers_follow_from_the_position_however_they_are_asked_for() -> None:
     for seed, purpose, epoch in ((1, Purpose.CROP, 2), (0, Purpose.POLICY, 2), (0, Purpose.CROP, 3)):
         assert not (uniform(seed, purpose, epoch, 0, 1000, 3) == whole).any()
     assert math.isclose(whole.mean(), 0.5, abs_tol=0.03)
+
+
+DEIT_MEAN = (0.485, 0.456, 0.406)
+
+
+def changes(operation: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much one operation of DeiT's RandAugment changes each image, in ours and in timm: (B,) each."""
+    auto_augment = pytest.importorskip("timm.data.auto_augment")
+    mean = tuple(round(255 * one) for one in DEIT_MEAN)
+    ours = policies("rand", images.shape[-1], DEIT_MEAN)
+    draws = numpy.zeros((len(images), ours.draws))
+    # One step, taken; the other is not.
+    draws[:, 0], draws[:, 3] = (RAND.index(operation) + 0.5) / len(RAND), 1
+    draws[:, 4:] = numpy.random.default_rng(0).random((len(images), 4))
+    made = ours(images, draws)
+    (theirs,) = (one for one in TIMM if one.removesuffix("Increasing").removesuffix("Rel") == operation)
+    hparams = {"img_mean": mean, "magnitude_std": 0.5, "interpolation": BICUBIC}
+    take = auto_augment.AugmentOp(theirs, prob=1.0, magnitude=9, hparams=hparams)
+    known = torch.stack([reference.pil_to_tensor(take(reference.to_pil_image(image))) for image in images])
+    return tuple((one.float() - images).abs().mean((1, 2, 3)) for one in (made, known))  # type: ignore[return-value]
+
+
+BICUBIC = 3
+TIMM = (
+    *("AutoContrast", "Equalize", "Invert", "Rotate", "PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd"),
+    *("ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing"),
+    *("ShearX", "ShearY", "TranslateXRel", "TranslateYRel"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have timm draw the same each time, and keep no bit where today's Pillow refuses to and DeiT's did not."""
+
+    def posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+        return image.point(lambda value: value & 256 - 2 ** (8 - bits))
+
+    random.seed(0)
+    numpy.random.seed(0)  # noqa: NPY002  # timm draws from it
+    auto_augment = pytest.importorskip("timm.data.auto_augment")
+    monkeypatch.setitem(auto_augment.NAME_TO_OP, "PosterizeIncreasing", posterize)
+
+
+@pytest.mark.parametrize("operation", RAND)
+def test_randaugment_is_as_strong_as_deits(operation: str) -> None:
+    ours, theirs = changes(operation, pictures(400, 3, 32, 32))
+    error = math.hypot(ours.std() / 20, theirs.std() / 20)
+    assert abs(ours.mean() - theirs.mean()) < 4 * error + 0.02 * theirs.mean() + 0.3
+    assert 0.85 < (ours.std() + 1) / (theirs.std() + 1) < 1.15
+
+
+def test_randaugment_leaves_as_many_images_alone_as_deits() -> None:
+    auto_augment = pytest.importorskip("timm.data.auto_augment")
+    images = pictures(2000, 3, 8, 8)
+    ours = policies("rand", 8, DEIT_MEAN)
+    made = ours(images, uniform(0, Purpose.POLICY, 0, 0, len(images), ours.draws))
+    transform = auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", {"img_mean": (124, 116, 104)})
+    assert {one.name for one in transform.ops} == set(TIMM)
+    known = torch.stack([reference.pil_to_tensor(transform(reference.to_pil_image(image))) for image in images])
+    alone, expected = ((one == images).all(3).all(2).all(1).float().mean() for one in (made, known))
+    assert abs(alone - expected) < 0.04
+    assert 0.22 < alone < 0.35
+    strength, wanted = ((one.float() - images).abs().mean() for one in (made, known))
+    assert abs(strength / wanted - 1) < 0.05
+
+
+def test_what_is_moved_in_from_outside_is_the_mean() -> None:
+    ours = policies("rand", 32, (0.2, 0.5, 0.9))
+    moved = ours._take(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8), numpy.array([_place(ours, "TranslateX")]))
+    assert {tuple(pixel.tolist()) for pixel in moved[0, :, 16].T} >= {(200, 200, 200), (51, 128, 230)}
+
+
+def _place(chosen: Policies, operation: str) -> int:
+    return next(place for place, one in enumerate(chosen.steps) if one.operation == operation)

@@ -39,7 +39,7 @@ def test_recipes_and_data_compose() -> None:
                 }
             )
             assert config.recipe.name == recipe.stem
-            assert config.lr_batch == (2048 if recipe.stem in ("paper", "deit") else 64)
+            assert config.lr_batch == (2048 if recipe.stem in ("paper", "deit") else config.batch_size)
             assert config.recipe.ema is (recipe.stem in ("paper", "deit"))
             statistics(config.data)
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_what_cannot_be_told_again_is_said(tmp_path: Path, fake: Any, make_trial
 
 
 def test_offline_run_is_read_back_as_it_happened(tmp_path: Path, make_trial: Any, make_record: Any, curve: Any) -> None:
-    trial, logger = make_trial(number=3), WandbLogger(mode="offline")
+    trial, logger = replace(make_trial(number=3), peak_lr=0.25), WandbLogger(mode="offline")
     rows = [{**row, "gradient_norm": float("inf")} for row in curve]
     tell(logger, trial, Started(trial.id, 1), *epochs(trial, *rows), Ended(trial.id, make_record(trial)))
     (folder,) = runs_of(tmp_path)
@@ -193,6 +194,7 @@ def test_offline_run_is_read_back_as_it_happened(tmp_path: Path, make_trial: Any
     assert (run["job_type"], run["project"]) == ("vitp_tiny adamw epochs=3", "stability")
     assert run["exit_code"] == 0
     assert run["config"]["lr"] == 1.23e-3
+    assert run["config"]["peak_lr"] == 0.25
     assert run["config"]["model"] == {"name": "vitp_tiny"}
     assert run["summary"]["status"] == "completed"
     assert run["summary"]["top1_error"] == 20.0

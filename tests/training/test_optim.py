@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from stability.errors import UserError
 from stability.models import build_model
 from stability.training.optim import check_optimizer, decayed_parameters, make_optimizer
+from tests.plain import train_pack
 
 ADAMW = {"name": "adamw", "_target_": "torch.optim.AdamW", "betas": [0.9, 0.95], "search": {"vit": {}}}
 
@@ -166,3 +168,90 @@ def test_any_optimizer_by_its_path(trial):
     rmsprop = built(nn.Linear(2, 2), trial(optimizer={"_target_": "torch.optim.RMSprop", "alpha": 0.9}))
     assert type(rmsprop) is torch.optim.RMSprop
     assert rmsprop.param_groups[0]["alpha"] == 0.9
+
+
+class Averages(torch.optim.SGD):
+    """Trains on one set of weights and is evaluated on another, as schedule-free optimizers are: here on zeros."""
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr, weight_decay=weight_decay)
+        self.trained: list[torch.Tensor] | None = []
+
+    def _all(self) -> list[torch.Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        assert self.trained is None
+        self.trained = [parameter.clone() for parameter in self._all()]
+        torch._foreach_zero_(self._all())
+
+    @torch.no_grad()
+    def train(self) -> None:
+        for parameter, value in zip(self._all(), self.trained or [], strict=False):
+            parameter.copy_(value)
+        self.trained = None
+
+    def step(self, closure: Any = None) -> Any:
+        assert self.trained is None, "not in training mode"
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_an_optimizer_with_other_weights_to_evaluate_is_switched(trial, members):
+    own, plain = {"_target_": f"{__name__}.Averages"}, {"_target_": "torch.optim.SGD", "fused": False}
+    changes = [{"lr": 0.05, "seed": seed, "wd": 0.0, "epochs": 3} for seed in range(members)]
+    switched, others = (
+        train_pack([trial(optimizer=optimizer, **one) for one in changes]) for optimizer in (own, plain)
+    )
+    for record, other in zip(switched, others, strict=True):
+        losses = [row["loss"] for row in record["result"]["curve"]]
+        # All classes are equally likely to zeros.
+        assert losses == pytest.approx([math.log(10)] * 3, abs=1e-4)
+        # And it trains as if it had not been switched.
+        rows = zip(record["result"]["curve"], other["result"]["curve"], strict=True)
+        assert all(mine["train_loss"] == theirs["train_loss"] for mine, theirs in rows)
+        assert other["result"]["curve"][2]["loss"] < losses[2]
+
+
+def anything(params: Any, **given: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, **given)
+
+
+class Nothing(torch.optim.Optimizer):
+    """Takes any argument, and knows no decay."""
+
+    def __init__(self, params: Any, lr: float = 0.1, **given: Any) -> None:
+        super().__init__(params, {"lr": lr})
+
+
+def test_an_optimizer_that_takes_any_argument_decays_where_it_can(trial):
+    model = nn.Linear(2, 2)
+    optimizer = built(model, trial(wd=0.3, optimizer={"_target_": f"{__name__}.anything"}))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
+    nothing = {"_target_": f"{__name__}.Nothing"}
+    with pytest.raises(UserError, match=r"Nothing takes no weight decay, wd=0.3; accepted: wd=0"):
+        built(model, trial(wd=0.3, optimizer=nothing))
+    built(model, trial(wd=0.0, optimizer=nothing))
+
+
+class Sharpness(torch.optim.SGD):
+    """Needs a closure, and says so when it steps."""
+
+    def step(self, closure: Any = None) -> Any:
+        assert closure is not None
+        return closure()
+
+
+@pytest.mark.parametrize("target", ["torch.optim.LBFGS", f"{__name__}.Sharpness"])
+def test_an_optimizer_whose_step_needs_a_closure_is_refused(trial, target):
+    with pytest.raises(UserError, match=r"needs a closure at every step, .*; accepted: an optimizer whose step\(\)"):
+        check_optimizer(trial(wd=0.0, optimizer={"_target_": target}))
+
+
+def test_an_optimizer_is_tried_on_the_shapes_of_the_model(trial):
+    muon = trial(optimizer={"_target_": "torch.optim.Muon"})
+    with pytest.raises(UserError, match="Muon only supports 2D parameters"):
+        check_optimizer(muon, vit(trial, "patchify"))
+    check_optimizer(muon, nn.Linear(8, 8, bias=False, device="meta"))
+    check_optimizer(trial(optimizer={"_target_": "torch.optim.AdamW", "amsgrad": True}), nn.Linear(2, 2, device="meta"))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from stability.models import build_model
 from stability.training.packed import PackedCalls
 from stability.training.stack import ModelStack
+from tests.plain import train_pack
 
 # Half the distance of two neighbours in bfloat16, as a share of the larger: what rounding alone may do to a number.
 ROUNDING = 2.0**-8
@@ -126,8 +127,30 @@ def test_a_stack_whose_backward_pass_fails_under_vmap_computes_its_members_in_tu
     stack, images = ModelStack(copy.deepcopy(models)), torch.rand(4, 1, 4, 4)
     logits = stack(images)
     assert stack.is_looped
+    assert stack.loop_reason == "RuntimeError: LSE is not correctly aligned (strideH)"
+    assert stack.select([0, 2]).loop_reason == stack.loop_reason
     logits.square().sum().backward()
     for lane, model in enumerate(models):
         torch.testing.assert_close(logits[lane], model(images))
         model(images).square().sum().backward()
         torch.testing.assert_close(stack.member_tensors(lane)["layer.weight"].grad, model.layer.weight.grad)
+
+
+class Dropping(nn.Module):
+    """Draws random numbers of its own."""
+
+    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(channels * image_size**2, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(F.dropout(images.flatten(1), 0.1, self.training))
+
+
+def test_that_members_are_computed_in_turn_is_said(trial: Any, caplog: pytest.LogCaptureFixture) -> None:
+    own = {"_target_": f"{__name__}.Dropping"}
+    for record in train_pack([trial(model=own, seed=seed, epochs=1) for seed in range(2)]):
+        assert record["provenance"]["computed_in_turn"].startswith("RuntimeError: vmap: called random operation")
+    assert "vmap refuses the model (RuntimeError: vmap: called random" in caplog.text
+    for record in train_pack([trial(seed=seed, epochs=1) for seed in range(2)]):
+        assert "computed_in_turn" not in record["provenance"]

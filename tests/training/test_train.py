@@ -403,3 +403,24 @@ def test_the_first_batch_tries_the_optimizer_too(trial, monkeypatch):
     monkeypatch.setattr(torch.optim.RMSprop, "step", broken)
     with pytest.raises(RuntimeError, match="no step"):
         try_first_batch(trial(optimizer={"_target_": "torch.optim.RMSprop"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": {"lr": 1e-3}}, "optimizer.lr is not given with the optimizer; accepted: lr="),
+        ({"optimizer": {"_target_": "torch.optim.SGD", "nesterov": True}}, "torch.optim.SGD refuses its arguments"),
+    ],
+)
+def test_a_mistake_in_a_mapping_is_told_as_it_is(changes: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        train({"data": {"name": "digits", "train_size": 260}, "epochs": 1, **changes})
+
+
+def test_a_record_tells_the_peak_lr_where_it_is_scaled() -> None:
+    values = {"data": {"name": "digits", "train_size": 260}, "epochs": 1, "lr": 0.01, "batch_size": 64}
+    recipe = {"recipe": {"name": "light", "lr_batch": 2048}}
+    scaled, plain = train({**values, **recipe}), train({**values, "batch_size": 32})
+    assert scaled["peak_lr"] == 0.01 * 64 / 2048
+    assert scaled["result"]["curve"][0]["lr"] < scaled["peak_lr"]
+    assert "peak_lr" not in plain

@@ -248,3 +248,31 @@ def test_tasks_say_what_composes_them_alone(say, place, pretence, plan_of):
         plan = plan_of(*task.overrides)
         assert [trial.id for trial in plan.trials] == [task.id]
         assert plan.study == "x"
+
+
+def fail_of_sgd(tasks):
+    for task in tasks:
+        if task.factors["optimizer"] == "sgd":
+            raise UserError(f"{task.cell_label}: no")
+
+
+def test_a_study_goes_on_without_a_cell_that_fails_where_it_is_asked_to(say, place, pretence):
+    pretence.try_cells = fail_of_sgd
+    assert say(*STUDY).code == 2
+    assert list(place.iterdir()) == []
+    said = say(*STUDY, "failing_cells=skip")
+    assert said.code == 1
+    assert "left out (failing_cells=skip): model=vitp_tiny, optimizer=sgd, epochs=8: no" in said.out
+    assert "1 of 2 cells left out" in said.err
+    assert "3 trials of x: 3 completed" in said.out
+    assert {task.factors["optimizer"] for tasks in pretence.launched for task in tasks} == {"adamw"}
+    assert [cell["factors"]["optimizer"] for cell in read_manifest(place / "runs" / "x")["cells"]] == ["adamw"]
+    del pretence.try_cells
+    assert say(*STUDY).code == 0
+    assert len(read_manifest(place / "runs" / "x")["trials"]) == 6
+
+
+def test_where_every_cell_fails_nothing_goes_on(say, place, pretence):
+    pretence.try_cells = fail_of_sgd
+    assert say("-m", "optimizer=sgd", "samples=3", "failing_cells=skip").code == 2
+    assert list(place.iterdir()) == []

@@ -8,9 +8,10 @@ import re
 
 import pytest
 
+from stability.execute.layout import plan_layout
 from stability.models.table import lookup
 from stability.plan import timings
-from stability.plan.cost import _scaled, _table
+from stability.plan.cost import Cost, _scaled, _table, estimated
 
 
 def test_compute_is_three_forward_passes_of_every_image(say, plan_of):
@@ -98,3 +99,45 @@ def test_a_cache_that_cannot_be_written_costs_nothing(place, monkeypatch):
 
 def test_columns_line_up():
     assert _table([["model", "n"], ["a", "1"], ["bb", "100"]]) == "model    n\na        1\nbb     100"
+
+
+def test_a_cell_without_a_time_has_that_of_its_siblings_for_its_compute():
+    known, twice, unknown = Cost(10, 100, 6.0), Cost(20, 100, None), Cost(None, 100, None)
+    found = estimated([known, twice, unknown])
+    assert [one.seconds for one in found] == [6.0, 12.0, None]
+    assert [one.is_estimate for one in found] == [False, True, False]
+    assert estimated([twice, unknown]) == [twice, unknown]
+
+
+def test_an_estimated_time_is_marked(say, plan_of):
+    (cell,) = plan_of("model=vitp_tiny", "lr=1e-3").cells
+    layout = plan_layout(None, None, wants_gpu=cell.config.device != "cpu")
+    device = "gpu" if layout.devices else "cpu"
+    pack = "auto" if layout.devices else 1
+    key = timings.key(cell.config, device, layout.size, layout.threads, pack)
+    timings.remember(seconds_per_image={key: 0.001})
+    out = say("-m", "model=vitp_tiny,vitc_tiny", "lr=1e-3", "plan=true").out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("vit")}
+    assert not rows["vitp_tiny"].endswith("*")
+    assert rows["vitc_tiny"].endswith("*")
+    assert "(* estimated from the multiply-adds of cells with known times)" in out
+
+
+def test_a_count_that_failed_says_why(say):
+    pytest.importorskip("timm")
+    out = say("model=timm", "model.architecture=convnext_atto", "plan=true").out
+    assert "the model could not be counted (RuntimeError: " in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("data=imagefolder", "data.source=imagefolder needs a folder"),
+        ("data=hf", "data.source=hf needs data.path"),
+        ("pool.size=1000", "pool.size=1000; accepted: 1 to "),
+    ],
+)
+def test_a_plan_refuses_what_the_run_refuses(words, said, say):
+    done = say(words, "plan=true")
+    assert done.code == 2
+    assert said in done.err

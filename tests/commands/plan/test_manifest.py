@@ -222,3 +222,41 @@ def test_a_study_from_before_a_key_of_data_is_continued_with_its_old_value(manif
     assert grow(old, manifest_of(*given, "data.exif=false")).trials == old.trials
     with pytest.raises(UserError, match=r"data\.exif = False, and this command has True"):
         grow(old, manifest_of(*given))
+
+
+def former(manifest):
+    """Return a manifest as earlier versions wrote it: lr of the recipes none and light was for a batch of 64."""
+    cells = [
+        replace(cell, config={**cell.config, "recipe": {**cell.config["recipe"], "lr_batch": 64}})
+        for cell in manifest.cells
+    ]
+    return replace(manifest, cells=tuple(cells))
+
+
+def test_a_study_of_the_default_batch_size_goes_on_as_it_was(manifest_of):
+    old = former(manifest_of("samples=2"))
+    after = grow(old, manifest_of("samples=3", "optimizer=adamw,sgd"))
+    assert ids(after)[:2] == ids(old)
+    assert len(after.cells) == 2
+    assert list(after.cells[0].factors) == ["model", "optimizer", "epochs"]
+
+
+def test_a_study_of_another_batch_size_names_what_continues_it(manifest_of):
+    then = ["samples=2", "batch_size=128", "schedule.lr_batch=64"]
+    old = former(manifest_of("samples=2", "batch_size=128", "schedule.lr_batch=64"))
+    config = {**old.cells[0].config, "schedule": {**old.cells[0].config["schedule"], "lr_batch": None}}
+    old = replace(old, cells=(replace(old.cells[0], config=config),))
+    with pytest.raises(UserError, match=r"accepted: schedule\.lr_batch=64 study=x, which continues it, or study=NAME"):
+        grow(old, manifest_of("samples=2", "batch_size=128"))
+    after = grow(old, manifest_of(*then[1:], "samples=3", "optimizer=adamw,sgd"))
+    assert ids(after)[:2] == ids(old)
+    assert list(after.cells[0].factors) == ["model", "optimizer", "epochs"]
+
+
+def test_the_scale_of_a_range_is_kept_and_does_not_change(manifest_of, tmp_path):
+    words = ["samples=2", "wd=tag(linear,interval(0.01,0.1))"]
+    standing = manifest_of(*words)
+    settle(tmp_path / "x", standing)
+    assert Study.open(tmp_path / "x").manifest.cells[0].scales == {"wd": "linear"}
+    with pytest.raises(UserError, match="scale of wd = linear, and this command has log"):
+        grow(standing, manifest_of("samples=2", "wd=interval(0.01,0.1)"))

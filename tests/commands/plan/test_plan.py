@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.samplers import Request
-from stability.samplers.random import Random, log_scale, uniform
+from stability.samplers import Request, checked_points, find, log_scale
+from stability.samplers.random import Random, uniform
 from stability.study.identity import trial_id
+from stability.study.schema import Provenance, Record, Result
 
 
 def points(plan, cell):
@@ -213,3 +215,68 @@ def test_draws_are_uniform_and_independent():
         # Chi-square with 9 degrees of freedom: 27.9 at one in a thousand.
         assert sum((counts[bin_] - 400) ** 2 / 400 for bin_ in range(10)) < 27.9
     assert abs(sum((x - 0.5) * (y - 0.5) for x, y in zip(lr, wd, strict=True)) / 4000 * 12) < 0.06
+
+
+@pytest.mark.parametrize("recipe", ["none", "light"])
+def test_lr_is_used_as_given_whatever_the_batch_size(recipe, plan_of):
+    for batch_size in (64, 100, 1024):
+        (cell,) = plan_of(f"recipe={recipe}", "lr=1e-3", f"batch_size={batch_size}").cells
+        assert cell.config.scaled_lr == cell.config.lr == 1e-3
+        assert cell.config.peak_lr is None
+        assert cell.lr_factor == 1
+
+
+def test_drawn_points_have_the_peak_lr_that_they_had(plan_of):
+    then = plan_of("samples=4", "batch_size=256", "schedule.lr_batch=64")
+    now = plan_of("samples=4", "batch_size=256")
+    before = [trial.lr * 4 for trial in then.trials]
+    assert [trial.lr for trial in now.trials] == pytest.approx(before, rel=1e-5)
+
+
+def test_a_recipe_that_scales_lr_says_what_the_peak_is(say):
+    scaled = say("recipe=paper", "lr=1e-3", "plan=true")
+    assert scaled.code == 0
+    assert "peak lr" in scaled.out.split("vitp_tiny")[0]
+    assert "3.125e-05" in scaled.out
+    assert "peak lr = 0.03125 lr: lr is given for another batch size" in scaled.out
+    differently = say("-m", "recipe=light,paper", "lr=1e-3", "plan=true").out
+    assert "Cells scale lr differently: peak lr = lr in model=vitp_tiny" in differently
+    assert "0.03125 lr in" in differently
+    assert "peak lr" not in say("lr=1e-3", "batch_size=1024", "plan=true").out
+
+
+def test_a_linear_range_is_drawn_evenly_where_it_is_asked_for(plan_of, say):
+    for words in ("wd=interval(0.0,0.1)", "wd=tag(linear,interval(0,0.1))"):
+        plan = plan_of(words, "samples=400")
+        drawn = [trial.wd for trial in plan.trials]
+        assert 0 <= min(drawn) < 0.002
+        assert 0.098 < max(drawn) <= 0.1
+        assert statistics.mean(drawn) == pytest.approx(0.05, abs=0.005)
+        assert plan.cells[0].scales == {"wd": "linear"}
+        assert plan.cells[0].config.wd == 0.05
+    out = say("-m", "wd=interval(0.0,0.1)", "samples=4", "plan=true").out
+    assert "0 - 0.1 linear" in out
+    assert "0.00025 - 0.008 log" in out
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
+def test_every_sampler_knows_the_scale(sampler):
+    records = [] if sampler == "sobol" else _records_of(20)
+    first = 0 if sampler == "sobol" else 20
+    request = Request({"wd": (0.0, 0.1)}, 0, first, 8, records, {"wd": "linear"})
+    points = checked_points(find(sampler), sampler, request)
+    assert all(0 <= point["wd"] <= 0.1 for point in points)
+
+
+def _records_of(count):
+    return [
+        Record(
+            id=f"{n}",
+            seed=n,
+            wd=n * 0.005,
+            status="completed",
+            result=Result(rest={"top1_error": 10.0 + n}),
+            provenance=Provenance(),
+        )
+        for n in range(count)
+    ]
