@@ -136,7 +136,8 @@ class StackModule(pl.LightningModule):
         """Take one optimizer step with every member; return the losses (K,) if there are callbacks."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
-                self.optimizers().step()  # type: ignore[union-attr]
+                with self.keeper.trying():
+                    self.optimizers().step()  # type: ignore[union-attr]
         return self._losses if self.has_callbacks else None
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
