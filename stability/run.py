@@ -10,8 +10,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError, nearest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # Flags that print something instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
@@ -152,12 +156,32 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
     if options.package is not None and not options.cfg:
         raise UserError(f"--package {options.package} chooses what --cfg prints; accepted: --cfg job --package NAME")
+    _refuse_study_files(options, overrides)
     names = {override.key_or_group for override in overrides if not override.is_delete()}
     if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & names:
         raise UserError(
             "-m and nothing to vary; accepted: a list (lr=1e-3,3e-3), samples=16 or sweeps=NAME, or no -m for one trial"
         )
     options.overrides = [*custom_model(overrides), *(str(override.input_line) for override in overrides)]
+
+
+def _refuse_study_files(options: argparse.Namespace, overrides: Sequence[Override]) -> None:
+    """Refuse configurations that lie in a study's folder: that may come from anybody, and YAML names code to run."""
+    from stability.hydra.keys import key_of
+    from stability.hydra.plain import value_of
+    from stability.study.store import study_around
+
+    values = {key_of(one): value_of(one) for one in overrides}
+    listed = values.get("hydra.searchpath")
+    folders = [options.config_dir, options.config_path, *(listed if isinstance(listed, list) else ())]
+    folders += ["."] if "sweeps" in values and os.path.isdir("sweeps") else []
+    for folder in folders:
+        study = study_around(str(folder).rpartition("://")[2]) if folder else None
+        if study is not None and values.get("training.trust_files") is not True:
+            raise UserError(
+                f"{folder} lies in the study's folder {study}, whose files may come from anybody, and configurations "
+                "name code that runs; accepted: a folder elsewhere, or training.trust_files=true"
+            )
 
 
 def _hand_over(options: argparse.Namespace) -> None:

@@ -172,8 +172,8 @@ class TrainingConfig:
     compile: bool | str = key(identity=False)
     checkpoint_seconds: float = key(ge=0, identity=False)
     keep_checkpoints: bool = key(identity=False)
-    # Read checkpoints that hold objects of other classes than the program's own, whose code then runs.
-    trust_checkpoints: bool = key(identity=False)
+    # Run what code a study's folder names: objects in checkpoints, targets in YAML files that lie there.
+    trust_files: bool = key(identity=False)
 
 
 def _default_data() -> DataConfig:

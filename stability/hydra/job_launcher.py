@@ -38,6 +38,10 @@ class JobLauncher:
         self._plugin = plugin
         # Tells the records of this command's jobs from those of other commands on the study.
         self._command = secrets.token_hex(4)
+        # submitit reads pickles from this folder: one whose name nobody knows beforehand holds only ours.
+        params = getattr(plugin, "params", {})
+        if "/.submitit/" in params.get("submitit_folder", ""):
+            params["submitit_folder"] = params["submitit_folder"].replace("/.submitit/", f"/.submitit/{self._command}/")
 
     @property
     def is_remote(self) -> bool:

@@ -84,7 +84,7 @@ def read_checkpoints(directory: Path, identifier: str, *, trusts: bool = False) 
     Args:
         directory: the trial's folder.
         identifier: the trial's id.
-        trusts: whether objects of any class are read, which runs what code the file names (training.trust_checkpoints).
+        trusts: whether objects of any class are read, which runs what code the file names (training.trust_files).
     """
     standing, following = (_read(directory / name, identifier, trusts) for name in (NAME, NEXT_NAME))
     found: dict[int, State | None] = {} if standing is not None else {0: None}
@@ -134,7 +134,7 @@ def _foreign(path: Path) -> str | None:
         return None
     if not classes:
         return None
-    return f"it holds {', '.join(classes)}; training.trust_checkpoints=true reads it and runs the code that it names"
+    return f"it holds {', '.join(classes)}; training.trust_files=true reads it and runs the code that it names"
 
 
 def _state(content: dict[str, Any]) -> State:

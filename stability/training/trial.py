@@ -109,7 +109,7 @@ def train_pack(
     data = get_data(shared.data, shared.recipe, shared.batch_size, device.type)
     folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
     members = [Member(trial, data.steps_per_epoch, folder) for trial, folder in zip(trials, folders, strict=True)]
-    trusts = shared.training.trust_checkpoints
+    trusts = shared.training.trust_files
     states = [read_checkpoints(one.directory, one.id, trusts=trusts) if one.directory else {0: None} for one in members]
     own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
     full_size = full_size or len(members)

@@ -245,11 +245,11 @@ def test_a_checkpoint_runs_no_code(cut_trial, tmp_path, caplog, place):
         content[last] = Payload(mark)
 
     rewritten(tmp_path, plant)
-    check_starts_afresh(cut_trial, tmp_path, caplog, "training.trust_checkpoints=true reads it and runs the code")
+    check_starts_afresh(cut_trial, tmp_path, caplog, "training.trust_files=true reads it and runs the code")
     assert not mark.exists()
     rewritten(tmp_path, plant)
     with torch.serialization.safe_globals([]):
-        train(replace(cut_trial, training=replace(cut_trial.training, trust_checkpoints=True)), directory=tmp_path)
+        train(replace(cut_trial, training=replace(cut_trial.training, trust_files=True)), directory=tmp_path)
     assert mark.exists(), "the option does not read what it says"
 
 
@@ -274,13 +274,13 @@ class Remembering(torch.optim.SGD):
 
 @pytest.mark.parametrize("trusts", [False, True])
 def test_objects_of_a_foreign_optimizer_need_an_option(trial, tmp_path, caplog, trusts):
-    training = {"checkpoint_seconds": 0, "trust_checkpoints": trusts}
+    training = {"checkpoint_seconds": 0, "trust_files": trusts}
     config = trial("conv", optimizer={"_target_": f"{__name__}.Remembering"}, wd=0, lr=0.05, training=training)
     with pytest.MonkeyPatch.context() as scissors:
         cutting(scissors, 9)
         assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
     if not trusts:
-        check_starts_afresh(config, tmp_path, caplog, f"{__name__}.Memory; training.trust_checkpoints=true")
+        check_starts_afresh(config, tmp_path, caplog, f"{__name__}.Memory; training.trust_files=true")
         return
     events: list[str] = []
     record = train(config, directory=tmp_path, on_event=lambda kind, _: events.append(kind))
