@@ -13,6 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError, nearest
+from stability.files import disk_trouble
+from stability.outputs import complain, open_outputs, silence_outputs
+from stability.training.interruption import ending_signals
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -22,7 +25,11 @@ _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (trials failed), 2 (a mistake), 130 or 143 (signals)."""
+    """Run one command and return its exit code.
+
+    0; 1 (trials failed, or a disk); 2 (a mistake); 129, 130 or 143 (SIGHUP, Ctrl-C, SIGTERM).
+    """
+    open_outputs()
     try:
         with _signals():
             _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -34,10 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; what is left in the buffer must not raise once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        silence_outputs()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        complain("error", error)
+        return 1
     except _Signalled as error:
+        silence_outputs()
         return 128 + error.number
     except SystemExit as error:
         # Hydra has printed what is wrong with --cfg, --info and the like.
@@ -55,7 +66,10 @@ class _Signalled(BaseException):
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into an orderly end, whatever exception a library makes of them on the way."""
+    """Turn signals that end a process into an orderly end, whatever exception a library makes of them on the way.
+
+    What nohup ignores stays ignored.
+    """
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -64,13 +78,16 @@ def _signals() -> Iterator[None]:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    numbers = [one for one in ending_signals() if not (ignored and one == signal.SIGHUP)]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as error:
+    except (KeyboardInterrupt, SystemExit, OSError) as error:
+        # A terminal that is gone refuses the last words.
         if received or isinstance(error, KeyboardInterrupt):
             raise _Signalled(received[0] if received else signal.SIGINT) from error
-        if error.code not in (None, 0):
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
             raise
     finally:
         for number, handler in before.items():
@@ -94,6 +111,9 @@ def _run(arguments: list[str]) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:
+        trouble = error if isinstance(error, OSError) else disk_trouble(error)
+        if trouble is not None and not isinstance(error, (UserError, StudyError)):
+            raise trouble from None
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         explained = explain(error, lambda without: _known_keys(options, without))

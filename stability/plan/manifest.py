@@ -7,13 +7,14 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
-from stability.errors import UserError
+from stability.errors import StudyError, UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
 from stability.files import write_text
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
@@ -27,6 +28,8 @@ from stability.values import Options, Value, group
 VERSION = 1
 # Held while the manifest is read, grown and written.
 LOCK = ".study.lock"
+# The manifest is read, grown and written in less: then its lock is a dead command's.
+LONGEST_GROWTH = 60.0
 # Notes of packs that memory did not suffice for.
 DIVISIONS = ".divisions"
 _MOST_MEMBERS = 999_999
@@ -332,8 +335,42 @@ def standing_packs(directory: Path) -> dict[str, tuple[str, ...]] | None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    with open(directory / LOCK, "a") as file:
-        # A file system without locks leaves two commands at once to luck; one is as safe as ever.
-        with contextlib.suppress(OSError):
+    path = directory / LOCK
+    try:
+        file = open(path, "a")  # noqa: SIM115 - closed below
+    except PermissionError:
+        # Another user's: to lock it, reading is enough.
+        file = open(path)  # noqa: SIM115
+    with file:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            with _held_without_flock(path.with_name(f"{LOCK}.held"), error):
+                yield
+            return
         yield
+
+
+@contextlib.contextmanager
+def _held_without_flock(path: Path, reason: OSError) -> Iterator[None]:
+    """Hold a lock where the file system has no flock (some NFS, Lustre): a file that only one process can make.
+
+    Raises StudyError where it stands for LONGEST_GROWTH seconds: another command died while it held it.
+    """
+    deadline = time.monotonic() + LONGEST_GROWTH
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise StudyError(
+                    f"{path} has stood for {LONGEST_GROWTH:g} seconds: another command that plans this study has died, "
+                    f"and {path.parent} has no flock that would tell ({reason.strerror}); accepted: remove that file "
+                    "where no other command of the study runs"
+                ) from None
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

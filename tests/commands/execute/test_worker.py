@@ -50,7 +50,7 @@ def test_a_trial_leaves_its_record_and_its_log(make_task: Make) -> None:
     assert record["cell"] == task.factors
     assert record["provenance"]["attempts"] == 1
     assert events.count("epoch") == len(record["result"]["curve"]) == 3
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
     assert "epoch 3/3: training loss" in log_of(task)
     assert "completed: top-1 error" in log_of(task)
 
@@ -107,7 +107,8 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
     task = make_task()
     failed, ended = failed_record(task, "x", Provenance()).to_json(), run_trial(task)
-    assert failed.keys() == ended.keys()
+    # A failed trial has no file beside its record.
+    assert failed.keys() == ended.keys() - {"files"}
     assert failed["result"].keys() == ended["result"].keys()
 
 
@@ -191,7 +192,7 @@ def test_leftovers_of_a_killed_writer_go(make_task: Make) -> None:
     task.directory.mkdir(parents=True)
     (task.directory / ".record.json.0123.tmp").write_text("half")
     run_trial(task)
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
 
 
 def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: Make) -> None:
@@ -204,7 +205,7 @@ def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: 
         assert (task.directory / "checkpoint.pt").exists()
     (task.directory / "lock").write_text("")
     tidy(task.directory, keep_checkpoints=False)
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
 
 
 def test_events_tell_a_trial_from_its_claim_to_its_record(make_task: Make) -> None:
