@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from stability.errors import StudyError, UserError, unknown
+from stability.outputs import complain, open_outputs, silence_outputs
 
 RUNS_HELP = "a study's folder, or a folder of them"
 
@@ -46,12 +46,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its code: 2 after a user's mistake, with one line; 130 after Ctrl-C.
+    """Run a command and exit with its code: 2 after a user's mistake, 1 after a disk's trouble, with one line each.
+
+    130 after Ctrl-C.
 
     Args:
         program: the module's name, which begins the line of an error.
         main: the command; returns its exit code.
     """
+    open_outputs()
     try:
         code = main()
         sys.stdout.flush()
@@ -64,7 +67,10 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader (head, less) has closed the pipe. The rest of the buffer must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has closed the pipe.
+        silence_outputs()
         code = 0
+    except OSError as error:
+        complain(program, error)
+        code = 1
     sys.exit(code)

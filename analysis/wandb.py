@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is logged."""
     parser = Parser(PROGRAM, __doc__)
     parser.add_runs()
-    parser.add_argument("--project", default="stability", help="default: %(default)s")
-    parser.add_argument("--entity", help="default: your own")
+    parser.add_argument("--project", help="default: WANDB_PROJECT, else stability")
+    parser.add_argument("--entity", help="default: WANDB_ENTITY, else your own")
     parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
     given = parser.parse(arguments)
     name = "wandb_offline" if given.offline else "wandb"

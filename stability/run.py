@@ -10,15 +10,26 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError, nearest
+from stability.files import disk_trouble
+from stability.outputs import complain, open_outputs, silence_outputs
+from stability.training.interruption import ending_signals
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # Flags that print something instead of training; Hydra answers these without the sweeper.
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (trials failed), 2 (a mistake), 130 or 143 (signals)."""
+    """Run one command and return its exit code.
+
+    0; 1 (trials failed, or a disk); 2 (a mistake); 129, 130 or 143 (SIGHUP, Ctrl-C, SIGTERM).
+    """
+    open_outputs()
     try:
         with _signals():
             _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -30,10 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; what is left in the buffer must not raise once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        silence_outputs()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        complain("error", error)
+        return 1
     except _Signalled as error:
+        silence_outputs()
         return 128 + error.number
     except SystemExit as error:
         # Hydra has printed what is wrong with --cfg, --info and the like.
@@ -51,7 +66,10 @@ class _Signalled(BaseException):
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into an orderly end, whatever exception a library makes of them on the way."""
+    """Turn signals that end a process into an orderly end, whatever exception a library makes of them on the way.
+
+    What nohup ignores stays ignored.
+    """
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -60,13 +78,16 @@ def _signals() -> Iterator[None]:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    numbers = [one for one in ending_signals() if not (ignored and one == signal.SIGHUP)]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as error:
+    except (KeyboardInterrupt, SystemExit, OSError) as error:
+        # A terminal that is gone refuses the last words.
         if received or isinstance(error, KeyboardInterrupt):
             raise _Signalled(received[0] if received else signal.SIGINT) from error
-        if error.code not in (None, 0):
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
             raise
     finally:
         for number, handler in before.items():
@@ -90,6 +111,9 @@ def _run(arguments: list[str]) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:
+        trouble = error if isinstance(error, OSError) else disk_trouble(error)
+        if trouble is not None and not isinstance(error, (UserError, StudyError)):
+            raise trouble from None
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         explained = explain(error, lambda without: _known_keys(options, without))
@@ -152,6 +176,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--experimental-rerun is not offered; accepted: the command that analysis.trial RUNS ID prints")
     if options.package is not None and not options.cfg:
         raise UserError(f"--package {options.package} chooses what --cfg prints; accepted: --cfg job --package NAME")
+    _refuse_study_files(options, overrides)
     names = {override.key_or_group for override in overrides if not override.is_delete()}
     if options.multirun and not any(map(is_varied, overrides)) and not {"samples", "sweeps"} & names:
         raise UserError(
@@ -175,6 +200,25 @@ def _add_keys(options: argparse.Namespace) -> None:
             if added is None:
                 raise
             options.overrides = added
+
+
+def _refuse_study_files(options: argparse.Namespace, overrides: Sequence[Override]) -> None:
+    """Refuse configurations that lie in a study's folder: that may come from anybody, and YAML names code to run."""
+    from stability.hydra.keys import key_of
+    from stability.hydra.plain import value_of
+    from stability.study.store import study_around
+
+    values = {key_of(one): value_of(one) for one in overrides}
+    listed = values.get("hydra.searchpath")
+    folders = [options.config_dir, options.config_path, *(listed if isinstance(listed, list) else ())]
+    folders += ["."] if "sweeps" in values and os.path.isdir("sweeps") else []
+    for folder in folders:
+        study = study_around(str(folder).rpartition("://")[2]) if folder else None
+        if study is not None and values.get("training.trust_files") is not True:
+            raise UserError(
+                f"{folder} lies in the study's folder {study}, whose files may come from anybody, and configurations "
+                "name code that runs; accepted: a folder elsewhere, or training.trust_files=true"
+            )
 
 
 def _hand_over(options: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def reader(hint: object, object_reader: Callable[[type], Reader] | None = None) 
     """Return a function that checks a value against a type hint and converts what is nested; it raises WrongError.
 
     Args:
-        hint: a plain type, tuple, Mapping, Literal, union, or `object` for anything.
+        hint: a plain type, tuple, list, Mapping, dict, Literal, union, or `object` for anything.
         object_reader: returns the function for a dataclass; None: the hint has none.
     """
     if object_reader is not None and dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -48,7 +48,10 @@ def reader(hint: object, object_reader: Callable[[type], Reader] | None = None) 
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         return _tuple_reader([nested(one) for one in arguments if one is not Ellipsis], is_open=Ellipsis in arguments)
-    if origin is Mapping:
+    if origin is list:
+        read = _tuple_reader([nested(arguments[0])], is_open=True)
+        return lambda value: list(read(value))  # type: ignore[call-overload]
+    if origin in (Mapping, dict):
         return _mapping_reader(None if arguments[1] is object else nested(arguments[1]))
     if origin in (Union, types.UnionType):
         return _union_reader(arguments, [nested(one) for one in arguments])
@@ -67,7 +70,7 @@ def _plain_reader(kind: type) -> Reader:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise WrongError(value, (WORDS[kind],))
+        raise WrongError(value, (WORDS.get(kind, f"a {kind.__name__}"),))
 
     return read
 

@@ -182,6 +182,8 @@ class TrainingConfig:
     compile: bool | str = key(identity=False)
     checkpoint_seconds: float = key(ge=0, identity=False)
     keep_checkpoints: bool = key(identity=False)
+    # Run what code a study's folder names: objects in checkpoints, targets in YAML files that lie there.
+    trust_files: bool = key(identity=False)
 
 
 def _default_data() -> DataConfig:

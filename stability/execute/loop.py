@@ -12,7 +12,7 @@ from stability.execute.failure import ATTEMPTS, History, Step, next_step
 from stability.execute.launcher import TrialLauncher
 from stability.execute.task import TrialTask
 from stability.execute.waiting import Waiting
-from stability.plan.manifest import settle_divisions, standing_packs
+from stability.plan.divisions import settle_divisions, standing_packs
 from stability.sinks.threads import Loggers
 from stability.study.claims import is_claimed
 from stability.study.events import Event

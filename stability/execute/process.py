@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe
 from stability.execute.worker import first_batch_problem, run_pack, seconds_of_pack
+from stability.files import describe_trouble, disk_trouble
 
 # Preferred by the kernel over the supervisor, when memory runs out and it has to end one of us (Linux).
 OOM_SCORE = "500"
@@ -118,11 +119,10 @@ def _warm_up(threads: int) -> None:
 def _do(kind: str, tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
     try:
         return _KINDS[kind](tasks, full_size, send)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else f"{tasks[0].directory}: "
-        return {"status": "stopped", "text": f"{where}{error.strerror or error}"}
     except Exception as error:
-        return {"status": "stopped", "text": describe(error), "traceback": traceback.format_exc()}
+        trouble = error if isinstance(error, OSError) else disk_trouble(error)
+        text = describe(error) if trouble is None else describe_trouble(trouble, tasks[0].directory)
+        return {"status": "stopped", "text": text, "traceback": traceback.format_exc()}
 
 
 def _pack(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str, Any]:
@@ -148,6 +148,8 @@ def _measure(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str
     try:
         return {"status": "done", "seconds": measure(tasks[0].config, size=full_size)}
     except Exception as error:
+        if disk_trouble(error) is not None:
+            raise
         traceback.print_exc()
         return {"status": "refused", "text": describe(error)}
 

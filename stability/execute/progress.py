@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -213,17 +214,19 @@ class Progress:
             return
         if self._display is not None:
             self._next = now + REFRESH_SECONDS
-            self._display.refresh()
+            with _surviving():
+                self._display.refresh()
         elif self._has_begun:
             self._next = now + LINE_SECONDS
             self.say(summary(self.state, now))
 
     def say(self, text: str) -> None:
         """Print a line."""
-        if self._display is not None:
-            self._display.say(text)
-        else:
-            print(text, file=self._stream, flush=True)
+        with _surviving():
+            if self._display is not None:
+                self._display.say(text)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
         """Tell somebody who is looking what takes a moment; a log needs no such line."""
@@ -242,11 +245,23 @@ class Progress:
 
     def _remove_display(self) -> None:
         if self._display is not None:
-            self._display.close()
+            with _surviving():
+                self._display.close()
             self._display = None
 
     def _took(self) -> str:
         return duration(self._clock() - self._start)
+
+
+@contextlib.contextmanager
+def _surviving() -> Iterator[None]:
+    """Pass over what a full disk or a terminal that is gone raises; a reader who has seen enough ends the command."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
 
 
 def summary(state: StudyState, now: float) -> str:

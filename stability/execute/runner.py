@@ -25,6 +25,7 @@ from stability.study.events import Ended, Event, Started
 from stability.study.identity import trial_id
 from stability.study.schema import Provenance, Record
 from stability.study.store import write_record
+from stability.training.interruption import ending_signals
 
 # How long to wait for news before the display and the trials of other commands are looked at.
 TICK_SECONDS = 0.25
@@ -90,7 +91,7 @@ class TrialRunner:
         """Try the first batch of each task's cell, writing nothing; return what is wrong with it in words, or None."""
         if tasks:
             self.progress.note(f"trying the first batch of {len(tasks)} cell{'s' * (len(tasks) > 1)} ...")
-        words = {"refused": "", "lost": FIRST_BATCH_FAILS, "stopped": ""}
+        words = {"refused": "", "lost": FIRST_BATCH_FAILS}
         outcomes = self._call("first batch", tasks)
         return [words[one["status"]] + one["text"] if one["status"] != "done" else None for one in outcomes]
 
@@ -127,7 +128,10 @@ class TrialRunner:
         self.close(is_cut_off=kind is not None)
 
     def _call(self, kind: str, tasks: Sequence[TrialTask], sizes: Sequence[int] = ()) -> list[dict[str, Any]]:
-        """Do jobs of a kind that writes nothing; return what each ended with, in order."""
+        """Do jobs of a kind that writes nothing; return what each ended with, in order.
+
+        Raises StudyError where a disk or a share is in trouble.
+        """
         jobs = [Job(kind, [task], size) for task, size in zip(tasks, sizes or [1] * len(tasks), strict=True)]
         outcomes: dict[int, dict[str, Any]] = {}
         with self._in_good_order():
@@ -139,23 +143,26 @@ class TrialRunner:
                         outcomes[id(report.job)] = report.payload
                     elif report.name == "lost":
                         outcomes[id(report.job)] = {"status": "lost", **report.payload}
+        for outcome in outcomes.values():
+            if outcome["status"] == "stopped" and kind != "pack size":
+                raise StudyError(outcome["text"])
         return [outcomes[id(job)] for job in jobs]
 
     @contextlib.contextmanager
     def _in_good_order(self) -> Iterator[None]:
         """Whatever ends this, end the processes first; they write a checkpoint of the trial they are at."""
-        with _sigterm_exits():
+        with _signals_exit():
             try:
                 yield
             except BaseException as error:
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    are_training = any(job.kind == "pack" for job in self.pool.running)
-                    what = "running trials write their checkpoints" if are_training else "nothing is being trained"
-                    self.progress.say(f"stopping: {what} (Ctrl-C again: at once)")
                 try:
-                    self.pool.kill()
+                    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                        are_training = any(job.kind == "pack" for job in self.pool.running)
+                        what = "running trials write their checkpoints" if are_training else "nothing is being trained"
+                        self.progress.say(f"stopping: {what} (Ctrl-C again: at once)")
                 finally:
-                    self.progress.close(is_cut_off=True)
+                    self.pool.kill()
+                self.progress.close(is_cut_off=True)
                 raise
 
     def _started(self, report: Report) -> None:
@@ -203,10 +210,7 @@ class TrialRunner:
                 # The last death was failure number `attempt`; this claim is no attempt.
                 origin = Provenance(attempts=held.attempt - 1, failures=task.attempt)
                 record = failed_record(task, report.payload["text"], origin)
-                try:
-                    write_record(task.directory, record)
-                except OSError as error:
-                    raise StudyError(f"{task.directory}: {error.strerror or error}") from error
+                write_record(task.directory, record)
                 self._claimed.add(task.id)
         self._keep(task, record)
 
@@ -255,18 +259,18 @@ class TrialRunner:
 
 
 @contextlib.contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """Let SIGTERM end in SystemExit(143) meanwhile, where nobody else takes it."""
+def _signals_exit() -> Iterator[None]:
+    """Let signals that end a process end in SystemExit meanwhile (SIGTERM: 143), where nobody else takes them."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     is_ours = threading.current_thread() is threading.main_thread()
-    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, leave)
+    free = [one for one in ending_signals() if is_ours and signal.getsignal(one) is signal.SIG_DFL]
+    for number in free:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)

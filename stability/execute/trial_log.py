@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from stability.errors import UserError
+from stability.files import make_own
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
 from stability.study.schema import Record
@@ -37,6 +38,7 @@ class TrialLog:
     """A trial's log file: lines with the time, appended."""
 
     def __init__(self, path: Path) -> None:
+        make_own(path)
         self._file: IO[str] = path.open("a", buffering=1, encoding="utf-8", errors="replace")
 
     def fileno(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,16 +14,13 @@ from stability.execute.attempt import Attempt, standing_record
 from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe, redirected
-from stability.plan.manifest import note_division
+from stability.files import disk_trouble
+from stability.plan.divisions import note_division
 from stability.plan.packing import ran_out_of_memory
 from stability.study.claims import claim
 from stability.study.events import Ended, Event, Started
 from stability.study.schema import Record
 from stability.study.store import to_json
-
-# Trouble of the folder and not of the trial: it ends the study, since no record could be written either.
-FOLDER_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
 
 # What is said of a first batch that ends in an exception or the death of its process.
 FIRST_BATCH_FAILS = "its first batch fails: "
@@ -178,8 +174,10 @@ def _train(
             cells=[task.factors for task in tasks],
         )
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FOLDER_TROUBLE:
-            raise
+        trouble = disk_trouble(error)
+        if trouble is not None:
+            # Not the trial's: it ends the study, since no record could be written either.
+            raise trouble from None
         rest = [attempt for attempt in attempts if attempt.is_open]
         for attempt in rest:
             attempt.log.text(traceback.format_exc())
@@ -203,14 +201,20 @@ def _recover(members: int) -> None:
 
 
 def first_batch_problem(task: TrialTask) -> str | None:
-    """Try the first batch of a trial, writing nothing; return what is wrong with it in a line, or None."""
+    """Try the first batch of a trial, writing nothing; return what is wrong with it in a line, or None.
+
+    Raises OSError where the trouble is a disk's or a share's.
+    """
     from stability.training import try_first_batch
 
     try:
         try_first_batch(task.config)
-    except UserError as error:
-        return str(error)
     except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is not None:
+            raise trouble from None
+        if isinstance(error, UserError):
+            return str(error)
         return f"{FIRST_BATCH_FAILS}{' '.join(describe(error).split())}"
     return None
 

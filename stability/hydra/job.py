@@ -128,7 +128,7 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Value])
     """
     from stability.config import parse_study, parse_trial
     from stability.execute.layout import plan_layout
-    from stability.plan.manifest import standing_packs
+    from stability.plan.divisions import standing_packs
     from stability.study.identity import trial_id
 
     values.pop("sweeps", None)

@@ -13,6 +13,7 @@ from stability.execute.launcher import OnTrialEvent, TrialLauncher
 from stability.execute.task import TrialTask, together
 from stability.execute.watcher import watched
 from stability.execute.worker import first_batch_problem, refuse_cells, seconds_of_pack
+from stability.files import describe_trouble, disk_trouble
 from stability.hydra.job import job_overrides, remove_plan, write_plan
 from stability.study.claims import attempts_begun
 from stability.study.store import read_record
@@ -38,6 +39,10 @@ class JobLauncher:
         self._plugin = plugin
         # Tells the records of this command's jobs from those of other commands on the study.
         self._command = secrets.token_hex(4)
+        # submitit reads pickles from this folder: one whose name nobody knows beforehand holds only ours.
+        params = getattr(plugin, "params", {})
+        if "/.submitit/" in params.get("submitit_folder", ""):
+            params["submitit_folder"] = params["submitit_folder"].replace("/.submitit/", f"/.submitit/{self._command}/")
 
     @property
     def is_remote(self) -> bool:
@@ -113,6 +118,8 @@ def _raise_failures(returns: Sequence[JobReturn] | None) -> None:
     for one in returns or ():
         try:
             _ = one.return_value
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise StudyError(f"{where}{error.strerror or error}") from error
+        except Exception as error:
+            trouble = error if isinstance(error, OSError) else disk_trouble(error)
+            if trouble is None:
+                raise
+            raise StudyError(describe_trouble(trouble)) from error

@@ -16,6 +16,7 @@ from stability.execute.launcher import TrialLauncher
 from stability.execute.layout import Layout, available_cores, plan_layout
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
+from stability.files import shared_like
 from stability.hydra.compose import Composer
 from stability.hydra.extensions import check_extensions
 from stability.hydra.job_launcher import trial_launcher
@@ -72,6 +73,7 @@ class StudySweeper:
             plan = rounds.standing(plan, standing)
         plan = phases.standing(plan, standing)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(shared_like(directory))
             if plan.config.plan:
                 check_extensions(plan)
                 return self._show(plan, directory, stack)

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stability.config import TrialConfig, identity, parse_trial, to_dict
-from stability.errors import UserError, unknown
+from stability.errors import StudyError, UserError, unknown
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, flattened, held
-from stability.files import write_text
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
-from stability.plan.packing import divide, pack_of
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
 from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, Sampler, Scalar
 from stability.study.shape import parse
-from stability.study.store import MANIFEST, read_manifest, write_manifest
+from stability.study.store import read_manifest, write_manifest
 from stability.values import Options, Value, group
 
 VERSION = 1
 # Held while the manifest is read, grown and written.
 LOCK = ".study.lock"
-# Notes of packs that memory did not suffice for.
-DIVISIONS = ".divisions"
-_MOST_MEMBERS = 999_999
+# The manifest is read, grown and written in less: then its lock is a dead command's.
+LONGEST_GROWTH = 60.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def build(
         data=group(cells[0].config, "data"),
         cells=tuple(cells),
         trials=plan.trials,
-        packs=_several(packs),
+        packs=several(packs),
         contrast=contrast,
     )
 
@@ -114,7 +111,7 @@ def _sampler(plan: Plan) -> Sampler:
     return Sampler(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
 
 
-def _several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+def several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
     """Return the packs of more than one trial."""
     return tuple(tuple(pack) for pack in packs if len(pack) > 1)
 
@@ -159,7 +156,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
         # Without new cells, the factors do not change.
         cells=standing.cells if tuple(cells) == standing.cells else _told_apart(cells),
         trials=standing.trials + fresh,
-        packs=_several([*standing.packs, *packs]),
+        packs=several([*standing.packs, *packs]),
         samples=max(planned.samples or 0, standing.samples or 0) or None,
         contrast=standing.contrast or planned.contrast,
     )
@@ -312,62 +309,44 @@ def change(directory: Path, make: Callable[[Manifest | None], Manifest]) -> Mani
     return manifest
 
 
-def note_division(directory: Path, parts: Sequence[Sequence[str]]) -> None:
-    """Note beside the manifest that memory did not suffice for a pack, which goes on in `parts`, ids of trials.
-
-    Training processes call this, and never change the manifest: the process that plans the next launch does, from
-    these notes. Raises OSError where the note cannot be written.
-    """
-    folder = directory / DIVISIONS
-    folder.mkdir(exist_ok=True)
-    size = sum(map(len, parts))
-    # In order of their names, the larger packs come first, and each note finds the packs that it speaks of.
-    write_text(folder / f"{_MOST_MEMBERS - size:06d}-{parts[0][0]}.json", json.dumps([list(part) for part in parts]))
-
-
-def _divisions(directory: Path) -> dict[Path, list[list[str]]]:
-    """Return what `note_division` has noted and nobody has settled, by file."""
-    paths = sorted((directory / DIVISIONS).glob("*.json"))
-    return {path: json.loads(path.read_text()) for path in paths}
-
-
-def _divided(manifest: Manifest, divisions: Iterable[Sequence[Sequence[str]]]) -> Manifest:
-    packs: Sequence[Sequence[str]] = manifest.packs
-    for parts in divisions:
-        packs = divide(packs, parts)
-    return replace(manifest, packs=_several(packs))
-
-
-def settle_divisions(directory: Path) -> None:
-    """Have the manifest keep the packs that were divided for want of memory, and remove the notes."""
-
-    def divided(standing: Manifest | None) -> Manifest:
-        assert standing is not None
-        return _divided(standing, notes.values())
-
-    notes = _divisions(directory)
-    if not notes or not (directory / MANIFEST).exists():
-        return
-    change(directory, divided)
-    for path in notes:
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (directory / DIVISIONS).rmdir()
-
-
-def standing_packs(directory: Path) -> dict[str, tuple[str, ...]] | None:
-    """Return the pack of every trial that has one, as the manifest and the notes beside it have them by now.
-
-    None where there is no manifest.
-    """
-    manifest = read_manifest(directory)
-    return pack_of(_divided(manifest, _divisions(directory).values())) if manifest else None
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    path = directory / LOCK
+    try:
+        file = open(path, "a")  # noqa: SIM115 - closed below
+    except PermissionError:
+        # Another user's: to lock it, reading is enough.
+        file = open(path)  # noqa: SIM115
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            with _held_without_flock(path.with_name(f"{LOCK}.held"), error):
+                yield
+            return
+        yield
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    with open(directory / LOCK, "a") as file:
-        # A file system without locks leaves two commands at once to luck; one is as safe as ever.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _held_without_flock(path: Path, reason: OSError) -> Iterator[None]:
+    """Hold a lock where the file system has no flock (some NFS, Lustre): a file that only one process can make.
+
+    Raises StudyError where it stands for LONGEST_GROWTH seconds: another command died while it held it.
+    """
+    deadline = time.monotonic() + LONGEST_GROWTH
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise StudyError(
+                    f"{path} has stood for {LONGEST_GROWTH:g} seconds: another command that plans this study has died, "
+                    f"and {path.parent} has no flock that would tell ({reason.strerror}); accepted: remove that file "
+                    "where no other command of the study runs"
+                ) from None
+            time.sleep(0.05)
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,8 +24,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long wandb.init may take.
-INIT_SECONDS = 30
+# How long wandb.init may take: a server that refuses or hangs is given up after it, and runs are kept offline.
+INIT_SECONDS = 15
+# How long the end of a wandb-core process that has failed is waited for.
+TEARDOWN_SECONDS = 3.0
+# Variables that would make all trials one run, or put a run elsewhere: the program sets what they set.
+OURS = {
+    **dict.fromkeys(
+        ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_NAME"), "every trial is a run of its own"
+    ),
+    **dict.fromkeys(("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"), "a run's group is its study, its job type its cell"),
+    "WANDB_DIR": "runs are kept in the study's folder",
+}
 # The longest that W&B takes.
 NAME_LENGTH, JOB_TYPE_LENGTH = 128, 64
 MODES = ("online", "offline")
@@ -32,16 +44,20 @@ MODES = ("online", "offline")
 class WandbLogger(Logger):
     """Has a W&B run open for each trial that is being trained: wandb takes several in one process.
 
+    Whatever W&B or the network does, a trial that has ended has its whole run: sent, or kept offline.
+
     Args:
-        project: W&B's project.
-        entity: W&B's user or team; None: the user's default.
+        project: W&B's project; None: WANDB_PROJECT, else stability.
+        entity: W&B's user or team; None: WANDB_ENTITY, else the user's default.
         mode: online, or offline: runs are kept under wandb/ in the study's folder, for `wandb sync`.
     """
 
     # Runs that are still being sent at the end of a command.
-    close_seconds: ClassVar[float] = 20.0
+    close_seconds: ClassVar[float] = 30.0
 
-    def __init__(self, project: str = "stability", entity: str | None = None, mode: str = "online") -> None:
+    def __init__(self, project: str | None = None, entity: str | None = None, mode: str = "online") -> None:
+        if project is None:
+            project = os.environ.get("WANDB_PROJECT") or "stability"
         if not isinstance(project, str) or set(project) & set("/\\#?%:") or not 0 < len(project) <= NAME_LENGTH:
             accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
             raise UserError(f"logger.wandb.project={project!r}; accepted: {accepted}")
@@ -51,22 +67,24 @@ class WandbLogger(Logger):
             raise UserError(f"logger.wandb.entity={entity!r}; accepted: a user or team of W&B, or null for your own")
         self._project, self._entity, self._mode = project, entity, mode
         self._runs: dict[str, _Run] = {}
+        self._trials: dict[str, LoggedTrial] = {}
 
     def check(self) -> str | None:
-        """Raise UserError where wandb is not installed; return advice where no login is found."""
+        """Raise UserError where wandb is not installed; return advice: no login is found, or a variable is not used."""
         name = "wandb" if self._mode == "online" else "wandb_offline"
         require("wandb", f"logger={name}")
-        if self._mode == "offline" or _may_be_logged_in():
-            return None
-        return (
-            "logger=wandb finds no login (wandb login, or WANDB_API_KEY): runs are kept offline in the study's folder, "
-            "under wandb/; wandb sync sends them later"
-        )
+        unused = [f"{name} is not used: {why}" for name, why in OURS.items() if os.environ.get(name)]
+        if self._mode == "online" and not _may_be_logged_in():
+            unused.append(
+                "logger=wandb finds no login (wandb login, or WANDB_API_KEY): runs are kept offline in the study's "
+                "folder, under wandb/; wandb sync sends them later"
+            )
+        return "\n".join(unused) or None
 
     def started(self, trial: LoggedTrial, event: Started) -> None:
         """Open the trial's run. A trial that starts again in this command goes on with its run."""
         if trial.id not in self._runs:
-            self._runs[trial.id] = self._open(trial)
+            self._open(trial)
 
     def resumed(self, trial: LoggedTrial, event: Resumed) -> None:
         """Tell the run which epochs another command may have logged."""
@@ -74,20 +92,21 @@ class WandbLogger(Logger):
 
     def epoch(self, trial: LoggedTrial, event: Epoch) -> None:
         """Log the numbers of an epoch, at step `epoch`."""
-        self._runs[trial.id].epoch(event.row)
+        self._do(trial, lambda run: run.epoch(event.row))
 
     def probe(self, trial: LoggedTrial, event: Probe) -> None:
         """Log numbers between epochs. They have no step of their own: a run's step is the epoch."""
         values = {f"probe/{name}": value for name, value in event.values.items()}
-        self._runs[trial.id].probe({"probe/step": event.step, **values})
+        self._do(trial, lambda run: run.probe({"probe/step": event.step, **values}))
 
     def ended(self, trial: LoggedTrial, event: Ended) -> None:
         """End the run: a diverged trial is a finished run, a failed one a failed run."""
         if trial.id not in self._runs:
-            self._runs[trial.id] = self._open(trial)
-        run = self._runs.pop(trial.id)
-        final = {name: value for name, value in event.result.items() if name != "curve" and value is not None}
-        run.finish({"status": event.status, **final}, event)
+            self._open(trial)
+        # With null, too: a trial that failed and was tried again keeps no exception.
+        final = {name: value for name, value in event.result.items() if name != "curve"}
+        self._do(trial, lambda run: run.finish({"status": event.status, **final}, event))
+        del self._runs[trial.id]
 
     def close(self) -> None:
         """End the runs of interrupted trials: they go on under the same ids."""
@@ -95,27 +114,40 @@ class WandbLogger(Logger):
             run.interrupt()
         self._runs = {}
 
-    def _open(self, trial: LoggedTrial) -> _Run:
+    def _open(self, trial: LoggedTrial) -> None:
         mode = "offline" if self._mode == "offline" else os.environ.get("WANDB_MODE", "online")
+        self._trials[trial.id] = trial
         try:
-            return _Run(self._init(trial, mode), is_offline=mode == "offline")
+            self._runs[trial.id] = _Run(self._init(trial, mode), is_offline=mode == "offline")
         except Exception as error:
             if mode != "online":
                 raise
             self._go_offline(trial, error)
-        return _Run(self._init(trial, "offline"), is_offline=True)
+
+    def _do(self, trial: LoggedTrial, act: Callable[[_Run], None]) -> None:
+        """Let a trial's run do something; where W&B's process or the network fails, again in a run that is kept."""
+        run = self._runs[trial.id]
+        try:
+            act(run)
+        except Exception as error:
+            if run.is_offline:
+                raise
+            self._go_offline(trial, error)
+            act(self._runs[trial.id])
 
     def _go_offline(self, trial: LoggedTrial, error: Exception) -> None:
-        """Keep runs offline from here on: there is no login or no network."""
-        import wandb
-
+        """Keep runs offline from here on, those that are open too: there is no login or no network."""
         self._mode = "offline"
         line = (str(error).strip().splitlines() or [""])[0]
         folder = trial.directory / "wandb"
         log.warning("W&B: %s: %s; runs are kept offline under %s instead", type(error).__name__, line, folder)
-        # A new wandb-core process: the old one refuses the id of a run that it failed to open.
-        if not self._runs:
-            wandb.teardown()
+        # A new wandb-core process: the old one refuses the id of a run that it failed to open, and may be dead.
+        _forget()
+        for identifier in {**self._runs, trial.id: None}:
+            run = self._init(self._trials[identifier], "offline")
+            self._runs[identifier] = _Run(run, is_offline=True)
+            # The epochs before are in the record, and logged at the trial's end.
+            self._runs[identifier].resume(1)
 
     def _init(self, trial: LoggedTrial, mode: str) -> wandb.Run:
         # Read when wandb is imported: it would report its own errors over the network, and print on the display.
@@ -124,6 +156,9 @@ class WandbLogger(Logger):
         import wandb
 
         peak = {} if trial.peak_lr is None else {"peak_lr": trial.peak_lr}
+        # wandb takes them from the environment of this process alone, when it starts.
+        for name in OURS:
+            os.environ.pop(name, None)
         return wandb.init(
             id=run_id(trial.study, trial.id),
             resume="allow",
@@ -161,13 +196,15 @@ class _Run:
     """An open W&B run."""
 
     def __init__(self, run: wandb.Run, *, is_offline: bool) -> None:
-        self._run, self._is_offline = run, is_offline
+        self._run, self.is_offline = run, is_offline
+        # The summary is the record's: without this, wandb puts the last epoch's numbers over it, those of raw weights.
+        run.define_metric("*", summary="none")
         self._last_epoch = 0
         self._is_waiting = False
 
     def resume(self, epoch: int) -> None:
         """Go on after an epoch. Offline, rows wait for those before it, since steps cannot go back."""
-        if self._is_offline:
+        if self.is_offline:
             self._is_waiting = epoch > self._last_epoch
         else:
             self._last_epoch = max(self._last_epoch, epoch)
@@ -187,7 +224,7 @@ class _Run:
     def finish(self, summary: Mapping[str, Value], event: Ended) -> None:
         """Log what is missing of the curve, and end the run."""
         self._is_waiting = False
-        if self._is_offline:
+        if self.is_offline:
             for row in event.curve:
                 self.epoch(row)
         self._run.summary.update(dict(summary))
@@ -197,6 +234,19 @@ class _Run:
         """End the run of a trial that has not ended."""
         self._run.summary.update({"status": "interrupted"})
         self._run.finish(exit_code=1)
+
+
+def _forget() -> None:
+    """End wandb-core; do not wait for it long: it may try for hours to send what it has."""
+    import wandb
+
+    def end() -> None:
+        with contextlib.suppress(Exception):
+            wandb.teardown(exit_code=1)
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(TEARDOWN_SECONDS)
 
 
 def _may_be_logged_in() -> bool:

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import IO, TypedDict
 
+from stability.files import server_time, write_text
+
 LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 120.0
@@ -34,8 +36,8 @@ class Claim:
     """The right to run one trial: an flock on its lock file, void the moment this process dies.
 
     Where hosts share a file system without sharing locks, the lock's age decides: its owner touches it every
-    HEARTBEAT_SECONDS, and one of another host untouched for STALE_SECONDS is void. `attempt` is the number of
-    this attempt at the trial: one more than that of an owner who died.
+    HEARTBEAT_SECONDS, and one of another host untouched for STALE_SECONDS is void, by the file server's own time.
+    `attempt` is the number of this attempt at the trial: one more than that of an owner who died.
     """
 
     def __init__(self, file: IO[str], path: Path, attempt: int) -> None:
@@ -84,11 +86,14 @@ class Claim:
             if ended:
                 self._path.unlink(missing_ok=True)
             else:
-                self._write({"attempt": self.attempt})
+                # On a full disk the number of the attempt is lost, and nothing else.
+                with contextlib.suppress(OSError):
+                    self._write({"attempt": self.attempt})
         finally:
             # Closing is not enough: forked children hold the file open too.
             _flock(self._file, fcntl.LOCK_UN)
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def __enter__(self) -> Claim:
         return self
@@ -106,7 +111,12 @@ def claim(directory: Path, attempt: int = 1) -> Claim | None:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / LOCK
     while True:
-        file = open(path, "a+")  # noqa: SIM115 - the claim owns and closes it
+        try:
+            file = open(path, "a+")  # noqa: SIM115 - the claim owns and closes it
+        except PermissionError:
+            if not _take_over(path):
+                return None
+            continue
         locked = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Its owner may have ended and removed it between our two calls: then the lock is on a file that is gone.
         if locked and not _is_at(file, path):
@@ -126,6 +136,21 @@ def claim(directory: Path, attempt: int = 1) -> Claim | None:
                     held.abandon()
             return held if settled else None
         return held
+
+
+def _take_over(path: Path) -> bool:
+    """Replace a lock file of another user, who lets us read it, by one of ours; return False where that user holds it.
+
+    Raises OSError where the folder cannot be written.
+    """
+    with open(path) as file:
+        locked, owner = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), _owner(file)
+        if locked is False or _is_alive(owner, path, locked is not None):
+            return False
+        # Under the lock: who has opened the old file meanwhile finds it gone.
+        if _is_at(file, path):
+            write_text(path, json.dumps({"attempt": owner.get("attempt", 0)}))
+    return True
 
 
 def is_claimed(directory: Path) -> bool:
@@ -197,9 +222,11 @@ def _is_alive(owner: Owner, path: Path, has_locks: bool) -> bool:
     if is_here and has_locks:
         return False
     try:
-        return time.time() - path.stat().st_mtime < STALE_SECONDS
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return False
+    # One from the future was touched by nobody: the server gives no such times.
+    return abs(server_time(path.parent) - touched) < STALE_SECONDS
 
 
 def _boot() -> str:

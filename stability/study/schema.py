@@ -6,6 +6,7 @@ record.json. All are frozen. Fields that nothing fills yet are absent from the J
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -160,6 +161,9 @@ class Manifest:
                 raise ShapeError(
                     f"{where}: trials[{place}].cell is {trial.cell}; accepted: 0 to {len(found.cells) - 1}"
                 )
+            # It names the trial's folder and files.
+            if not re.fullmatch(r"\w+", trial.id):
+                raise ShapeError(f"{where}: trials[{place}].id is {trial.id!r}; accepted: letters and digits")
         return found
 
     def to_json(self) -> Value:

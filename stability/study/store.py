@@ -172,6 +172,14 @@ def study_folders(path: Path) -> list[Path]:
     return found
 
 
+def study_around(path: Path | str) -> Path | None:
+    """Return the study's folder that `path` is or lies in; None where it lies in none."""
+    folder = Path(path).resolve()
+    return next(
+        (one for one in (folder, *folder.parents) if (one / MANIFEST).exists() and (one / TRIALS).exists()), None
+    )
+
+
 def _beside(path: Path) -> str:
     """Return the near miss of a folder that is not there, as `(did you mean runs/quick?)`."""
     parent = path.parent

@@ -1,14 +1,19 @@
-"""A trial's checkpoint: one file, written whole, with all that the trial needs to continue to the same result."""
+"""A trial's checkpoint: one file, written whole, with all that the trial needs to continue to the same result.
+
+It holds tensors and plain values only. A file of a study may come from anybody: reading it runs none of its code.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from stability.files import write_atomic
+from stability.study.shape import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +21,9 @@ if TYPE_CHECKING:
 
     from stability.training.member import Progress
 
-# Raised by hand when what is written below changes.
-VERSION = 1
+# Raised by hand when what is written below changes. Files of version 1 hold `Progress` as an object, and are read too.
+VERSION = 2
+WITH_OBJECTS = 1
 NAME = "checkpoint.pt"
 # Written by a pack beside the standing one, until all of its members have theirs.
 NEXT_NAME = "checkpoint.next.pt"
@@ -52,7 +58,8 @@ def write_checkpoint(directory: Path, identifier: str, state: State, *, is_next:
     from torch.utils._pytree import tree_map_only
 
     directory.mkdir(parents=True, exist_ok=True)
-    content = tree_map_only(torch.Tensor, _apart, {"version": _version(), "id": identifier, **state})
+    values = {"version": _version(VERSION), "id": identifier, **state, "progress": asdict(state["progress"])}
+    content = tree_map_only(torch.Tensor, _apart, values)
     write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
 
 
@@ -67,37 +74,88 @@ def settle_checkpoint(directory: Path) -> None:
         os.replace(directory / NEXT_NAME, directory / NAME)
 
 
-def read_checkpoints(directory: Path, identifier: str) -> dict[int, State | None]:
+def read_checkpoints(directory: Path, identifier: str, *, trusts: bool = False) -> dict[int, State | None]:
     """Return the states that the trial in `directory` can continue from, by optimizer step, tensors on the CPU.
 
     One or two: that of the standing checkpoint, or {0: None}, a fresh start, where there is none; and that of the next
     checkpoint, which a pack was writing when it was cut off. A file that cannot be read, or is of another version or
     another trial, is skipped with a line in the log: it costs time, but no result changes.
+
+    Args:
+        directory: the trial's folder.
+        identifier: the trial's id.
+        trusts: whether objects of any class are read, which runs what code the file names (training.trust_files).
     """
-    standing, following = (_read(directory / name, identifier) for name in (NAME, NEXT_NAME))
+    standing, following = (_read(directory / name, identifier, trusts) for name in (NAME, NEXT_NAME))
     found: dict[int, State | None] = {} if standing is not None else {0: None}
     return found | {state["progress"].step: state for state in (standing, following) if state is not None}
 
 
-def _read(path: Path, identifier: str) -> State | None:
-    import torch
-
+def _read(path: Path, identifier: str, trusts: bool) -> State | None:
     if not path.exists():
         return None
     try:
-        # Optimizers of all kinds keep objects of all kinds; the file is this program's own.
-        content = torch.load(path, map_location="cpu", weights_only=False)
-        found = (content.pop("version"), content.pop("id"))
-        state: State = content
+        content = _load(path, trusts)
+        found = (content["version"], content["id"])
+        wanted = [(_version(one), identifier) for one in (VERSION, WITH_OBJECTS)]
+        if found not in wanted:
+            log.warning("%s is of version and trial %s, not %s: the trial starts afresh", path, found, wanted[0])
+            return None
+        return _state(content)
     # Whatever fails here, the trial can start afresh.
     except Exception as error:
-        log.warning("%s cannot be read (%s: %s): the trial starts afresh", path, type(error).__name__, error)
+        words = _foreign(path) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        log.warning("%s cannot be read (%s): the trial starts afresh", path, words)
         return None
-    wanted = (_version(), identifier)
-    if found != wanted:
-        log.warning("%s is of version and trial %s, not %s: the trial starts afresh", path, found, wanted)
+
+
+def _load(path: Path, trusts: bool) -> dict[str, Any]:
+    """Return what a file holds. Raises what torch raises, for a class that is not allowed too."""
+    import torch
+
+    from stability.training.member import Progress, Sums
+
+    # Of version 1.
+    with torch.serialization.safe_globals([Progress, Sums]):
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trusts)
+    return content
+
+
+def _foreign(path: Path) -> str | None:
+    """Return in words which classes a file holds that are not read; None where that is not its trouble."""
+    import torch
+
+    from stability.training.member import Progress, Sums
+
+    try:
+        with torch.serialization.safe_globals([Progress, Sums]):
+            classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
         return None
-    return state
+    if not classes:
+        return None
+    return f"it holds {', '.join(classes)}; training.trust_files=true reads it and runs the code that it names"
+
+
+def _state(content: dict[str, Any]) -> State:
+    """Return the state that a file holds. Raises KeyError or UserError where a part is missing or of another kind."""
+    from stability.training.member import Progress, Sums
+
+    progress = content["progress"]
+    if isinstance(progress, Progress):
+        # Of version 1: fields that came later are missing.
+        values = asdict(Progress()) | vars(progress)
+        values["sums"] = asdict(Sums()) | vars(progress.sums)
+    else:
+        values = {field.name: progress[field.name] for field in fields(Progress)}
+        values["sums"] = {field.name: progress["sums"][field.name] for field in fields(Sums)}
+    return {
+        # As they were: an epoch's number is to stay a whole one.
+        "progress": replace(parse(Progress, values, "progress"), curve=list(values["curve"])),
+        "model": dict(content["model"]),
+        "optimizer": dict(content["optimizer"]),
+        "ema": None if content["ema"] is None else dict(content["ema"]),
+    }
 
 
 def remove_checkpoints(directory: Path) -> None:
@@ -107,7 +165,7 @@ def remove_checkpoints(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _version() -> tuple[int, int]:
+def _version(own: int) -> tuple[int, int]:
     from stability.study.identity import RESULTS_VERSION
 
-    return (VERSION, RESULTS_VERSION)
+    return (own, RESULTS_VERSION)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a trial trains: held back until the step is done and a checkpoint is written."""
+"""Signals that end a process while a trial trains: held back until the step is done and a checkpoint is written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from types import FrameType, TracebackType
 from typing import TypeAlias
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int
-HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+def ending_signals() -> tuple[int, ...]:
+    """Return the signals that ask a process to end.
+
+    Ctrl-C, SIGTERM, the end of a terminal (SIGHUP), and what submitit sends before a time limit or a preemption:
+    SIGUSR2, or SUBMITIT_PREEMPT_SIGNAL.
+    """
+    preempt = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", signal.SIGUSR2)
+    return tuple(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, preempt)))
 
 
 class Interruption:
     """Holds signals back between `deliver` calls, then gives them to the caller's own handlers.
 
-    A second signal passes at once. Where the caller has no handler for SIGTERM, it ends in SystemExit(143). What the
-    caller ignores stays ignored, and outside the main thread, where Python delivers no signals, nothing is touched.
+    A second signal passes at once. Where the caller has no handler for SIGTERM, it ends in SystemExit(143), and so on.
+    What the caller ignores stays ignored, and outside the main thread, where Python delivers no signals, nothing is
+    touched.
     """
 
     def __init__(self) -> None:
@@ -27,7 +37,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in HELD}
+            handlers = {number: signal.getsignal(number) for number in ending_signals()}
             self._callers = {
                 one: handler for one, handler in handlers.items() if handler is not None and handler != signal.SIG_IGN
             }
@@ -69,7 +79,10 @@ class Interruption:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         handler = self._callers[number]
-        if callable(handler):
-            handler(number, frame)
-        else:
+        if not callable(handler):
             raise SystemExit(128 + number)
+        try:
+            handler(number, frame)
+        except Exception as error:
+            # submitit's says so that a job is over: no failure of the trial's.
+            raise SystemExit(128 + number) from error

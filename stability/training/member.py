@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stability.config import TrialConfig
+from stability.locate import first_line
 from stability.study.identity import trial_id
 from stability.study.metrics import EMA
 from stability.study.schema import Result
@@ -23,7 +24,7 @@ from stability.training.checkpoint import State, log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
 from stability.training.measures import metrics_table
-from stability.training.optim import decayed_parameters, make_optimizer, switch
+from stability.training.optim import decayed_parameters, is_whole, make_optimizer, switch
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
 from stability.values import number
@@ -219,15 +220,24 @@ class Member:
         self._clock = time.monotonic()
 
     def fits(self, state: State) -> bool:
-        """Return whether a checkpoint's weights fit this model: a user's code may have changed since."""
-        found, wanted = (
-            {name: getattr(value, "shape", None) for name, value in tensors.items()}
-            for tensors in (state["model"], self._stack.member_state(self.index))
-        )
-        if found == wanted:
-            return True
-        log.warning("the checkpoint in %s is of another model: the trial starts afresh", self.directory)
-        return False
+        """Return whether a checkpoint is of this model and optimizer: a user's code may have changed since."""
+        average = {} if self.ema is None else self.ema.state
+        pairs = ((state["model"], self._stack.member_state(self.index)), (state["ema"] or {}, average))
+        problem = "" if all(_shapes(found) == _shapes(wanted) for found, wanted in pairs) else "of another model"
+        if not problem:
+            fresh = copy.deepcopy(self.optimizer.state_dict())
+            try:
+                self.optimizer.load_state_dict(state["optimizer"])
+                problem = "" if is_whole(self.optimizer) else "of another optimizer"
+            # A user's optimizer may raise anything.
+            except Exception as error:
+                problem = f"of another optimizer ({type(error).__name__}: {first_line(error)})"
+            finally:
+                # Another member of the pack may not fit: then all start afresh.
+                self.optimizer.load_state_dict(fresh)
+        if problem:
+            log.warning("the checkpoint in %s is %s: the trial starts afresh", self.directory, problem)
+        return not problem
 
     def write(self, *, ended: bool = False, is_next: bool = False) -> None:
         """Write everything that a resumption needs into the trial's folder, if it has one.
@@ -251,3 +261,7 @@ class Member:
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size | None]:
+    return {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}

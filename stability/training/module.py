@@ -133,7 +133,8 @@ class StackModule(pl.LightningModule):
         """Take one optimizer step with every member; return the losses (K,) if there are callbacks."""
         with self.compiler.step(self.device, lambda: self.steps_ahead):
             if self.compute_gradients(batch):
-                self.optimizers().step()  # type: ignore[union-attr]
+                with self.keeper.trying():
+                    self.optimizers().step()  # type: ignore[union-attr]
         return self._losses if self.has_callbacks else None
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
@@ -303,14 +304,13 @@ class StackModule(pl.LightningModule):
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         scores = self.scores(self.data.eval_batches(), forward, right)
-        images = torch.cat(right, dim=1).cpu() if right else None
+        images = torch.cat(right, dim=1).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
             member.switch("train")
             place = self.stack.size + member.index if member.ema else member.index
-            average = scores[place] if member.ema else None
-            row = member.close_epoch(scores[member.index], average)
-            if images is not None and not member.is_training:
+            row = member.close_epoch(scores[member.index], scores[place] if member.ema else None)
+            if not member.is_training:
                 member.progress.right = images[place].clone()
             self.keeper.epoch(member, row)
         self.boundary()

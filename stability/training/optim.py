@@ -188,6 +188,23 @@ def _steps_with_closure(optimizer: torch.optim.Optimizer) -> bool:
     return True
 
 
+def is_whole(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether each parameter of one of FUSED has its state or none has: these do not notice what is missing.
+
+    Of other optimizers nothing is known, and they are taken to be whole.
+    """
+    if type(optimizer) not in FUSED:
+        return True
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    states = [optimizer.state.get(one, {}) for one in parameters]
+    fit = all(
+        not isinstance(tensor, Tensor) or tensor.shape in ((), parameter.shape)
+        for parameter, state in zip(parameters, states, strict=True)
+        for tensor in state.values()
+    )
+    return fit and len({frozenset(state) for state in states}) == 1
+
+
 def _told(arguments: Options) -> str:
     """Return the arguments for a message."""
     named = ", ".join(f"optimizer.{name}={value!r}" for name, value in arguments.items() if name not in IMPLEMENTATIONS)

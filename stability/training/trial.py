@@ -22,7 +22,7 @@ from stability.study.correctness import FILE, KEY, Correctness, write_correctnes
 from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
-from stability.training.checkpoint import State, read_checkpoints
+from stability.training.checkpoint import State, log, read_checkpoints
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption
@@ -31,7 +31,7 @@ from stability.training.module import StackModule
 from stability.training.optim import check_optimizer
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
-from stability.training.writer import OnEvent
+from stability.training.writer import OnEvent, UnusableStateError
 from stability.values import Options
 
 OnRecord = Callable[[Record], None]
@@ -108,7 +108,8 @@ def train_pack(
     data = get_data(shared.data, shared.recipe, shared.batch_size, device.type)
     folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
     members = [Member(trial, data.steps_per_epoch, folder) for trial, folder in zip(trials, folders, strict=True)]
-    states = [read_checkpoints(one.directory, one.id) if one.directory else {0: None} for one in members]
+    trusts = shared.training.trust_files
+    states = [read_checkpoints(one.directory, one.id, trusts=trusts) if one.directory else {0: None} for one in members]
     own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
     full_size = full_size or len(members)
     compact = device.type != "cpu" if compact is None else compact
@@ -121,27 +122,41 @@ def train_pack(
         if on_record is not None:
             on_record(record)
 
+    def run(together: list[Member], found: list[State | None]) -> None:
+        size = stack_size(full_size, len(together)) if compact else full_size
+        module = StackModule(
+            _stack([member.config for member in together], size, data),
+            together,
+            data,
+            full_size=full_size,
+            compact=compact,
+            micro_batches=micro_batches,
+            on_event=on_event,
+            on_end=keep,
+            interruption=interruption,
+        )
+        # The module frees a pack's checkpoints, which are as large as the pack, once it has begun.
+        module.keeper.continue_from(found)
+        found.clear()
+        fit(module, device)
+
     with Interruption() as interruption:
         for group in of_one_step(states):
-            together = [members[place] for place in group]
-            size = stack_size(full_size, len(together)) if compact else full_size
-            module = StackModule(
-                _stack([member.config for member in together], size, data),
-                together,
-                data,
-                full_size=full_size,
-                compact=compact,
-                micro_batches=micro_batches,
-                on_event=on_event,
-                on_end=keep,
-                interruption=interruption,
-            )
-            module.keeper.continue_from([states[place][step] for place, step in group.items()])
-            # A pack's checkpoints are as large as the pack: free them once it has begun.
+            found = [states[place][step] for place, step in group.items()]
             for place in group:
                 states[place] = {}
-            fit(module, device)
-            del module
+            problem: str | None = None
+            try:
+                run([members[place] for place in group], found)
+            except UnusableStateError as error:
+                problem = str(error)
+            if problem is not None:
+                for place in group:
+                    log.warning(
+                        "the checkpoint in %s is unusable (%s): the trial starts afresh", folders[place], problem
+                    )
+                    members[place] = Member(trials[place], data.steps_per_epoch, folders[place])
+                run([members[place] for place in group], [None] * len(group))
             if device.type == "cuda":
                 gc.collect()
     return [records[member.id] for member in members]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from stability.devices import is_short_of_memory
+from stability.locate import first_line
 from stability.study.events import Epoch, Event, Progress, Resumed
 from stability.training.checkpoint import State, settle_checkpoint
 from stability.training.member import Member, Row
@@ -13,6 +16,10 @@ OnEvent = Callable[[Event], None]
 PROGRESS_SECONDS = 1.0
 # The time between two checkpoints is at least this many times what writing one takes.
 WRITE_FACTOR = 20
+
+
+class UnusableStateError(Exception):
+    """An optimizer cannot step from the state of its checkpoint: a part may be missing."""
 
 
 class CheckpointWriter:
@@ -25,6 +32,8 @@ class CheckpointWriter:
         self._written = self._told = time.monotonic()
         # How long the last checkpoints took.
         self._took = 0.0
+        # Whether no step has been taken yet from the checkpoints that the members continue from.
+        self._is_untried = False
 
     def continue_from(self, states: Sequence[State | None]) -> None:
         """Take the states that the members continue from, all of one step; None: a fresh start."""
@@ -40,8 +49,20 @@ class CheckpointWriter:
             member.begin(state)
             if state is not None:
                 self._on_event(Resumed(member.id, len(member.progress.curve), member.progress.step))
+        self._is_untried = any(state is not None for _, state in found)
         self._states = []
         self._written = self._told = time.monotonic()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Raise UnusableStateError where the first step from a checkpoint raises, as where state is missing."""
+        try:
+            yield
+        except Exception as error:
+            if self._is_untried and not is_short_of_memory(error):
+                raise UnusableStateError(f"{type(error).__name__}: {first_line(error)}") from error
+            raise
+        self._is_untried = False
 
     def after_step(self) -> None:
         """Send the members' progress, about once a second."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a trial at a step's end, after a checkpoint, in the caller's own way."""
+"""Signals that end a process end a trial at a step's end, after a checkpoint, in the caller's own way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stability.training.interruption import Interruption
 from stability.training.module import StackModule
 from tests.plain import train
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @pytest.fixture(autouse=True)
@@ -55,22 +55,34 @@ def stopped(number: int, frame: Any) -> None:
     raise SystemExit(143)
 
 
+def over(number: int, frame: Any) -> None:
+    raise RuntimeError("Job not requeued because: timed-out too many times.")
+
+
 @pytest.mark.parametrize(
     ("number", "handler", "expected"),
     [
         (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
         (signal.SIGTERM, stopped, SystemExit),
         (signal.SIGTERM, signal.SIG_DFL, SystemExit),
+        (signal.SIGHUP, signal.SIG_DFL, SystemExit),
+        (signal.SIGUSR2, signal.SIG_DFL, SystemExit),
+        # What SUBMITIT_PREEMPT_SIGNAL names; submitit's own handler raises where a job is over.
+        (signal.SIGUSR1, over, SystemExit),
     ],
 )
-def test_a_checkpoint_first_then_the_callers_handler(trial, tmp_path, during_step, number, handler, expected):
+def test_a_checkpoint_first_then_the_callers_handler(
+    trial, tmp_path, during_step, monkeypatch, number, handler, expected
+):
+    if number == signal.SIGUSR1:
+        monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "USR1")
     whole = train(trial("conv"))
     signal.signal(number, handler)
     during_step(6, send(number))
     with pytest.raises(expected) as caught:
         train(trial("conv"), directory=tmp_path)
     if expected is SystemExit:
-        assert caught.value.code == 143
+        assert caught.value.code == 128 + number
     assert signal.getsignal(number) is handler
     events: list[Any] = []
     resumed = train(trial("conv"), directory=tmp_path, on_event=lambda *event: events.append(event))

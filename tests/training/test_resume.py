@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,13 @@ import torch
 from torch import nn
 
 from stability.models.vit import VisionTransformer
+from stability.study.correctness import FILE
 from stability.training import remove_checkpoints
 from stability.training.checkpoint import NAME
-from stability.training.member import Member
+from stability.training.member import Member, Progress, Sums
 from stability.training.module import StackModule
 from stability.training.writer import CheckpointWriter
-from tests.plain import train
+from tests.plain import train, train_pack
 
 MIXED = {"name": "light", "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1, "ema": True}
 DEEP = {"name": "light", "stochastic_depth": 0.4}
@@ -110,7 +113,7 @@ def test_equals_an_uninterrupted_trial_wherever_it_is_cut(trial, tmp_path, case,
                 if not ends_in_a_cut(lambda: train(config, directory=tmp_path)):
                     break
             resumed = train(config, directory=tmp_path)
-        assert resumed["result"] == whole["result"], f"cut at moment {at}"
+        assert repr(resumed["result"]) == repr(whole["result"]), f"cut at moment {at}"
         remove_checkpoints(tmp_path)
     # Every step, evaluation batch and end of an evaluation was cut.
     assert at >= 6 + 2 * 3
@@ -214,14 +217,147 @@ def test_passes_over_a_checkpoint_of_changed_model_code(cut_trial, tmp_path, cap
     check_starts_afresh(cut_trial, tmp_path, caplog, "of another model")
 
 
+class Payload:
+    """An object whose unpickling runs code: it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def rewritten(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a trial's checkpoint again with `change` made to what it holds."""
+    content = torch.load(directory / NAME, weights_only=True)
+    change(content)
+    torch.save(content, directory / NAME)
+
+
+@pytest.mark.parametrize("place", [("optimizer", "stranger"), ("progress", "start"), ("stranger",)])
+def test_a_checkpoint_runs_no_code(cut_trial, tmp_path, caplog, place):
+    *way, last = place
+    mark = tmp_path / "code has run"
+
+    def plant(content: dict[str, Any]) -> None:
+        for step in way:
+            content = content[step]
+        content[last] = Payload(mark)
+
+    rewritten(tmp_path, plant)
+    check_starts_afresh(cut_trial, tmp_path, caplog, "training.trust_files=true reads it and runs the code")
+    assert not mark.exists()
+    rewritten(tmp_path, plant)
+    with torch.serialization.safe_globals([]):
+        train(replace(cut_trial, training=replace(cut_trial.training, trust_files=True)), directory=tmp_path)
+    assert mark.exists(), "the option does not read what it says"
+
+
+class Memory:
+    """What an optimizer of a user's own keeps, besides tensors."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
+class Remembering(torch.optim.SGD):
+    """A user's optimizer with an object of its own in its state: the step is half as long after three steps."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                memory = self.state[parameter].setdefault("memory", Memory())
+                memory.steps += 1
+                parameter.sub_(parameter.grad, alpha=group["lr"] / (1 if memory.steps <= 3 else 2))
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+def test_objects_of_a_foreign_optimizer_need_an_option(trial, tmp_path, caplog, trusts):
+    training = {"checkpoint_seconds": 0, "trust_files": trusts}
+    config = trial("conv", optimizer={"_target_": f"{__name__}.Remembering"}, wd=0, lr=0.05, training=training)
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    if not trusts:
+        check_starts_afresh(config, tmp_path, caplog, f"{__name__}.Memory; training.trust_files=true")
+        return
+    events: list[str] = []
+    record = train(config, directory=tmp_path, on_event=lambda kind, _: events.append(kind))
+    assert "resumed" in events
+    assert record["result"] == train(config)["result"]
+
+
+def test_continues_from_a_checkpoint_of_version_1(cut_trial, tmp_path):
+    def older(content: dict[str, Any]) -> None:
+        progress = content["progress"]
+        sums = Sums(**progress["sums"])
+        content["progress"] = Progress(**{**progress, "sums": sums})
+        # Of the first checkpoints, without what came later.
+        del vars(sums)["probes"], vars(content["progress"])["right"]
+        content["version"] = (1, content["version"][1])
+
+    rewritten(tmp_path, older)
+    events: list[tuple[str, dict[str, Any]]] = []
+    record = train(cut_trial, directory=tmp_path, on_event=lambda *event: events.append(event))
+    assert (events[0][0], events[0][1]["step"]) == ("resumed", 6)
+    assert record["result"] == train(cut_trial)["result"]
+
+
+MISSING = {
+    **{name: lambda content, name=name: content.pop(name) for name in ("version", "id", "progress", "model", "ema")},
+    **{
+        f"progress.{one.name}": lambda content, name=one.name: content["progress"].pop(name) for one in fields(Progress)
+    },
+    "progress.sums.loss": lambda content: content["progress"]["sums"].pop("loss"),
+    "a progress of text": lambda content: content["progress"].update(step="six"),
+    "optimizer.state": lambda content: content["optimizer"].pop("state"),
+    "optimizer.param_groups": lambda content: content["optimizer"].update(param_groups=[]),
+    "an optimizer's tensor": lambda content: content["optimizer"]["state"][0].pop("exp_avg_sq"),
+    "a tensor of every parameter": lambda content: [
+        one.pop("exp_avg_sq") for one in content["optimizer"]["state"].values()
+    ],
+    "a parameter's state": lambda content: content["optimizer"]["state"].pop(0),
+    "an optimizer's shape": lambda content: content["optimizer"]["state"][0].update(exp_avg=torch.zeros(3, 3, 3, 3, 3)),
+    "a weight": lambda content: content["model"].popitem(),
+    "averages that no recipe has": lambda content: content.update(ema={"a": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("part", MISSING)
+def test_a_checkpoint_without_a_part_starts_the_trial_afresh(cut_trial, tmp_path, caplog, part):
+    rewritten(tmp_path, MISSING[part])
+    messages = afresh(cut_trial, tmp_path, caplog)
+    assert len(messages) == 1
+    assert "the trial starts afresh" in messages[0]
+
+
+@pytest.mark.parametrize("part", ["an optimizer's tensor", "a tensor of every parameter"])
+def test_a_pack_starts_afresh_where_one_member_cannot_continue(trial, tmp_path, part):
+    pack = [trial("conv", seed=seed, training={"checkpoint_seconds": 0}) for seed in (0, 1)]
+    folders = [tmp_path / str(one.seed) for one in pack]
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train_pack(pack, directories=folders))
+    rewritten(folders[1], MISSING[part])
+    resumed = train_pack(pack, directories=folders)
+    assert [one["result"] for one in resumed] == [one["result"] for one in train_pack(pack)]
+
+
 def check_starts_afresh(config: Any, directory: Any, caplog: Any, message: str) -> None:
     events: list[str] = []
+    messages = afresh(config, directory, caplog, lambda kind, _: events.append(kind))
+    assert "resumed" not in events
+    assert [message in one for one in messages] == [True]
+
+
+def afresh(config: Any, directory: Any, caplog: Any, on_event: Callable[..., None] | None = None) -> list[str]:
+    """Return what is logged while a trial is trained that must end as one without a checkpoint does."""
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="stability.training"):
-        record = train(config, directory=directory, on_event=lambda kind, _: events.append(kind))
-    assert "resumed" not in events
-    assert [message in line.getMessage() for line in caplog.records] == [True]
+        record = train(config, directory=directory, on_event=on_event)
     assert record["result"] == train(config)["result"]
+    return [line.getMessage() for line in caplog.records]
 
 
 def test_continues_where_the_checkpoint_stands_and_removes_it_when_told(cut_trial, tmp_path):
@@ -230,7 +366,7 @@ def test_continues_where_the_checkpoint_stands_and_removes_it_when_told(cut_tria
     kind, values = events[0]
     assert (kind, values["epoch"], values["step"]) == ("resumed", 1, 6)
     remove_checkpoints(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
     remove_checkpoints(tmp_path)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -156,7 +158,13 @@ def plain_study(name: str, points: int, **options: Any) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) -> None:
-    for number, code, size in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)):
+    for number, code, size in (
+        (signal.SIGINT, 130, 2),
+        (signal.SIGTERM, 143, 1),
+        (signal.SIGHUP, 129, 1),
+        # As Slurm sends before a time limit to a batch script: #SBATCH --signal=B:USR2@90.
+        (signal.SIGUSR2, 140, 1),
+    ):
         command = Command(tmp_path, [*plain_study("signalled", points=2, epochs=16), f"pool.size={size}"])
         wait_for_training(command, tmp_path)
         family = command.family()
@@ -168,7 +176,52 @@ def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) 
     assert Command(tmp_path, [*plain_study("signalled", points=2, epochs=16), "pool.size=1"]).wait() == 0
     assert "Traceback" not in command.output
     assert len(logs(tmp_path)) == 2
-    assert "".join(logs(tmp_path).values()).count("continues from its checkpoint") >= 2
+    assert "".join(logs(tmp_path).values()).count("continues from its checkpoint") >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_dropped_terminal_ends_a_command_with_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = [*plain_study("dropped", points=2, epochs=60), "pool.size=1"]
+    monkeypatch.chdir(tmp_path)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "stability.run", *study])
+    while not count_lines(tmp_path):
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 65536)
+    # What sshd does: the kernel sends SIGHUP, and every further word to the terminal is refused.
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    (folder,) = (path.parent for path in (tmp_path / "runs" / "dropped" / "trials").glob("*/log.txt"))
+    assert (folder / "checkpoint.pt").exists()
+    assert not is_claimed(folder)
+    assert "cut off: SystemExit: 143" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["USR2", "USR1"])
+def test_submitits_signal_ends_a_job_with_a_checkpoint_and_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", exc_type=ImportError)
+    if name != "USR2":
+        monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", name)
+    launcher = ["hydra/launcher=submitit_local", "training.checkpoint_seconds=1000"]
+    command = Command(tmp_path, [*plain_study("preempted", points=2, epochs=24, **{"pack.size": 2}), *launcher])
+    assert wait_for_training(command, tmp_path, lines=4)
+    lines = subprocess.run(["ps", "-Aww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    jobs = [line.split()[0] for line in lines.splitlines() if "_submit" in line and "/preempted/" in line]
+    assert len(jobs) == 1
+    os.kill(int(jobs[0]), getattr(signal, f"SIG{name}"))
+    assert command.wait() == 0, command.output
+    records = read_records(tmp_path / "runs" / "preempted").values()
+    assert [(one["status"], one["provenance"]["attempts"]) for one in records] == [("completed", 2)] * 2
+    for text in logs(tmp_path).values():
+        assert text.count("cut off: SystemExit") == 1
+        assert text.count("continues from its checkpoint") == 1
 
 
 @pytest.mark.slow

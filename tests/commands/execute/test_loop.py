@@ -19,7 +19,7 @@ from stability.execute.loop import Loop
 from stability.execute.task import TrialTask
 from stability.hydra.job import PLANS, job_overrides, read_plan, write_plan
 from stability.hydra.job_launcher import JobLauncher
-from stability.plan.manifest import note_division
+from stability.plan.divisions import note_division
 from stability.study.claims import LOCK, claim
 from stability.training.defaults import complete
 from tests.plain import read_record, write_manifest

@@ -19,7 +19,7 @@ from stability.execute.attempt import failed_record, tidy
 from stability.execute.task import TrialTask
 from stability.execute.worker import first_batch_problem
 from stability.plan import timings
-from stability.plan.manifest import DIVISIONS, settle_divisions
+from stability.plan.divisions import DIVISIONS, settle_divisions
 from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Resumed, Started, from_json
 from stability.study.schema import Provenance, Record
@@ -50,7 +50,7 @@ def test_a_trial_leaves_its_record_and_its_log(make_task: Make) -> None:
     assert record["cell"] == task.factors
     assert record["provenance"]["attempts"] == 1
     assert events.count("epoch") == len(record["result"]["curve"]) == 3
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
     assert "epoch 3/3: training loss" in log_of(task)
     assert "completed: top-1 error" in log_of(task)
 
@@ -107,7 +107,8 @@ def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: P
 def test_a_failed_trial_has_the_fields_of_an_ended_one(make_task: Make) -> None:
     task = make_task()
     failed, ended = failed_record(task, "x", Provenance()).to_json(), run_trial(task)
-    assert failed.keys() == ended.keys()
+    # A failed trial has no file beside its record.
+    assert failed.keys() == ended.keys() - {"files"}
     assert failed["result"].keys() == ended["result"].keys()
 
 
@@ -191,7 +192,7 @@ def test_leftovers_of_a_killed_writer_go(make_task: Make) -> None:
     task.directory.mkdir(parents=True)
     (task.directory / ".record.json.0123.tmp").write_text("half")
     run_trial(task)
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
 
 
 def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: Make) -> None:
@@ -204,7 +205,7 @@ def test_an_ended_trial_whose_process_was_killed_too_early_is_tidied(make_task: 
         assert (task.directory / "checkpoint.pt").exists()
     (task.directory / "lock").write_text("")
     tidy(task.directory, keep_checkpoints=False)
-    assert sorted(os.listdir(task.directory)) == ["log.txt", "record.json"]
+    assert sorted(os.listdir(task.directory)) == ["correct.json", "log.txt", "record.json"]
 
 
 def test_events_tell_a_trial_from_its_claim_to_its_record(make_task: Make) -> None:
@@ -338,7 +339,7 @@ def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
     assert read_manifest(directory) == manifest
     settle_divisions(directory)
     assert read_manifest(directory) == {**manifest, "packs": [[first, second], ["x", "y", "z"]]}
-    assert not (directory / DIVISIONS).exists()
+    assert not list((directory / DIVISIONS).glob("*.json"))
     ((_, remembered),) = timings.recall()["pack_size"].items()
     assert remembered == {"most": 2}
     assert [read_record(task.directory)["provenance"]["pack_size"] for task in tasks[:3]] == [2, 2, 1]  # type: ignore[index]

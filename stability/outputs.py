@@ -1,0 +1,48 @@
+"""A command's standard output and error: closed, full or hung up, they cost the words and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from stability.files import describe_trouble
+
+
+def open_outputs() -> None:
+    """Open those of the three standard streams that are closed: else the next file would become one of them."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
+
+
+def complain(who: str, error: OSError) -> None:
+    """Print an OSError of the command's own process in one line, whatever its output does.
+
+    Args:
+        who: begins the line.
+        error: what was raised; without a file's name, the output is tried as the file.
+    """
+    place = None
+    try:
+        # Unbuffered, only a write tells.
+        print(end="\n" if error.filename is None else "", flush=True)
+    except OSError:
+        place = "standard output" if error.filename is None else None
+        silence_outputs()
+    try:
+        print(f"{who}: {describe_trouble(error, place)}", file=sys.stderr, flush=True)
+    except OSError:
+        silence_outputs()
+
+
+def silence_outputs() -> None:
+    """Throw away what is printed from here on: what is left in the buffers must not raise once more at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

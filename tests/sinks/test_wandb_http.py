@@ -1,0 +1,155 @@
+"""W&B over real HTTP: what arrives is the record's, and a server in any state costs no run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stability.sinks import wandb as sink
+from stability.sinks.threads import Loggers
+from stability.sinks.wandb import WandbLogger, run_id
+from stability.study.events import Started, replay
+from tests.sinks.test_wandb import CURVE, epochs, read_back, runs_of, tell
+from tests.sinks.wandb_server import WandbServer, serving
+
+pytest.importorskip("wandb")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server, and an environment that points to it."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    with serving() as one:
+        monkeypatch.setenv("WANDB_BASE_URL", one.url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(sink, "INIT_SECONDS", 4)
+        monkeypatch.setattr(sink, "TEARDOWN_SECONDS", 0.5)
+        sink._forget()
+        yield one
+        one.mode = "401"
+    sink._forget()
+
+
+def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_trial: Any, make_record: Any) -> None:
+    """The curve has the error of raw weights under the same name."""
+    trial, logger = make_trial(0), WandbLogger()
+    curve = [{**row, "ema_top1_error": 90.0 / row["epoch"]} for row in CURVE]
+    record = make_record(trial, top1_error=30.0, curve=curve)
+    tell(logger, trial, *replay(record))
+    logger.close()
+    name = run_id(trial.study, trial.id)
+    assert server.summary[name]["top1_error"] == 30.0
+    assert server.summary[name]["status"] == "completed"
+    assert [row["top1_error"] for row in server.history[name]] == [60.0, 30.0, 20.0]
+    assert [row["_step"] for row in server.history[name]] == [1, 2, 3]
+    assert server.exit_codes == {name: 0}
+
+
+def test_a_retried_trial_keeps_no_old_exception(server: WandbServer, make_trial: Any, make_record: Any) -> None:
+    trial = make_trial(0)
+    name = run_id(trial.study, trial.id)
+    failed = make_record(trial, "failed", top1_error=None, exception="RuntimeError: no", curve=[])
+    for record in (failed, make_record(trial)):
+        logger = WandbLogger()
+        tell(logger, trial, *replay(record))
+        logger.close()
+        expected = record["result"]["exception"]
+        assert server.summary[name].get("exception") == expected
+        assert server.summary[name]["status"] == record["status"]
+
+
+def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(
+    server: WandbServer, make_trial: Any, make_record: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = ("RUN_ID", "SWEEP_ID", "RESUME", "NAME", "RUN_GROUP", "JOB_TYPE", "DIR")
+    for name in given:
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "never") if name == "DIR" else "must")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    logger, trials = WandbLogger(), [make_trial(number) for number in range(2)]
+    advice = logger.check()
+    assert advice is not None
+    assert [line.split()[0] for line in advice.splitlines()] == [f"WANDB_{name}" for name in given]
+    for trial in trials:
+        tell(logger, trial, *replay(make_record(trial)))
+    logger.close()
+    assert sorted(server.summary) == [run_id(trial.study, trial.id) for trial in trials]
+    made = [one for one in server.upserts if one["groupName"]]
+    assert {(one["groupName"], one["project"], one["entity"], one["sweep"]) for one in made} == {
+        ("quick", "mine", "team", None)
+    }
+    assert not (tmp_path / "never").exists()
+    assert WandbLogger(project="given")._project == "given"
+
+
+@pytest.mark.parametrize("mode", ["refused", "401", "500", "hung", "dead"])
+def test_a_server_in_trouble_costs_no_run(
+    server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, mode: str
+) -> None:
+    if mode == "refused":
+        server.close()
+    else:
+        server.mode = mode
+    trials = [make_trial(number) for number in range(3)]
+    with caplog.at_level(logging.WARNING), Loggers({"wandb": WandbLogger()}) as loggers:
+        for trial in trials:
+            for event in replay(make_record(trial)):
+                loggers.take(trial, event)
+    runs = [read_back(folder) for folder in runs_of(tmp_path)]
+    assert sorted(run["run_id"] for run, _ in runs) == [run_id(trial.study, trial.id) for trial in trials]
+    assert [(run["exit_code"], len(rows)) for run, rows in runs] == [(0, 3)] * 3
+    assert caplog.text.count("kept offline") == 1
+    assert "loses trial" not in caplog.text
+
+
+def test_a_server_that_dies_in_the_middle_leaves_what_wandb_can_send_later(
+    server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(WandbLogger, "close_seconds", 3.0)
+    trial = make_trial(0)
+    with caplog.at_level(logging.WARNING), Loggers({"wandb": WandbLogger()}) as loggers:
+        loggers.take(trial, Started(trial.id, 1))
+        deadline = time.monotonic() + 20
+        while not server.upserts and time.monotonic() < deadline:
+            time.sleep(0.05)
+        server.mode = "dead"
+        for event in list(replay(make_record(trial)))[1:]:
+            loggers.take(trial, event)
+    (folder,) = (tmp_path / "wandb").glob("run-*")
+    assert "given up" in caplog.text
+    _, rows = read_back(folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def children() -> set[int]:
+    """Return the wandb-core processes of this one."""
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {int(line.split()[0]) for line in lines if "wandb-core" in line}
+
+
+def test_a_wandb_process_that_dies_costs_no_run(
+    server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path
+) -> None:
+    """As where memory runs out: of the trials that are open, too, nothing is lost."""
+    trials, logger, before = [make_trial(number) for number in range(2)], WandbLogger(), children()
+    for trial in trials:
+        tell(logger, trial, Started(trial.id, 1), *epochs(trial, CURVE[0]))
+    (core,) = children() - before
+    os.kill(core, signal.SIGKILL)
+    time.sleep(0.5)
+    for trial in trials:
+        tell(logger, trial, *epochs(trial, *CURVE[1:]), list(replay(make_record(trial)))[-1])
+    logger.close()
+    runs = [read_back(folder) for folder in runs_of(tmp_path)]
+    assert [(run["exit_code"], [row["epoch"] for row in rows]) for run, rows in runs] == [(0, [1, 2, 3])] * 2
+    assert caplog.text.count("kept offline") == 1
