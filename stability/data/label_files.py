@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from stability.config import DataConfig
 from stability.data.classes import in_order
-from stability.data.listing import Listing, file_at, images_in, is_image, labelled
+from stability.data.listing import Listing, file_at, folders_in, images_in, is_image, labelled
 from stability.data.report import LeftOut
 from stability.data.words import LABEL_NAMES
 from stability.errors import UserError, nearest
@@ -64,6 +64,7 @@ def read(root: Path, where: Path, data: DataConfig, left_out: LeftOut) -> Listin
         return None
     prefix = "" if where == root else f"{where.relative_to(root).as_posix()}/"
     files = {file.name[len(prefix) :]: file for file in images_in(where, prefix, left_out)}
+    left_out.kinds.subtract(one.suffix for one in found.files if one.parent == where)
     by_class: dict[str, list[str]] = {}
     source = found.files[0]
     for name, label in found.read():
@@ -90,10 +91,11 @@ def remedy(loose: Sequence[str]) -> str:
 
 def _find(root: Path, where: Path, data: DataConfig | None) -> Labels | None:
     """Return the file of labels of a folder. Raises UserError where one lacks what it needs."""
-    for name in METADATA:
-        path = where / name
-        if path.is_file() and (data is None or _label_column(path, data) is not None):
-            return Labels((path,), partial(_metadata, path, data))
+    # A file beside the splits labels those without class folders.
+    above = [root] if where != root and not folders_in(where) else []
+    for path in (folder / name for folder in (where, *above) for name in METADATA):
+        if path.is_file() and _label_column(path, data) is not None:
+            return Labels((path,), partial(_metadata, path, data, where))
     if (where / TINY).is_file():
         return Labels((where / TINY,), partial(_tiny, where / TINY))
     if not _is_numbered(where):
@@ -162,10 +164,12 @@ def _kaggle(path: Path) -> Pairs:
     return _pairs(path, rows, lambda row: (f"{row['ImageId']}.JPEG", row["PredictionString"].split()[0]))
 
 
-def _metadata(path: Path, data: DataConfig | None) -> Pairs:
-    """Read file_name and the column of labels, as of Hugging Face's ImageFolder."""
+def _metadata(path: Path, data: DataConfig | None, where: Path) -> Pairs:
+    """Read file_name and the column of labels, as of Hugging Face's ImageFolder, of the images under a folder."""
     column = str(_label_column(path, data))
-    return _pairs(path, _rows(path), lambda row: (str(row["file_name"]), _label(row[column])))
+    pairs = _pairs(path, list(_rows(path)), lambda row: (str(row["file_name"]), _label(row[column])))
+    inside = f"{where.relative_to(path.parent).as_posix()}/"
+    return pairs if inside == "./" else [(name[len(inside) :], one) for name, one in pairs if name.startswith(inside)]
 
 
 def _label(value: object) -> str:
@@ -186,21 +190,24 @@ def _pairs(path: Path, rows: Sequence[Row], take: Callable[[Row], tuple[str, str
     return found
 
 
-def _rows(path: Path) -> list[Mapping[str, object]]:
+def _rows(path: Path) -> Iterator[Mapping[str, object]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return (
-                list(csv.DictReader(file))
-                if path.suffix == ".csv"
-                else [json.loads(line) for line in file if line.strip()]
-            )
+            if path.suffix == ".csv":
+                yield from csv.DictReader(file)
+                return
+            for line in filter(str.strip, file):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{line.strip()} is no object")
+                yield row
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _label_column(path: Path, data: DataConfig | None) -> str | None:
     """Return the column of labels of a metadata file; None where it has none, as where it holds captions."""
-    columns = list(dict.fromkeys(name for row in _rows(path)[:1] for name in row))
+    columns = list(next(_rows(path), {}))
     if data is not None and data.label_column is not None:
         if data.label_column not in columns:
             hint = nearest(data.label_column, columns)

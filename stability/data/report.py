@@ -38,8 +38,9 @@ class LeftOut:
         Args:
             read: the file types that are read.
         """
-        shown = [f"{count} {kind}" for kind, count in self.kinds.most_common(SHOWN_FILES)]
-        more = sum(self.kinds.values()) - sum(count for _, count in self.kinds.most_common(SHOWN_FILES))
+        common = (+self.kinds).most_common()
+        shown = [f"{count} {kind}" for kind, count in common[:SHOWN_FILES]]
+        more = sum(count for _, count in common[SHOWN_FILES:])
         shown += [f"{more} more files"] if more else []
         files = [f"{', '.join(shown)} (read are {' '.join(read)})"] if shown else []
         return (*self.others, *files)

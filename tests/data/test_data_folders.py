@@ -181,6 +181,8 @@ def test_tiny_imagenet_works_as_it_is(tmp_path: Path) -> None:
     lines = [f"{number}.png\tn0{1 + number % 2}\t0\t0\t9\t9\n" for number in range(4)]
     (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines))
     assert found(tmp_path) == (6, 4, "validation", ("n01", "n02"))
+    # The boxes of training images, and not the file that was read.
+    assert ", 2 .txt (read are" in load(replace(FOLDER, path=str(tmp_path))).describe()
     before = load(replace(FOLDER, path=str(tmp_path))).fingerprint
     (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines[::-1]).replace("0.png\tn01", "0.png\tn02"))
     changed = replace(FOLDER, path=str(tmp_path), memory_gib=3)
@@ -242,3 +244,15 @@ def test_metadata_without_a_split_folder(tmp_path: Path) -> None:
     assert (len(source.train), source.classes) == (5, ("9", "10"))
     assert "1 image without a label in metadata.csv" in source.describe()
     assert "did you mean 'target'" in refusal(replace(FOLDER, path=str(tmp_path), label_column="targte"))
+
+
+def test_metadata_beside_split_folders(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train": 6, "test": 2})
+    counts = {"train": 6, "test": 2}
+    named = [(f"{split}/{number}.png", number % 2) for split, count in counts.items() for number in range(count)]
+    (tmp_path / "metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in named)
+    )
+    assert found(tmp_path) == (6, 2, "test", ("0", "1"))
+    (tmp_path / "metadata.jsonl").write_text("3\n")
+    assert "metadata.jsonl cannot be read: 3 is no object" in refusal(replace(FOLDER, path=str(tmp_path), memory_gib=3))
