@@ -141,7 +141,8 @@ def distribution(key: str, given: Options) -> str:
     if str(given.get("distribution", "")).endswith("log_uniform"):
         low, high = (math.exp(end) if isinstance(end, (int, float)) else end for end in (low, high))
     if key in ("lr", "wd"):
-        return f"{key}=tag(log,interval({_text(low)},{_text(high)}))"
+        is_linear = given.get("distribution") in ("uniform", "q_uniform") or given.get("log") is False
+        return f"{key}=tag({'linear' if is_linear else 'log'},interval({_text(low)},{_text(high)}))"
     if isinstance(low, int) and isinstance(high, int):
         step = given.get("step", given.get("q"))
         return f"{key}=range({low},{high + 1}{'' if step is None else f',{_text(step)}'})"

@@ -130,8 +130,22 @@ def _check_closure(step: Callable[..., object] | None, path: str) -> None:
         raise _needs_closure(path)
 
 
-def _needs_closure(path: str) -> UserError:
-    return UserError(
+class ClosureNeeded(UserError):
+    """An optimizer's step computes the loss again, which no pack does."""
+
+
+def refuse_closure(config: TrialConfig) -> None:
+    """Raise ClosureNeeded where an optimizer cannot step without a closure; what else is wrong, a step shows."""
+    try:
+        check_optimizer(config)
+    except ClosureNeeded:
+        raise
+    except UserError:
+        return
+
+
+def _needs_closure(path: str) -> ClosureNeeded:
+    return ClosureNeeded(
         f"{path} needs a closure at every step, which computes the loss again; "
         "accepted: an optimizer whose step() takes the gradients as they are"
     )

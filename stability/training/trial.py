@@ -28,7 +28,7 @@ from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
-from stability.training.optim import check_optimizer
+from stability.training.optim import refuse_closure
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import OnEvent, UnusableStateError
@@ -284,7 +284,7 @@ def try_first_batch(config: TrialConfig | Options) -> None:
     config = complete(config)
     check_callbacks(config)
     if not is_shipped("optimizer", config.optimizer):
-        check_optimizer(config)
+        refuse_closure(config)
     device = pick_device(config.device)
     data = get_data(config.data, config.recipe, config.batch_size, device.type)
 

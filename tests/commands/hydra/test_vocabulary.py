@@ -108,6 +108,8 @@ def test_another_sweepers_file_is_answered_in_one_line(name, say, place):
 DISTRIBUTIONS = [
     ("lr", {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}, "lr=tag(log,interval(0.0001,0.01))"),
     ("optimizer.weight_decay", {"min": 0.01, "max": 0.5}, "wd=tag(log,interval(0.01,0.5))"),
+    ("wd", {"distribution": "uniform", "min": 0.0, "max": 0.1}, "wd=tag(linear,interval(0,0.1))"),
+    ("wd", {"type": "float", "low": 0.0, "high": 0.1, "log": False}, "wd=tag(linear,interval(0,0.1))"),
     ("lr", {"distribution": "log_uniform", "min": 0, "max": 0}, "lr=tag(log,interval(1,1))"),
     ("lr", {"distribution": "log_uniform_values"}, "lr=tag(log,interval(LOW,HIGH))"),
     ("epochs", {"type": "int", "low": 1, "high": 8}, "epochs=range(1,9)"),
