@@ -213,7 +213,7 @@ def test_submitits_signal_ends_a_job_with_a_checkpoint_and_it_goes_on(
     command = Command(tmp_path, [*plain_study("preempted", points=2, epochs=24, **{"pack.size": 2}), *launcher])
     assert wait_for_training(command, tmp_path, lines=4)
     lines = subprocess.run(["ps", "-Aww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    jobs = [line.split()[0] for line in lines.splitlines() if "_submit" in line and "/preempted/" in line]
+    jobs = [line.split()[0] for line in lines.splitlines() if "core._submit" in line and str(tmp_path) in line]
     assert len(jobs) == 1
     os.kill(int(jobs[0]), getattr(signal, f"SIG{name}"))
     assert command.wait() == 0, command.output
