@@ -111,7 +111,8 @@ def _run(arguments: list[str]) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:
-        trouble = error if isinstance(error, OSError) else disk_trouble(error)
+        # Hydra's error for a missing configuration is an OSError without a number.
+        trouble = error if isinstance(error, OSError) and error.errno is not None else disk_trouble(error)
         if trouble is not None and not isinstance(error, (UserError, StudyError)):
             raise trouble from None
         if os.environ.get("HYDRA_FULL_ERROR") == "1":

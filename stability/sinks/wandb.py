@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 # How long wandb.init may take: a server that refuses or hangs is given up after it, and runs are kept offline.
 INIT_SECONDS = 15
-# How long the end of a wandb-core process that has failed is waited for.
-TEARDOWN_SECONDS = 3.0
+# How long is waited for the end of a run that is sent, and of a wandb-core process that has failed.
+FINISH_SECONDS, TEARDOWN_SECONDS = 12.0, 3.0
 # Variables that would make all trials one run, or put a run elsewhere: the program sets what they set.
 OURS = {
     **dict.fromkeys(
@@ -228,7 +228,11 @@ class _Run:
             for row in event.curve:
                 self.epoch(row)
         self._run.summary.update(dict(summary))
-        self._run.finish(exit_code=int(event.status == "failed"))
+        code = int(event.status == "failed")
+        if self.is_offline:
+            self._run.finish(exit_code=code)
+        elif not _done_within(FINISH_SECONDS, lambda: self._run.finish(exit_code=code)):
+            raise TimeoutError(f"the server has not taken a run within {FINISH_SECONDS:g} seconds")
 
     def interrupt(self) -> None:
         """End the run of a trial that has not ended."""
@@ -240,13 +244,26 @@ def _forget() -> None:
     """End wandb-core; do not wait for it long: it may try for hours to send what it has."""
     import wandb
 
-    def end() -> None:
-        with contextlib.suppress(Exception):
-            wandb.teardown(exit_code=1)
+    with contextlib.suppress(Exception):
+        _done_within(TEARDOWN_SECONDS, lambda: wandb.teardown(exit_code=1))
 
-    ending = threading.Thread(target=end, daemon=True)
-    ending.start()
-    ending.join(TEARDOWN_SECONDS)
+
+def _done_within(seconds: float, call: Callable[[], object]) -> bool:
+    """Call a function in a thread of its own; return whether it came back in time. Raises what it raised by then."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
 
 
 def _may_be_logged_in() -> bool:

@@ -48,6 +48,7 @@ def write_correctness(directory: Path, found: Correctness) -> None:
 
     bits = base64.b64encode(np.packbits(found.right).tobytes()).decode()
     values = {"fingerprint": found.fingerprint, "images": len(found.right), "bits": bits}
+    directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / FILE, json.dumps(values) + "\n")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -156,6 +157,20 @@ def _state(content: dict[str, Any]) -> State:
         "optimizer": dict(content["optimizer"]),
         "ema": None if content["ema"] is None else dict(content["ema"]),
     }
+
+
+def of_one_step(states: Sequence[Mapping[int, State | None]]) -> list[dict[int, int]]:
+    """Part members by the step that they continue from, given the states of each by step: {place: step}, each.
+
+    One group where there is a step that all can continue from; else one for each last step.
+    """
+    common = set.intersection(*map(set, states))
+    if common:
+        return [dict.fromkeys(range(len(states)), max(common))]
+    groups: dict[int, dict[int, int]] = {}
+    for place, own in enumerate(states):
+        groups.setdefault(max(own), {})[place] = max(own)
+    return [groups[step] for step in sorted(groups, reverse=True)]
 
 
 def remove_checkpoints(directory: Path) -> None:

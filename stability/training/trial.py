@@ -22,7 +22,7 @@ from stability.study.correctness import FILE, KEY, Correctness, write_correctnes
 from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
-from stability.training.checkpoint import State, log, read_checkpoints
+from stability.training.checkpoint import State, log, of_one_step, read_checkpoints
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption
@@ -160,20 +160,6 @@ def train_pack(
             if device.type == "cuda":
                 gc.collect()
     return [records[member.id] for member in members]
-
-
-def of_one_step(states: Sequence[Mapping[int, State | None]]) -> list[dict[int, int]]:
-    """Part members by the step that they continue from, given the states of each by step: {place: step}, each.
-
-    One group where there is a step that all can continue from; else one for each last step.
-    """
-    common = set.intersection(*map(set, states))
-    if common:
-        return [dict.fromkeys(range(len(states)), max(common))]
-    groups: dict[int, dict[int, int]] = {}
-    for place, own in enumerate(states):
-        groups.setdefault(max(own), {})[place] = max(own)
-    return [groups[step] for step in sorted(groups, reverse=True)]
 
 
 def _check_alike(trials: Sequence[TrialConfig]) -> None:

@@ -104,30 +104,30 @@ def test_a_server_in_trouble_costs_no_run(
         for trial in trials:
             for event in replay(make_record(trial)):
                 loggers.take(trial, event)
-    runs = [read_back(folder) for folder in runs_of(tmp_path)]
-    assert sorted(run["run_id"] for run, _ in runs) == [run_id(trial.study, trial.id) for trial in trials]
-    assert [(run["exit_code"], len(rows)) for run, rows in runs] == [(0, 3)] * 3
-    assert caplog.text.count("kept offline") == 1
+    check_kept_offline(tmp_path, 3, caplog)
     assert "loses trial" not in caplog.text
 
 
-def test_a_server_that_dies_in_the_middle_leaves_what_wandb_can_send_later(
+def test_a_server_that_dies_in_the_middle_costs_no_run(
     server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(WandbLogger, "close_seconds", 3.0)
-    trial = make_trial(0)
-    with caplog.at_level(logging.WARNING), Loggers({"wandb": WandbLogger()}) as loggers:
-        loggers.take(trial, Started(trial.id, 1))
-        deadline = time.monotonic() + 20
-        while not server.upserts and time.monotonic() < deadline:
-            time.sleep(0.05)
-        server.mode = "dead"
-        for event in list(replay(make_record(trial)))[1:]:
-            loggers.take(trial, event)
-    (folder,) = (tmp_path / "wandb").glob("run-*")
-    assert "given up" in caplog.text
-    _, rows = read_back(folder)
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    monkeypatch.setattr(sink, "FINISH_SECONDS", 2.0)
+    trials, logger = [make_trial(number) for number in range(2)], WandbLogger()
+    for trial in trials:
+        tell(logger, trial, Started(trial.id, 1), *epochs(trial, CURVE[0]))
+    server.mode = "dead"
+    for trial in trials:
+        tell(logger, trial, *epochs(trial, *CURVE[1:]), list(replay(make_record(trial)))[-1])
+    logger.close()
+    check_kept_offline(tmp_path, 2, caplog)
+
+
+def check_kept_offline(folder: Path, count: int, caplog: Any) -> None:
+    """Check that so many whole runs are kept offline, and that the user was told so once."""
+    runs = [read_back(one) for one in runs_of(folder)]
+    assert [(run["exit_code"], [row["epoch"] for row in rows]) for run, rows in runs] == [(0, [1, 2, 3])] * count
+    assert len({run["run_id"] for run, _ in runs}) == count
+    assert caplog.text.count("kept offline") == 1
 
 
 def children() -> set[int]:
@@ -150,6 +150,4 @@ def test_a_wandb_process_that_dies_costs_no_run(
     for trial in trials:
         tell(logger, trial, *epochs(trial, *CURVE[1:]), list(replay(make_record(trial)))[-1])
     logger.close()
-    runs = [read_back(folder) for folder in runs_of(tmp_path)]
-    assert [(run["exit_code"], [row["epoch"] for row in rows]) for run, rows in runs] == [(0, [1, 2, 3])] * 2
-    assert caplog.text.count("kept offline") == 1
+    check_kept_offline(tmp_path, 2, caplog)

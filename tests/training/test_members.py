@@ -15,11 +15,11 @@ from stability.config import TrainingConfig, TrialConfig
 from stability.data import get_data
 from stability.errors import UserError
 from stability.study.identity import trial_id
-from stability.training.checkpoint import read_checkpoints
+from stability.training.checkpoint import of_one_step, read_checkpoints
 from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.stack import ModelStack
-from stability.training.trial import build, of_one_step
+from stability.training.trial import build
 from stability.training.writer import CheckpointWriter
 from tests.plain import train, train_pack
 

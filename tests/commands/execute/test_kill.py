@@ -143,7 +143,7 @@ def test_a_study_killed_at_random_moments_ends_as_one_that_was_not(tmp_path: Pat
     assert texts.count("attempt ") > TRIALS
     assert "continues from its checkpoint" in texts
     for folder in (killed / "runs" / "killed").glob("trials/*"):
-        assert sorted(os.listdir(folder)) == [".hydra", "log.txt", "record.json"]
+        assert sorted(os.listdir(folder)) == [".hydra", "correct.json", "log.txt", "record.json"]
     assert "Traceback" not in (killed / "output.txt").read_text()
 
 
@@ -213,7 +213,7 @@ def test_submitits_signal_ends_a_job_with_a_checkpoint_and_it_goes_on(
     command = Command(tmp_path, [*plain_study("preempted", points=2, epochs=24, **{"pack.size": 2}), *launcher])
     assert wait_for_training(command, tmp_path, lines=4)
     lines = subprocess.run(["ps", "-Aww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    jobs = [line.split()[0] for line in lines.splitlines() if "_submit" in line and "/preempted/" in line]
+    jobs = [line.split()[0] for line in lines.splitlines() if "core._submit" in line and str(tmp_path) in line]
     assert len(jobs) == 1
     os.kill(int(jobs[0]), getattr(signal, f"SIG{name}"))
     assert command.wait() == 0, command.output
@@ -294,7 +294,7 @@ def test_a_worker_that_dies_under_hydras_launchers_costs_no_record_of_another_pa
         assert ("one of a pack of 2" in starts[-1]) == (record["provenance"]["pack_size"] == 2)
         assert record["provenance"]["pack_size"] == (1 if len(starts) > 1 else 2)
         # Whichever of its pack the job was composed from.
-        assert sorted(os.listdir(folder)) == [".hydra", "log.txt", "record.json"]
+        assert sorted(os.listdir(folder)) == [".hydra", "correct.json", "log.txt", "record.json"]
         config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
         assert (config["seed"], config["model"]["at"]) == (record["seed"], record["cell"]["model.at"])
     assert any(record["provenance"]["pack_size"] == 1 for record in records.values())

@@ -99,7 +99,7 @@ def test_hydras_launchers_train_a_study_and_continue_it(place, plan_of):
         assert record["status"] == "completed"
         assert record["cell"]["model.blocks"] == plan.cells[trial.cell].factors["model.blocks"]
         files = {path.name for path in (place / "runs" / "x" / "trials" / trial.id).iterdir()}
-        assert files == {".hydra", "log.txt", "record.json"}
+        assert files == {".hydra", "correct.json", "log.txt", "record.json"}
     assert sorted(path.name for path in place.iterdir()) == ["runs"]
     # The number of threads may show in the last bit.
     threads = torch.get_num_threads()
