@@ -44,7 +44,8 @@ class Answer:
         sensitivity: typical, with its allowance.
         p: of each quantity's verdict, before Holm's correction.
         adjusted: after it; of a primary comparison the same.
-        has_images: whether intervals hold the error of the shared test images too.
+        has_images: whether intervals of level, peak, regret and sensitivity hold the shared test images' error too.
+        floor: the half-width that the interval of the regrets' difference keeps however many points there are.
         decided: quantities whose verdict holds after Holm's correction.
     """
 
@@ -61,6 +62,7 @@ class Answer:
     sensitivity: Interval | None
     p: dict[str, float]
     has_images: bool = False
+    floor: float = 0.0
     adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
 
@@ -134,8 +136,14 @@ class Answer:
 
     @cached_property
     def better(self) -> int:
-        """Which cell is better: by peak, or where that is not decided by level; 0 where neither is."""
-        return self.sign("peak") or self.sign("level")
+        """Which cell is better, by peak and level: 0 where neither is decided, or the two point different ways."""
+        signs = {self.sign("peak"), self.sign("level")} - {0}
+        return signs.pop() if len(signs) == 1 else 0
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether one cell has the lower peak and the other the lower level, both decided."""
+        return self.sign("peak") * self.sign("level") == -1
 
     @cached_property
     def varies_less(self) -> int:
@@ -153,12 +161,12 @@ def answers(found: Sequence[Statement], confidence: float) -> list[Answer]:
         confidence: of intervals and verdicts; Holm's correction is over the pairs, for each quantity.
 
     Returns:
-        One answer for each pair. Those that their study was made for come first, and are tested unadjusted.
+        One answer for each pair. Those that their study was made for come first, and are corrected among themselves.
     """
     told = [_compare(factor, one, other, confidence) for factor, one, other in compared(found)]
     first = [one for one in told if one.is_primary]
     rest = [one for one in told if not one.is_primary]
-    return [*(_decided(one, one.p, confidence) for one in first), *_adjusted(rest, confidence)]
+    return [*_adjusted(first, confidence), *_adjusted(rest, confidence)]
 
 
 def compared(found: Sequence[Statement]) -> Iterator[tuple[str, Statement, Statement]]:
@@ -237,7 +245,7 @@ def _compare(factor: str, first: Statement, second: Statement, confidence: float
         p={},
     )
     if not pairs or first.cell.adaptive or second.cell.adaptive:
-        return answer
+        return _with_peaks(answer, errors, chances, confidence, only_peak=True)
     bits = bits_of(pairs)
     of_images = contrasts.image_error(bits) if bits else None
     level = contrasts.level(*errors, confidence, of_images)
@@ -286,15 +294,18 @@ def _with_peaks(
 
 
 def bits_of(pairs: Sequence[Pair]) -> contrasts.Bits | None:
-    """Return which images the trials of two cells got wrong, pair by pair; None where a record has not kept them."""
-    return _bits_of(*zip(*pairs, strict=True)) if pairs else None
+    """Return which images the trials of two cells got wrong, at the points where both records have kept them.
+
+    None where fewer than two points have: a trial that diverged has none.
+    """
+    kept = [pair for pair in pairs if pair[0].correctness and pair[1].correctness]
+    return _bits_of(*zip(*kept, strict=True)) if len(kept) > 1 else None
 
 
 def _bits_of(first: Sequence[TrialResult], second: Sequence[TrialResult]) -> contrasts.Bits | None:
     rows = [[trial.correctness for trial in trials] for trials in (first, second)]
     kept = [[one for one in row if one is not None] for row in rows]
-    whole = all(len(own) == len(row) and own for own, row in zip(kept, rows, strict=True))
     # Of other images there is nothing in common.
-    if not whole or len({one.fingerprint for row in kept for one in row}) > 1:
+    if not all(len(row) > 1 for row in kept) or len({one.fingerprint for row in kept for one in row}) > 1:
         return None
     return contrasts.Bits(*(np.stack([one.wrong for one in row]) for row in kept))

@@ -149,6 +149,7 @@ def _merge(cells: Sequence[CellResults]) -> CellResults:
     return dataclasses.replace(
         cells[0],
         trials=trials,
+        after=tuple({one.id: one for cell in cells for one in cell.after}.values()),
         independent=all(cell.independent for cell in cells) and _are_drawn_once(trials),
         plan=" and ".join(dict.fromkeys(cell.plan for cell in cells)),
         samples=max(cell.samples for cell in cells),

@@ -18,7 +18,7 @@ from analysis.summary import NEAR, summary
 from analysis.wording import sentences, verdict
 from stability.factors import flattened
 from stability.study.schema import COORDINATES, Scalar
-from stability.study.table import columns
+from stability.study.table import columns, factors_of
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -33,12 +33,21 @@ PLAIN = (str, int, float, type(None))
 def trials_csv(cells: Sequence[CellResults]) -> str:
     """Return every planned trial as a row: factors, point, status, result, provenance; empty where it has none.
 
+    `role` is that of trials that are no samples: tune, reseed, longer.
+
     Provenance stands as provenance.KEY; the curve, last, is JSON.
     """
     rows = [
-        {"study": trial.study, "id": trial.id, "number": trial.number, **cell.factors, **_ended(cell, trial)}
+        {
+            "study": trial.study,
+            "id": trial.id,
+            "number": trial.number,
+            **factors_of(trial.planned, cell.factors),
+            **_ended(cell, trial),
+            **({} if trial.planned.role == "sample" else {"role": trial.planned.role}),
+        }
         for cell in cells
-        for trial in cell.trials
+        for trial in (*cell.trials, *cell.after)
     ]
     # Where lr is scaled in some cells, its peak stands beside it.
     first = sorted(rows, key=lambda row: "peak_lr" not in row)

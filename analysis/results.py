@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stability.config import lr_factor
+from stability.errors import UserError
 from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, Contrast, Record, Scalar, Scale, Settings, Trial, cell_label
@@ -94,11 +95,25 @@ class TrialResult:
         error = self.record.result.value(metrics_of().primary.key) if self.record and self.finished else None
         return math.nan if error is None else error
 
-    @cached_property
+    @property
     def correctness(self) -> Correctness | None:
-        """Which images the trial got right; None where its record has not kept them."""
+        """Which images the trial got right; None where its record has not kept them, or they cannot be read."""
+        return self._correctness[0]
+
+    @property
+    def correctness_problem(self) -> str | None:
+        """Why the images that the record names cannot be read, where they cannot."""
+        return self._correctness[1]
+
+    @cached_property
+    def _correctness(self) -> tuple[Correctness | None, str | None]:
         name = self.record.files.get(KEY) if self.record else None
-        return read_correctness(self.folder, name) if name and self.folder else None
+        if not name or not self.folder:
+            return None, None
+        try:
+            return read_correctness(self.folder, name), None
+        except UserError as error:
+            return None, str(error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.compute import measures
 from analysis.compute.intervals import Interval
 from analysis.results import CellResults, TrialResult
+from stability.study.best import best_setting
 
 # Points from the reference within which the share of trials is counted.
 WITHIN = (1.0, 2.0, 4.0)
@@ -110,23 +111,32 @@ def peak_of(cell: CellResults) -> measures.Peak | None:
 
 
 def reruns(cell: CellResults) -> list[TrialResult]:
-    """Return the finished reruns of the setting that more reruns than of any other were made of, the last of equals."""
+    """Return the finished reruns of a cell's best setting; those of a setting that was the best before do not count."""
     return _at_best(cell, "reseed")
 
 
 def _at_best(cell: CellResults, role: str) -> list[TrialResult]:
-    found: dict[tuple[float, float], list[TrialResult]] = {}
-    for trial in cell.after:
-        if trial.planned.role == role and trial.finished:
-            found.setdefault((trial.lr, trial.wd), []).append(trial)
-    # The best setting may have moved while the study grew: the last one asked for counts.
-    return list(found.values())[-1] if found else []
+    best = _best_setting(cell)
+    return [one for one in cell.after if one.planned.role == role and one.finished and (one.lr, one.wd) == best]
+
+
+def _best_setting(cell: CellResults) -> tuple[float, float] | None:
+    """Return lr and wd of the best setting that was searched, by samples and by TPE."""
+    searched = (*cell.trials, *(one for one in cell.after if one.planned.role == "tune"))
+    return best_setting(one.record for one in searched if one.record is not None)
 
 
 def _gain(cell: CellResults, peak: measures.Peak | None) -> float | None:
-    longer = [trial.error for trial in _at_best(cell, "longer") if math.isfinite(trial.error)]
-    same = peak.mean if peak else (cell.best.error if cell.best else None)
+    """Return what twice the epochs gain at the best setting; one that diverged counts as guessing."""
+    longer = [min(trial.error, cell.chance) for trial in _at_best(cell, "longer")]
+    best = _best_setting(cell)
+    at_best = [one.error for one in (*cell.trials, *cell.after) if (one.lr, one.wd) == best and _is_searched(one)]
+    same = peak.mean if peak else (min(at_best) if at_best else None)
     return same - longer[-1] if longer and same is not None else None
+
+
+def _is_searched(trial: TrialResult) -> bool:
+    return trial.planned.role in ("sample", "tune") and math.isfinite(trial.error)
 
 
 def _lr_range(cell: CellResults, errors: np.ndarray) -> float | None:

@@ -161,7 +161,7 @@ def _over(found: Sequence[Answer]) -> str:
     """Return over what a verdict's rate of error holds."""
     primary = sum(one.is_primary for one in found)
     rest = len(found) - primary
-    parts = ["that of the comparison the study was made for by itself"] if primary and rest else []
+    parts = [f"over the {primary} that the study was made for"] if primary and rest else []
     parts += [f"over all {rest} {'others' if primary else 'comparisons'} of a quantity (Holm)"] if rest > 1 else []
     return "".join(f", {part}" for part in parts)
 
@@ -175,10 +175,16 @@ def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
     ]
     if any(one.first.cell.ranges != one.second.cell.ranges for one in found):
         lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
-    images = "include" if all(one.has_images for one in found) else "leave out"
-    lines.append(
-        f"Intervals {images} the error of the images that all trials were evaluated on; all saw one order of batches."
+    with_images = sum(one.has_images for one in found)
+    which = {0: "No interval includes", len(found): "Intervals include"}.get(
+        with_images, f"Intervals of {with_images} of {len(found)} comparisons include"
     )
+    but = ", but for the spread's," if with_images else ""
+    lines.append(
+        f"{which}{but} the error of the images that all trials were evaluated on; all saw one order of batches."
+    )
+    if not all(side.cell.independent for one in found for side in (one.first, one.second)):
+        lines.append("That rate holds for independent draws; for a grid, Sobol, TPE or repeated draws it is not known.")
     return lines
 
 
@@ -201,7 +207,9 @@ def _scaled_lr(cells: Sequence[CellResults]) -> list[str]:
 
 def _unreadable(cells: Sequence[CellResults]) -> list[str]:
     """Name the records that cannot be read: their trials count as unknown."""
-    problems = [trial.problem for cell in cells for trial in cell.trials if trial.problem is not None]
+    trials = [trial for cell in cells for trial in (*cell.trials, *cell.after)]
+    problems = [trial.problem for trial in trials if trial.problem is not None]
+    problems += [trial.correctness_problem for trial in trials if trial.correctness_problem is not None]
     lines = [f"UNREADABLE: {problem}" for problem in problems[:ALL_SHOWN]]
     more = len(problems) - ALL_SHOWN
     return [*lines, f"UNREADABLE: {more} more, of status unreadable in trials.csv"] if more > 0 else lines

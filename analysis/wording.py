@@ -14,6 +14,8 @@ from stability.study.schema import cell_label
 # Of a command's output: pairs that are told in full; the rest is in the CSV.
 MOST_PAIRS = 6
 LABEL, WIDTH = 13, 120
+# No study is told to draw more points than these.
+MOST_POINTS = 1024
 
 
 def answer_lines(
@@ -58,7 +60,9 @@ def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) ->
 
 def names(answer: Answer) -> tuple[str, str]:
     """Return what the two cells are called beside each other: their value of the factor that differs."""
-    return str(answer.first.cell.factors.get(answer.factor)), str(answer.second.cell.factors.get(answer.factor))
+    values = (side.cell.factors.get(answer.factor) for side in (answer.first, answer.second))
+    one, other = (str(value) if answer.factor == "model" else f"{answer.factor}={value}" for value in values)
+    return one, other
 
 
 def _heading(answer: Answer, extra: Sequence[str]) -> str:
@@ -96,8 +100,9 @@ def _level(answer: Answer, confidence: float) -> Row:
     level = answer.level
     if level is None:
         return "level", _why_none(answer), ""
-    text = f"lower at {level.first_lower} of {answer.points} points; typically by {-level.typical.estimate:.1f} points"
-    return "level", f"{text} ({_interval(_turned(level.typical), confidence)})", verdict(answer, "level")
+    typical = level.typical
+    text = f"lower at {level.first_lower} of {answer.points} points; typical difference {typical.estimate:.1f} points"
+    return "level", f"{text} ({_interval(typical, confidence)})", verdict(answer, "level")
 
 
 def _why_none(answer: Answer) -> str:
@@ -106,20 +111,13 @@ def _why_none(answer: Answer) -> str:
     return "no shared point has ended in both" if answer.shared else "they share no points"
 
 
-def _turned(found: Interval) -> Interval:
-    """Return an interval with its sign turned: by how much the first is lower."""
-    return Interval(0.0 - found.estimate, 0.0 - found.upper, 0.0 - found.lower)
-
-
 def _spread(answer: Answer, confidence: float) -> Row:
     if answer.spread is None:
         return "spread", f"no statement: {_gate(answer)}", ""
     one, other = answer.first.spread.low, answer.second.spread.low
-    by = _turned(answer.spread.low)
-    text = (
-        f"median - q10: {one:.1f} against {other:.1f} points (less by {by.estimate:.1f}, {_interval(by, confidence)})"
-    )
-    return "spread", text, verdict(answer, "spread")
+    low = answer.spread.low
+    text = f"median - q10: {one:.1f} against {other:.1f} points (difference {low.estimate:.1f}, "
+    return "spread", f"{text}{_interval(low, confidence)})", verdict(answer, "spread")
 
 
 def _gate(answer: Answer) -> str:
@@ -147,8 +145,8 @@ def _peak(answer: Answer, confidence: float) -> Row:
     assert one is not None
     assert other is not None
     runs = str(one.reruns) if one.reruns == other.reruns else f"{one.reruns} and {other.reruns}"
-    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs} reruns; lower by {-answer.peak.estimate:.1f}, "
-    return "peak", f"{text}{_interval(_turned(answer.peak), confidence)})", verdict(answer, "peak")
+    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs} reruns; difference {answer.peak.estimate:.1f}, "
+    return "peak", f"{text}{_interval(answer.peak, confidence)})", verdict(answer, "peak")
 
 
 def _why_no_peak(answer: Answer) -> str:
@@ -160,12 +158,14 @@ def _why_no_peak(answer: Answer) -> str:
 
 
 def _regret(answer: Answer, confidence: float) -> Row:
+    if answer.level is None:
+        return "regret", f"no statement: {_why_none(answer)}", ""
     if answer.regret is None or answer.sensitivity is None:
         why = _gate(answer) if not (answer.first.has_learned and answer.second.has_learned) else _why_no_peak(answer)
         return "regret", f"no statement: {why}", ""
-    regret, sensitivity = _turned(answer.regret), _turned(answer.sensitivity)
-    text = f"typically {regret.estimate:.1f} points less ({_interval(regret, confidence)}); "
-    text += f"sensitivity {sensitivity.estimate:.2f} less ({_interval(sensitivity, confidence, 2)})"
+    regret, sensitivity = answer.regret, answer.sensitivity
+    text = f"typical difference {regret.estimate:.1f} points ({_interval(regret, confidence)}); "
+    text += f"of sensitivities {sensitivity.estimate:.2f} ({_interval(sensitivity, confidence, 2)})"
     verdicts = list(dict.fromkeys(verdict(answer, name) for name in ("regret", "sensitivity")))
     return "regret", text, " / ".join(verdicts)
 
@@ -178,6 +178,8 @@ def sentences(answer: Answer) -> list[str]:
     def of(sign: int) -> tuple[str, str]:
         return (one, other) if sign < 0 else (other, one)
 
+    if answer.disagrees:
+        told.append("Peak and level point different ways: neither is simply better.")
     if answer.better:
         told.append("{} is better than {}.".format(*of(answer.better)))
     if not (answer.first.has_learned and answer.second.has_learned):
@@ -207,26 +209,35 @@ def _of_schedule(answer: Answer) -> str:
 
 
 def _what_would_do(answer: Answer) -> str:
+    if answer.level is None:
+        return _why_none(answer)
     if answer.regret is None:
-        return "reseed=5 runs each cell's best setting again, which regret needs"
+        return _why_no_peak(answer)
     signs = {answer.sign("regret"), answer.sign("sensitivity")}
     if signs == {-1, 1}:
         return "regret in points and as a share of what is learned point different ways"
     if answer.sign("collapses") and answer.sign("regret") == answer.sign("sensitivity") != 0:
         return "the one of lower regret collapses more often"
-    return f"draw {points_needed(answer) - answer.points} more points (samples={points_needed(answer)})"
+    needed = points_needed(answer)
+    if needed is not None:
+        return f"it needs about {needed - answer.points} more points"
+    return "the reruns leave more open than the difference is, so more reruns, not more points, would help"
 
 
-def points_needed(answer: Answer) -> int:
-    """Return the number of points that would decide regret, if its estimate holds: its interval shrinks as 1 / sqrt(n).
+def points_needed(answer: Answer) -> int | None:
+    """Return the number of points that would decide regret, if its estimate holds; None: no number would.
 
-    At least half as many again, since fewer would tell nothing new; a power of two.
+    The points' part of the interval shrinks as 1 / sqrt(n); those of the peaks, the images and the allowance stay. At
+    least half as many points again; a power of two.
     """
     found = answer.regret
     assert found is not None
-    half = (found.upper - found.lower) / 2
-    ratio = max(1.5, (half / abs(found.estimate)) ** 2 if found.estimate else math.inf)
-    return int(2 ** math.ceil(math.log2(min(answer.points * ratio, 4096))))
+    half, estimate = (found.upper - found.lower) / 2, abs(found.estimate)
+    if estimate <= 1.05 * answer.floor:
+        return None
+    ratio = max(1.5, ((half - answer.floor) / (estimate - answer.floor)) ** 2)
+    needed = answer.points * ratio
+    return int(2 ** math.ceil(math.log2(needed))) if needed <= MOST_POINTS else None
 
 
 def statement_lines(found: Sequence[Statement]) -> list[str]:

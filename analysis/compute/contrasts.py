@@ -100,7 +100,7 @@ def level(first: np.ndarray, second: np.ndarray, confidence: float, images: floa
         images: the standard error that shared test images add (`image_error`); None: not known, and left out.
     """
     differences = first - second
-    one, other, p = sign_test(differences)
+    one, other, _ = sign_test(differences)
 
     def at(level: float) -> Interval:
         return _with_images(median_difference(differences, level), images, level)
@@ -110,7 +110,7 @@ def level(first: np.ndarray, second: np.ndarray, confidence: float, images: floa
         other,
         at(confidence),
         _with_images(typical_difference(differences, confidence), images, confidence),
-        p if images is None else smallest_p(at),
+        smallest_p(at),
     )
 
 
@@ -123,6 +123,13 @@ def normal_quantile(confidence: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri((1 + confidence) / 2))
+
+
+def normal_tail(z: float) -> float:
+    """Return the probability of a normal draw of more than `z` standard errors."""
+    from scipy.special import ndtr
+
+    return float(ndtr(-z))
 
 
 def smallest_p(at: Callable[[float], Interval]) -> float:
@@ -176,9 +183,25 @@ def spread_difference(
         intervals.append(Interval(float(seen[0][which][0] - seen[1][which][0]), float(ends[0]), float(ends[1])))
     low, interquartile, relative = intervals
     moved = drawn[0][0] - drawn[1][0]
-    above, below = np.mean(moved >= -TOLERANCE), np.mean(moved <= TOLERANCE)
-    p = min(1.0, 2 * (min(above, below) * len(moved) + 1) / (len(moved) + 1))
+    crossed = min(np.count_nonzero(moved >= -TOLERANCE), np.count_nonzero(moved <= TOLERANCE))
+    p = min(1.0, 2 * (crossed + 1) / (len(moved) + 1))
+    if not crossed and moved.std() > 0:
+        # Beyond what so many resamples can tell, as many comparisons at once ask for: the normal tail.
+        p = min(p, 2 * normal_tail(abs(low.estimate) / float(moved.std())))
     return SpreadDifference(low, interquartile, relative, float(p))
+
+
+def regret_floor(peaks: tuple[Peak, Peak], confidence: float, images: float | None = None) -> float:
+    """Return the half-width that the interval of the difference of regrets keeps however many points there are.
+
+    Args:
+        peaks: of both cells.
+        confidence: between 0 and 1.
+        images: as of `typical_regret`.
+    """
+    of_peaks = peak_difference(*peaks, confidence)
+    rest = normal_quantile(confidence) * (images or 0.0)
+    return math.hypot((of_peaks.upper - of_peaks.lower) / 2, rest) + allowance(peaks)
 
 
 def peak_difference(first: Peak, second: Peak, confidence: float, images: float | None = None) -> Interval:

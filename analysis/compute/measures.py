@@ -227,7 +227,9 @@ def peak(errors: np.ndarray, chance: float, images: int | None) -> Peak | None:
     rest = errors[~collapsed]
     if len(rest) < 2:
         return None
-    return Peak(float(rest.mean()), float(rest.std(ddof=1)), len(rest), int(collapsed.sum()))
+    # Reruns that tie are not known better than to half an image.
+    least = 50 / images if images else 0.0
+    return Peak(float(rest.mean()), max(least, float(rest.std(ddof=1))), len(rest), int(collapsed.sum()))
 
 
 def peak_interval(found: Peak, confidence: float) -> Interval:

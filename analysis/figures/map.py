@@ -5,6 +5,7 @@ Lower is less sensitive to lr and wd; further left is better. The two are never 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The fill of a point tells its optimizer apart; further optimizers have a smaller marker each.
+# The size of a point tells its optimizer apart.
 SIZES = (7.0, 5.0, 3.5)
 
 
@@ -52,8 +53,10 @@ def draw(analysis: Analysis) -> Figure:
         _draw_place(axes, place)
     axes.set_xlabel(f"peak: {error_label(False)}" if has_peaks else f"best seen: {error_label(False)}")
     axes.set_ylabel("typical sensitivity" if has_peaks else "relative spread")
-    axes.set_ylim(bottom=-0.02)
-    axes.set_xlim(0, 1.08 * max((one.across.upper for one in places), default=1.0))
+    ends = [end for one in places for end in (one.up.estimate, one.up.lower) if math.isfinite(end)]
+    axes.set_ylim(bottom=min(0.0, *ends, 0.0) - 0.02)
+    right = [end for one in places for end in (one.across.estimate, one.across.upper) if math.isfinite(end)]
+    axes.set_xlim(0, 1.08 * max(right, default=1.0))
     title(axes, layout, "Further left is better; lower is less sensitive")
     _legend(axes, places)
     notes_below(axes, layout, _notes(analysis, places, has_peaks), 0.5)
@@ -83,10 +86,14 @@ def _places(analysis: Analysis) -> tuple[list[Place], bool]:
     return places, has_peaks
 
 
+def _length(bar: float) -> float:
+    """Return the length of a bar; an interval without an end has none."""
+    return max(0.0, bar) if math.isfinite(bar) else 0.0
+
+
 def _draw_place(axes: Axes, place: Place) -> None:
     bars = [
-        [[max(0.0, one.estimate - max(one.lower, 0.0))], [max(0.0, one.upper - one.estimate)]]
-        for one in (place.across, place.up)
+        [[_length(one.estimate - one.lower)], [_length(one.upper - one.estimate)]] for one in (place.across, place.up)
     ]
     axes.errorbar(
         place.across.estimate,

@@ -97,10 +97,12 @@ def _contrast(plan: Plan) -> Contrast | None:
     names = sorted({name for cell in plan.cells for name in cell.factors})
     if found.factor not in names:
         raise unknown("contrast.factor", found.factor, names)
-    for value in found.values:
-        if value not in values:
-            raise unknown(f"contrast.values of {found.factor}", str(value), [str(one) for one in dict.fromkeys(values)])
-    return found
+    missing = [value for value in found.values if value not in values]
+    if missing and len(set(values)) > 1:
+        known = [str(one) for one in dict.fromkeys(values)]
+        raise unknown(f"contrast.values of {found.factor}", str(missing[0]), known)
+    # A command that trains a part of a study says nothing of the comparison.
+    return None if missing else found
 
 
 def _sampler(plan: Plan) -> Sampler:

@@ -7,7 +7,6 @@ Trials of these roles search for a better setting (`tune`), say what the best on
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from stability.plan.manifest import change, places
 from stability.plan.rounds import Pack, with_trials
 from stability.samplers import Request, checked_points
 from stability.samplers.tpe import Tpe
+from stability.study.best import best_setting
 from stability.study.identity import trial_id
-from stability.study.metrics import metrics_of
 from stability.study.schema import TPE, Manifest, Record, Role, Trial
 from stability.study.store import read_manifest, read_record, trial_directory
 
@@ -86,8 +85,10 @@ def _with_wanted(plan: Plan, directory: Path, each: int, pack: Pack, manifest: M
 def _wanted(plan: Plan, manifest: Manifest, directory: Path, each: int) -> list[list[Trial]]:
     """Return the trials that are wanted next of each cell of a plan."""
     own: dict[int, list[Trial]] = {place: [] for place in places(manifest, plan)}
+    # Samples that another command asked for are no concern of this one.
+    samples = {trial.id for trial in plan.trials}
     for trial in manifest.trials:
-        if trial.cell in own:
+        if trial.cell in own and (trial.role != "sample" or trial.id in samples):
             own[trial.cell].append(trial)
     return [_next(plan, cell, trials, directory, each) for cell, trials in zip(plan.cells, own.values(), strict=True)]
 
@@ -116,21 +117,6 @@ def _next(plan: Plan, cell: CellPlan, trials: Sequence[Trial], directory: Path, 
     if config.longer and not any(trial.role == "longer" for trial in at_best):
         fresh.append(_trial(cell, "longer", 0, lr, wd))
     return fresh
-
-
-def best_setting(records: Sequence[Record]) -> tuple[float, float] | None:
-    """Return lr and wd of the best setting that was trained: of several seeds the mean counts. None: none completed."""
-    metric = metrics_of().primary
-    sign = 1.0 if metric.direction == "minimize" else -1.0
-    found: dict[tuple[float, float], list[float]] = {}
-    for record in records:
-        value = record.result.value(metric.key) if record.status == "completed" else None
-        if record.lr is not None and record.wd is not None and record.has_ended:
-            found.setdefault((record.lr, record.wd), []).append(math.inf if value is None else sign * value)
-    means = {setting: sum(values) / len(values) for setting, values in found.items()}
-    # Of equal ones the smaller lr, whatever the order of the records.
-    best = min(means, key=lambda setting: (means[setting], setting), default=None)
-    return best if best is not None and math.isfinite(means[best]) else None
 
 
 def _tune(plan: Plan, cell: CellPlan, records: Sequence[Record], done: int, count: int) -> list[Trial]:

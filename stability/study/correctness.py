@@ -47,6 +47,7 @@ def write_correctness(directory: Path, found: Correctness) -> None:
     import numpy as np
 
     bits = base64.b64encode(np.packbits(found.right).tobytes()).decode()
+    directory.mkdir(parents=True, exist_ok=True)
     values = {"fingerprint": found.fingerprint, "images": len(found.right), "bits": bits}
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / FILE, json.dumps(values) + "\n")
@@ -60,8 +61,10 @@ def read_correctness(directory: Path, name: str = FILE) -> Correctness:
     try:
         values = json.loads(path.read_text())
         packed = np.frombuffer(base64.b64decode(values["bits"], validate=True), dtype=np.uint8)
-        right = np.unpackbits(packed, count=int(values["images"])).astype(bool)
-        return Correctness(str(values["fingerprint"]), right)
+        images = int(values["images"])
+        if len(packed) != -(-images // 8):
+            raise ValueError(f"{len(packed)} bytes of bits for {images} images")
+        return Correctness(str(values["fingerprint"]), np.unpackbits(packed, count=images).astype(bool))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, binascii.Error) as error:

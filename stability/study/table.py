@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stability.config import lr_factor
 from stability.errors import UserError
-from stability.study.schema import COORDINATES, Record, Trial
+from stability.study.schema import COORDINATES, Record, Scalar, Trial
 from stability.study.shape import REST, dump
 from stability.study.store import MANIFEST, Study, studies
 from stability.values import Value
@@ -45,13 +46,21 @@ def load(*runs: str | Path) -> pandas.DataFrame:
 
 def _row(study: Study, trial: Trial) -> dict[str, Value]:
     record = study.record(trial)
-    row: dict[str, Value] = {"study": study.name, "id": trial.id, "number": trial.number}
-    row |= study.cells[trial.cell].factors
+    row: dict[str, Value] = {"study": study.name, "id": trial.id, "number": trial.number, "role": trial.role}
+    row |= factors_of(trial, study.cells[trial.cell].factors)
     row |= {name: trial.point[name] for name in COORDINATES}
     factor = lr_factor(study.cells[trial.cell].config)
     row |= {} if factor == 1 else {"peak_lr": trial.lr * factor}
     row["status"] = study.status(trial)
     return row | columns(record) if record else row
+
+
+def factors_of(trial: Trial, factors: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return a trial's value of each factor: its cell's, and twice the epochs where its role is `longer`."""
+    epochs = factors.get("epochs")
+    if trial.role == "longer" and isinstance(epochs, int):
+        return {**factors, "epochs": 2 * epochs}
+    return dict(factors)
 
 
 def columns(record: Record) -> dict[str, Value]:

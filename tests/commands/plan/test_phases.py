@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stability.plan.phases import best_setting
+from stability.study.best import best_setting
 from stability.study.identity import trial_id
 from stability.study.schema import Provenance, Record, Result
 from tests.plain import read_manifest, read_records
