@@ -49,7 +49,6 @@ def write_correctness(directory: Path, found: Correctness) -> None:
     bits = base64.b64encode(np.packbits(found.right).tobytes()).decode()
     directory.mkdir(parents=True, exist_ok=True)
     values = {"fingerprint": found.fingerprint, "images": len(found.right), "bits": bits}
-    directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / FILE, json.dumps(values) + "\n")
 
 
