@@ -128,7 +128,6 @@ def _union_reader(kinds: tuple[object, ...], readers: list[Reader]) -> Reader:
         inner = [error for error in problems if error.path]
         if not inner:
             raise WrongError(value, tuple(word for one in problems for word in one.accepted), problems[0].problem)
-        inner[-1].accepted += ("null",) if type(None) in plain else ()
         raise inner[-1]
 
     return read

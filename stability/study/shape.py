@@ -40,7 +40,8 @@ def parse(schema: type[T], values: object, where: str) -> T:
         return _object_reader(schema)(values)  # type: ignore[return-value]
     except WrongError as error:
         place = f"{where}: {error.path}" if error.path else where
-        accepted = f"; accepted: {' or '.join(error.accepted)}" if error.accepted else ""
+        words = " or ".join(filter(None, (", ".join(error.accepted[:-1]), *error.accepted[-1:])))
+        accepted = f"; accepted: {words}" if words else ""
         raise ShapeError(f"{place} {error.problem}{accepted}") from None
 
 

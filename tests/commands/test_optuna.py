@@ -23,8 +23,8 @@ from stability.samplers.random import uniform
 from stability.samplers.sobol import Sobol
 from stability.samplers.tpe import STARTUP, Tpe
 from stability.study.schema import Record
-from stability.study.store import trial_directory, write_record
-from tests.plain import read_manifest, write_manifest
+from stability.study.store import trial_directory
+from tests.plain import read_manifest, write_manifest, write_record
 
 RANGES = {"lr": (1e-4, 3e-2), "wd": (5e-3, 0.5)}
 CELLS = [{"model": model, "optimizer": "adamw", "epochs": 3} for model in ("vitp_tiny", "vitc_tiny")]
