@@ -17,6 +17,7 @@ from stability.config import DataConfig, TrialConfig
 from stability.data import DataModule, folder, get_data, sources
 from stability.data.images import FileReader, Images, MemoryReader
 from stability.data.policy import policies
+from stability.data.report import Report
 from stability.data.sources import Found
 from stability.errors import UserError
 from stability.models import build_model, lookup
@@ -144,7 +145,8 @@ def _find_random(data: DataConfig) -> Found:
         pixels = chance.integers(0, 256, shape, dtype=numpy.uint8)
         return Images(MemoryReader.of(pixels), numpy.arange(count), numpy.arange(count) % classes)
 
-    return Found(make(count), make(16), "test", tuple(map(str, range(classes))), "random")
+    report = Report("random images", is_read=False)
+    return Found(make(count), make(16), "test", tuple(map(str, range(classes))), "random", report)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def check_source(data: DataConfig) -> None:
         )
     check_channels(data)
     defaults = {item.name: item.default for item in fields(DataConfig)}
-    for name in UNREAD[data.source]:
+    for name in UNREAD.get(data.source, ()):
         value = getattr(data, name)
         if value != defaults[name]:
             readers = " or ".join(f"data={source}" for source, unread in UNREAD.items() if name not in unread)

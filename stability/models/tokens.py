@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from stability.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def token_grid(model: nn.Module) -> tuple[int, int] | None:

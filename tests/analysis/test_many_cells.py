@@ -73,7 +73,9 @@ def test_many_values_of_a_factor_are_each_compared_with_the_first(study: MakeStu
     names = tuple(f"m{number}" for number in range(ALL_SHOWN + 6))
     other = "optimizers" if factor == "models" else "models"
     analysis = analyse(study(**{factor: names, other: ("one",)}, samples=2))
-    assert [names_of(one) for one in analysis.answers] == [("m0", name) for name in names[1:]]
+    # Values of any factor but the model are named with it.
+    kind = "" if factor == "models" else "optimizer="
+    assert [names_of(one) for one in analysis.answers] == [(f"{kind}m0", f"{kind}{name}") for name in names[1:]]
     assert "each is compared with the first one planned only" in answers_text(analysis)
     assert len(analysis.shown) == PART_SHOWN
     assert (analysis.shown[0], analysis.shown[-1]) == (analysis.cells[0], analysis.cells[-1])

@@ -33,8 +33,8 @@ def test_loggers_are_made_by_their_targets() -> None:
         ({"csv": {"_target_": CSV, "folder": 3}}, r"logger\.csv\.folder=3; accepted: the name of a folder"),
         ({"t": {"_target_": "stability.sinks.tensorboard.TensorBoardLogger", "folder": ""}}, r"tensorboard\.folder=''"),
         (
-            {"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "project": None}},
-            "project=None; accepted: 1",
+            {"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "project": ""}},
+            "project=''; accepted: 1",
         ),
         ({"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "entity": 3}}, r"entity=3; accepted: a user or"),
         ({"_target_": CSV}, "'# @package logger.NAME' as its first line"),

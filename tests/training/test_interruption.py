@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stability.training import module
 from stability.training.checkpoint import NAME
 from stability.training.interruption import Interruption
 from stability.training.module import StackModule
@@ -122,19 +123,19 @@ def test_a_second_ctrl_c_does_not_wait(trial, tmp_path, during_step):
 
 def test_during_an_evaluation(trial, tmp_path, monkeypatch):
     whole = train(trial("conv"))
-    forward = StackModule.precision
+    entered = module.autocast
     calls = 0
 
-    def watched(self: StackModule, device: Any) -> Any:
+    def watched(device: Any, to: Any) -> Any:
         nonlocal calls
         calls += 1
         # Four steps, then the first evaluation batch.
         if calls == 5:
             send(signal.SIGINT)()
-        return forward(self, device)
+        return entered(device, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StackModule, "precision", watched)
+        patch.setattr(module, "autocast", watched)
         with pytest.raises(KeyboardInterrupt):
             train(trial("conv"), directory=tmp_path)
     events: list[Any] = []

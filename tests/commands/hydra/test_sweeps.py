@@ -14,6 +14,7 @@ PAPER = ["vitp_1gf", "vitc_1gf", "regnety_1gf", "vitp_4gf", "vitc_4gf", "regnety
 # Study: models, optimizers, points, epochs, batch size, recipe.
 EXPECTED = {
     "quick": (TINY, ["adamw", "sgd"], 16, 6, 64, "light"),
+    "stem": (TINY, ["adamw"], 16, 12, 64, "light"),
     "cifar10": ([*TINY, "regnety_tiny"], ["adamw", "sgd"], 24, 6, 64, "light"),
     "fig4": ([*PAPER, "regnety_16gf"], ["adamw"], 64, 50, 2048, "paper"),
     "fig5": ([*PAPER, "regnety_16gf"], ["sgd"], 64, 50, 2048, "paper"),
