@@ -42,6 +42,7 @@ def _one_thread(one_thread: None) -> None:
     """Every test here."""
 
 
+@pytest.mark.slow
 def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.mkdir()
@@ -186,6 +187,7 @@ def parameters_of(way: Feed) -> list[torch.nn.Parameter]:
     return list(way.model.parameters() if isinstance(way, Alone) else way.module.stack.parameters())  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vitc_tiny", "vitp_tiny"])
 def test_compiled_ways_train_as_others_do(model: str, compilations: list[Any]) -> None:
     work = Work(model, 32, 10, 4)
@@ -207,6 +209,7 @@ def test_compiled_ways_train_as_others_do(model: str, compilations: list[Any]) -
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= len(pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_products")
 def test_packs_are_timed_on_jpeg_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[Any], capsys: pytest.CaptureFixture[str]
