@@ -244,18 +244,18 @@ def _compare(factor: str, first: Statement, second: Statement, confidence: float
         sensitivity=None,
         p={},
     )
-    if not pairs or first.cell.adaptive or second.cell.adaptive:
-        return _with_peaks(answer, errors, chances, confidence, only_peak=True)
     bits = bits_of(pairs)
+    if not pairs or first.cell.adaptive or second.cell.adaptive:
+        return _with_peaks(answer, errors, chances, confidence, bits)
     of_images = contrasts.image_error(bits) if bits else None
     level = contrasts.level(*errors, confidence, of_images)
     p = {"level": level.p, "collapses": mcnemar(which[0], which[1])}
     answer = replace(answer, level=level, p=p, has_images=bits is not None)
     if not (first.has_learned and second.has_learned):
-        return _with_peaks(answer, errors, chances, confidence, only_peak=True)
+        return _with_peaks(answer, errors, chances, confidence, bits)
     spread = contrasts.spread_difference(*errors, chances, confidence)
     answer = replace(answer, spread=spread, p=p | {"spread": spread.p})
-    return _with_peaks(answer, errors, chances, confidence, only_peak=False)
+    return _with_peaks(answer, errors, chances, confidence, bits)
 
 
 def _with_peaks(
@@ -263,15 +263,13 @@ def _with_peaks(
     errors: tuple[np.ndarray, np.ndarray],
     chances: tuple[float, float],
     confidence: float,
-    *,
-    only_peak: bool,
+    bits: contrasts.Bits | None,
 ) -> Answer:
-    """Return an answer with what reruns of both best settings tell."""
+    """Return an answer with what reruns of both best settings tell: the peaks, and regrets where a spread is stated."""
     if answer.first.peak is None or answer.second.peak is None:
         return answer
     peaks = answer.first.peak, answer.second.peak
     own = reruns(answer.first.cell), reruns(answer.second.cell)
-    bits = bits_of(finished_pairs(planned_pairs(answer.first.cell, answer.second.cell)))
     of_reruns = _bits_of(*own)
     at_peak = contrasts.image_error(of_reruns) if of_reruns else None
     of_images = contrasts.image_error(bits, of_reruns) if bits and of_reruns else None
@@ -286,7 +284,7 @@ def _with_peaks(
         return contrasts.typical_sensitivity(errors, peaks, chances, level, of_images)
 
     asked: dict[str, Callable[[float], Interval]] = {"peak": peak}
-    if not only_peak:
+    if answer.spread is not None:
         asked |= {"regret": regret, "sensitivity": sensitivity}
     p = answer.p | {name: contrasts.smallest_p(at) for name, at in asked.items()}
     values = {name: at(confidence) for name, at in asked.items()}

@@ -12,8 +12,8 @@ from analysis.compute.intervals import Interval
 from analysis.results import CellResults, TrialResult
 from stability.study.best import best_setting
 
-# Points from the reference within which the share of trials is counted.
-WITHIN = (1.0, 2.0, 4.0)
+# Points above the peak, or the best seen, that still count as near it.
+NEAR = 4.0
 # A best point in this outer part of a range: the optimum may lie beyond.
 EDGE = 0.1
 # A longer schedule that gains more than this share of chance minus best is told of first.
@@ -29,10 +29,8 @@ class Statement:
         best: the lowest error seen, which is below the peak by luck; None where nothing completed.
         median: of the errors.
         spread: of the errors over the range.
-        within: share of trials within so many points of the reference, by the number of points.
-        reference: what `within` and `tries` are relative to: the peak where there is one, else the best seen.
         collapses: trials that diverged or are no better than guessing.
-        tries: random settings that it takes to come within `WITHIN[-1]` points of the reference.
+        tries: random settings that it takes to come within NEAR points of the peak, or without one of the best seen.
         mean: over the range, collapses at chance, with its guarded interval.
         lr_range: width of the good lrs in factors of two; None where lr was not listed.
         peak: by reruns of the best setting; None without reruns.
@@ -44,8 +42,6 @@ class Statement:
     best: float | None
     median: float
     spread: measures.Spread
-    within: dict[float, float]
-    reference: float | None
     collapses: measures.Collapses
     tries: Interval
     mean: Interval
@@ -66,13 +62,12 @@ class Statement:
         return self.gain is not None and self.gain > GAIN * room
 
 
-def statement(cell: CellResults, confidence: float, reference: float | None = None) -> Statement | None:
+def statement(cell: CellResults, confidence: float) -> Statement | None:
     """Return what is known of a cell; None where no trial has ended.
 
     Args:
         cell: with its trials.
         confidence: of intervals, between 0 and 1.
-        reference: an error in percent that errors are relative to; None: the cell's own peak, or its best seen.
     """
     errors, chance, images = cell.errors, cell.chance, images_of(cell)
     if len(errors) == 0:
@@ -80,17 +75,14 @@ def statement(cell: CellResults, confidence: float, reference: float | None = No
     best = cell.best.error if cell.best else None
     peak = peak_of(cell)
     own = peak.mean if peak else best
-    zero = reference if reference is not None else own
     low = measures.capped(errors, chance)
     return Statement(
         cell=cell,
         best=best,
         median=float(np.median(low)),
         spread=measures.spread(errors, chance),
-        within={points: measures.share_within(errors, zero, points) for points in WITHIN} if zero is not None else {},
-        reference=zero,
         collapses=measures.count_collapses(measures.collapses(errors, chance, images), confidence),
-        tries=measures.tries_needed(errors, zero if zero is not None else -math.inf, WITHIN[-1], confidence),
+        tries=measures.tries_needed(errors, own if own is not None else -math.inf, NEAR, confidence),
         mean=measures.mean_error(errors, chance, confidence),
         lr_range=_lr_range(cell, low),
         peak=peak,
@@ -142,7 +134,7 @@ def _is_searched(trial: TrialResult) -> bool:
 def _lr_range(cell: CellResults, errors: np.ndarray) -> float | None:
     if cell.ranges.get("lr"):
         return None
-    return measures.good_lr_range(np.array([trial.lr for trial in cell.finished]), errors, WITHIN[-1])
+    return measures.good_lr_range(np.array([trial.lr for trial in cell.finished]), errors, NEAR)
 
 
 def _edges(cell: CellResults) -> tuple[str, ...]:

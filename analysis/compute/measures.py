@@ -140,11 +140,6 @@ def count_collapses(which: np.ndarray, confidence: float) -> Collapses:
     return Collapses(count, trials, share_interval(count, trials, confidence), not_excluded(count, trials, confidence))
 
 
-def share_within(errors: np.ndarray, reference: float, points: float) -> float:
-    """Return the share of the trials whose error is at most so many points above a reference."""
-    return float(np.mean(errors <= reference + points + TOLERANCE)) if len(errors) else math.nan
-
-
 def tries_needed(errors: np.ndarray, reference: float, points: float, confidence: float) -> Interval:
     """Return how many random settings it takes to come within so many points of a reference with 95 % confidence.
 

@@ -16,6 +16,7 @@ from stability.study.metrics import metrics_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # More models than this in a panel are parted by size, as in the paper's figures 4 and 5.
 MANY = 4
@@ -145,16 +146,38 @@ def legend(axes: Axes, labels: Sequence[str], panel: Panel, *, lines: bool) -> N
         if not lines:
             own.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
         handles.append(own)
+    legend_above(axes, handles, labels, length=2.6 if lines else 1.0)
+
+
+def legend_above(
+    axes: Axes,
+    handles: Sequence[Line2D],
+    labels: Sequence[str],
+    *,
+    length: float,
+    corner: tuple[float, float] = (0, 1.01),
+    spacing: float = 0.3,
+) -> None:
+    """Put a legend above axes, left-aligned.
+
+    Args:
+        axes: of the panel.
+        handles: a line or marker for each entry.
+        labels: one for each.
+        length: of a handle, in font sizes.
+        corner: the legend's lower left corner, as shares of the axes.
+        spacing: between entries, in font sizes.
+    """
     axes.legend(
         handles,
         labels,
         loc="lower left",
-        bbox_to_anchor=(0, 1.01),
+        bbox_to_anchor=corner,
         frameon=False,
         borderaxespad=0,
         borderpad=0,
-        labelspacing=0.3,
-        handlelength=2.6 if lines else 1.0,
+        labelspacing=spacing,
+        handlelength=length,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
-from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
+from analysis.figures.layout import LINE, Layout, error_label, legend_above, notes_below, title
 from analysis.results import varied
 from analysis.statements import Statement
 from analysis.style import Look, looks, model_name, optimizer_name
@@ -125,17 +125,8 @@ def _legend(axes: Axes, places: list[Place]) -> None:
         )
         for one in places
     ]
-    axes.legend(
-        handles,
-        [one.label for one in places],
-        loc="lower left",
-        bbox_to_anchor=(0.01, 1.03),
-        frameon=False,
-        borderaxespad=0,
-        borderpad=0,
-        labelspacing=0.4,
-        handlelength=1.0,
-    )
+    labels = [one.label for one in places]
+    legend_above(axes, handles, labels, length=1.0, corner=(0.01, 1.03), spacing=0.4)
 
 
 def _notes(analysis: Analysis, places: list[Place], has_peaks: bool) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +20,7 @@ from stability.study.metrics import metrics_of
 from stability.study.schema import Provenance, Record, Result
 from stability.study.store import read_record, write_record
 from stability.training.checkpoint import remove_checkpoints
+from stability.words import utc_now
 
 LOG = "log.txt"
 
@@ -68,11 +68,6 @@ def failed_record(task: TrialTask, exception: str, provenance: Provenance, epoch
         role=task.role,
         peak_lr=task.config.peak_lr,
     )
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Attempt:

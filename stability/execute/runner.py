@@ -58,7 +58,7 @@ class TrialRunner:
         on_record: OnRecord | None = None,
         on_event: OnTrialEvent | None = None,
     ) -> list[Record]:
-        """Run trials until each has a record that holds (see `worker.standing_record`); return these, in order.
+        """Run trials until each has a record that holds (see `attempt.standing_record`); return these, in order.
 
         Each is tried once, or twice where its process dies; a trial that another command is running is waited for,
         and taken over when that command dies. `on_record` is told of each as it ends; `on_event` gets the events of

@@ -53,6 +53,8 @@ def phases(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
         size: how many trials a round of TPE holds, about.
         pack: parts trials into packs.
     """
+    if not _asks(plan):
+        return
     wanted = functools.partial(_with_wanted, plan, directory, max(1, size // len(plan.cells)), pack)
     while True:
         manifest = change(directory, wanted)
@@ -63,8 +65,15 @@ def phases(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
         yield plan, manifest
 
 
+def _asks(plan: Plan) -> bool:
+    """Tell whether a command asks for any trials after the samples."""
+    return bool(plan.config.tune or plan.config.reseed or plan.config.longer)
+
+
 def is_open(plan: Plan, directory: Path) -> bool:
     """Tell whether trials are wanted after the samples, all of which have ended."""
+    if not _asks(plan):
+        return False
     manifest = read_manifest(directory)
     return manifest is not None and any(_wanted(plan, manifest, directory, 1))
 
@@ -96,8 +105,6 @@ def _wanted(plan: Plan, manifest: Manifest, directory: Path, each: int) -> list[
 def _next(plan: Plan, cell: CellPlan, trials: Sequence[Trial], directory: Path, each: int) -> list[Trial]:
     """Return what is wanted next of a cell: a round of TPE, then reruns and a longer schedule together."""
     config = plan.config
-    if not (config.tune or config.reseed or config.longer):
-        return []
     searched = [trial for trial in trials if trial.role in ("sample", "tune")]
     records = [read_record(trial_directory(directory, trial.id)) for trial in searched]
     known = [record for record in records if record is not None]

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +27,7 @@ from stability.training.optim import decayed_parameters, is_whole, make_optimize
 from stability.training.schedule import make_schedule
 from stability.training.stack import ModelStack
 from stability.values import number
+from stability.words import utc_now
 
 # A row of a trial's curve: `epoch`, and what was measured; None where it is not finite or does not apply.
 Row = dict[str, float | None]
@@ -77,7 +77,7 @@ class Member:
         self.steps_per_epoch = steps_per_epoch
         self.schedule = make_schedule(config, steps_per_epoch)
         self.metrics = metrics_table(config)
-        self.progress = Progress(start=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self.progress = Progress(start=utc_now())
         self.ema: Ema | None = None
         # An attempt may fail before it begins: an optimizer that refuses its arguments does.
         self._clock = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import socket
 import sys
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from stability.models.tokens import token_grid
 from stability.study.schema import Provenance
 from stability.training.measures import declared
 from stability.training.member import Member
+from stability.words import utc_now
 
 if TYPE_CHECKING:
     from stability.training.module import StackModule
@@ -52,7 +52,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         versions={"python": platform.python_version(), **versions()},
         host=socket.gethostname(),
         start=progress.start,
-        end=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        end=utc_now(),
         train_images=info.train_images,
         eval_images=info.eval_images,
         eval_split=info.eval_split,
