@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.answers import Answer, answers
 from analysis.bands import Band, band
 from analysis.cells import read_cells
+from analysis.facets import Facets, Names, facets
 from analysis.reference import Reference, references
 from analysis.results import CellResults
 from analysis.selection import chosen, shown
@@ -27,6 +28,7 @@ class Analysis:
         references: what each cell's errors are drawn relative to.
         is_relative: whether figures draw errors relative to them.
         confidence: of bands, intervals and verdicts.
+        facets: which factors are the columns, rows and colours of figures.
     """
 
     directories: tuple[Path, ...]
@@ -34,6 +36,7 @@ class Analysis:
     references: tuple[Reference, ...]
     is_relative: bool
     confidence: float
+    facets: Facets
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +82,13 @@ class Analysis:
 
 
 def analyse(
-    *runs: Path | str, relative: Sequence[str] = (), confidence: float = 0.95, cells: Sequence[str] = ()
+    *runs: Path | str,
+    relative: Sequence[str] = (),
+    confidence: float = 0.95,
+    cells: Sequence[str] = (),
+    columns: Names = (),
+    rows: Names = (),
+    color: Names = (),
 ) -> Analysis:
     """Return the numbers of studies.
 
@@ -88,11 +97,15 @@ def analyse(
         relative: `best`, an error in percent, or CELLS=ERROR; see `python -m analysis.edf --help`.
         confidence: between 0 and 1.
         cells: only the cells of these factor values, as `vitc_tiny,epochs=8`; all cells where empty.
+        columns: the factors of a figure's columns of panels, as `optimizer`; chosen by what varies where empty.
+        rows: the factors of its rows of panels.
+        color: the factors that are told apart by colour.
 
     Raises:
-        UserError: a path holds no study, or `relative` or `cells` names no cell.
+        UserError: a path holds no study, `relative` or `cells` names no cell, or there is no such factor.
     """
     directories, found = read_cells([Path(path) for path in runs])
     kept = chosen(found, cells)
+    places = facets(kept, columns=columns, rows=rows, color=color)
     given = references(kept, list(relative))
-    return Analysis(tuple(directories), tuple(kept), tuple(given), bool(relative), confidence)
+    return Analysis(tuple(directories), tuple(kept), tuple(given), bool(relative), confidence, places)

@@ -18,10 +18,11 @@ import numpy as np
 from analysis.compute import contrasts, measures
 from analysis.compute.intervals import Interval, holm, mcnemar
 from analysis.results import Pair, TrialResult, finished_pairs, planned_pairs
-from analysis.selection import ALL_SHOWN
 from analysis.statements import Statement, images_of, reruns
 from stability.study.schema import Scalar
 
+# In a study of more cells than MANY_CELLS not every two are compared, where more than ALL_PAIRS differ in one factor.
+MANY_CELLS = 24
 ALL_PAIRS = 12
 QUANTITIES = ("level", "spread", "collapses", "peak", "regret", "sensitivity")
 
@@ -172,7 +173,7 @@ def answers(found: Sequence[Statement], confidence: float) -> list[Answer]:
 def compared(found: Sequence[Statement]) -> Iterator[tuple[str, Statement, Statement]]:
     """Yield the factor and the two cells of each comparison: of cells that differ in one factor alone.
 
-    Every two of them in a study of at most ALL_SHOWN cells. In a larger study, where more than ALL_PAIRS cells differ
+    Every two of them in a study of at most MANY_CELLS cells. In a larger study, where more than ALL_PAIRS cells differ
     in one factor alone, each is compared with the first one planned. So the number of comparisons grows with the number
     of cells, not with the number of pairs.
     """
@@ -198,7 +199,7 @@ def _groups(found: Sequence[Statement]) -> Iterator[tuple[str, list[list[int]]]]
 
 
 def _is_large(group: Sequence[int], found: Sequence[Statement]) -> bool:
-    return len(found) > ALL_SHOWN and len(group) > ALL_PAIRS
+    return len(found) > MANY_CELLS and len(group) > ALL_PAIRS
 
 
 def is_against_first(found: Sequence[Statement]) -> bool:

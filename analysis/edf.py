@@ -42,6 +42,9 @@ class Options(NamedTuple):
     cells: list[str]
     figure: list[str]
     section: list[str]
+    columns: list[str]
+    rows: list[str]
+    color: list[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     from analysis.analysis import analyse
 
-    analysis = analyse(*options.runs, relative=options.relative, confidence=options.confidence, cells=options.cells)
+    analysis = analyse(
+        *options.runs,
+        relative=options.relative,
+        confidence=options.confidence,
+        cells=options.cells,
+        columns=options.columns,
+        rows=options.rows,
+        color=options.color,
+    )
     _check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "analysis"
     files = files_of(analysis, options.figure, options.section)
@@ -82,6 +93,9 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     for name, what in (("figure", "figure"), ("section", "section of the report")):
         words = f"one more {what}: a function of the analysis (docs/extending.md); may be given several times"
         repeated(f"--{name}", metavar="my_module.NAME", help=words)
+    for name, what in (("columns", "columns of panels"), ("rows", "rows of panels"), ("color", "colours")):
+        words = f"factors of the {what}, as model or optimizer,epochs; default: by what the study varies"
+        repeated(f"--{name}", metavar="FACTORS", help=words)
     options = Options(**vars(parser.parse(arguments)))
     if not 0 < options.confidence < 1:
         raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from analysis.results import CellResults, varied
 from stability.errors import UserError, nearest
 
-ALL_SHOWN = 24
+# As 9 models under 2 optimizers with 2 values of a further factor.
+ALL_SHOWN = 36
 PART_SHOWN = 12
 
 

@@ -1,13 +1,15 @@
-"""How models look in every figure: a colour, line and marker each, distinct for the colour-blind and in grey."""
+"""How cells look in every figure: a colour, line and marker each, distinct for the colour-blind and in grey."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType, RcKeyType
+
+T = TypeVar("T", bound=Hashable)
 
 # Width of a panel in inches: a column of a two-column page.
 COLUMN = 3.3
@@ -47,7 +49,7 @@ class Look(NamedTuple):
     marker: str
 
 
-# By family: a model's name up to its first underscore.
+# Of the shipped models of a family: their names up to the first underscore.
 FAMILIES = {
     "vitp": Look(VERMILION, (0, (4, 1.2)), "o"),
     "vitc": Look(BLUE, "-", "D"),
@@ -63,6 +65,21 @@ SPARE = (
     Look(ORANGE, (0, (4, 1, 1, 1)), "P"),
     Look(GREEN, (0, (3, 2)), "s"),
 )
+COLOURS = (VERMILION, BLUE, GREEN, PURPLE, SKY, ORANGE, BLACK)
+LINES: tuple[LineStyleType, ...] = (
+    "-",
+    (0, (4, 1.2)),
+    (0, (1, 1)),
+    (0, (4, 1, 1, 1)),
+    (0, (6, 1, 1, 1, 1, 1)),
+    (0, (2, 1)),
+)
+MARKERS = ("o", "D", "s", "^", "v", "P", "X", "<", ">", "p", "*")
+# Every colour with every line: 7 and 6 have no common divisor.
+ROUNDS = tuple(
+    Look(COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
+    for k in range(len(COLOURS) * len(LINES))
+)
 NAMES = {
     "vitp": "ViT$_P$",
     "vitc": "ViT$_C$",
@@ -75,49 +92,81 @@ NAMES = {
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 
 
-def family(model: str) -> str:
-    """Return the part of a model's name that it shares with its other sizes."""
-    return model.split("_", 1)[0]
+def looks(models: Sequence[str], wanted: Iterable[Look] = SPARE) -> dict[str, Look]:
+    """Return a look for each model: its family's for the first of a shipped family, one of `wanted` for the others.
 
-
-def looks(models: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each model: its family's, or a spare one; paler for each further size or round of spares."""
-    found: dict[str, Look] = {}
-    sizes: dict[str, int] = {}
-    spare = (look._replace(colour=_paler(look.colour, 0.3 * turn)) for turn in itertools.count() for look in SPARE)
+    No two have the same colour and line, up to as many models as there are such pairs.
+    """
+    firsts: dict[str, str] = {}
     for model in models:
-        kin = family(model)
-        look = FAMILIES.get(kin) or next(spare)
-        if kin in FAMILIES:
-            look = look._replace(colour=_paler(look.colour, 0.3 * sizes.get(kin, 0)))
-            sizes[kin] = sizes.get(kin, 0) + 1
-        found[model] = look
+        head = model.split("_", 1)[0]
+        if head in FAMILIES and not _is_path(model):
+            firsts.setdefault(head, model)
+    known = {model: FAMILIES[head] for head, model in firsts.items()}
+    others = _distinct([model for model in models if model not in known], wanted, list(known.values()))
+    return {model: known.get(model) or others[model] for model in models}
+
+
+def value_looks(values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look]:
+    """Return a look for each value of one or several factors.
+
+    Of several factors the first decides the colour and the others the line and the marker, where there are enough of
+    both.
+    """
+    firsts = list(dict.fromkeys(one[0] for one in values if one))
+    rests = list(dict.fromkeys(one[1:] for one in values))
+    if 1 < len(firsts) <= len(COLOURS) and 1 < len(rests) <= len(LINES):
+        colour = looks(firsts, FAMILIES.values())
+        return {
+            one: Look(colour[one[0]].colour, LINES[rests.index(one[1:])], MARKERS[rests.index(one[1:])])
+            for one in values
+        }
+    return _distinct(values, FAMILIES.values())
+
+
+def _distinct(names: Sequence[T], wanted: Iterable[Look], taken: Sequence[Look] = ()) -> dict[T, Look]:
+    """Return looks of unused colours first, then of those used least, each with a line that the colour has not had."""
+    every = [*wanted, *SPARE, *FAMILIES.values(), *ROUNDS]
+    used = list(taken)
+    found: dict[T, Look] = {}
+    for name in names:
+        pairs = {(look.colour, look.line) for look in used}
+        colours = Counter(look.colour for look in used)
+        markers = Counter((look.colour, look.marker) for look in used)
+        free = [look for look in every if (look.colour, look.line) not in pairs] or every
+        found[name] = min(free, key=lambda look: (colours[look.colour], markers[look.colour, look.marker]))
+        used.append(found[name])
     return found
-
-
-def _paler(colour: str, share: float) -> str:
-    """Mix a colour with white."""
-    share = min(share, 0.6)
-    channels = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * share):02X}" for channel in channels)
 
 
 def model_name(model: str) -> str:
     """Return a model's name as the field writes it: vitc_4gf is ViT_C-4GF."""
     head, _, size = model.partition("_")
-    if head not in NAMES:
+    if head not in NAMES or _is_path(model):
         # A user's own model is named by its dotted path: its last part is the class.
-        return _plain(model.rsplit(".", 1)[-1])
+        return plain(model.rsplit(".", 1)[-1])
     size = size.upper() if size.endswith("gf") else size
-    return NAMES[head] + (f"-{_plain(size)}" if size else "")
+    return NAMES[head] + (f"-{plain(size)}" if size else "")
+
+
+def _is_path(model: str) -> bool:
+    """Return whether a model is named by the dotted path of its class."""
+    return "." in model
+
+
+def model_names(models: Iterable[str]) -> dict[str, str]:
+    """Return each model's name as the field writes it; in full where two models would have the same."""
+    names = {model: model_name(model) for model in models}
+    counts = Counter(names.values())
+    return {model: name if counts[name] == 1 else plain(model) for model, name in names.items()}
 
 
 def optimizer_name(optimizer: str) -> str:
     """Return an optimizer's name as the field writes it."""
-    return OPTIMIZERS.get(optimizer, _plain(optimizer))
+    return OPTIMIZERS.get(optimizer, plain(optimizer))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a name that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.analysis import Analysis
+    from analysis.facets import Names
 
 Draw = Callable[["Analysis"], "Figure"]
 # Shipped figures by name.
@@ -66,6 +67,9 @@ def figure(
     relative: Sequence[str] = (),
     confidence: float = 0.95,
     cells: Sequence[str] = (),
+    columns: Names = (),
+    rows: Names = (),
+    color: Names = (),
 ) -> Figure:
     """Return one figure of studies, for a notebook.
 
@@ -75,15 +79,21 @@ def figure(
         relative: as `--relative` of `python -m analysis.edf`.
         confidence: of bands.
         cells: as `--cells` of `python -m analysis.edf`.
+        columns: as `--columns`: a factor's name, or several in a list or with commas between.
+        rows: as `--rows`.
+        color: as `--color`.
 
     Raises:
-        UserError: no such figure, or a folder holds no study.
+        UserError: no such figure, no such factor, or a folder holds no study.
     """
     from analysis.analysis import analyse
 
     draw = find(name)
+    analysis = analyse(
+        *runs, relative=relative, confidence=confidence, cells=cells, columns=columns, rows=rows, color=color
+    )
     with print_style():
-        return drawn(name, draw, analyse(*runs, relative=relative, confidence=confidence, cells=cells))
+        return drawn(name, draw, analysis)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, notes_below, panels, title
+from analysis.figures.layout import (
+    LINE,
+    NOTE_SIZE,
+    Head,
+    Layout,
+    Panel,
+    Shown,
+    error_label,
+    head,
+    legend,
+    notes_below,
+    panels,
+    title,
+)
+from analysis.figures.text import glued, wrapped
 from analysis.results import CellResults
-from analysis.style import model_name, number
+from analysis.style import number
 from analysis.tables import plan_words
 
 if TYPE_CHECKING:
@@ -24,15 +38,14 @@ def draw(analysis: Analysis) -> Figure:
     The horizontal axis is the error in percent, or points above each cell's reference where the analysis is relative.
     """
     rows, relative = panels(analysis), analysis.is_relative
-    entries = max(len(panel.shown) for row in rows for panel in row)
-    notes = [
-        [[*_ranges_notes(panel), *_band_notes(panel, analysis.confidence, relative)] for panel in row] for row in rows
-    ]
+    room = Layout(columns=1, rows=1, height=2.1, above=0, below=0).room
+    heads = [[_head(panel, room, relative) for panel in row] for row in rows]
+    notes = [[_notes(panel, room, analysis.confidence, relative) for panel in row] for row in rows]
     layout = Layout(
         columns=len(rows[0]),
         rows=len(rows),
         height=2.1,
-        above=0.28 + LINE * entries * (2 if relative else 1),
+        above=0.28 + max(one.height for row in heads for one in row),
         below=0.48 + LINE * max(len(lines) for row in notes for lines in row),
     )
     figure = layout.figure()
@@ -45,10 +58,22 @@ def draw(analysis: Analysis) -> Figure:
             axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative))
             axes.set_ylabel("share of trials (EDF)" if column == 0 else "")
             axes.grid(color="#DDDDDD", linewidth=0.4)
-            title(axes, layout, panel.title)
-            legend(axes, [_edf_label(one, relative) for one in panel.shown], panel, lines=True)
+            title(axes, layout, heads[place][column].title)
+            legend(axes, heads[place][column].labels, panel, lines=True)
             notes_below(axes, layout, notes[place][column], 0.48)
     return figure
+
+
+def _head(panel: Panel, room: float, relative: bool) -> Head:
+    return head(panel, [_edf_label(one, relative) for one in panel.shown], room, lines=True)
+
+
+def _notes(panel: Panel, room: float, confidence: float, relative: bool) -> list[str]:
+    """Return the lines below a panel."""
+    if not panel.shown:
+        return ["no cells"]
+    notes = [*_ranges_notes(panel), *_band_notes(panel, confidence, relative)]
+    return [line for note in notes for line in wrapped(note, room, NOTE_SIZE).split("\n")]
 
 
 def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool) -> None:
@@ -89,21 +114,35 @@ def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
 def _edf_label(shown: Shown, relative: bool) -> str:
     cell = shown.cell
     finished, diverged = len(cell.finished), cell.count("diverged")
-    words = f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}"
-    share = f", {100 * diverged / finished:.0f} % diverged" if finished else ""
+    words = [glued(f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}")]
+    words += [glued(f"{100 * diverged / finished:.0f} % diverged")] if finished else []
     zero = ""
     if relative:
         error = shown.reference.error
         zero = f"\nΔ to {shown.reference.words}" + ("" if error is None else f": {error:.1f} %")
-    return f"{model_name(cell.model)}: {words}{share}{zero}"
+    return ": ".join(filter(None, [shown.name, ", ".join(words)])) + zero
 
 
 def _ranges_notes(panel: Panel) -> list[str]:
-    """Return the ranges that a panel's cells were sampled from, each once."""
-    ranges: dict[str, list[str]] = {}
+    """Return the ranges that a panel's cells were sampled from, each once, with what has them."""
+    ranges: dict[str, list[Shown]] = {}
     for one in panel.shown:
-        ranges.setdefault(_ranges(one.cell), []).append(model_name(one.cell.model))
-    return [line if len(ranges) == 1 else f"{', '.join(names)}: {line}" for line, names in ranges.items()]
+        ranges.setdefault(_ranges(one.cell), []).append(one)
+    if len(ranges) == 1:
+        return list(ranges)
+    return [
+        f"{', '.join(names)}: {line}" for line, names in zip(ranges, _range_names(list(ranges.values())), strict=True)
+    ]
+
+
+def _range_names(groups: Sequence[Sequence[Shown]]) -> list[list[str]]:
+    """Return what names each group of cells: the values of one factor where they tell the groups apart."""
+    num_factors = len(groups[0][0].words)
+    for place in reversed(range(num_factors)):
+        names = [list(dict.fromkeys(one.words[place] for one in own)) for own in groups]
+        if len({name for own in names for name in own}) == sum(map(len, names)):
+            return names
+    return [[one.name for one in own] for own in groups]
 
 
 def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
@@ -120,7 +159,7 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
 
 
 def _ranges(cell: CellResults) -> str:
-    return ", ".join(f"{name} {_range(cell, name)}" for name in ("lr", "wd"))
+    return ", ".join(glued(f"{name} {_range(cell, name)}") for name in ("lr", "wd"))
 
 
 def _range(cell: CellResults, name: str) -> str:

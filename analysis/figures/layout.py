@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from analysis.analysis import Analysis
+from analysis.facets import MODEL, OPTIMIZER
+from analysis.figures.text import glued, wrapped
 from analysis.reference import Reference
-from analysis.results import CellResults, varied
+from analysis.results import CellResults
 from analysis.statistics import Curve
-from analysis.style import COLUMN, GREY, Look, family, looks, optimizer_name
+from analysis.style import COLUMN, GREY, Look, looks, model_names, optimizer_name, plain, value_looks
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
@@ -18,18 +20,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# More models than this in a panel are parted by size, as in the paper's figures 4 and 5.
-MANY = 4
 LINE = 0.145
+# A further line of a title.
+TITLE_LINE = 0.16
+TITLE_SIZE, LABEL_SIZE, NOTE_SIZE = 9.0, 7.0, 6.5
+# Between text and the edge of the figure or the next panel, in inches.
+MARGIN = 0.06
+# Between a legend's handle and its text, in font sizes: matplotlib's own.
+HANDLE_GAP = 0.8
 
 
 class Shown(NamedTuple):
-    """A cell and what is drawn of it."""
+    """A cell and what is drawn of it; `words` name its value of each factor that is told apart by colour."""
 
     cell: CellResults
     curve: Curve
     reference: Reference
     look: Look
+    words: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the legend calls the cell."""
+        return ", ".join(self.words)
 
 
 class Panel(NamedTuple):
@@ -40,35 +53,64 @@ class Panel(NamedTuple):
 
 
 def panels(analysis: Analysis) -> list[list[Panel]]:
-    """Lay out the cells that are shown: a column per optimizer, a row per value of the factors beyond, and per size of
-    many models."""
-    models = list(dict.fromkeys(cell.model for cell in analysis.shown))
-    optimizers = list(dict.fromkeys(cell.optimizer for cell in analysis.shown))
-    extra, shown = varied(analysis.cells), set(analysis.shown)
-    # Sizes of a family differ in shade only where they share a panel.
-    alike = [
-        [model for model in models if _size_row(model, models) == row]
-        for row in {_size_row(one, models) for one in models}
-    ]
-    look = {model: one for group in alike for model, one in looks(group).items()}
-    rows: dict[tuple[str, ...], dict[str, list[Shown]]] = {}
-    for cell, curve, reference in zip(analysis.cells, analysis.curves, analysis.references, strict=True):
-        if cell in shown:
-            row = (_size_row(cell.model, models), *(f"{name} {cell.factors.get(name, '-')}" for name in extra))
-            own = rows.setdefault(row, {}).setdefault(cell.optimizer, [])
-            own.append(Shown(cell, curve, reference, look[cell.model]))
+    """Lay out the cells that are shown by the analysis's facets: rows of panels, equally many in each."""
+    facets, cells, visible = analysis.facets, analysis.shown, set(analysis.shown)
+    words = value_words(analysis.cells)
+    columns, rows, colors = (_grouped(cells, names) for names in facets)
+    look = _looks(facets.color, [_values(own[0], facets.color) for own in colors])
+    drawn = {
+        cell: Shown(cell, curve, reference, look[_values(cell, facets.color)], words(cell, facets.color))
+        for cell, curve, reference in zip(analysis.cells, analysis.curves, analysis.references, strict=True)
+        if cell in visible
+    }
+    ordered = [cell for own in colors for cell in own]
+    fixed = [name for name in (MODEL, OPTIMIZER) if name in cells[0].factors and name not in facets.all]
     return [
-        [Panel(", ".join(filter(None, [optimizer_name(name), *row[1:]])), found.get(name, [])) for name in optimizers]
-        for row, found in sorted(rows.items(), key=lambda item: item[0][0])
+        [
+            Panel(
+                ", ".join([*words(cells[0], fixed), *words(column[0], facets.columns), *words(row[0], facets.rows)]),
+                [drawn[cell] for cell in ordered if cell in set(row) & set(column)],
+            )
+            for column in columns
+        ]
+        for row in rows
     ]
 
 
-def _size_row(model: str, models: Sequence[str]) -> str:
-    """Return which row of sizes a model belongs to: the k-th size of its family; one row where models are few."""
-    if len(models) <= MANY:
-        return ""
-    kin = [other for other in models if family(other) == family(model)]
-    return f"{kin.index(model):03d}"
+def _values(cell: CellResults, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(cell.factors.get(name)) for name in names)
+
+
+def _grouped(cells: Sequence[CellResults], names: Sequence[str]) -> list[list[CellResults]]:
+    """Return the cells of each combination of values; the first factor varies slowest, each in the order planned."""
+    order = {name: list(dict.fromkeys(value for cell in cells for value in _values(cell, [name]))) for name in names}
+    groups: dict[tuple[int, ...], list[CellResults]] = {}
+    for cell in cells:
+        places = zip(names, _values(cell, names), strict=True)
+        groups.setdefault(tuple(order[name].index(value) for name, value in places), []).append(cell)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _looks(color: Sequence[str], values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look]:
+    """Return a look for each combination of values; models keep theirs in every figure."""
+    if tuple(color) != (MODEL,):
+        return value_looks(values)
+    return {(model,): look for model, look in looks([model for (model,) in values]).items()}
+
+
+def value_words(cells: Sequence[CellResults]) -> Callable[[CellResults, Sequence[str]], tuple[str, ...]]:
+    """Return the function that names a cell's values of some factors, so that no two models have one name.
+
+    Models and optimizers go by their names alone, other values with their factor: `epochs 8`.
+    """
+    models = model_names(dict.fromkeys(cell.model for cell in cells))
+
+    def words(cell: CellResults, name: str) -> str:
+        if name == MODEL:
+            return models[cell.model]
+        return optimizer_name(cell.optimizer) if name == OPTIMIZER else plain(f"{name} {cell.factors.get(name, '-')}")
+
+    return lambda cell, names: tuple(glued(words(cell, name)) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +130,11 @@ class Layout:
     def size(self) -> tuple[float, float]:
         """Width and height of the figure in inches."""
         return self.columns * self.width, self.rows * (self.above + self.height + self.below)
+
+    @property
+    def room(self) -> float:
+        """Width in inches from the left edge of a panel's axes to the panel's right edge, for text."""
+        return self.width - self.left - MARGIN
 
     def figure(self) -> Figure:
         """Return an empty figure."""
@@ -117,6 +164,38 @@ def error_label(relative: bool) -> str:
     return f"Δ {metric.label} (points)" if relative else metric.title
 
 
+class Head(NamedTuple):
+    """What stands above a panel, in lines that fit: its title and a label per cell."""
+
+    title: str
+    labels: list[str]
+
+    @property
+    def height(self) -> float:
+        """Inches that the lines take, beyond the first line of the title."""
+        lines = sum(label.count("\n") + 1 for label in self.labels)
+        return TITLE_LINE * self.title.count("\n") + LINE * lines
+
+
+def head(panel: Panel, labels: Sequence[str], room: float, *, lines: bool) -> Head:
+    """Return what stands above a panel.
+
+    Args:
+        panel: whose title and cells these are.
+        labels: one per cell.
+        room: the width there is, in inches.
+        lines: whether an entry of the legend shows the cell's line or its marker.
+    """
+    left = room - (handle_length(lines) + HANDLE_GAP) * LABEL_SIZE / 72
+    fitted = [wrapped(label, left, LABEL_SIZE) for label in labels]
+    return Head(wrapped(panel.title, room, TITLE_SIZE, "bold"), fitted)
+
+
+def handle_length(lines: bool) -> float:
+    """Return the length of a legend's lines or markers, in font sizes."""
+    return 2.6 if lines else 1.0
+
+
 def title(axes: Axes, layout: Layout, text: str) -> None:
     """Write a title above the legend.
 
@@ -126,7 +205,7 @@ def title(axes: Axes, layout: Layout, text: str) -> None:
         text: the title.
     """
     height = 1 + (layout.above - 0.06) / layout.height
-    axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=9, weight="bold")
+    axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=TITLE_SIZE, weight="bold")
 
 
 def legend(axes: Axes, labels: Sequence[str], panel: Panel, *, lines: bool) -> None:
@@ -146,7 +225,7 @@ def legend(axes: Axes, labels: Sequence[str], panel: Panel, *, lines: bool) -> N
         if not lines:
             own.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
         handles.append(own)
-    legend_above(axes, handles, labels, length=2.6 if lines else 1.0)
+    legend_above(axes, handles, labels, length=handle_length(lines))
 
 
 def legend_above(
@@ -178,6 +257,7 @@ def legend_above(
         borderpad=0,
         labelspacing=spacing,
         handlelength=length,
+        handletextpad=HANDLE_GAP,
     )
 
 
@@ -192,4 +272,4 @@ def notes_below(axes: Axes, layout: Layout, lines: Sequence[str], distance: floa
     """
     for place, line in enumerate(lines):
         height = -(distance - 0.06 + LINE * place) / layout.height
-        axes.text(0, height, line, transform=axes.transAxes, va="top", fontsize=6.5, color=GREY)
+        axes.text(0, height, line, transform=axes.transAxes, va="top", fontsize=NOTE_SIZE, color=GREY)

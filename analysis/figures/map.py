@@ -13,10 +13,12 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
-from analysis.figures.layout import LINE, Layout, error_label, legend_above, notes_below, title
+from analysis.facets import MODEL, OPTIMIZER
+from analysis.figures.layout import LABEL_SIZE, LINE, Layout, error_label, legend_above, notes_below, title, value_words
+from analysis.figures.text import wrapped
 from analysis.results import varied
 from analysis.statements import Statement
-from analysis.style import Look, looks, model_name, optimizer_name
+from analysis.style import Look, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 # The size of a point tells its optimizer apart.
 SIZES = (7.0, 5.0, 3.5)
+# Of the figure, in inches, and of a label of the legend.
+WIDTH = 4.2
+LABEL_WIDTH = WIDTH - Layout.left - 0.3
 
 
 class Place(NamedTuple):
@@ -46,7 +51,8 @@ def draw(analysis: Analysis) -> Figure:
     guessing, and what stands up means nothing.
     """
     places, has_peaks = _places(analysis)
-    layout = Layout(columns=1, rows=1, height=2.6, above=0.45 + 1.1 * LINE * len(places), below=1.0, width=4.2)
+    lines = sum(place.label.count("\n") + 1 for place in places)
+    layout = Layout(columns=1, rows=1, height=2.6, above=0.45 + 1.1 * LINE * lines, below=1.0, width=WIDTH)
     figure = layout.figure()
     axes = layout.axes(figure, 0, 0)
     for place in places:
@@ -69,7 +75,7 @@ def _places(analysis: Analysis) -> tuple[list[Place], bool]:
     has_peaks = bool(known) and all(one.peak for one in known)
     look = looks(list(dict.fromkeys(one.cell.model for one in known)))
     optimizers = list(dict.fromkeys(one.cell.optimizer for one in known))
-    extra = varied(analysis.cells)
+    words, names = value_words(analysis.cells), (MODEL, OPTIMIZER, *varied(analysis.cells))
     places = []
     for one in known:
         errors, chance, confidence = one.cell.errors, one.cell.chance, analysis.confidence
@@ -79,10 +85,9 @@ def _places(analysis: Analysis) -> tuple[list[Place], bool]:
             up = sensitivity(errors, one.peak, chance, confidence)
         else:
             up = relative_spread(errors, chance, confidence)
-        words = [model_name(one.cell.model), optimizer_name(one.cell.optimizer)]
-        words += [f"{name} {one.cell.factors.get(name, '-')}" for name in extra]
+        label = wrapped(", ".join(words(one.cell, names)), LABEL_WIDTH, LABEL_SIZE)
         size = SIZES[min(optimizers.index(one.cell.optimizer), len(SIZES) - 1)]
-        places.append(Place(one, across, up, ", ".join(words), look[one.cell.model], size))
+        places.append(Place(one, across, up, label, look[one.cell.model], size))
     return places, has_peaks
 
 

@@ -9,48 +9,57 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, Panel, Shown, error_label, legend, panels, title
+from analysis.figures.layout import MARGIN, Layout, Panel, Shown, error_label, head, legend, panels, title
 from analysis.results import CellResults, TrialResult
-from analysis.style import GREY, model_name, number, scientific
+from analysis.style import GREY, number, scientific
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Of a panel, in inches.
+WIDTH = 2.4
+# Lines of diverged trials that keep their distance; more of them lie closer.
+MOST_LINES = 8
 # A log axis of less than this factor holds one or two powers of ten.
 NARROW = 300
+# One of less than this factor may hold neither 1 nor 3 of a decade.
+TINY = 3.4
 
 
 def draw(analysis: Analysis) -> Figure:
-    """Return each trial's error against its lr, wd and their product: a row per panel of the EDF, a colour per model.
+    """Return each trial's error against its lr, wd and their product: a row per panel of the EDF, with its colours.
 
     The best of each cell is circled; diverged trials stand at the upper edge.
     """
     flat = [panel for row in panels(analysis) for panel in row if panel.shown]
+    # Title and legend stand above the first column and reach over the others.
+    room = WIDTH * len(COORDINATES) - Layout.left - MARGIN
+    heads = [head(panel, [_scatter_label(one) for one in panel.shown], room, lines=False) for panel in flat]
     layout = Layout(
         columns=len(COORDINATES),
         rows=len(flat),
         height=1.7,
-        above=0.3 + LINE * max(len(panel.shown) for panel in flat),
+        above=0.3 + max(one.height for one in heads),
         below=0.45,
-        width=2.4,
+        width=WIDTH,
     )
     figure = layout.figure()
-    for place, panel in enumerate(flat):
+    for place, (panel, own) in enumerate(zip(flat, heads, strict=True)):
         for column, coordinate in enumerate(COORDINATES):
             axes = layout.axes(figure, place, column)
             _draw_scatter(axes, panel, coordinate)
             axes.set_ylabel(error_label(False) if column == 0 else "")
             if column == 0:
-                title(axes, layout, panel.title)
-                legend(axes, [_scatter_label(one) for one in panel.shown], panel, lines=False)
+                title(axes, layout, own.title)
+                legend(axes, own.labels, panel, lines=False)
     return figure
 
 
 def _scatter_label(shown: Shown) -> str:
     best = shown.cell.best
     words = f"best {best.error:.1f} % at lr {number(best.lr)}, wd {number(best.wd)}" if best else "none completed"
-    return f"{model_name(shown.cell.model)}: {words}"
+    return ": ".join(filter(None, [shown.name, words]))
 
 
 class Coordinate(NamedTuple):
@@ -90,11 +99,20 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
     axes.set_xlabel(_label(coordinate, panel))
     axes.grid(color="#DDDDDD", linewidth=0.4)
     left, right = (pick(coordinate.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
-    if 0 < left < right:
+    if left == right:
+        _pin(axes, left)
+    elif left > 0:
         axes.set_xscale("log")
         margin = (right / left) ** 0.03
         axes.set_xlim(left / margin, right * margin)
-        _label_few(axes, right / left)
+        _label_few(axes, left, right)
+
+
+def _pin(axes: Axes, value: float) -> None:
+    """Give the axis of a coordinate that has one value one tick."""
+    margin = abs(value) / 2 or 1.0
+    axes.set_xlim(value - margin, value + margin)
+    axes.set_xticks([value], [number(value)])
 
 
 def _label(coordinate: Coordinate, panel: Panel) -> str:
@@ -112,13 +130,16 @@ def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[f
     line.set(markerfacecolor="none", markeredgecolor=shown.look.colour)
 
 
-def _label_few(axes: Axes, ratio: float) -> None:
+def _label_few(axes: Axes, left: float, right: float) -> None:
     """Label 1 and 3 of each decade on a narrow log axis, 1 on a wide one: all digits would run into each other."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_minor_formatter(NullFormatter())
+    if right / left < TINY:
+        axes.set_xticks([left, right], [number(left), number(right)])
+        return
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value)))
-    if ratio < NARROW:
+    if right / left < NARROW:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
 
 
@@ -135,7 +156,7 @@ def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float
     """Draw diverged trials in a strip above all errors, a line of it for each model."""
     if not any(one.cell.count("diverged") for one in panel.shown):
         return
-    floor, step = high + margin, 0.9 * margin
+    floor, step = high + margin, 0.9 * margin * min(1.0, MOST_LINES / len(panel.shown))
     top = floor + step * (len(panel.shown) + 0.6)
     for place, one in enumerate(panel.shown):
         values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
