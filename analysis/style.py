@@ -111,30 +111,34 @@ def value_looks(values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look
     """Return a look for each value of one or several factors.
 
     Of several factors the first decides the colour and the others the line and the marker, where there are enough of
-    both.
+    them.
     """
     firsts = list(dict.fromkeys(one[0] for one in values if one))
     rests = list(dict.fromkeys(one[1:] for one in values))
-    if 1 < len(firsts) <= len(COLOURS) and 1 < len(rests) <= len(LINES):
-        colour = looks(firsts, FAMILIES.values())
-        return {
-            one: Look(colour[one[0]].colour, LINES[rests.index(one[1:])], MARKERS[rests.index(one[1:])])
-            for one in values
-        }
-    return _distinct(values, FAMILIES.values())
+    colours = {first: look.colour for first, look in looks(firsts, FAMILIES.values()).items()}
+    # Where colours are used again, they have other lines.
+    rounds = {
+        first: [colours[one] for one in firsts[:place]].count(colours[first]) for place, first in enumerate(firsts)
+    }
+    if min(len(firsts), len(rests)) < 2 or (1 + max(rounds.values())) * len(rests) > len(LINES):
+        return _distinct(values, FAMILIES.values())
+    places = {one: rounds[one[0]] * len(rests) + rests.index(one[1:]) for one in values}
+    return {one: Look(colours[one[0]], LINES[place], MARKERS[place]) for one, place in places.items()}
 
 
 def _distinct(names: Sequence[T], wanted: Iterable[Look], taken: Sequence[Look] = ()) -> dict[T, Look]:
-    """Return looks of unused colours first, then of those used least, each with a line that the colour has not had."""
+    """Return looks of unused colours first, then of those used least and longest ago, no colour twice with one line."""
     every = [*wanted, *SPARE, *FAMILIES.values(), *ROUNDS]
     used = list(taken)
     found: dict[T, Look] = {}
     for name in names:
         pairs = {(look.colour, look.line) for look in used}
-        colours = Counter(look.colour for look in used)
         markers = Counter((look.colour, look.marker) for look in used)
+        colours, last = Counter(look.colour for look in used), {look.colour: place for place, look in enumerate(used)}
         free = [look for look in every if (look.colour, look.line) not in pairs] or every
-        found[name] = min(free, key=lambda look: (colours[look.colour], markers[look.colour, look.marker]))
+        found[name] = min(
+            free, key=lambda look: (colours[look.colour], markers[look.colour, look.marker], last.get(look.colour, -1))
+        )
         used.append(found[name])
     return found
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Bands of more curves than this are drawn paler: together they would cover the curves.
+MOST_BANDS = 3
+
+
 def draw(analysis: Analysis) -> Figure:
     """Return one EDF per cell with its simultaneous band; under each panel, the ranges that its points came from.
 
@@ -54,7 +58,7 @@ def draw(analysis: Analysis) -> Figure:
         for column, panel in enumerate(row):
             axes = layout.axes(figure, place, column)
             for one in panel.shown:
-                _draw_edf(axes, one, span, relative)
+                _draw_edf(axes, one, span, relative, min(1.0, MOST_BANDS / len(panel.shown)))
             axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative))
             axes.set_ylabel("share of trials (EDF)" if column == 0 else "")
             axes.grid(color="#DDDDDD", linewidth=0.4)
@@ -76,7 +80,7 @@ def _notes(panel: Panel, room: float, confidence: float, relative: bool) -> list
     return [line for note in notes for line in wrapped(note, room, NOTE_SIZE).split("\n")]
 
 
-def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool) -> None:
+def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool, ink: float) -> None:
     curve, look = shown.curve, shown.look
     if not shown.cell.finished or (relative and shown.reference.error is None):
         axes.plot([], [], color=look.colour, linestyle=look.line)
@@ -88,9 +92,9 @@ def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: boo
     axes.step(edges, share, where="post", color=look.colour, linestyle=look.line)
     if curve.lower is not None and curve.upper is not None and curve.upper_before is not None:
         lower, upper = _extended(curve.lower, 0.0), _extended(curve.upper, curve.upper_before)
-        axes.fill_between(edges, lower, upper, step="post", color=look.colour, alpha=0.16, linewidth=0)
+        axes.fill_between(edges, lower, upper, step="post", color=look.colour, alpha=0.16 * ink, linewidth=0)
         for edge in (lower, upper):
-            axes.step(edges, edge, where="post", color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.7)
+            axes.step(edges, edge, where="post", color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.7 * ink)
 
 
 def _extended(values: np.ndarray, before: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,25 +48,29 @@ def make_study(
     sampler: str = "random",
     seed: int = 0,
     epochs: tuple[int, ...] = (8,),
+    smoothings: tuple[float, ...] = (),
+    ranges: dict[str, dict[str, list[float]]] = RANGES,
     change: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda record: record,
     **manifest: Any,
 ) -> Path:
     """Write a study; `change` edits each record before it is written, or returns None where it has not ended."""
     cells, trials = [], []
-    for model in models:
-        for optimizer in optimizers:
-            for length in epochs:
-                factors = {"model": model, "optimizer": optimizer, "epochs": length}
-                config = {"model": {"name": model}, "optimizer": {"name": optimizer}, "epochs": length}
-                ranges = RANGES.get(optimizer, RANGES["adamw"]) if samples else {"lr": None, "wd": None}
-                cells.append({"factors": factors, "ranges": ranges, "fingerprint": "digits-0", "config": config})
-                for record in _records(folder.name, factors, samples or 6, seed):
-                    trials.append(
-                        {name: record[name] for name in ("id", "number", "lr", "wd", "seed")} | {"cell": len(cells) - 1}
-                    )
-                    record = change({name: value for name, value in record.items() if name != "number"})
-                    if record is not None:
-                        write_record(trial_directory(folder, record["id"]), record)
+    for model, optimizer, length, *further in itertools.product(
+        models, optimizers, epochs, *filter(None, [smoothings])
+    ):
+        extra = dict(zip(["label_smoothing"], further, strict=False))
+        factors = {"model": model, "optimizer": optimizer, "epochs": length, **extra}
+        config = {"model": {"name": model}, "optimizer": {"name": optimizer}, "epochs": length, **extra}
+        own = ranges.get(optimizer, ranges["adamw"])
+        drawn = own if samples else {"lr": None, "wd": None}
+        cells.append({"factors": factors, "ranges": drawn, "fingerprint": "digits-0", "config": config})
+        for record in _records(folder.name, factors, own, samples or 6, seed):
+            trials.append(
+                {name: record[name] for name in ("id", "number", "lr", "wd", "seed")} | {"cell": len(cells) - 1}
+            )
+            record = change({name: value for name, value in record.items() if name != "number"})
+            if record is not None:
+                write_record(trial_directory(folder, record["id"]), record)
     plan = {
         "version": 1,
         "study": folder.name,
@@ -80,11 +85,12 @@ def make_study(
     return folder
 
 
-def _records(study: str, factors: dict[str, Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    ranges = RANGES.get(factors["optimizer"], RANGES["adamw"])
+def _records(
+    study: str, factors: dict[str, Any], ranges: dict[str, list[float]], count: int, seed: int
+) -> Iterator[dict[str, Any]]:
     for number in range(count):
         unit = {name: draw(seed, number, name) for name in ("lr", "wd")}
-        point = {name: low * (high / low) ** unit[name] for name, (low, high) in ranges.items()}
+        point = {name: low if low == high else low * (high / low) ** unit[name] for name, (low, high) in ranges.items()}
         noise = draw(seed, number, f"{factors}")
         status, error = error_at(factors["model"], unit["lr"], noise)
         yield {

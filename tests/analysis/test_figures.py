@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from analysis.analysis import analyse
 from analysis.figures import SHIPPED, edf, figure, find, print_style, scatter
 from analysis.figures.layout import Panel, panels
+from analysis.selection import ALL_SHOWN
 from analysis.style import COLUMN, looks, model_name, number
 
 MakeStudy = Callable[..., Path]
@@ -31,13 +32,34 @@ def cut(record: dict[str, Any]) -> dict[str, Any] | None:
     return None if record["seed"] % 5 == 0 else record
 
 
+def diverge(record: dict[str, Any]) -> dict[str, Any]:
+    """Let nine of ten trials diverge."""
+    if int(record["id"], 16) % 10 == 0:
+        return record
+    return record | {"status": "diverged", "result": record["result"] | {"top1_error": None, "diverged_step": 3}}
+
+
 SIZES = tuple(f"{family}_{size}" for size in ("1gf", "4gf", "16gf") for family in ("vitp", "vitc", "regnety"))
-STUDIES = {
+SIXTY = tuple((f"{kind}_vision_transformer_with_a_stem" + "_of_many_convolutions" * 2)[:60] for kind in ("my", "your"))
+PINNED = {"adamw": {"lr": [1e-3, 1e-3], "wd": [0.0, 0.0]}}
+FACETS = {"columns": "label_smoothing", "color": ["model,optimizer"]}
+STUDIES: dict[str, dict[str, Any]] = {
     "partial": {"change": cut},
     "grid": {"samples": None},
     "epochs": {"epochs": (2, 8)},
     "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 16},
     "own model": {"models": ("my_package.models.MyVisionTransformer", "vitc_tiny"), "optimizers": ("lion",)},
+    "nine models": {"models": SIZES, "smoothings": (0.0, 0.1), "samples": 4},
+    "eighteen curves": {"models": SIZES, "smoothings": (0.0, 0.1), "samples": 4},
+    "long names": {
+        "models": SIXTY,
+        "optimizers": ("o" * 60, "sgd"),
+        "epochs": (2, 8),
+        "smoothings": (0.0, 0.1),
+        "samples": 4,
+    },
+    "diverged": {"models": SIZES, "smoothings": (0.0, 0.1), "change": diverge, "samples": 10},
+    "pinned": {"optimizers": ("adamw",), "samples": None, "ranges": PINNED},
     "many cells": {"models": tuple(f"net{number}" for number in range(40)), "samples": 8},
 }
 
@@ -47,8 +69,9 @@ STUDIES = {
 @pytest.mark.parametrize("kind", ["edf", "relative", "scatter", "map"])
 def test_texts_do_not_overlap_and_none_is_cut(study: MakeStudy, name: str, kind: str) -> None:
     folder = study(name.replace(" ", "-"), **STUDIES[name])
+    facets = FACETS if name == "eighteen curves" else {}
     figure = find("edf" if kind == "relative" else kind)(
-        analyse(folder, relative=["best"] if kind == "relative" else [])
+        analyse(folder, relative=["best"] if kind == "relative" else [], **facets)
     )
     boxes = text_boxes(figure)
     edges = figure.bbox
@@ -105,14 +128,6 @@ def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
 
 
 @pytest.mark.usefixtures("style")
-def test_many_models_are_parted_by_size(study: MakeStudy) -> None:
-    rows = panels(analyse(study(**STUDIES["all sizes"])))
-    assert [[one.cell.model for one in panel.shown] for row in rows for panel in row] == [
-        [f"{family}_{size}" for family in ("vitp", "vitc", "regnety")] for size in ("1gf", "4gf", "16gf")
-    ]
-
-
-@pytest.mark.usefixtures("style")
 def test_a_drawn_curve_is_the_edf(study: MakeStudy) -> None:
     analysis = analyse(study())
     cells, figure = analysis.cells, edf.draw(analysis)
@@ -142,6 +157,9 @@ def test_models_are_told_apart_by_colour_line_and_marker() -> None:
         assert one != other
     assert found["vitp_4gf"] == looks(["vitc_1gf", "vitp_4gf"])["vitp_4gf"]
     assert len(set(looks([f"net{number}" for number in range(12)]).values())) == 12
+    # As many as are ever shown.
+    found_many = looks([f"net{number}" for number in range(ALL_SHOWN)]).values()
+    assert len({(look.colour, look.line) for look in found_many}) == ALL_SHOWN
     for field in ("colour", "line", "marker"):
         assert len({getattr(found[name], field) for name in ("vitp_4gf", "vitc_4gf", "regnety_4gf")}) == 3
 
@@ -152,6 +170,7 @@ def test_models_are_told_apart_by_colour_line_and_marker() -> None:
         ("vitc_4gf", "ViT$_C$-4GF"),
         ("vitp_tiny", "ViT$_P$-tiny"),
         ("a.b.My_Net", "My_Net"),
+        ("vitc_lab.models.Net", "Net"),
         ("regnety_16gf", "RegNetY-16GF"),
     ],
 )
@@ -164,6 +183,13 @@ def test_models_are_named_as_the_field_names_them(given: str, written: str) -> N
 )
 def test_numbers_are_short(value: float, written: str) -> None:
     assert number(value) == written
+
+
+@pytest.mark.usefixtures("style")
+def test_a_coordinate_of_one_value_has_one_tick(study: MakeStudy) -> None:
+    figure = scatter.draw(analyse(study(**STUDIES["pinned"])))
+    assert [[tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes] == [["1e-3"], ["0"], ["0"]]
+    assert [len(axes.get_xticks(minor=True)) for axes in figure.axes] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
