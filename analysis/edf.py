@@ -6,13 +6,13 @@
     python -m analysis.edf runs/quick --relative vitp_tiny=21.5 --relative vitc_tiny=1.2      ... above tuned optima
     python -m analysis.edf runs/one runs/another --out both       several studies as one
     python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
-    python -m analysis.edf runs/big --columns optimizer --rows epochs --color model      a panel per optimizer and length
-    python -m analysis.edf runs/big --rows model --color optimizer,epochs     a panel per model, a curve per cell in it
+    python -m analysis.edf runs/big --columns optimizer --rows epochs --color model    a row of panels per length
+    python -m analysis.edf runs/big --rows model --color optimizer,epochs               a panel per model
 
 Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
-simultaneous band; other factors that vary are rows), map.png, map.pdf (a point per cell: its peak and its sensitivity), scatter.png, scatter.pdf (errors
-against lr, wd and lr·wd), edf.txt (the printed text), edf.csv, cells.csv, answers.csv and trials.csv. Of more than 36
-cells figures and text show a part, and say which; the CSVs hold all cells.
+simultaneous band; other factors that vary are rows), map.png, map.pdf (a point per cell: its peak and its sensitivity),
+scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv, cells.csv, answers.csv
+and trials.csv. Of more than 36 cells figures and text show a part, and say which; the CSVs hold all cells.
 """
 
 from __future__ import annotations

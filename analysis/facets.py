@@ -74,8 +74,8 @@ def _check(cells: Sequence[CellResults], given: Facets) -> None:
             if name not in known:
                 raise unknown(f"factor in --{option}", name, known)
             if name in places:
-                twice = "twice" if places[name] == option else f"and --{places[name]} {name}"
-                raise UserError(f"--{option} {name} {twice}; accepted: each factor once, of {', '.join(sorted(known))}")
+                accepted = f"each factor once, of {', '.join(sorted(known))}"
+                raise UserError(f"--{option} {name}: --{places[name]} names it already; accepted: {accepted}")
             places[name] = option
 
 

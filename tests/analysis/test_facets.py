@@ -114,8 +114,14 @@ def test_a_factor_without_a_place_joins_the_colour(study: MakeStudy) -> None:
         (["--rows", "optimzer"], "unknown factor in --rows 'optimzer' (did you mean 'optimizer'?); accepted: epochs, "),
         (["--color", "lr"], "unknown factor in --color 'lr'"),
         (["--columns", "model,"], "unknown factor in --columns ''"),
-        (["--rows", "model", "--color", "epochs,model"], "--color model and --rows model; accepted: each factor once"),
-        (["--rows", "model,model"], "--rows model twice; accepted: each factor once, of epochs, model, optimizer"),
+        (
+            ["--rows", "model", "--color", "epochs,model"],
+            "--color model: --rows names it already; accepted: each factor once",
+        ),
+        (
+            ["--rows", "model,model"],
+            "--rows model: --rows names it already; accepted: each factor once, of epochs, model, optimizer",
+        ),
         (["--colour", "model"], "did you mean '--color'?"),
     ],
 )
