@@ -263,7 +263,8 @@ class Result:
 class Provenance:
     """Where and how a trial was trained; decides nothing of its result. Times are ISO 8601 in UTC, durations seconds.
 
-    attempts: every start, those included that were cut off. failures: those that ended in an exception.
+    attempts: every start, those included that were cut off. failures: those that ended in an exception;
+    an image that cannot be read uses up all that the command had.
     """
 
     seconds: float | None = None
