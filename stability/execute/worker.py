@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stability.config import TrialConfig
 from stability.devices import free_memory, is_short_of_memory
-from stability.errors import UserError
+from stability.errors import UnreadableImage, UserError
 from stability.execute.attempt import Attempt, standing_record
 from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
@@ -129,8 +129,6 @@ def _history(attempts: Sequence[Attempt], error: Exception, parts: int) -> Histo
 
 
 def _trouble(error: Exception) -> Trouble:
-    from stability.data.images import UnreadableImage
-
     if is_short_of_memory(error):
         return Trouble.MEMORY
     return Trouble.DATA if isinstance(error, UnreadableImage) else Trouble.EXCEPTION
