@@ -11,7 +11,7 @@ from analysis.answers import Answer, answers
 from analysis.bands import Band, band
 from analysis.cells import read_cells
 from analysis.facets import Facets, Names, facets
-from analysis.reference import Reference, references
+from analysis.reference import Reference, known_reference, references, with_peaks_of
 from analysis.results import CellResults
 from analysis.selection import chosen, shown
 from analysis.statements import Statement, statement
@@ -60,6 +60,12 @@ class Analysis:
         return tuple(error_distribution(cell.errors, cell.planned, edges) for cell, edges in bands)
 
     @cached_property
+    def near_references(self) -> tuple[Reference, ...]:
+        """What errors must come near to count as near: the references where figures are relative, else what is known
+        of each cell's best setting."""
+        return self.references if self.is_relative else tuple(known_reference(cell) for cell in self.cells)
+
+    @cached_property
     def shown(self) -> tuple[CellResults, ...]:
         """The cells that figures and tables show: all of few, a stated part of many (`analysis.selection`)."""
         return shown(self.cells)
@@ -94,7 +100,8 @@ def analyse(
 
     Args:
         runs: folders of studies, or folders of such folders.
-        relative: `best`, an error in percent, or CELLS=ERROR; see `python -m analysis.edf --help`.
+        relative: `best`, `peak`, a study's folder, an error in percent, or CELLS=ERROR; see
+            `python -m analysis.edf --help`.
         confidence: between 0 and 1.
         cells: only the cells of these factor values, as `vitc_tiny,epochs=8`; all cells where empty.
         columns: the factors of a figure's columns of panels, as `optimizer`; chosen by what varies where empty.
@@ -105,7 +112,7 @@ def analyse(
         UserError: a path holds no study, `relative` or `cells` names no cell, or there is no such factor.
     """
     directories, found = read_cells([Path(path) for path in runs])
-    kept = chosen(found, cells)
+    kept = with_peaks_of(chosen(found, cells), relative)
     places = facets(kept, columns=columns, rows=rows, color=color)
     given = references(kept, list(relative))
     return Analysis(tuple(directories), tuple(kept), tuple(given), bool(relative), confidence, places)

@@ -4,6 +4,7 @@
     python -m analysis.edf runs/quick --relative best             drawn as points above the best seen of each cell
     python -m analysis.edf runs/stem --relative peak              ... above the mean of reruns of its best setting
     python -m analysis.edf runs/quick --relative vitp_tiny=21.5 --relative vitc_tiny=1.2      ... above tuned optima
+    python -m analysis.edf runs/fig4 --relative runs/tune         ... above the peaks that another study has found
     python -m analysis.edf runs/one runs/another --out both       several studies as one
     python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
     python -m analysis.edf runs/big --columns optimizer --rows epochs --color model    a row of panels per length
@@ -80,9 +81,10 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     repeated = partial(parser.add_argument, action="append", default=[])
     repeated(
         "--relative",
-        metavar="best|peak|[CELLS=]ERROR",
-        help="draw errors as points above a reference: the best seen of each cell, its peak by reruns, or an optimum "
-        "in percent, for the cells of these factor values (commas between) or for all; may be given several times",
+        metavar="best|peak|RUNS|[CELLS=]ERROR",
+        help="draw errors as points above a reference: the best seen of each cell, its peak by reruns, the same of "
+        "another study of cells trained alike (whose reruns then give the peaks), or an optimum in percent, for the "
+        "cells of these factor values (commas between) or for all, which may be given several times",
     )
     repeated(
         "--cells",

@@ -113,20 +113,21 @@ def cells_csv(analysis: Analysis) -> str:
     rows = [
         {
             **cell.factors,
-            **_summary(cell, analysis.confidence),
+            **_summary(cell, reference, analysis.confidence),
             **(_stated(analysis.by_cell[cell]) if cell in analysis.by_cell else {}),
             "shown": cell in shown,
         }
-        for cell in analysis.cells
+        for cell, reference in zip(analysis.cells, analysis.near_references, strict=True)
     ]
     return _csv(rows, list(dict.fromkeys([*_factors(analysis), *(name for row in rows for name in row)])))
 
 
-def _summary(cell: CellResults, confidence: float) -> dict[str, Scalar]:
-    row = dataclasses.asdict(summary(cell, confidence))
+def _summary(cell: CellResults, reference: Reference, confidence: float) -> dict[str, Scalar]:
+    row = dataclasses.asdict(summary(cell, reference.error, confidence))
     lower, upper = row.pop("diverged_share") or (None, None)
     near = row.pop("near") or [None] * len(NEAR)
     row |= {"diverged_lower": lower, "diverged_upper": upper, "partial": cell.partial}
+    row["within_of"] = reference.words
     return row | {f"within_{points:g}": count for points, count in zip(NEAR, near, strict=True)}
 
 

@@ -133,6 +133,7 @@ class CellResults:
         adaptive: whether points depend on results.
         contrast: the comparison that the cell's study was made for; None: no one of them.
         scales: `linear` of the ranges that are not drawn on a logarithmic scale.
+        tuned: the like of this cell in the study that --relative names, where its best setting was searched for.
     """
 
     factors: dict[str, Scalar]
@@ -147,6 +148,7 @@ class CellResults:
     after: tuple[TrialResult, ...] = ()
     contrast: Contrast | None = None
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    tuned: CellResults | None = None
 
     @property
     def planned(self) -> int:
@@ -196,8 +198,14 @@ class CellResults:
 
     @property
     def chance(self) -> float:
-        """Error of guessing, in percent; 100 where the number of classes is not known."""
-        classes = self.provenance("num_classes")
+        """Error of always answering the evaluated images' commonest class, in percent.
+
+        Of records from before the class was counted: as if all classes were as common; 100 where their number is not
+        known either.
+        """
+        share, classes = self.provenance("commonest_share"), self.provenance("num_classes")
+        if isinstance(share, (int, float)):
+            return 100 * (1 - share)
         return 100 * (1 - 1 / classes) if isinstance(classes, int) and classes else 100.0
 
     @property

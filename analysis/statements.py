@@ -103,8 +103,17 @@ def peak_of(cell: CellResults) -> measures.Peak | None:
 
 
 def reruns(cell: CellResults) -> list[TrialResult]:
-    """Return the finished reruns of a cell's best setting; those of a setting that was the best before do not count."""
-    return _at_best(cell, "reseed")
+    """Return the finished reruns of a cell's best setting; those of a setting that was the best before do not count.
+
+    Where the like of the cell in another study has reruns, and that study is to be the reference, they are those.
+    """
+    others = _at_best(cell.tuned, "reseed") if cell.tuned else []
+    return others or _at_best(cell, "reseed")
+
+
+def best_searched(cell: CellResults) -> float | None:
+    """Return the lowest error that was seen at any setting that was searched, by samples and by TPE."""
+    return min((one.error for one in (*cell.trials, *cell.after) if _is_searched(one)), default=None)
 
 
 def _at_best(cell: CellResults, role: str) -> list[TrialResult]:

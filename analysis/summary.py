@@ -23,7 +23,8 @@ class Summary:
             are no independent draws, or none is finished.
         best: the lowest error in percent; None where no trial completed.
         median: of the finished trials' errors in percent, +inf where half of them or more diverged; nan without any.
-        near: how many finished trials have an error of at most `best` plus each of NEAR points; None without a best.
+        near: how many finished trials have an error of at most the reference plus each of NEAR points; None where the
+            cell has no reference.
     """
 
     planned: int
@@ -36,8 +37,14 @@ class Summary:
     near: tuple[int, ...] | None
 
 
-def summary(cell: CellResults, confidence: float) -> Summary:
-    """Return the numbers of a cell; `confidence` is that of the interval, between 0 and 1."""
+def summary(cell: CellResults, reference: float | None, confidence: float) -> Summary:
+    """Return the numbers of a cell.
+
+    Args:
+        cell: with its trials.
+        reference: the error that `near` counts from, in percent; None: it is not known.
+        confidence: of the interval, between 0 and 1.
+    """
     finished, diverged = len(cell.finished), cell.count("diverged")
     best = cell.best.error if cell.best else None
     return Summary(
@@ -48,7 +55,7 @@ def summary(cell: CellResults, confidence: float) -> Summary:
         diverged_share=share_interval(diverged, finished, confidence)[1:] if finished and cell.independent else None,
         best=best,
         median=median(cell.errors),
-        near=None if best is None else tuple(_near(cell.errors, best + points) for points in NEAR),
+        near=None if reference is None else tuple(_near(cell.errors, reference + points) for points in NEAR),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from analysis.answers import ALL_PAIRS, Answer, is_against_first
 from analysis.bands import band
 from analysis.compute.intervals import share_interval
+from analysis.reference import Reference
 from analysis.results import CellResults, describe, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
@@ -37,12 +38,13 @@ def cells_table(analysis: Analysis) -> str:
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
     factors = ["model", "optimizer", *varied(analysis.cells)]
+    near = dict(zip(analysis.cells, analysis.near_references, strict=True))
     headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "collapsed"]
     headings += ["best seen", "peak", "median", "spread", *(f"within {points:g}" for points in NEAR)]
     rows = [
         [
             *(str(cell.factors.get(name, "")) for name in factors),
-            *_texts(summary(cell, analysis.confidence), analysis.by_cell.get(cell)),
+            *_texts(summary(cell, near[cell].error, analysis.confidence), analysis.by_cell.get(cell)),
         ]
         for cell in analysis.shown
     ]
@@ -50,8 +52,14 @@ def cells_table(analysis: Analysis) -> str:
     return (
         f"{table}\n"
         "collapsed: diverged, or no better than guessing. peak: mean of reruns of the best setting (reseed=5).\n"
-        "spread: median minus the 10 % quantile. within d: finished trials at most d points above the best seen."
+        "spread: median minus the 10 % quantile. within d: finished trials at most d points above the "
+        f"{_kinds([near[cell] for cell in analysis.shown])}."
     )
+
+
+def _kinds(found: Sequence[Reference]) -> str:
+    """Return what cells' references are, without the number of reruns."""
+    return " or the ".join(dict.fromkeys(one.words.partition(",")[0] for one in found))
 
 
 def _texts(numbers: Summary, stated: Statement | None) -> list[str]:

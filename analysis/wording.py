@@ -145,8 +145,14 @@ def _peak(answer: Answer, confidence: float) -> Row:
     assert one is not None
     assert other is not None
     runs = str(one.reruns) if one.reruns == other.reruns else f"{one.reruns} and {other.reruns}"
-    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs} reruns; difference {answer.peak.estimate:.1f}, "
+    where = sorted({run.study for side in _sides(answer) for run in reruns(side.cell)} - set(_studies(answer)))
+    runs += f" reruns{' in ' if where else ''}{' and '.join(where)}"
+    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs}; difference {answer.peak.estimate:.1f}, "
     return "peak", f"{text}{_interval(answer.peak, confidence)})", verdict(answer, "peak")
+
+
+def _studies(answer: Answer) -> list[str]:
+    return [trial.study for side in _sides(answer) for trial in side.cell.trials]
 
 
 def _why_no_peak(answer: Answer) -> str:
@@ -220,7 +226,8 @@ def _what_would_do(answer: Answer) -> str:
         return "the one of lower regret collapses more often"
     needed = points_needed(answer)
     if needed is not None:
-        return f"it needs about {needed - answer.points} more points"
+        drawn = all(side.cell.samples for side in _sides(answer))
+        return f"it needs about {needed - answer.points} more points{f': samples={needed}' if drawn else ''}"
     return "the reruns leave more open than the difference is, so more reruns, not more points, would help"
 
 

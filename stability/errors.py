@@ -10,6 +10,13 @@ class UserError(ValueError):
     """A user's mistake, told in one line: what was given, what is accepted, the nearest match. Exit code 2."""
 
 
+class UnreadableImage(UserError):
+    """An image that cannot be decoded: its one argument names it, the message says besides what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; `python -m stability.data check` lists all such, data.on_error=skip leaves them out"
+
+
 class StudyError(RuntimeError):
     """Trouble that ends a study and is nobody's mistake (a full disk, workers that cannot start). Exit code 1."""
 

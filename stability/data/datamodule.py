@@ -31,6 +31,8 @@ class DataInfo:
     eval_split: str
     fingerprint: str
     classes: tuple[str, ...]
+    # How much of what is evaluated is of its commonest class: what a model that answers it always gets right.
+    commonest_share: float
     # What a record says besides, where there is something to say: see `Source.notes`.
     notes: Mapping[str, str | int] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ class DataModule(pytorch_lightning.LightningDataModule):
             eval_split=source.eval_split,
             fingerprint=source.fingerprint,
             classes=source.classes,
+            commonest_share=float(numpy.bincount(source.evaluation.labels).max() / len(source.evaluation)),
             notes=source.notes(),
         )
         self._stage = BatchStage(recipe, data, len(source.classes), torch.device(device))

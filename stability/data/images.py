@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 import numpy
 
-from stability.errors import UserError
+from stability.errors import UnreadableImage, UserError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -28,13 +28,6 @@ ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 # What a file begins with that Git LFS has not fetched.
 LFS = b"version https://git-lfs.github.com/spec/"
 LFS_WORDS = "a pointer of Git LFS, not the file itself; `git lfs pull` in its repository fetches it"
-
-
-class UnreadableImage(UserError):
-    """An image that cannot be decoded: its one argument names it, the message says besides what to do."""
-
-    def __str__(self) -> str:
-        return f"{self.args[0]}; `python -m stability.data check` lists all such, data.on_error=skip leaves them out"
 
 
 class Reader(Protocol):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy
 
 from stability.config import DataConfig
-from stability.data.images import EncodedReader, Images, UnreadableImage
-from stability.errors import UserError
+from stability.data.images import EncodedReader, Images
+from stability.errors import UnreadableImage, UserError
 
 if TYPE_CHECKING:
     from stability.data.sources import Found

@@ -111,11 +111,11 @@ class Attempt:
         self._held.release()
         return record
 
-    def failure(self, error: Exception) -> Record:
-        """Return the record of a trial that an exception has ended."""
+    def failure(self, error: Exception, *, is_last: bool) -> Record:
+        """Return the record of a trial that an exception has ended. `is_last`: the command makes no other attempt."""
         origin = Provenance(
             attempts=self._held.attempt,
-            failures=self.task.attempt,
+            failures=self.task.limit if is_last else self.task.attempt,
             seconds=time.perf_counter() - self._clock,
             start=self._start,
         )

@@ -21,6 +21,8 @@ class Trouble(Enum):
     NONE = auto()
     # The device has not the memory.
     MEMORY = auto()
+    # An image cannot be read: so it is for every trial, at every attempt.
+    DATA = auto()
     # Any other exception, in training or in a file.
     EXCEPTION = auto()
     # The process died.
@@ -68,6 +70,8 @@ class History:
 
 def next_step(history: History) -> Step:
     """Return what becomes of a trial, or of the trials of a pack, with this history."""
+    if history.trouble is Trouble.DATA:
+        return Step.GIVE_UP
     if history.trouble is not Trouble.NONE and history.members > 1:
         return Step.HALVES
     if history.trouble is Trouble.MEMORY and 2 * history.parts <= history.batch_size:

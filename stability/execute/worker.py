@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stability.config import TrialConfig
 from stability.devices import free_memory, is_short_of_memory
-from stability.errors import UserError
+from stability.errors import UnreadableImage, UserError
 from stability.execute.attempt import Attempt, standing_record
 from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
@@ -84,6 +84,8 @@ def run_pack(
             step = next_step(_history(rest, error, parts))
             if step is Step.HALVES:
                 both = halves(rest)
+                for attempt in rest:
+                    attempt.log.line(f"its pack of {len(rest)} broke off and goes on in halves")
                 if is_short_of_memory(error):
                     _note_halves([[attempt.task for attempt in half] for half in both], size)
                 waiting[:0] = [(half, len(half), parts) for half in both]
@@ -91,8 +93,9 @@ def run_pack(
                 rest[0].log.line(f"out of memory: each batch is computed in {2 * parts} parts")
                 waiting.insert(0, (rest, 1, 2 * parts))
             else:
-                # Another attempt, or none, begins from this record.
-                keep(rest[0], rest[0].failure(error))
+                # Another attempt, or none, begins from these records.
+                for attempt in rest:
+                    keep(attempt, attempt.failure(error, is_last=step is Step.GIVE_UP))
     return [outcomes[task.id] for task in tasks]
 
 
@@ -116,13 +119,19 @@ def _history(attempts: Sequence[Attempt], error: Exception, parts: int) -> Histo
     """Return what has happened to trials that trained together until `error`."""
     task = attempts[0].task
     return History(
-        trouble=Trouble.MEMORY if is_short_of_memory(error) else Trouble.EXCEPTION,
+        trouble=_trouble(error),
         members=len(attempts),
         failures=task.attempt,
         limit=task.limit,
         parts=parts,
         batch_size=task.config.batch_size,
     )
+
+
+def _trouble(error: Exception) -> Trouble:
+    if is_short_of_memory(error):
+        return Trouble.MEMORY
+    return Trouble.DATA if isinstance(error, UnreadableImage) else Trouble.EXCEPTION
 
 
 def _note_halves(both: Sequence[Sequence[TrialTask]], full_size: int) -> None:
@@ -181,8 +190,6 @@ def _train(
         rest = [attempt for attempt in attempts if attempt.is_open]
         for attempt in rest:
             attempt.log.text(traceback.format_exc())
-            if len(rest) > 1:
-                attempt.log.line(f"its pack of {len(rest)} broke off and goes on in halves")
         # Its frames would hold on to the pack's memory.
         problem = error.with_traceback(None)
         problem.__context__ = problem.__cause__ = None

@@ -263,7 +263,9 @@ class Result:
 class Provenance:
     """Where and how a trial was trained; decides nothing of its result. Times are ISO 8601 in UTC, durations seconds.
 
-    attempts: every start, those included that were cut off. failures: those that ended in an exception.
+    attempts: every start, those included that were cut off. failures: those that ended in an exception;
+    an image that cannot be read uses up all that the command had. commonest_share: of the evaluated images, how many
+    are of their commonest class, between 0 and 1.
     """
 
     seconds: float | None = None
@@ -281,6 +283,7 @@ class Provenance:
     eval_images: int | None = None
     eval_split: str | None = None
     num_classes: int | None = None
+    commonest_share: float | None = field(default=None, metadata={"optional": True})
     fingerprint: str | None = None
     micro_batches: int | None = field(default=None, metadata={"optional": True})
     compiled: bool | None = field(default=None, metadata={"optional": True})

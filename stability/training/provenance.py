@@ -57,6 +57,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         eval_images=info.eval_images,
         eval_split=info.eval_split,
         num_classes=info.num_classes,
+        commonest_share=info.commonest_share,
         fingerprint=info.fingerprint,
         micro_batches=module.micro_batches if module.micro_batches > 1 else None,
         compiled=module.compiler.is_on or None,

@@ -137,3 +137,9 @@ def study(tmp_path: Path) -> Callable[..., Path]:
 def generator() -> np.random.Generator:
     """The source of all chance in these tests."""
     return np.random.default_rng(20261101)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lay figures out and leave their pixels away, where a test is about other files."""
+    monkeypatch.setattr("analysis.figures.rendered", lambda figure, kind: b"")

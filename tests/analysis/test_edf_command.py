@@ -38,12 +38,6 @@ def cut(record: dict[str, Any]) -> dict[str, Any] | None:
     return record
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lay figures out and leave their pixels away, where a test is about other files."""
-    monkeypatch.setattr("analysis.figures.rendered", lambda figure, kind: b"")
-
-
 def test_files_and_screen(study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
     folder = study()
     assert main([str(folder)]) == 0

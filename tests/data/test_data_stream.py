@@ -22,6 +22,7 @@ from stability.data.feed import Job, Kept, Made
 from stability.data.policy import _kernels
 from stability.data.policy import policies as find_policies
 from stability.errors import UserError
+from tests.data.test_data_sources import write_images
 
 DIGITS = DataConfig(channels=1, mean=(0.3052,), std=(0.3185,), train_size=200, eval_size=50, mirror=True)
 LIGHT = RecipeConfig()
@@ -267,3 +268,11 @@ def test_a_fingerprint_is_had_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [get_data(DIGITS, LIGHT, 32).info.fingerprint, "False", "False"]
+
+
+def test_the_commonest_class_of_what_is_evaluated_is_counted(tmp_path: Path) -> None:
+    """A model that always answers it is no better than chance."""
+    root = write_images(tmp_path / "train", {"cat": 4, "dog": 4}).parent
+    write_images(root / "val", {"cat": 2, "dog": 6})
+    folder = DataConfig(source="imagefolder", path=str(root), image_size=16, channels=1, mean=(0.5,), std=(0.5,))
+    assert DataModule(folder, LIGHT, 4).info.commonest_share == 0.75

@@ -6,7 +6,7 @@ import pytest
 
 from stability.execute.failure import LAUNCHES, History, Step, Trouble, halves, next_step
 
-MEMORY, EXCEPTION, DEATH = Trouble.MEMORY, Trouble.EXCEPTION, Trouble.DEATH
+MEMORY, DATA, EXCEPTION, DEATH = Trouble.MEMORY, Trouble.DATA, Trouble.EXCEPTION, Trouble.DEATH
 TABLE = [
     # Nothing has happened yet.
     (History(), Step.TOGETHER),
@@ -20,6 +20,9 @@ TABLE = [
     (History(MEMORY, failures=1, parts=64, batch_size=64), Step.ALONE),
     (History(MEMORY, failures=2, parts=64, batch_size=64), Step.GIVE_UP),
     (History(MEMORY, failures=1, parts=2, batch_size=3), Step.ALONE),
+    # An image that cannot be read: no trial of the pack can go on, now or later.
+    (History(DATA, members=8, failures=1), Step.GIVE_UP),
+    (History(DATA, failures=1), Step.GIVE_UP),
     # Any other failure: once more, by itself, and no third time.
     (History(EXCEPTION, failures=1), Step.ALONE),
     (History(EXCEPTION, failures=2), Step.GIVE_UP),

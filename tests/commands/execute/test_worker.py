@@ -24,6 +24,7 @@ from stability.study.claims import claim, is_claimed
 from stability.study.events import Ended, Event, Resumed, Started, from_json
 from stability.study.schema import Provenance, Record
 from stability.training.checkpoint import read_checkpoints
+from tests.data.test_data_sources import write_images
 from tests.plain import read_manifest, read_record, run_pack, run_trial, write_manifest, write_record
 
 # Takes the name of a model of conftest.py and its arguments, keys of a trial among them.
@@ -90,6 +91,29 @@ def test_an_exception_ends_a_trial_as_failed_and_its_text_is_kept(make_task: Mak
     third = run_trial(dataclasses.replace(task, attempt=3))
     assert third["status"] == "completed"
     assert third["provenance"]["attempts"] == 3
+
+
+def test_an_unreadable_image_fails_every_trial_of_a_pack_once(make_task: Make, tmp_path: Path) -> None:
+    """No other attempt, and no half of the pack, would get past it."""
+    root = write_images(tmp_path / "set" / "train", {"cat": 8, "dog": 8}).parent
+    write_images(root / "val", {"cat": 3, "dog": 3})
+    content = (root / "val/dog/2.png").read_bytes()
+    (root / "val/dog/2.png").write_bytes(content[: len(content) // 2])
+    tasks = [make_task(seed=seed, batch_size=8) for seed in (0, 1)]
+    # Without memory for the set its images are read as they are needed.
+    data = dataclasses.replace(tasks[0].config.data, source="imagefolder", name="set", path=str(root), memory_gib=0.0)
+    data = dataclasses.replace(data, train_size=None, eval_size=None, image_size=16, channels=1)
+    pack = tuple(task.id for task in tasks)
+    tasks = [
+        dataclasses.replace(task, pack=pack, config=dataclasses.replace(task.config, data=data), tries=2)
+        for task in tasks
+    ]
+    for task, record in zip(tasks, run_pack(tasks), strict=True):
+        assert record["status"] == "failed"
+        assert f"unreadable image {root}/val/dog/2.png: " in record["result"]["exception"]
+        assert record["provenance"]["attempts"] == 1
+        assert record["provenance"]["failures"] == task.limit == 2
+        assert "in halves" not in log_of(task)
 
 
 def test_attempts_that_were_cut_off_are_no_failures(make_task: Make, tmp_path: Path) -> None:
