@@ -104,8 +104,8 @@ def settings_table(analysis: Analysis) -> str:
     return (
         f"{aligned(rows, words=len(factors))}\n"
         f"The best settings of each cell by the mean of their seeds{more}.\n"
-        "Errors above guessing, and diverged seeds, count as guessing. Intervals (Student's t) are of the seeds, not of\n"
-        "the test images. The lowest mean is low by luck too."
+        "Errors above guessing, and diverged seeds, count as guessing. Intervals (Student's t) are of the seeds,\n"
+        "not of the test images. The lowest mean is low by luck too."
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
 from analysis.figures.scatter import few_ticks, lr_label
-from analysis.figures.words import ends, wrapped
+from analysis.figures.words import TITLE, ends, wrapped
 from analysis.results import CellResults, varied
 from analysis.settings import Setting, best_of, settings
 from analysis.style import COLUMN, model_name, number, optimizer_name
@@ -60,7 +60,7 @@ def draw(analysis: Analysis) -> Figure:
     found = _panels(analysis)
     means = [one.error.mean.estimate for own in found.values() for one in own]
     scale = Scale(Normalize(min(means), max(max(means), min(means) + 0.1)), colormaps[COLOURS])
-    titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, 9)) for cell in found]
+    titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, TITLE)) for cell in found]
     notes = [_notes(own) for own in found.values()]
     columns = min(3, len(found))
     layout = BarLayout(

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, Shown, error_label, legend_above, notes_below, panels, title
 from analysis.figures.scatter import few_ticks, lr_label
-from analysis.figures.words import ends, wrapped
+from analysis.figures.words import TITLE, ends, wrapped
 from analysis.settings import Setting, best_of, lr_curve
 from analysis.style import COLUMN, GREY, model_name, number
 from stability.errors import UserError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+# Shift between lines, as a share of the axis.
+ASIDE = 0.008
 ROOM = COLUMN - Layout.left - Layout.right
 
 
@@ -46,6 +48,7 @@ def draw(analysis: Analysis) -> Figure:
     guessing. Raises UserError where no cell has a list of lrs.
     """
     found = _panels(analysis)
+    titles = ["\n".join(wrapped(name, ROOM, TITLE)) for name, _ in found]
     lines = [sum(one.label.count("\n") + 1 for one in own) for _, own in found]
     notes = [_notes([setting for one in own for setting in one.curve], analysis.confidence) for _, own in found]
     columns = min(2, len(found))
@@ -53,16 +56,16 @@ def draw(analysis: Analysis) -> Figure:
         columns=columns,
         rows=math.ceil(len(found) / columns),
         height=2.1,
-        above=0.28 + LINE * max(lines),
+        above=0.12 + 0.16 * max(one.count("\n") + 1 for one in titles) + LINE * max(lines),
         below=0.48 + LINE * max(map(len, notes)),
     )
     figure = layout.figure()
-    for place, (name, own) in enumerate(found):
+    for place, (_, own) in enumerate(found):
         axes = layout.axes(figure, *divmod(place, columns))
-        for one in own:
-            _draw_line(axes, one)
+        for order, one in enumerate(own):
+            _draw_line(axes, one, order - (len(own) - 1) / 2)
         _set_axes(axes, own)
-        title(axes, layout, name)
+        title(axes, layout, titles[place])
         legend_above(axes, [_handle(one) for one in own], [one.label for one in own], length=2.6)
         notes_below(axes, layout, notes[place], 0.48)
     return figure
@@ -82,12 +85,14 @@ def _panels(analysis: Analysis) -> list[tuple[str, list[Line]]]:
     return found
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
+def _draw_line(axes: Axes, line: Line, order: float) -> None:
+    """Draw a line, a little to the left or right by its order, so that bars of several do not hide each other."""
     look, curve = line.shown.look, line.curve
     means = [one.error.mean for one in curve]
     # A single seed has no interval, and no bar.
     bars = [[_length(one.estimate - one.lower) for one in means], [_length(one.upper - one.estimate) for one in means]]
-    lrs, up = [one.lr for one in curve], [one.estimate for one in means]
+    aside = (curve[-1].lr / curve[0].lr) ** (ASIDE * order)
+    lrs, up = [one.lr * aside for one in curve], [one.estimate for one in means]
     axes.errorbar(
         lrs, up, yerr=np.array(bars), color=look.colour, linestyle=look.line, linewidth=1.1, elinewidth=0.8, capsize=2
     )
@@ -130,7 +135,7 @@ def _notes(found: Sequence[Setting], confidence: float) -> list[str]:
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     mean = "Points are single seeds: no intervals" if counts == [1] else f"Points: mean of {several} seeds"
     bars = "" if counts == [1] else f"; bars: {100 * confidence:g} % intervals"
-    notes = [f"{mean}{bars}.", "wd is the one of the lowest mean over all lrs; that lowest mean is large."]
+    notes = [f"{mean}{bars}.", "wd is the one of the lowest mean over all lrs; the best point is the large one."]
     if any(one.error.diverged for one in found):
         notes.append("Hollow: a seed diverged, and counts as guessing (dotted).")
     if any(one.error.seeds < one.planned for one in found):

@@ -9,7 +9,9 @@ from analysis.compute.intervals import Interval
 from analysis.reached import Kind
 
 # Width of a letter as a share of the font size, on average, and of inches in a point.
-LETTER, POINT = 0.6, 1 / 72
+LETTER, POINT = 0.55, 1 / 72
+# Of a title's font, in points, with what its bold letters are wider.
+TITLE = 10.5
 NOTES: dict[Kind, str] = {
     "peak": "Filled, peak: mean of reruns of the best setting found",
     "seeds": "Filled, seeds: mean over the seeds of the best setting, which the same seeds chose",
