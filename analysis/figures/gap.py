@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, notes_below, title
-from analysis.figures.words import TITLE, ends, kind_notes, wrapped
+from analysis.figures.words import ends, kind_notes, wrapped
 from analysis.reached import Gap, optimizer_gaps
 from analysis.results import varied
 from analysis.style import GREY, Look, looks, model_name, optimizer_name
@@ -69,7 +69,9 @@ def draw(analysis: Analysis) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"difference of {metrics_of().primary.label} (points)")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
-    title(axes, layout, "\n".join(wrapped(pairs[0] if len(pairs) == 1 else "Optimizers compared", INNER + 1, TITLE)))
+    title(
+        axes, layout, "\n".join(wrapped(pairs[0] if len(pairs) == 1 else "Optimizers compared", INNER + 1, 9, "bold"))
+    )
     notes_below(axes, layout, notes, 0.5)
     return figure
 

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
 from analysis.figures.scatter import few_ticks, lr_label
-from analysis.figures.words import TITLE, ends, wrapped
+from analysis.figures.words import HARD, at_setting, ends, wrapped
 from analysis.results import CellResults, varied
 from analysis.settings import Setting, best_of, settings
 from analysis.style import COLUMN, model_name, number, optimizer_name
@@ -33,8 +33,9 @@ FILLED = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class BarLayout(Layout):
-    """Panels with room for a bar of colours on their right."""
+    """Panels with room for long numbers on their left, and for a bar of colours on their right."""
 
+    left: ClassVar[float] = 0.72
     right: ClassVar[float] = 0.75
 
 
@@ -60,7 +61,7 @@ def draw(analysis: Analysis) -> Figure:
     found = _panels(analysis)
     means = [one.error.mean.estimate for own in found.values() for one in own]
     scale = Scale(Normalize(min(means), max(max(means), min(means) + 0.1)), colormaps[COLOURS])
-    titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, TITLE)) for cell in found]
+    titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, 9, "bold")) for cell in found]
     notes = [_notes(own) for own in found.values()]
     columns = min(3, len(found))
     layout = BarLayout(
@@ -115,7 +116,8 @@ def _draw_tiles(axes: Axes, cell: CellResults, found: Sequence[Setting], scale: 
     errors = np.full((len(wds), len(lrs)), np.nan)
     for one in found:
         errors[wds.index(one.wd), lrs.index(one.lr)] = one.error.mean.estimate
-    axes.pcolormesh(errors, cmap=scale.colours, norm=scale.norm, edgecolors="white", linewidth=0.5)
+    edge = 0.5 if len(lrs) <= MOST_TICKS else 0.0
+    axes.pcolormesh(errors, cmap=scale.colours, norm=scale.norm, edgecolors="white", linewidth=edge)
     if len(lrs) <= MOST_WRITTEN and len(wds) <= MOST_WRITTEN:
         for one in found:
             _write(axes, one, (lrs.index(one.lr) + 0.5, wds.index(one.wd) + 0.5), scale)
@@ -187,8 +189,7 @@ def _notes(found: Sequence[Setting]) -> list[str]:
     best = best_of(found)
     counts = sorted({one.error.seeds for one in found})
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    where = f"at lr {number(best.lr)}, wd {number(best.wd)}"
-    notes = [f"Framed: the best, {best.error.mean.estimate:.1f} %{ends(best.error.mean)} {where}."]
+    notes = [f"Framed: the best, {best.error.mean.estimate:.1f}{HARD}%{ends(best.error.mean)} {at_setting(best)}."]
     notes.append("One seed per setting." if counts == [1] else f"Means of {several} seeds.")
     if any(one.error.diverged for one in found):
         notes.append("A seed that diverged (*, div., cross) counts as guessing.")

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, error_label, legend_above, notes_below, title
-from analysis.figures.words import TITLE, ends, kind_notes, wrapped
+from analysis.figures.words import HARD, ends, kind_notes, wrapped
 from analysis.reached import TrainingCurve, epochs_of, training_curves
 from analysis.results import varied
 from analysis.style import COLUMN, Look, looks, model_name, optimizer_name
@@ -38,7 +38,7 @@ def draw(analysis: Analysis) -> Figure:
     found = _panels(analysis)
     look = looks(list(dict.fromkeys(one.points[0].cell.model for own in found.values() for one in own)))
     labels = [["\n".join(wrapped(_label(one), ROOM - 0.3, 7)) for one in own] for own in found.values()]
-    titles = ["\n".join(wrapped(name, ROOM, TITLE)) for name in found]
+    titles = ["\n".join(wrapped(name, ROOM, 9, "bold")) for name in found]
     notes = [_notes(own, analysis.confidence) for own in found.values()]
     columns = min(2, len(found))
     layout = Layout(
@@ -81,7 +81,8 @@ def _label(one: TrainingCurve) -> str:
     if gap is None:
         return model
     short, long = epochs_of(gap.cell), epochs_of(gap.base)
-    return f"{model}: {short} minus {long} epochs {gap.difference.estimate:+.1f} points{ends(gap.difference)}"
+    words = f"{short}{HARD}minus{HARD}{long}{HARD}epochs:"
+    return f"{model}, {words} {gap.difference.estimate:+.1f}{ends(gap.difference)}"
 
 
 def _draw_line(axes: Axes, curve: TrainingCurve, look: Look) -> Line2D:

@@ -11,9 +11,9 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.figures.layout import LINE, Layout, Shown, error_label, legend_above, notes_below, panels, title
 from analysis.figures.scatter import few_ticks, lr_label
-from analysis.figures.words import TITLE, ends, wrapped
+from analysis.figures.words import HARD, at_setting, ends, wrapped
 from analysis.settings import Setting, best_of, lr_curve
-from analysis.style import COLUMN, GREY, model_name, number
+from analysis.style import COLUMN, GREY, model_name
 from stability.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Line(NamedTuple):
     def label(self) -> str:
         """The model's name with its best setting."""
         best = best_of(self.curve)
-        where = f"at lr {number(best.lr)}, wd {number(best.wd)}"
-        words = f"{model_name(self.shown.cell.model)}: {best.error.mean.estimate:.1f} %{ends(best.error.mean)} {where}"
+        error = f"{best.error.mean.estimate:.1f}{HARD}%{ends(best.error.mean)}"
+        words = f"{model_name(self.shown.cell.model)}: {error} {at_setting(best)}"
         return "\n".join(wrapped(words, ROOM - 0.3, 7))
 
 
@@ -48,7 +48,7 @@ def draw(analysis: Analysis) -> Figure:
     guessing. Raises UserError where no cell has a list of lrs.
     """
     found = _panels(analysis)
-    titles = ["\n".join(wrapped(name, ROOM, TITLE)) for name, _ in found]
+    titles = ["\n".join(wrapped(name, ROOM, 9, "bold")) for name, _ in found]
     lines = [sum(one.label.count("\n") + 1 for one in own) for _, own in found]
     notes = [_notes([setting for one in own for setting in one.curve], analysis.confidence) for _, own in found]
     columns = min(2, len(found))
