@@ -15,6 +15,8 @@ from stability.study.schema import Scalar
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
 
+GAP = ("gap_kind", "gap", "gap_lower", "gap_upper")
+
 
 def curves_csv(analysis: Analysis, figures: Collection[str]) -> dict[str, str]:
     """Return the CSVs by name: settings.csv where settings have several seeds, length.csv and gap.csv with the figures.
@@ -56,21 +58,20 @@ def settings_csv(analysis: Analysis) -> str:
 def length_csv(analysis: Analysis) -> str:
     """Return every point of the training-length curves as a row: the error in percent, what it is, and its interval.
 
-    gap is the error minus that of the curve's longest training, in points, on the row of the shortest.
+    gap is the error minus that of the curve's longest training, in points.
     """
     rows: list[dict[str, Scalar]] = []
     for curve in training_curves(analysis):
-        for one in curve.points:
+        for one, gap in zip(curve.points, (*curve.gaps, None), strict=True):
             row = {**one.cell.factors, "kind": one.kind, "runs": one.runs, "error": one.error.estimate}
-            rows.append(row | _ends(one.error) | (_gap(curve.gap) if one is curve.points[0] else {}))
-    gap = ("gap_kind", "gap", "gap_lower", "gap_upper")
-    return csv_text(rows, [*factor_names(analysis), "kind", "runs", "error", "lower", "upper", *gap])
+            rows.append(row | _ends(one.error) | _gap(gap))
+    return csv_text(rows, [*factor_names(analysis), "kind", "runs", "error", "lower", "upper", *GAP])
 
 
 def gap_csv(analysis: Analysis) -> str:
     """Return every optimizer gap as a row: `optimizer` minus `base`, in points, with its interval."""
     rows = [{**one.cell.factors, "base": one.base.optimizer, **_gap(one)} for one in optimizer_gaps(analysis)]
-    return csv_text(rows, [*factor_names(analysis), "base", "gap_kind", "gap", "gap_lower", "gap_upper"])
+    return csv_text(rows, [*factor_names(analysis), "base", *GAP])
 
 
 def _gap(one: Gap | None) -> dict[str, Scalar]:

@@ -103,11 +103,11 @@ class TrainingCurve:
 
     Attributes:
         points: one for each length, the shortest first.
-        gap: the shortest minus the longest; None where they have no kind in common.
+        gaps: each of them minus the longest, but for the longest; None where a difference is not known.
     """
 
     points: tuple[Reached, ...]
-    gap: Gap | None
+    gaps: tuple[Gap | None, ...]
 
 
 def training_curves(analysis: Analysis) -> list[TrainingCurve]:
@@ -121,7 +121,8 @@ def training_curves(analysis: Analysis) -> list[TrainingCurve]:
         found = [reached(analysis.by_cell[cell], analysis.confidence) for cell in known]
         points = tuple(one for one in found if one is not None)
         if len(points) > 1:
-            curves.append(TrainingCurve(points, gap(points[0].cell, points[-1].cell, analysis)))
+            gaps = tuple(gap(one.cell, points[-1].cell, analysis) for one in points[:-1])
+            curves.append(TrainingCurve(points, gaps))
     return curves
 
 

@@ -77,7 +77,7 @@ def _panels(analysis: Analysis) -> dict[str, list[TrainingCurve]]:
 
 
 def _label(one: TrainingCurve) -> str:
-    model, gap = model_name(one.points[0].cell.model), one.gap
+    model, gap = model_name(one.points[0].cell.model), one.gaps[0]
     if gap is None:
         return model
     short, long = epochs_of(gap.cell), epochs_of(gap.base)

@@ -12,6 +12,8 @@ from analysis.style import number
 
 # Between words that stay on one line.
 HARD = "\u00a0"
+# Letters of a broken word that go to the next line, at least.
+LEAST = 4
 NOTES: dict[Kind, str] = {
     "peak": "Filled, peak: mean of reruns of the best setting found",
     "seeds": "Filled, seeds: mean over the seeds of the best setting, which the same seeds chose",
@@ -37,7 +39,8 @@ def wrapped(text: str, width: float, size: float, weight: str = "normal") -> lis
         lines += [word] if lines[-1] else []
         lines[-1] = word
         while _inches(lines[-1], size, weight) > width and len(lines[-1]) > 1:
-            fits = _fitting(lines[-1], width, size, weight)
+            # No line of a colon alone.
+            fits = max(1, min(_fitting(lines[-1], width, size, weight), len(lines[-1]) - LEAST))
             lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
     return lines
 
