@@ -50,7 +50,7 @@ class Scale(NamedTuple):
 
 
 def draw(analysis: Analysis) -> Figure:
-    """Return the mean error of each (lr, wd) setting as a colour: a panel per cell, the best setting framed.
+    """Return the mean error of each (lr, wd) setting as a colour: a panel per cell, the best setting outlined.
 
     Errors above guessing, and diverged seeds, count as guessing. Raises UserError where no cell has two lrs and two
     wds.
@@ -63,13 +63,15 @@ def draw(analysis: Analysis) -> Figure:
     scale = Scale(Normalize(min(means), max(max(means), min(means) + 0.1)), colormaps[COLOURS])
     titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, 9, "bold")) for cell in found]
     notes = [_notes(own) for own in found.values()]
+    # Ticks of tiles are turned by a right angle.
+    distance = 0.75 if any(_is_grid(cell, own) for cell, own in found.items()) else 0.5
     columns = min(3, len(found))
     layout = BarLayout(
         columns=columns,
         rows=math.ceil(len(found) / columns),
         height=2.0,
         above=0.14 + 0.16 * max(one.count("\n") + 1 for one in titles),
-        below=0.75 + LINE * max(map(len, notes)),
+        below=distance + LINE * max(map(len, notes)),
     )
     figure = layout.figure()
     for place, (cell, own) in enumerate(found.items()):
@@ -77,7 +79,7 @@ def draw(analysis: Analysis) -> Figure:
         (_draw_tiles if _is_grid(cell, own) else _draw_points)(axes, cell, own, scale)
         axes.set(xlabel=lr_label([cell]), ylabel="weight decay")
         title(axes, layout, titles[place])
-        notes_below(axes, layout, notes[place], 0.75)
+        notes_below(axes, layout, notes[place], distance)
         _draw_bar(figure, axes, layout, scale)
     return figure
 
@@ -189,7 +191,7 @@ def _notes(found: Sequence[Setting]) -> list[str]:
     best = best_of(found)
     counts = sorted({one.error.seeds for one in found})
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    notes = [f"Framed: the best, {best.error.mean.estimate:.1f}{HARD}%{ends(best.error.mean)} {at_setting(best)}."]
+    notes = [f"Outlined: the best, {best.error.mean.estimate:.1f}{HARD}%{ends(best.error.mean)} {at_setting(best)}."]
     notes.append("One seed per setting." if counts == [1] else f"Means of {several} seeds.")
     if any(one.error.diverged for one in found):
         notes.append("A seed that diverged (*, div., cross) counts as guessing.")

@@ -54,7 +54,8 @@ def draw(analysis: Analysis) -> Figure:
     for place, own in enumerate(found.values()):
         axes = layout.axes(figure, *divmod(place, columns))
         handles = [_draw_line(axes, one, look[one.points[0].cell.model]) for one in own]
-        _set_axes(axes, [epochs_of(point.cell) for one in own for point in one.points])
+        cells = [point.cell for one in own for point in one.points]
+        _set_axes(axes, [epochs_of(cell) for cell in cells], max(cell.chance for cell in cells))
         title(axes, layout, titles[place])
         legend_above(axes, handles, labels[place], length=2.6)
         notes_below(axes, layout, notes[place], 0.48)
@@ -108,7 +109,7 @@ def _draw_line(axes: Axes, curve: TrainingCurve, look: Look) -> Line2D:
     return Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1, marker=look.marker, markersize=5)
 
 
-def _set_axes(axes: Axes, epochs: Sequence[int]) -> None:
+def _set_axes(axes: Axes, epochs: Sequence[int], chance: float) -> None:
     from matplotlib.ticker import NullLocator
 
     low, high = min(epochs), max(epochs)
@@ -117,7 +118,8 @@ def _set_axes(axes: Axes, epochs: Sequence[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     ticks = _apart(sorted(set(epochs)))
     axes.set_xticks(ticks, [str(one) for one in ticks])
-    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(0.0, bottom), min(top, 1.03 * chance))
     axes.set(xlabel="epochs", ylabel=error_label(False))
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
