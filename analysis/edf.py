@@ -9,11 +9,16 @@
     python -m analysis.edf runs/big --cells epochs=8 --cells epochs=64        these cells of many
     python -m analysis.edf runs/big --columns optimizer --rows epochs --color model    a row of panels per length
     python -m analysis.edf runs/big --rows model --color optimizer,epochs               a panel per model
+    python -m analysis.edf runs/grid --figure heatmap             one more figure: lr, heatmap, length or gap
 
 Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
 simultaneous band; other factors that vary are rows), map.png, map.pdf (a point per cell: its peak and its sensitivity),
 scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv, cells.csv, answers.csv
 and trials.csv. Of more than 36 cells figures and text show a part, and say which; the CSVs hold all cells.
+
+Where settings have several seeds, settings.csv has each one's mean with its interval, the text the best ones, and of a
+list of lrs lr.png and lr.pdf draw error against lr. Asked for by --figure: lr, heatmap (lr × wd), length (error against
+epochs, with length.csv) and gap (between optimizers, with gap.csv).
 """
 
 from __future__ import annotations
@@ -94,9 +99,13 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
     )
-    for name, what in (("figure", "figure"), ("section", "section of the report")):
-        words = f"one more {what}: a function of the analysis (docs/extending.md); may be given several times"
-        repeated(f"--{name}", metavar="my_module.NAME", help=words)
+    own = "a function of the analysis (docs/extending.md); may be given several times"
+    repeated(
+        "--figure",
+        metavar="lr|heatmap|length|gap|my_module.NAME",
+        help=f"one more figure: error against lr, over lr and wd, against epochs, between optimizers, or {own}",
+    )
+    repeated("--section", metavar="my_module.NAME", help=f"one more section of the report: {own}")
     for name, what in (("columns", "columns of panels"), ("rows", "rows of panels"), ("color", "colours")):
         words = f"factors of the {what}, as model or optimizer,epochs; default: by what the study varies"
         repeated(f"--{name}", metavar="FACTORS", help=words)
@@ -125,17 +134,18 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
 
     Args:
         analysis: the numbers.
-        figures: dotted paths of the user's own figures, which come after the shipped ones.
+        figures: names of shipped figures that are not written unasked, and dotted paths of the user's own.
         sections: dotted paths of the user's own sections of the report.
 
     Raises:
-        UserError: a figure or section cannot be found, raises, or returns another type.
+        UserError: a figure or section cannot be found, has nothing to show, raises, or returns another type.
     """
     from analysis import figures as drawing
     from analysis.export import answers_csv, cells_csv, edf_csv, trials_csv
+    from analysis.export_curves import curves_csv
     from analysis.sections import report
 
-    draws = {name: drawing.find(name) for name in (*drawing.SHIPPED, *figures)}
+    draws = {name: drawing.find(name) for name in (*drawing.unasked(analysis), *figures)}
     files: dict[str, bytes] = {}
     with drawing.print_style():
         for name, draw in draws.items():
@@ -145,6 +155,7 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
     files["cells.csv"] = cells_csv(analysis).encode()
     files["answers.csv"] = answers_csv(analysis).encode()
     files["trials.csv"] = trials_csv(analysis.cells).encode()
+    files |= {name: text.encode() for name, text in curves_csv(analysis, draws).items()}
     files["edf.txt"] = report(analysis, sections).encode()
     return files
 

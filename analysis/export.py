@@ -52,7 +52,7 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
     # Where lr is scaled in some cells, its peak stands beside it.
     first = sorted(rows, key=lambda row: "peak_lr" not in row)
     names = dict.fromkeys(["study", "id", "number", *(name for row in first for name in row)])
-    return _csv(rows, sorted(names, key=lambda name: name == "curve"))
+    return csv_text(rows, sorted(names, key=lambda name: name == "curve"))
 
 
 def _ended(cell: CellResults, trial: TrialResult) -> dict[str, object]:
@@ -85,7 +85,7 @@ def edf_csv(analysis: Analysis) -> str:
         )
         for step in _steps(cell, curve, reference)
     ]
-    return _csv(rows, [*_factors(analysis), *EDF_COLUMNS])
+    return csv_text(rows, [*factor_names(analysis), *EDF_COLUMNS])
 
 
 def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
@@ -119,7 +119,7 @@ def cells_csv(analysis: Analysis) -> str:
         }
         for cell, reference in zip(analysis.cells, analysis.near_references, strict=True)
     ]
-    return _csv(rows, list(dict.fromkeys([*_factors(analysis), *(name for row in rows for name in row)])))
+    return csv_text(rows, list(dict.fromkeys([*factor_names(analysis), *(name for row in rows for name in row)])))
 
 
 def _summary(cell: CellResults, reference: Reference, confidence: float) -> dict[str, Scalar]:
@@ -161,8 +161,8 @@ def answers_csv(analysis: Analysis) -> str:
     points, `points` those that have ended in both.
     """
     rows = [_answer(one) for one in analysis.answers]
-    head = ["factor", "first_value", "second_value", *_factors(analysis)]
-    return _csv(rows, list(dict.fromkeys([*head, *ANSWER_COLUMNS, *(name for row in rows for name in row)])))
+    head = ["factor", "first_value", "second_value", *factor_names(analysis)]
+    return csv_text(rows, list(dict.fromkeys([*head, *ANSWER_COLUMNS, *(name for row in rows for name in row)])))
 
 
 ANSWER_COLUMNS = ("shared", "points", "first_lower", "second_lower", "collapsed_first", "collapsed_second", "sentences")
@@ -184,11 +184,12 @@ def _answer(answer: Answer) -> dict[str, Scalar]:
     return row | {"has_images": answer.has_images, "sentences": " ".join(sentences(answer))}
 
 
-def _factors(analysis: Analysis) -> list[str]:
+def factor_names(analysis: Analysis) -> list[str]:
+    """Return the factors of all cells, which are the first columns."""
     return list(dict.fromkeys(name for cell in analysis.cells for name in cell.factors))
 
 
-def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
+def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
     """Return rows as CSV; lists and mappings are written as JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables import answers_text, caveats, cells_table, heading, selection
+from analysis.tables import answers_text, caveats, cells_table, heading, selection, settings_table
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
 
@@ -19,6 +19,7 @@ SHIPPED: dict[str, Section] = {
     "heading": heading,
     "selection": selection,
     "cells": cells_table,
+    "settings": settings_table,
     "answers": answers_text,
     "caveats": caveats,
 }

@@ -15,8 +15,10 @@ from analysis.reference import Reference
 from analysis.results import CellResults, describe, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
+from analysis.settings import Setting, has_repeats, settings
 from analysis.statements import Statement
 from analysis.statistics import sampling_error
+from analysis.style import number
 from analysis.summary import NEAR, Summary, summary
 from analysis.wording import answer_lines, names, statement_lines
 from stability.study.metrics import metrics_of
@@ -29,6 +31,8 @@ AGAINST_FIRST = (
     f"Where more than {ALL_PAIRS} cells differ in one factor alone, each is compared with the first one planned only; "
     "--cells\nchooses cells that are to be compared with each other."
 )
+# Settings that are printed of a cell.
+MOST_SETTINGS = 5
 SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
@@ -85,6 +89,41 @@ def _error(error: float) -> str:
     if math.isnan(error):
         return "-"
     return f"{error:.2f}" if math.isfinite(error) else "diverged"
+
+
+def settings_table(analysis: Analysis) -> str:
+    """Return the best settings of each cell that is shown, a page at most; empty where no setting has several seeds."""
+    if not has_repeats(analysis.cells):
+        return ""
+    every = {cell: settings(cell, analysis.confidence) for cell in analysis.shown}
+    # Of few cells more settings each.
+    most = max(1, min(MOST_SETTINGS, ALL_SHOWN // len(analysis.shown)))
+    best = {cell: sorted(own, key=lambda one: one.rank)[:most] for cell, own in every.items()}
+    factors = ["model", "optimizer", *varied(analysis.cells)]
+    level = f"{100 * analysis.confidence:g} % interval"
+    rows = [[*factors, "lr", "wd", "seeds", "mean", "sd", level, "diverged"]]
+    rows += [
+        [*(str(cell.factors.get(name, "")) for name in factors), *_setting_texts(one)]
+        for cell, own in best.items()
+        for one in own
+    ]
+    left = sum(map(len, every.values())) - (len(rows) - 1)
+    more = f"; {left} more in settings.csv" if left else ""
+    return (
+        f"{aligned(rows, words=len(factors))}\n"
+        f"The best settings of each cell by the mean of their seeds{more}.\n"
+        "Errors above guessing, and diverged seeds, count as guessing. Intervals (Student's t) are of the seeds,\n"
+        "not of the test images. The lowest mean is low by luck too."
+    )
+
+
+def _setting_texts(one: Setting) -> list[str]:
+    error = one.error
+    seeds = f"{error.seeds}" if error.seeds == one.planned else f"{error.seeds} of {one.planned}"
+    spread = ["-", "-"]
+    if error.seeds > 1:
+        spread = [f"{error.sd:.2f}", f"{error.mean.lower:.2f} to {error.mean.upper:.2f}"]
+    return [number(one.lr), number(one.wd), seeds, f"{error.mean.estimate:.2f}", *spread, str(error.diverged)]
 
 
 def heading(analysis: Analysis) -> str:

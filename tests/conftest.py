@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# A thread for each test process: those that run side by side would wait for each other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
 

@@ -222,9 +222,16 @@ def peak(errors: np.ndarray, chance: float, images: int | None) -> Peak | None:
     rest = errors[~collapsed]
     if len(rest) < 2:
         return None
-    # Reruns that tie are not known better than to half an image.
-    least = 50 / images if images else 0.0
-    return Peak(float(rest.mean()), max(least, float(rest.std(ddof=1))), len(rest), int(collapsed.sum()))
+    sd = max(least_sd(images), float(rest.std(ddof=1)))
+    return Peak(float(rest.mean()), sd, len(rest), int(collapsed.sum()))
+
+
+def least_sd(images: int | None) -> float:
+    """Return the least standard deviation that errors are taken to have, in points: half an image.
+
+    Runs that tie are not known better than that.
+    """
+    return 50 / images if images else 0.0
 
 
 def peak_interval(found: Peak, confidence: float) -> Interval:

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 Draw = Callable[["Analysis"], "Figure"]
 # Shipped figures by name.
-SHIPPED = ("map", "edf", "scatter")
+SHIPPED = ("map", "edf", "scatter", "lr", "heatmap", "length", "gap")
+# Those that every study has; the others need a study of their kind.
+EVERY = ("map", "edf", "scatter")
+
+
+def unasked(analysis: Analysis) -> list[str]:
+    """Return the figures that are written unasked: the lr curve is, of a grid with several seeds per setting."""
+    from analysis.settings import has_repeats, lr_curve
+
+    has_curve = has_repeats(analysis.shown) and any(lr_curve(cell, analysis.confidence) for cell in analysis.shown)
+    return [*EVERY, *(["lr"] if has_curve else [])]
 
 
 def find(name: str) -> Draw:
@@ -49,7 +59,8 @@ def drawn(name: str, draw: Draw, analysis: Analysis) -> Figure:
         analysis: what it draws.
 
     Raises:
-        UserError: a user's function raises, or returns something else than a figure.
+        UserError: a user's function raises, or returns something else than a figure; or a shipped figure has nothing to
+            show of these studies.
     """
     from matplotlib.figure import Figure
 
@@ -74,7 +85,7 @@ def figure(
     """Return one figure of studies, for a notebook.
 
     Args:
-        name: map, edf, scatter, or the dotted path of a function of the user's own.
+        name: of a shipped figure, or the dotted path of a function of the user's own.
         runs: folders of studies, or folders of such folders.
         relative: as `--relative` of `python -m analysis.edf`.
         confidence: of bands.
@@ -84,7 +95,7 @@ def figure(
         color: as `--color`.
 
     Raises:
-        UserError: no such figure, no such factor, or a folder holds no study.
+        UserError: no such figure, nothing to show in it, no such factor, or a folder holds no study.
     """
     from analysis.analysis import analyse
 

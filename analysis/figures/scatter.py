@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
         axes.set_xscale("log")
         margin = (right / left) ** 0.03
         axes.set_xlim(left / margin, right * margin)
-        _label_few(axes, left, right)
+        few_ticks(axes, left, right)
 
 
 def _pin(axes: Axes, value: float) -> None:
@@ -117,11 +117,16 @@ def _pin(axes: Axes, value: float) -> None:
 
 def _label(coordinate: Coordinate, panel: Panel) -> str:
     """Return a coordinate's name, with the optimizer's peak lr where that is scaled."""
-    factors = sorted({one.cell.lr_factor for one in panel.shown})
-    if coordinate.names != ("lr",) or factors == [1.0]:
-        return coordinate.label
+    return lr_label([one.cell for one in panel.shown]) if coordinate.names == ("lr",) else coordinate.label
+
+
+def lr_label(cells: Sequence[CellResults]) -> str:
+    """Return the title of an axis of lr: where the optimizer's peak lr is another, by what it is scaled."""
+    factors = sorted({cell.lr_factor for cell in cells})
+    if factors == [1.0]:
+        return "learning rate"
     several = f" to {factors[-1]:.3g}, by cell" if len(factors) > 1 else ""
-    return f"{coordinate.label} (peak: × {factors[0]:.3g}{several})"
+    return f"learning rate (peak: × {factors[0]:.3g}{several})"
 
 
 def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[float]) -> None:
@@ -130,17 +135,25 @@ def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[f
     line.set(markerfacecolor="none", markeredgecolor=shown.look.colour)
 
 
-def _label_few(axes: Axes, left: float, right: float) -> None:
-    """Label 1 and 3 of each decade on a narrow log axis, 1 on a wide one: all digits would run into each other."""
+def few_ticks(axes: Axes, left: float, right: float, name: Literal["x", "y"] = "x") -> None:
+    """Label 1 and 3 of each decade on a narrow log axis, 1 on a wide one: all digits would run into each other.
+
+    Args:
+        axes: of the panel.
+        left: the smaller end of the axis.
+        right: the larger one.
+        name: of the axis.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_minor_formatter(NullFormatter())
     if right / left < TINY:
-        axes.set_xticks([left, right], [number(left), number(right)])
+        axis.set_ticks([left, right], [number(left), number(right)])
         return
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value)))
     if right / left < NARROW:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
 
 
 def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:

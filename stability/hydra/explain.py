@@ -41,7 +41,10 @@ def explain(error: Exception, known_keys: Callable[[str], Iterable[str]]) -> Use
 
 
 def _unreadable(override: str) -> UserError:
-    accepted = "accepted: key=value, key=a,b for several, key=range(low,high), key=interval(low,high), ~key"
+    accepted = (
+        "accepted: key=value, key=a,b for several, key=range(low,high), key=interval(low,high), "
+        "key=logspace(low,high,n), ~key"
+    )
     if "=" not in override:
         return UserError(f"cannot read {override!r}: it gives no value; {accepted}")
     hint = (

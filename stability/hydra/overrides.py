@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from stability.config import StudyConfig, TrialConfig
 from stability.errors import UserError, unknown
 from stability.hydra.keys import NEEDED, check_keys, check_params, key_of
+from stability.hydra.logspace import expanded
 from stability.hydra.plain import value_of
 from stability.plan.asked import Asked, Axis, Coordinate, check_range
 from stability.study.schema import Scale
@@ -41,7 +42,8 @@ def read(lines: Iterable[str]) -> list[Override]:
     Raises UserError on what no study can mean, and what Hydra raises on a line that it cannot read.
     """
     # Some shells do not expand ~ after =, and Hydra cannot parse it.
-    overrides = [parsed(re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line)) for line in lines]
+    known = (re.sub(r"^([^=]+=)~(?=/|$)", rf"\1{os.path.expanduser('~')}", line) for line in lines)
+    overrides = [parsed(expanded(line)) for line in known]
     check_keys(overrides)
     return [parsed(line) for override in overrides for line in _completed(override)]
 

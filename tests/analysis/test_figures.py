@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.analysis import analyse
-from analysis.figures import SHIPPED, edf, figure, find, print_style, scatter
+from analysis.figures import EVERY, edf, figure, find, print_style, scatter
 from analysis.figures.layout import Panel, panels
 from analysis.selection import ALL_SHOWN
 from analysis.style import COLUMN, looks, model_name, number
@@ -106,7 +106,7 @@ def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_figure_is_one_call_in_a_notebook(study: MakeStudy, name: str) -> None:
     found = figure(name, study(samples=4), relative=["best"], cells=["sgd"])
     assert isinstance(found, Figure)

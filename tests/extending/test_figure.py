@@ -60,7 +60,7 @@ def test_a_figure_and_a_section_of_the_users_own(study: Path) -> None:
     assert "diverged in all: 0" in (study / "analysis" / "edf.txt").read_text()
 
 
-@pytest.mark.parametrize("name", figures.SHIPPED)
+@pytest.mark.parametrize("name", figures.EVERY)
 def test_a_notebook_gets_a_figure_by_one_call(name: str, study: Path) -> None:
     figure = figures.figure(name, study)
     assert figure.axes

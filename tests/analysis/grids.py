@@ -1,0 +1,68 @@
+"""Grids with seeds and reruns, written as a sweep leaves them, with errors of the test's own choice."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stability.study.store import trial_directory
+from tests.plain import write_manifest, write_record
+
+IMAGES, CLASSES = 360, 10
+# The error in percent of a trial: of its cell's factors, lr, wd, seed and role. inf: diverged; None: not ended.
+ErrorOf = Callable[[dict[str, Any], float, float, int, str], float | None]
+
+
+def make_grid(
+    folder: Path,
+    error_of: ErrorOf,
+    *,
+    cells: Sequence[dict[str, Any]],
+    lrs: Sequence[float] = (1e-3,),
+    wds: Sequence[float] = (0.1,),
+    seeds: Sequence[int] = (0,),
+    reruns: int = 0,
+    ranges: dict[str, Any] | None = None,
+) -> Path:
+    """Write a study of a grid; `reruns` are of each cell's first lr and wd."""
+    planned, trials = [], []
+    for place, factors in enumerate(cells):
+        config = {"model": {"name": factors["model"]}, "optimizer": {"name": factors["optimizer"]}}
+        config |= {name: value for name, value in factors.items() if name not in config}
+        planned.append({"factors": factors, "ranges": ranges or {"lr": None, "wd": None}, "config": config})
+        points = [(*point, "sample") for point in itertools.product(lrs, wds, seeds)]
+        points += [(lrs[0], wds[0], 1000 + number, "reseed") for number in range(reruns)]
+        for number, (lr, wd, seed, role) in enumerate(points):
+            identifier = hashlib.sha256(f"{factors}{lr}{wd}{seed}".encode()).hexdigest()[:12]
+            trial = {"id": identifier, "cell": place, "number": number, "lr": lr, "wd": wd, "seed": seed}
+            trials.append(trial | ({"role": role} if role != "sample" else {}))
+            error = error_of(factors, lr, wd, seed, role)
+            if error is not None:
+                record = _record(folder.name, trial, factors, None if error == float("inf") else error)
+                write_record(trial_directory(folder, identifier), record)
+    plan = {"version": 1, "study": folder.name, "command": "", "sampler": {"name": "grid", "seed": 0}, "samples": None}
+    write_manifest(folder, plan | {"fingerprint": "digits-0", "cells": planned, "trials": trials})
+    return folder
+
+
+def _record(study: str, trial: dict[str, Any], factors: dict[str, Any], error: float | None) -> dict[str, Any]:
+    return {
+        "id": trial["id"],
+        "study": study,
+        "cell": factors,
+        **{name: trial[name] for name in ("lr", "wd", "seed")},
+        "status": "diverged" if error is None else "completed",
+        "result": {"top1_error": error, "curve": []},
+        "provenance": {"eval_images": IMAGES, "eval_split": "test", "num_classes": CLASSES},
+    }
+
+
+def cells_of(
+    *models: str, optimizers: Sequence[str] = ("adamw",), epochs: Sequence[int] = (8,)
+) -> list[dict[str, Any]]:
+    """Return the factors of every combination."""
+    combinations = itertools.product(models, optimizers, epochs)
+    return [{"model": one, "optimizer": other, "epochs": length} for one, other, length in combinations]
