@@ -29,6 +29,7 @@ class Analysis:
         is_relative: whether figures draw errors relative to them.
         confidence: of bands, intervals and verdicts.
         facets: which factors are the columns, rows and colours of figures.
+        has_given_panels: whether the user named factors for columns or rows.
     """
 
     directories: tuple[Path, ...]
@@ -37,6 +38,7 @@ class Analysis:
     is_relative: bool
     confidence: float
     facets: Facets
+    has_given_panels: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -115,4 +117,6 @@ def analyse(
     kept = with_peaks_of(chosen(found, cells), relative)
     places = facets(kept, columns=columns, rows=rows, color=color)
     given = references(kept, list(relative))
-    return Analysis(tuple(directories), tuple(kept), tuple(given), bool(relative), confidence, places)
+    return Analysis(
+        tuple(directories), tuple(kept), tuple(given), bool(relative), confidence, places, bool(columns or rows)
+    )

@@ -12,9 +12,10 @@
     python -m analysis.edf runs/grid --figure heatmap             one more figure: lr, heatmap, length or gap
 
 Files in analysis/ of the (first) study: edf.png, edf.pdf (a panel per optimizer, a curve per model with its
-simultaneous band; other factors that vary are rows), map.png, map.pdf (a point per cell: its peak and its sensitivity),
-scatter.png, scatter.pdf (errors against lr, wd and lr·wd), edf.txt (the printed text), edf.csv, cells.csv, answers.csv
-and trials.csv. Of more than 36 cells figures and text show a part, and say which; the CSVs hold all cells.
+simultaneous band; other factors that vary are rows), map.png, map.pdf (a point per cell: its peak and its sensitivity;
+up to 8 cells in one panel, more in the panels of the EDFs), scatter.png, scatter.pdf (errors against lr, wd and lr·wd),
+edf.txt (the printed text), edf.csv, cells.csv, answers.csv and trials.csv. Of more than 36 cells figures and text show
+a part, and say which; the CSVs hold all cells.
 
 Where settings have several seeds, settings.csv has each one's mean with its interval, the text the best ones, and of a
 list of lrs lr.png and lr.pdf draw error against lr. Asked for by --figure: lr, heatmap (lr × wd), length (error against

@@ -15,12 +15,11 @@ from analysis.figures.layout import (
     Layout,
     Panel,
     Shown,
+    draw_head,
     error_label,
     head,
-    legend,
     notes_below,
     panels,
-    title,
 )
 from analysis.figures.text import glued, wrapped
 from analysis.results import CellResults
@@ -49,7 +48,7 @@ def draw(analysis: Analysis) -> Figure:
         columns=len(rows[0]),
         rows=len(rows),
         height=2.1,
-        above=0.28 + max(one.height for row in heads for one in row),
+        above=max(one.height for row in heads for one in row),
         below=0.48 + LINE * max(len(lines) for row in notes for lines in row),
     )
     figure = layout.figure()
@@ -62,8 +61,7 @@ def draw(analysis: Analysis) -> Figure:
             axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative))
             axes.set_ylabel("share of trials (EDF)" if column == 0 else "")
             axes.grid(color="#DDDDDD", linewidth=0.4)
-            title(axes, layout, heads[place][column].title)
-            legend(axes, heads[place][column].labels, panel, lines=True)
+            draw_head(axes, layout, heads[place][column], panel)
             notes_below(axes, layout, notes[place][column], 0.48)
     return figure
 

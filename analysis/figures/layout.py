@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.facets import MODEL, OPTIMIZER
+from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import glued, wrapped
 from analysis.reference import Reference
 from analysis.results import CellResults
@@ -18,16 +19,15 @@ from stability.study.metrics import metrics_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 LINE = 0.145
 # A further line of a title.
 TITLE_LINE = 0.16
-TITLE_SIZE, LABEL_SIZE, NOTE_SIZE = 9.0, 7.0, 6.5
+TITLE_SIZE, NOTE_SIZE = 9.0, 6.5
+# The first line of a title, with the room between it and a legend of lines or of markers, which are higher.
+ABOVE_LINES, ABOVE_MARKERS = 0.34, 0.36
 # Between text and the edge of the figure or the next panel, in inches.
 MARGIN = 0.06
-# Between a legend's handle and its text, in font sizes: matplotlib's own.
-HANDLE_GAP = 0.8
 
 
 class Shown(NamedTuple):
@@ -57,9 +57,9 @@ def panels(analysis: Analysis) -> list[list[Panel]]:
     facets, cells, visible = analysis.facets, analysis.shown, set(analysis.shown)
     words = value_words(analysis.cells)
     columns, rows, colors = (_grouped(cells, names) for names in facets)
-    look = _looks(facets.color, [_values(own[0], facets.color) for own in colors])
+    look = cell_looks(cells, facets.color)
     drawn = {
-        cell: Shown(cell, curve, reference, look[_values(cell, facets.color)], words(cell, facets.color))
+        cell: Shown(cell, curve, reference, look[cell], words(cell, facets.color))
         for cell, curve, reference in zip(analysis.cells, analysis.curves, analysis.references, strict=True)
         if cell in visible
     }
@@ -91,11 +91,13 @@ def _grouped(cells: Sequence[CellResults], names: Sequence[str]) -> list[list[Ce
     return [groups[key] for key in sorted(groups)]
 
 
-def _looks(color: Sequence[str], values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look]:
-    """Return a look for each combination of values; models keep theirs in every figure."""
-    if tuple(color) != (MODEL,):
-        return value_looks(values)
-    return {(model,): look for model, look in looks([model for (model,) in values]).items()}
+def cell_looks(cells: Sequence[CellResults], names: Sequence[str]) -> dict[CellResults, Look]:
+    """Return a look for each cell by its values of some factors; models keep theirs in every figure."""
+    values = [_values(own[0], names) for own in _grouped(cells, names)]
+    found = value_looks(values)
+    if tuple(names) == (MODEL,):
+        found = {(model,): look for model, look in looks([model for (model,) in values]).items()}
+    return {cell: found[_values(cell, names)] for cell in cells}
 
 
 def value_words(cells: Sequence[CellResults]) -> Callable[[CellResults, Sequence[str]], tuple[str, ...]]:
@@ -115,7 +117,10 @@ def value_words(cells: Sequence[CellResults]) -> Callable[[CellResults, Sequence
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Axes of one size on a grid, in inches, with room above each for a title and legend and below for notes."""
+    """Axes of one size on a grid, in inches, with room above each for a title and legend and below for notes.
+
+    `head` is room above all axes, `foot` room below all of them.
+    """
 
     columns: int
     rows: int
@@ -123,13 +128,16 @@ class Layout:
     above: float
     below: float
     width: float = COLUMN
+    head: float = 0.0
+    foot: float = 0.0
     left: ClassVar[float] = 0.52
     right: ClassVar[float] = 0.12
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height of the figure in inches."""
-        return self.columns * self.width, self.rows * (self.above + self.height + self.below)
+        height = self.head + self.rows * (self.above + self.height + self.below) + self.foot
+        return self.columns * self.width, height
 
     @property
     def room(self) -> float:
@@ -151,7 +159,8 @@ class Layout:
             column: from the left, starting at 0.
         """
         width, height = self.size
-        bottom = (self.rows - row - 1) * (self.above + self.height + self.below) + self.below
+        below = (self.rows - row - 1) * (self.above + self.height + self.below) + self.below
+        bottom = self.foot + below
         inner = self.width - self.left - self.right
         return figure.add_axes(
             ((column * self.width + self.left) / width, bottom / height, inner / width, self.height / height)
@@ -165,16 +174,21 @@ def error_label(relative: bool) -> str:
 
 
 class Head(NamedTuple):
-    """What stands above a panel, in lines that fit: its title and a label per cell."""
+    """What stands above a panel, in lines that fit: its title and a label per cell, in columns.
+
+    `lines` tells whether an entry of the legend shows the cell's line or its marker.
+    """
 
     title: str
     labels: list[str]
+    columns: int
+    lines: bool
 
     @property
     def height(self) -> float:
-        """Inches that the lines take, beyond the first line of the title."""
-        lines = sum(label.count("\n") + 1 for label in self.labels)
-        return TITLE_LINE * self.title.count("\n") + LINE * lines
+        """Inches from the panel's axes to the top of the title."""
+        first = ABOVE_LINES if self.lines else ABOVE_MARKERS
+        return first + TITLE_LINE * self.title.count("\n") + legend_height(self.labels, self.columns)
 
 
 def head(panel: Panel, labels: Sequence[str], room: float, *, lines: bool) -> Head:
@@ -186,79 +200,43 @@ def head(panel: Panel, labels: Sequence[str], room: float, *, lines: bool) -> He
         room: the width there is, in inches.
         lines: whether an entry of the legend shows the cell's line or its marker.
     """
-    left = room - (handle_length(lines) + HANDLE_GAP) * LABEL_SIZE / 72
-    fitted = [wrapped(label, left, LABEL_SIZE) for label in labels]
-    return Head(wrapped(panel.title, room, TITLE_SIZE, "bold"), fitted)
+    fitted = [wrapped(label, label_room(room, lines=lines), LABEL_SIZE) for label in labels]
+    columns = num_columns(fitted, room, lines=lines)
+    return Head(wrapped(panel.title, room, TITLE_SIZE, "bold"), fitted, columns, lines)
 
 
-def handle_length(lines: bool) -> float:
-    """Return the length of a legend's lines or markers, in font sizes."""
-    return 2.6 if lines else 1.0
-
-
-def title(axes: Axes, layout: Layout, text: str) -> None:
-    """Write a title above the legend.
+def title(axes: Axes, layout: Layout, text: str, distance: float) -> None:
+    """Write a title above axes.
 
     Args:
         axes: of the panel.
         layout: of the figure.
         text: the title.
+        distance: from the axes to the room that the title takes, in inches; the letters are MARGIN below its top.
     """
-    height = 1 + (layout.above - 0.06) / layout.height
+    height = 1 + (distance - MARGIN) / layout.height
     axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=TITLE_SIZE, weight="bold")
 
 
-def legend(axes: Axes, labels: Sequence[str], panel: Panel, *, lines: bool) -> None:
-    """Put one entry per cell between title and axes, where it covers no curve.
+def draw_head(axes: Axes, layout: Layout, own: Head, panel: Panel) -> None:
+    """Write a panel's title above its axes, and between them one entry per cell, where it covers no curve.
 
     Args:
         axes: of the panel.
-        labels: one per cell.
+        layout: of the figure.
+        own: the title and the labels.
         panel: whose cells the entries are for.
-        lines: whether an entry shows the cell's line or its marker.
     """
     from matplotlib.lines import Line2D
 
+    title(axes, layout, own.title, own.height)
     handles = []
     for one in panel.shown:
-        own = Line2D([], [], color=one.look.colour, linestyle=one.look.line if lines else "none")
-        if not lines:
-            own.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
-        handles.append(own)
-    legend_above(axes, handles, labels, length=handle_length(lines))
-
-
-def legend_above(
-    axes: Axes,
-    handles: Sequence[Line2D],
-    labels: Sequence[str],
-    *,
-    length: float,
-    corner: tuple[float, float] = (0, 1.01),
-    spacing: float = 0.3,
-) -> None:
-    """Put a legend above axes, left-aligned.
-
-    Args:
-        axes: of the panel.
-        handles: a line or marker for each entry.
-        labels: one for each.
-        length: of a handle, in font sizes.
-        corner: the legend's lower left corner, as shares of the axes.
-        spacing: between entries, in font sizes.
-    """
-    axes.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=corner,
-        frameon=False,
-        borderaxespad=0,
-        borderpad=0,
-        labelspacing=spacing,
-        handlelength=length,
-        handletextpad=HANDLE_GAP,
-    )
+        handle = Line2D([], [], color=one.look.colour, linestyle=one.look.line if own.lines else "none")
+        if not own.lines:
+            handle.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
+        handles.append(handle)
+    put_legend(axes, handles, own.labels, lines=own.lines, columns=own.columns)
 
 
 def notes_below(axes: Axes, layout: Layout, lines: Sequence[str], distance: float) -> None:

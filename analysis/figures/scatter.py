@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import MARGIN, Layout, Panel, Shown, error_label, head, legend, panels, title
+from analysis.figures.layout import MARGIN, Layout, Panel, Shown, draw_head, error_label, head, panels
 from analysis.results import CellResults, TrialResult
 from analysis.style import GREY, number, scientific
 
@@ -40,7 +40,7 @@ def draw(analysis: Analysis) -> Figure:
         columns=len(COORDINATES),
         rows=len(flat),
         height=1.7,
-        above=0.3 + max(one.height for one in heads),
+        above=max(one.height for one in heads),
         below=0.45,
         width=WIDTH,
     )
@@ -51,8 +51,7 @@ def draw(analysis: Analysis) -> Figure:
             _draw_scatter(axes, panel, coordinate)
             axes.set_ylabel(error_label(False) if column == 0 else "")
             if column == 0:
-                title(axes, layout, own.title)
-                legend(axes, own.labels, panel, lines=False)
+                draw_head(axes, layout, own, panel)
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from analysis.analysis import analyse
 from analysis.figures import EVERY, edf, figure, find, print_style, scatter
 from analysis.figures.layout import Panel, panels
 from analysis.selection import ALL_SHOWN
 from analysis.style import COLUMN, looks, model_name, number
+from tests.analysis.test_reruns import rerun
 
 MakeStudy = Callable[..., Path]
 
@@ -58,6 +61,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         "smoothings": (0.0, 0.1),
         "samples": 4,
     },
+    "eight long names": {"models": SIXTY, "epochs": (2, 8), "samples": 4},
     "diverged": {"models": SIZES, "smoothings": (0.0, 0.1), "change": diverge, "samples": 10},
     "pinned": {"optimizers": ("adamw",), "samples": None, "ranges": PINNED},
     "many cells": {"models": tuple(f"net{number}" for number in range(40)), "samples": 8},
@@ -84,10 +88,20 @@ def test_texts_do_not_overlap_and_none_is_cut(study: MakeStudy, name: str, kind:
         # A pixel of contact is no overlap at 300 dpi.
         shrunk = box.padded(-1)
         assert not shrunk.overlaps(other), f"{words!r} on {others!r}"
-    for axes in figure.axes:
-        legend = axes.get_legend()
-        if legend:
-            assert legend.get_window_extent().y0 >= axes.get_window_extent().y1 - 1
+    for legend in legends(figure):
+        box = legend.get_window_extent()
+        assert edges.x0 <= box.x0
+        assert box.x1 <= edges.x1
+        for axes in figure.axes:
+            assert not box.padded(-1).overlaps(axes.get_window_extent())
+        # No more than a line lies between the title and the legend.
+        above = [title.y0 for words, title in boxes if title.y0 >= box.y1 - 1 and title.x0 < box.x1 and words]
+        assert min(above) - box.y1 <= 0.17 * figure.dpi
+
+
+def legends(figure: Figure) -> list[Legend]:
+    """Return the legends of a figure and of its axes."""
+    return [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
 
 
 def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
@@ -95,15 +109,93 @@ def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
     figure.set_dpi(300)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
-    texts = []
+    texts = [*figure.texts, *(text for legend in legends(figure) for text in legend.get_texts())]
     for axes in figure.axes:
         texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-        legend = axes.get_legend()
-        texts += legend.get_texts() if legend else []
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+
+
+Marks = list[tuple[Any, ...]]
+
+
+def marks(lines: Iterable[Line2D]) -> Marks:
+    """Return colour, marker and size of each point among lines."""
+    return [(one.get_color(), one.get_marker(), one.get_markersize()) for one in lines if one.get_marker() != "None"]
+
+
+@pytest.mark.parametrize(
+    ("varied", "options", "titles", "count"),
+    [
+        ({}, {}, [], 4),
+        ({"epochs": (2, 8)}, {}, [], 8),
+        ({"optimizers": ("adamw", "sgd", "lion", "adan")}, {}, [], 8),
+        ({"optimizers": ("adamw",), "epochs": (2, 4), "smoothings": (0.0, 0.1)}, {}, [], 8),
+        ({"epochs": (2, 8)}, {"color": "epochs"}, [], 8),
+        ({"epochs": (2, 8)}, {"color": "model,optimizer"}, [], 8),
+        ({}, {"columns": "model"}, ["ViT$_P$-tiny", "ViT$_C$-tiny"], 2),
+        ({"models": SIZES, "optimizers": ("adamw",)}, {}, ["AdamW"], 9),
+        ({"models": SIZES}, {}, ["AdamW", "SGD"], 9),
+        (
+            {"models": SIZES, "smoothings": (0.0, 0.1)},
+            {"rows": "optimizer", "color": "model,label_smoothing"},
+            ["AdamW", "SGD"],
+            18,
+        ),
+        (
+            {"models": SIZES, "smoothings": (0.0, 0.1)},
+            {},
+            [f"{name}, label_smoothing {value}" for value in (0.0, 0.1) for name in ("AdamW", "SGD")],
+            9,
+        ),
+        ({"models": tuple(f"net{number}" for number in range(36)), "optimizers": ("adamw",)}, {}, ["AdamW"], 36),
+    ],
+)
+def test_cells_of_the_map_are_told_apart_and_panels_have_one_scale(
+    study: MakeStudy, varied: dict[str, Any], options: dict[str, Any], titles: list[str], count: int
+) -> None:
+    found = figure("map", study(samples=6, **varied), **options)
+    texts = [text.get_text().replace("\u00a0", " ") for axes in found.axes for text in axes.texts]
+    assert [text for text in texts if text in titles] == titles
+    assert len(found.axes) == max(1, len(titles))
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in found.axes}) == 1
+    (legend,) = found.legends
+    entries = marks(legend.get_lines())
+    assert len(set(entries)) == len({text.get_text() for text in legend.get_texts()}) == count
+    for axes in found.axes:
+        assert sorted(map(str, marks(axes.lines))) == sorted(map(str, entries))
+
+
+@pytest.mark.usefixtures("style")
+def test_the_map_draws_every_cell_or_says_why_not(study: MakeStudy, tmp_path: Path) -> None:
+    """Of four panels one has no cell, and one none of which a trial completed."""
+    study("all/one", optimizers=("adamw",), samples=4)
+    failing = {"status": "diverged", "top1_error": None, "diverged_step": 3}
+    study(
+        "all/two",
+        optimizers=("sgd",),
+        models=("vitp_tiny",),
+        samples=4,
+        change=lambda record: record | {"status": "diverged", "result": record["result"] | failing},
+    )
+    found = find("map")(analyse(tmp_path / "all", columns="optimizer", rows="model"))
+    assert [len(marks(axes.lines)) for axes in found.axes] == [1, 0, 1, 0]
+    words = [text for text, _ in text_boxes(found)]
+    assert words.count("no cells") == words.count("no trial completed") == 1
+    assert "Not drawn: 1 of 3 cells, of which no trial completed." in words
+
+
+@pytest.mark.usefixtures("style")
+def test_the_map_never_sets_a_peak_beside_a_best_seen(study: MakeStudy) -> None:
+    folder = study(optimizers=("adamw",), samples=8)
+    rerun(folder, {"vitp_tiny": [60.0, 61.0, 62.0], "vitc_tiny": []})
+    analysis = analyse(folder)
+    (axes,) = find("map")(analysis).axes
+    places = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_marker() != "None"]
+    assert sorted(places) == sorted(one.best for one in analysis.statements if one.best is not None)
+    assert axes.get_xlabel() == "best seen: top-1 error (%)"
 
 
 @pytest.mark.parametrize("name", EVERY)

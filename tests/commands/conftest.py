@@ -28,6 +28,11 @@ class Said:
 Say = Callable[..., Said]
 
 
+@pytest.fixture(autouse=True)
+def _yaml_once(yaml_once: None) -> None:
+    """Every test here."""
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, with a cache directory of its own beside it."""

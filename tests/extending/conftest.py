@@ -25,7 +25,7 @@ MODULES = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None:
+def _one_thread(one_thread: None, yaml_once: None) -> None:
     """Every test here."""
 
 
