@@ -27,7 +27,18 @@ from analysis.compute.contrasts import (
 )
 from analysis.compute.intervals import Interval, mcnemar
 from analysis.compute.measures import Peak, capped, collapses, guarded_difference, peak, spread
-from analysis.compute.simulation import CHANCE, MANY, ImagePair, Pair, Surface, image_pairs, pairs, powers
+from analysis.compute.simulation import (
+    CHANCE,
+    MANY,
+    ImagePair,
+    Pair,
+    Surface,
+    WeighedPair,
+    image_pairs,
+    pairs,
+    powers,
+    weighed_pairs,
+)
 
 CONFIDENCE = 0.95
 RERUNS = 5
@@ -182,6 +193,16 @@ def with_images(pair: ImagePair, n: int, studies: int) -> tuple[float, float]:
     return 100 * counts[0] / studies, 100 * counts[1] / studies
 
 
+def spread_of_images(pair: WeighedPair, n: int, studies: int) -> float:
+    """Return how often the spread of two models of one law is called different; its interval has no images' part."""
+    generator = np.random.default_rng(n)
+    count = 0
+    for _ in range(studies):
+        first, second = (capped(100 * bits.mean(axis=1), CHANCE) for bits in pair.draw(n, generator))
+        count += spread_difference(first, second, (CHANCE, CHANCE), CONFIDENCE).low.excludes_zero
+    return 100 * count / studies
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -195,6 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for n in SIZES:
             bare, whole = with_images(pair, n, studies)
             print(f"| {pair.images} | {pair.words} | {n} | {bare:.0f} | {whole:.0f} |", flush=True)
+    print(f"\nShared test images, nothing truly different: spread called different, % of {studies} studies\n")
+    print(f"| images | sd of log weight | {' | '.join(f'n = {n}' for n in SIZES)} |\n|---|---|{'---|' * len(SIZES)}")
+    for own in weighed_pairs():
+        shares = [f"{spread_of_images(own, n, studies):.1f}" for n in SIZES]
+        print(f"| {own.images} | {own.sd:g} | {' | '.join(shares)} |", flush=True)
 
 
 if __name__ == "__main__":

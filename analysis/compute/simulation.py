@@ -153,6 +153,35 @@ class ImagePair:
         return found[0], found[1]
 
 
+@dataclass(frozen=True)
+class WeighedPair:
+    """Two models of one law, whose error grows over the range by images that each weighs in its own way.
+
+    Attributes:
+        images: in the test set.
+        sd: of the logarithm of an image's weight.
+    """
+
+    images: int
+    sd: float
+
+    def draw(self, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return which images each of `n` trials of both models gets wrong, bool (n, images) each."""
+        hard = generator.beta(0.3, 2, self.images)
+        # How bad a point of the range is, for both models alike.
+        bad = generator.uniform(0, 0.7, (n, 1)) ** 2
+        found = []
+        for _ in range(2):
+            weight = np.exp(generator.normal(-(self.sd**2) / 2, self.sd, self.images))
+            found.append(generator.random((n, self.images)) < np.clip(hard + bad * weight, 0, 0.9))
+        return found[0], found[1]
+
+
+def weighed_pairs() -> list[WeighedPair]:
+    """Return the test sets of the calibration's table of spreads."""
+    return [WeighedPair(images, sd) for images in (360, 2_000) for sd in (0.3, 1.0)]
+
+
 def image_pairs() -> list[ImagePair]:
     """Return the test sets of the calibration's table."""
     return [

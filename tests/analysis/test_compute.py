@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.calibration import tried, with_images
+from analysis.calibration import spread_of_images, tried, with_images
 from analysis.compute import contrasts, intervals, measures
-from analysis.compute.simulation import BASE, Pair, image_pairs
+from analysis.compute.simulation import BASE, Pair, image_pairs, weighed_pairs
 
 INF = math.inf
 
@@ -169,3 +169,8 @@ def test_shared_images_mislead_where_their_part_is_left_out() -> None:
     bare, whole = with_images(image_pairs()[1], 16, STUDIES)
     assert whole <= 10
     assert bare > 2 * whole
+
+
+def test_shared_images_seldom_make_a_difference_of_spreads() -> None:
+    """Its interval has no part for them: it is wide enough without."""
+    assert spread_of_images(weighed_pairs()[1], 16, STUDIES) <= 10
