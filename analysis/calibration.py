@@ -113,7 +113,14 @@ def truth_of(pair: Pair) -> dict[str, float]:
 def best_runs(
     surface: Surface, points: np.ndarray, errors: np.ndarray, generator: np.random.Generator
 ) -> tuple[Peak | None, float]:
-    """Return the peak that reruns of the best point show, as `reseed` makes them, and that point's expected error."""
+    """Return the peak that reruns of the best point show, as `reseed` makes them, and that point's expected error.
+
+    Args:
+        surface: that errors are drawn from.
+        points: (n, 2), each coordinate between 0 and 1.
+        errors: (n,), in percent.
+        generator: the source of chance.
+    """
     place = points[[int(np.argmin(errors))] * RERUNS]
     return peak(surface.draw(place, generator), CHANCE, surface.images), float(surface.expected(place[:1])[0])
 
@@ -149,7 +156,13 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
 
 
 def tried(pair: Pair, n: int, studies: int) -> Result:
-    """Return what comes of many studies of a pair."""
+    """Return what comes of many studies of a pair.
+
+    Args:
+        pair: of surfaces.
+        n: points of a study.
+        studies: how many.
+    """
     truth, result, generator = truth_of(pair), Result(), np.random.default_rng(n)
     for _ in range(studies):
         found, truth["peak"], collapsed = study(pair, n, generator)
@@ -168,7 +181,13 @@ SCALES = ("regret", "sensitivity")
 
 
 def print_table(title: str, found: Sequence[Pair], studies: int) -> None:
-    """Print what comes of pairs of surfaces: false statements / coverage / decided, in percent."""
+    """Print what comes of pairs of surfaces: false statements / coverage / decided, in percent.
+
+    Args:
+        title: of the table.
+        found: the pairs.
+        studies: of each line.
+    """
     print(f"\n{title}: false / covered / decided, % of {studies} studies\n")
     print(f"| surfaces | n | {' | '.join(QUANTITIES)} | collapses | easier: false / said |")
     print(f"|---|---|{'---|' * (len(QUANTITIES) + 2)}")
@@ -182,7 +201,16 @@ def print_table(title: str, found: Sequence[Pair], studies: int) -> None:
 
 
 def with_images(pair: ImagePair, n: int, studies: int) -> tuple[float, float]:
-    """Return how often the level of two equally good models is called different, without and with the images' part."""
+    """Return how often the level of two equally good models is called different, without and with the images' part.
+
+    Args:
+        pair: of models that share test images.
+        n: points of a study.
+        studies: how many.
+
+    Returns:
+        Both in percent of the studies.
+    """
     generator = np.random.default_rng(n)
     counts = [0, 0]
     for _ in range(studies):
@@ -194,7 +222,16 @@ def with_images(pair: ImagePair, n: int, studies: int) -> tuple[float, float]:
 
 
 def spread_of_images(pair: WeighedPair, n: int, studies: int) -> float:
-    """Return how often the spread of two models of one law is called different; its interval has no images' part."""
+    """Return how often the spread of two models of one law is called different; its interval has no images' part.
+
+    Args:
+        pair: of models that share test images.
+        n: points of a study.
+        studies: how many.
+
+    Returns:
+        Percent of the studies.
+    """
     generator = np.random.default_rng(n)
     count = 0
     for _ in range(studies):

@@ -35,10 +35,15 @@ class Curve(NamedTuple):
 
 
 def error_distribution(errors: np.ndarray, planned: int, band: Band | None) -> Curve:
-    """Return the EDF of the finished trials' `errors` (+inf where diverged) out of `planned` trials.
+    """Return the EDF of a cell.
 
     While some of the planned trials are unknown, the share counts the finished ones, and the band (that of `planned`
     draws) takes the unknown ones for all worst at its lower edge and for all best at its upper edge.
+
+    Args:
+        errors: (finished,), in percent, +inf where diverged.
+        planned: how many trials the cell has.
+        band: of that many draws; None: the points are no independent draws.
     """
     assert len(errors) <= planned
     assert not np.isnan(errors).any()

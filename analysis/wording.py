@@ -47,7 +47,13 @@ def _weight(answer: Answer) -> int:
 
 
 def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:
-    """Return one answer, told from the side of the lower level: a heading, a line a quantity, and sentences."""
+    """Return one answer, told from the side of the lower level: a heading, a line a quantity, and sentences.
+
+    Args:
+        answer: of a pair of cells.
+        confidence: of its intervals, between 0 and 1.
+        extra: factors that are named in the heading, besides model and optimizer.
+    """
     if answer.level and answer.level.typical.estimate > 0:
         answer = answer.turned()
     rows = [_level(answer, confidence), _spread(answer, confidence), _collapses(answer)]

@@ -28,6 +28,12 @@ def nearest(given: str, accepted: Iterable[str]) -> str:
 
 
 def unknown(what: str, given: str, accepted: Iterable[str]) -> UserError:
-    """Build the error for a name that is not one of those accepted."""
+    """Build the error for a name that is not one of those accepted.
+
+    Args:
+        what: kind of thing that the name is of, as `model`.
+        given: the name.
+        accepted: the names there are.
+    """
     names = sorted(str(name) for name in accepted)
     return UserError(f"unknown {what} {given!r}{nearest(given, names)}; accepted: {', '.join(names)}")

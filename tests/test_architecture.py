@@ -68,3 +68,21 @@ def test_an_error_of_classification_is_named_in_its_task_alone() -> None:
     files = [path for folder in ("stability", "analysis") for path in (ROOT / folder).rglob("*.py")]
     named = {path.name for path in files if "top1_error" in path.read_text()}
     assert named == {"classification.py"}
+
+
+# Hooks of Lightning, and what launchers are called with: told where the hook or the protocol is.
+TOLD_ELSEWHERE = {"on_train_batch_end", "transfer_batch_to_device", "setup", "run"}
+
+
+def test_public_functions_of_three_parameters_tell_what_each_is() -> None:
+    silent = []
+    for path in (path for folder in ("stability", "analysis") for path in (ROOT / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        owners = [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]
+        functions = [one for owner in owners for one in owner.body if isinstance(one, ast.FunctionDef)]
+        for one in functions:
+            own = [item.arg for item in (*one.args.args, *one.args.kwonlyargs) if item.arg not in ("self", "cls")]
+            is_public = not one.name.startswith("_") and one.name not in TOLD_ELSEWHERE
+            if is_public and len(own) >= 3 and "Args:" not in (ast.get_docstring(one) or ""):
+                silent.append(f"{path.name}: {one.name}")
+    assert silent == []

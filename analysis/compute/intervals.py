@@ -43,7 +43,13 @@ class Interval(NamedTuple):
 
 
 def share_interval(hits: int, n: int, confidence: float) -> Interval:
-    """Return a share of which `hits` of `n` independent draws were seen, with the interval of Clopper and Pearson."""
+    """Return a share of which `hits` of `n` independent draws were seen, with the interval of Clopper and Pearson.
+
+    Args:
+        hits: how many were seen.
+        n: of how many draws.
+        confidence: between 0 and 1.
+    """
     from scipy.special import betaincinv
 
     tail = (1 - confidence) / 2
@@ -53,7 +59,13 @@ def share_interval(hits: int, n: int, confidence: float) -> Interval:
 
 
 def not_excluded(hits: int, n: int, confidence: float) -> float:
-    """Return the largest share that `hits` of `n` draws do not exclude (one-sided): 1 - 0.05 ** (1 / n) after none."""
+    """Return the largest share that `hits` of `n` draws do not exclude (one-sided): 1 - 0.05 ** (1 / n) after none.
+
+    Args:
+        hits: how many were seen.
+        n: of how many independent draws.
+        confidence: between 0 and 1.
+    """
     from scipy.special import betaincinv
 
     return 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, confidence))

@@ -163,7 +163,13 @@ def _tries(share: float, confidence: float) -> float:
 
 
 def mean_error(errors: np.ndarray, chance: float, confidence: float) -> Interval:
-    """Return the mean over the range with its guarded interval: errors lie between 0 and chance."""
+    """Return the mean over the range with its guarded interval: errors lie between 0 and chance.
+
+    Args:
+        errors: (trials,), in percent.
+        chance: in percent.
+        confidence: between 0 and 1.
+    """
     return guarded_mean(capped(errors, chance), 0.0, chance, confidence)
 
 

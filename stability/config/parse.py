@@ -122,7 +122,13 @@ def _lr_batch(values: Options) -> Value:
 
 
 def middle(low: float, high: float, scale: Literal["log", "linear"] = "log") -> float:
-    """Return the mean of a range on its scale to two digits: the value to try where nothing is known."""
+    """Return the mean of a range on its scale to two digits: the value to try where nothing is known.
+
+    Args:
+        low: the range's lower end.
+        high: its upper end.
+        scale: `log` or `linear`.
+    """
     mean = math.sqrt(low * high) if scale == "log" else (low + high) / 2
     return min(max(float(f"{mean:.2g}"), low), high)
 

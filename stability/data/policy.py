@@ -103,7 +103,14 @@ def step(operation: str, level: float, sign: int, side: int) -> Step:
 
 
 def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
-    """Return a step of RandAugment at timm's magnitudes; see `step`."""
+    """Return a step of RandAugment at timm's magnitudes; see `step`.
+
+    Args:
+        operation: its name.
+        level: the magnitude, 0 to 10.
+        sign: of the magnitude, -1 or 1, where the operation has two directions.
+        side: of the images in pixels.
+    """
     if operation.startswith("Translate"):
         return Step(operation, sign * 2 * RAND_SHIFT * level)
     if operation == "Posterize":

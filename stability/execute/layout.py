@@ -23,8 +23,12 @@ class Layout:
 def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> Layout:
     """Divide this machine: a process per GPU where there are any and they are wanted, else as many as fill the cores.
 
-    `threads`: what is given, else the cores divided by the processes. Neither depends on the number of trials, since
-    the number of threads may show in the last bit of a result.
+    Neither depends on the number of trials, since the number of threads may show in the last bit of a result.
+
+    Args:
+        size: the number of processes; None: chosen here.
+        threads: of each process; None: the cores divided by the processes.
+        wants_gpu: whether GPUs are to be used.
     """
     devices = visible_gpus() if wants_gpu else ()
     cores = available_cores()

@@ -99,7 +99,13 @@ class StudyState:
             running.error = number(event.row.get(metric.key) if average is None else average)
 
     def end(self, task: TrialTask, record: Record, now: float) -> None:
-        """Note that a trial has ended, here or elsewhere."""
+        """Note that a trial has ended, here or elsewhere.
+
+        Args:
+            task: the trial.
+            record: what became of it.
+            now: the time in seconds, of the clock that `start` was given.
+        """
         running = self.running.pop(task.id, None)
         self.waiting.pop(task.id, None)
         self.elsewhere.discard(task.id)
@@ -146,7 +152,12 @@ class Progress:
     ) -> None:
         """Announce trials that are to run; said again (a round of a sampler, a retry), it goes on with the same study.
 
-        `planned` counts all trials of the study, `standing` those that have ended before and are not among `tasks`.
+        Args:
+            study: its name.
+            tasks: the trials.
+            slots: how many run at a time.
+            planned: how many trials the study has in all.
+            standing: how many of each status have ended before and are not among `tasks`.
         """
         state = self.state
         state.study, state.folder = study, tasks[0].study_directory if tasks else ""

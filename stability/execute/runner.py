@@ -61,12 +61,18 @@ class TrialRunner:
         """Run trials until each has a record that holds (see `attempt.standing_record`); return these, in order.
 
         Each is tried once, or twice where its process dies; a trial that another command is running is waited for,
-        and taken over when that command dies. `on_record` is told of each as it ends; `on_event` gets the events of
-        those that this pool trains, and never of another command's; `planned` and `standing` (records before, by
-        status) are for the display.
+        and taken over when that command dies. KeyboardInterrupt and SystemExit are passed on, SIGTERM as
+        SystemExit(143): after the processes have ended and a line has said how to go on.
 
-        Raises StudyError where the study cannot go on (a full disk), and passes KeyboardInterrupt and SystemExit on,
-        SIGTERM as SystemExit(143): all after the processes have ended and a line has said how to go on.
+        Args:
+            tasks: the trials.
+            planned: how many the study has in all, for the display.
+            standing: how many of each status ended before, for the display.
+            on_record: told of each trial as it ends.
+            on_event: gets the events of the trials that this pool trains, and never of another command's.
+
+        Raises:
+            StudyError: the study cannot go on (a full disk).
         """
         assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
         self._records, self._parked, self._on_record = {}, Waiting(), on_record

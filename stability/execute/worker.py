@@ -29,7 +29,13 @@ OnEvent = Callable[[Event], None]
 
 
 def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> Record | None:
-    """Run a planned trial by itself; see `run_pack`."""
+    """Run a planned trial by itself; see `run_pack`.
+
+    Args:
+        task: the trial.
+        on_event: as of `run_pack`.
+        capture_output: as of `run_pack`.
+    """
     return run_pack([task], on_event, full_size=1, capture_output=capture_output)[0]
 
 
@@ -42,15 +48,23 @@ def run_pack(
 ) -> list[Record | None]:
     """Run planned trials together, but for those that have ended or are running elsewhere; return their records.
 
-    In order: the standing record where there is one that holds (see `standing_record`), and None
-    where somebody else is running the trial. `on_event` is called with the events of the trials that this process
-    claims: Started first, Ended when the record is written. full_size: with how many trials the pack began. An
-    exception (memory that does not suffice, most often) has the pack go on as `failure.next_step` says; halves for want
-    of memory are noted beside the study's manifest. KeyboardInterrupt and SystemExit pass through. `capture_output`
-    sends this process's stdout and stderr to the first trial's log meanwhile.
+    An exception (memory that does not suffice, most often) has the pack go on as `failure.next_step` says; halves for
+    want of memory are noted beside the study's manifest. KeyboardInterrupt and SystemExit pass through.
 
-    Raises OSError where a trial's folder or the note cannot be written, and UserError where what stands there is no
-    record.
+    Args:
+        tasks: the trials.
+        on_event: called with the events of the trials that this process claims: Started first, Ended when the record
+            is written.
+        full_size: with how many trials the pack began.
+        capture_output: whether this process's stdout and stderr go to the first trial's log meanwhile.
+
+    Returns:
+        In order, the standing record where there is one that holds (see `standing_record`), the new one, or None where
+        somebody else is running the trial.
+
+    Raises:
+        OSError: a trial's folder or the note cannot be written.
+        UserError: what stands in a trial's folder is no record.
     """
     outcomes: dict[str, Record | None] = {}
     with contextlib.ExitStack() as stack:

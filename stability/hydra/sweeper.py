@@ -25,7 +25,7 @@ from stability.hydra.overrides import parse, quoted
 from stability.hydra.plain import contents
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
-from stability.plan import cost, phases, rounds
+from stability.plan import cost, phases, preview, rounds
 from stability.plan.cells import CellPlan, Plan, describe, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
 from stability.plan.packing import PackSizes, pack_of
@@ -77,7 +77,7 @@ class StudySweeper:
             if plan.config.plan:
                 check_extensions(plan)
                 return self._show(plan, directory, stack)
-            for note in cost.notes(plan):
+            for note in preview.notes(plan):
                 print(note)
             records = _records(plan, directory)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
@@ -142,7 +142,7 @@ class StudySweeper:
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, _layout(plan))
-        cost.show(plan, directory, _layout(plan))
+        preview.show(plan, directory, _layout(plan))
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:

@@ -72,7 +72,13 @@ def _with_round(plan: Plan, manifest: Manifest | None, known: _Records, size: in
 
 
 def with_trials(manifest: Manifest, fresh: Sequence[Sequence[Trial]], packs: Sequence[Sequence[str]]) -> Manifest:
-    """Return a manifest with more trials: those of each cell interleaved, so that what has ended can be compared."""
+    """Return a manifest with more trials: those of each cell interleaved, so that what has ended can be compared.
+
+    Args:
+        manifest: as it stands.
+        fresh: the new trials of each cell.
+        packs: the ids of each new pack.
+    """
     ranks = range(max(map(len, fresh), default=0))
     new = tuple(row[rank] for rank in ranks for row in fresh if rank < len(row))
     several = tuple(tuple(one) for one in packs if len(one) > 1)

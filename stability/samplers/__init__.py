@@ -55,7 +55,13 @@ class Request:
 
 
 def log_scale(unit: float, low: float, high: float) -> float:
-    """Return the value at `unit` of the way from `low` to `high` on a logarithmic scale, to DIGITS digits."""
+    """Return the value at `unit` of the way from `low` to `high` on a logarithmic scale, to DIGITS digits.
+
+    Args:
+        unit: between 0 and 1.
+        low: the range's lower end.
+        high: its upper end.
+    """
     value = low * math.exp(unit * math.log(high / low))
     return min(max(rounded(value, DIGITS), low), high)
 
@@ -107,6 +113,11 @@ def find(name: str) -> Sampler:
 
 def checked_points(sampler: Sampler, name: str, request: Request) -> list[dict[str, float]]:
     """Return a sampler's points, as plain floats.
+
+    Args:
+        sampler: that chooses them.
+        name: of the sampler, as `sweep.sampler` has it.
+        request: what is asked of it.
 
     Raises:
         UserError: the sampler raises, or its points are not what was requested.

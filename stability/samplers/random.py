@@ -23,6 +23,12 @@ class Random:
 
 
 def uniform(seed: int, number: int, name: str) -> float:
-    """Return the draw in [0, 1) of coordinate `name` for trial `number`: independent of every other draw."""
+    """Return the draw in [0, 1) of coordinate `name` for trial `number`: independent of every other draw.
+
+    Args:
+        seed: the sampler's.
+        number: of the trial within its cell.
+        name: of the coordinate.
+    """
     digest = hashlib.sha256(f"stability/{seed}/{number}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -11,7 +11,8 @@ import pytest
 from stability.execute.layout import plan_layout
 from stability.models.table import lookup
 from stability.plan import timings
-from stability.plan.cost import Cost, _scaled, _table, estimated
+from stability.plan.cost import Cost, estimated
+from stability.plan.preview import _scaled, _table
 
 
 def test_compute_is_three_forward_passes_of_every_image(say, plan_of):
