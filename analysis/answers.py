@@ -46,7 +46,7 @@ class Answer:
         p: of each quantity's verdict, before Holm's correction.
         adjusted: after it; of a primary comparison the same.
         has_images: whether intervals of level, peak, regret and sensitivity hold the shared test images' error too.
-        floor: the half-width that the interval of the regrets' difference keeps however many points there are.
+        growth: how many times the points would decide the difference of regrets, if it holds; None: no number would.
         decided: quantities whose verdict holds after Holm's correction.
     """
 
@@ -63,7 +63,7 @@ class Answer:
     sensitivity: Interval | None
     p: dict[str, float]
     has_images: bool = False
-    floor: float = 0.0
+    growth: float | None = None
     adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
 
@@ -289,7 +289,9 @@ def _with_peaks(
         asked |= {"regret": regret, "sensitivity": sensitivity}
     p = answer.p | {name: contrasts.smallest_p(at) for name, at in asked.items()}
     values = {name: at(confidence) for name, at in asked.items()}
-    return replace(answer, p=p, peak=values["peak"], regret=values.get("regret"), sensitivity=values.get("sensitivity"))
+    growth = contrasts.growth_needed(values["regret"], peaks, confidence, of_images) if "regret" in values else None
+    answer = replace(answer, p=p, growth=growth, peak=values["peak"])
+    return replace(answer, regret=values.get("regret"), sensitivity=values.get("sensitivity"))
 
 
 def bits_of(pairs: Sequence[Pair]) -> contrasts.Bits | None:

@@ -203,6 +203,9 @@ class CellResults:
         Of records from before the class was counted: as if all classes were as common; 100 where their number is not
         known either.
         """
+        cap = metrics_of().primary.cap
+        if cap is not None:
+            return cap
         share, classes = self.provenance("commonest_share"), self.provenance("num_classes")
         if isinstance(share, (int, float)):
             return 100 * (1 - share)

@@ -12,11 +12,6 @@ import numpy as np
 
 from analysis.bands import Band
 
-# Up to this many shared points every assignment of signs is tried; above, this many are drawn.
-EXACT_PAIRS = 18
-DRAWN_ASSIGNMENTS = 99_999
-# Random numbers held in memory at once: 64 MB.
-DRAWN_AT_ONCE = 8_000_000
 # Errors are shares of images: closer than this they are one number that was rounded differently.
 TOLERANCE = 1e-9
 

@@ -240,16 +240,11 @@ def _what_would_do(answer: Answer) -> str:
 def points_needed(answer: Answer) -> int | None:
     """Return the number of points that would decide regret, if its estimate holds; None: no number would.
 
-    The points' part of the interval shrinks as 1 / sqrt(n); those of the peaks, the images and the allowance stay. At
-    least half as many points again; a power of two.
+    At least half as many points again; a power of two.
     """
-    found = answer.regret
-    assert found is not None
-    half, estimate = (found.upper - found.lower) / 2, abs(found.estimate)
-    if estimate <= 1.05 * answer.floor:
+    if answer.growth is None:
         return None
-    ratio = max(1.5, ((half - answer.floor) / (estimate - answer.floor)) ** 2)
-    needed = answer.points * ratio
+    needed = answer.points * max(1.5, answer.growth)
     return int(2 ** math.ceil(math.log2(needed))) if needed <= MOST_POINTS else None
 
 

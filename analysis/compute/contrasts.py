@@ -191,19 +191,6 @@ def spread_difference(
     return SpreadDifference(low, interquartile, relative, float(p))
 
 
-def regret_floor(peaks: tuple[Peak, Peak], confidence: float, images: float | None = None) -> float:
-    """Return the half-width that the interval of the difference of regrets keeps however many points there are.
-
-    Args:
-        peaks: of both cells.
-        confidence: between 0 and 1.
-        images: as of `typical_regret`.
-    """
-    of_peaks = peak_difference(*peaks, confidence)
-    rest = normal_quantile(confidence) * (images or 0.0)
-    return math.hypot((of_peaks.upper - of_peaks.lower) / 2, rest) + allowance(peaks)
-
-
 def peak_difference(first: Peak, second: Peak, confidence: float, images: float | None = None) -> Interval:
     """Return how the peaks of the settings found differ (Welch's interval, of the reruns).
 
@@ -250,6 +237,31 @@ def typical_regret(
     of_peaks = peak_difference(one, other, confidence)
     half = (of_peaks.upper - of_peaks.lower) / 2
     return _with_images(found.widened(half), images, confidence).allowing(allowance(peaks))
+
+
+def growth_needed(
+    found: Interval, peaks: tuple[Peak, Peak], confidence: float, images: float | None = None
+) -> float | None:
+    """Return how many times the points would decide a difference of typical regrets, if its estimate holds.
+
+    The points' part of the interval shrinks as 1 / sqrt(n); those of the peaks, the images and the allowance stay.
+
+    Args:
+        found: the difference, as `typical_regret` returns it.
+        peaks: of both cells.
+        confidence: between 0 and 1.
+        images: as of `typical_regret`.
+
+    Returns:
+        The factor; None where no number of points would do.
+    """
+    of_peaks = peak_difference(*peaks, confidence)
+    rest = math.hypot((of_peaks.upper - of_peaks.lower) / 2, normal_quantile(confidence) * (images or 0.0))
+    room = abs(found.estimate) - allowance(peaks)
+    if room <= 1.05 * rest:
+        return None
+    half = (found.upper - found.lower) / 2 - allowance(peaks)
+    return max(0.0, half**2 - rest**2) / (room**2 - rest**2)
 
 
 def typical_sensitivity(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy
-import pytorch_lightning
 import torch
 
 from stability.config import DataConfig, RecipeConfig, check_batch_size
@@ -52,7 +51,7 @@ class Stream:
         return self.data._train(self.epoch, self.start)
 
 
-class DataModule(pytorch_lightning.LightningDataModule):
+class DataModule:
     """Batches of one set under one recipe; every draw follows from (data.seed, epoch, position) alone.
 
     The set is found and, where it fits in memory, decoded when the module is made.
@@ -68,7 +67,6 @@ class DataModule(pytorch_lightning.LightningDataModule):
     """
 
     def __init__(self, data: DataConfig, recipe: RecipeConfig, batch_size: int, device: str = "cpu") -> None:
-        super().__init__()
         source = sources.load(data)
         check_batch_size(batch_size, len(source.train))
         self.batch_size = batch_size
@@ -109,43 +107,12 @@ class DataModule(pytorch_lightning.LightningDataModule):
         for pixels, labels in self._eval_feed.batches(numpy.arange(self.info.eval_images), self.batch_size):
             yield self._stage.evaluate(pixels, labels)
 
-    def train_dataloader(self) -> Iterable[Batch]:
-        """Return what Lightning iterates over once per epoch: the batches of the trainer's current epoch."""
-        return _EveryEpoch(self)
-
-    def val_dataloader(self) -> Iterable[Batch]:
-        """Return what Lightning evaluates on."""
-        return _Evaluation(self)
-
     def _train(self, number: int, start: int) -> Iterator[Batch]:
         epoch = self._stage.epoch(number, self.info.train_images)
         order = epoch.order[: self.steps_per_epoch * self.batch_size]
         fed = self._train_feed.batches(order, self.batch_size, number, start)
         for index, (pixels, labels) in enumerate(fed, start):
             yield self._stage.train(pixels, labels, epoch, index)
-
-
-@dataclass(frozen=True)
-class _EveryEpoch:
-    data: DataModule
-
-    def __len__(self) -> int:
-        return self.data.steps_per_epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        trainer = self.data.trainer
-        return iter(self.data.train_batches(trainer.current_epoch if trainer is not None else 0))
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    data: DataModule
-
-    def __len__(self) -> int:
-        return -(-self.data.info.eval_images // self.data.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.data.eval_batches())
 
 
 @lru_cache(maxsize=16)

@@ -93,11 +93,6 @@ class Pool:
         """The jobs that processes are at, in the order of the processes."""
         return [slot.job for slot in self._slots if slot.job is not None]
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job is queued or running."""
-        return bool(self._queue or self.running)
-
     def submit(self, job: Job) -> None:
         """Queue a job."""
         self._queue.append(job)

@@ -174,3 +174,27 @@ def test_shared_images_mislead_where_their_part_is_left_out() -> None:
 def test_shared_images_seldom_make_a_difference_of_spreads() -> None:
     """Its interval has no part for them: it is wide enough without."""
     assert spread_of_images(weighed_pairs()[1], 16, STUDIES) <= 10
+
+
+def test_as_many_points_as_are_asked_for_decide_regret() -> None:
+    """If the estimate holds: the same errors again and again are such points."""
+    peaks = measures.Peak(20.0, 0.8, 5, 0), measures.Peak(10.0, 0.6, 5, 0)
+    # Typically 6 points more regret, and anything from -12 to 24 at single points.
+    second = np.full(16, 15.0)
+    first = second + 10 + 6 + np.linspace(-18, 18, 16)
+
+    def regret(times: int) -> intervals.Interval:
+        return contrasts.typical_regret((np.tile(first, times), np.tile(second, times)), peaks, 0.95, 0.5)
+
+    assert not regret(1).excludes_zero
+    growth = contrasts.growth_needed(regret(1), peaks, 0.95, 0.5)
+    assert growth is not None
+    assert growth > 1.5
+    assert regret(math.ceil(1.3 * growth)).excludes_zero
+    assert not regret(max(1, math.floor(0.7 * growth))).excludes_zero
+
+
+def test_no_number_of_points_decides_what_the_reruns_leave_open() -> None:
+    peaks = measures.Peak(20.0, 3.0, 3, 0), measures.Peak(10.0, 3.0, 3, 0)
+    assert contrasts.growth_needed(intervals.Interval(-2.0, -14.0, 10.0), peaks, 0.95) is None
+    assert contrasts.growth_needed(intervals.Interval(-40.0, -60.0, -20.0), peaks, 0.95) is not None

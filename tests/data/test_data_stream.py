@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy
 import pytest
-import pytorch_lightning
 import torch
 
 from stability.config import DataConfig, RecipeConfig
@@ -195,47 +194,6 @@ def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
         copied = pickle.loads(pickle.dumps(feed._maker))
         image = copied.stage(copied.images.read(3), numpy.full(CROP_DRAWS, 0.5))
         assert image.shape == (config.channels, 16, 16)
-
-
-class Recorder(pytorch_lightning.LightningModule):
-    """Remembers the batches that Lightning hands it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.batches: list[Batch] = []
-        self.evaluated = 0
-
-    def training_step(self, batch: Batch) -> torch.Tensor:
-        """Keep the batch."""
-        self.batches.append(batch)
-        return self.weight.sum()
-
-    def validation_step(self, batch: Batch) -> None:
-        """Count the images."""
-        self.evaluated += len(batch.targets)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return any optimizer."""
-        return torch.optim.SGD(self.parameters(), lr=0.0)
-
-
-def test_lightning_gets_each_epochs_own_batches(tmp_path: Path) -> None:
-    data, module = DataModule(DIGITS, LIGHT, 32), Recorder()
-    trainer = pytorch_lightning.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, datamodule=data)
-    expected = [batch for epoch in range(3) for batch in get_data(DIGITS, LIGHT, 32).train_batches(epoch)]
-    assert same(module.batches, expected)
-    assert module.evaluated == 3 * 50
 
 
 def test_the_embedded_set_needs_no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
