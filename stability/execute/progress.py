@@ -285,7 +285,10 @@ def summary(state: StudyState, now: float) -> str:
         parts.append(f"{len(state.elsewhere)} run by other commands{who}")
     left = state.seconds_left(now)
     if left is not None:
-        parts.append(f"about {duration(left)} left")
+        # Others may still be planned, by results (tune, reseed, longer, TPE).
+        at_hand = len(state.running) + len(state.waiting)
+        is_all = sum(state.counts.values()) + at_hand >= state.planned
+        parts.append(f"about {duration(left)} {'left' if is_all else f'for the {at_hand} at hand'}")
     return f"{state.study}: {', '.join(parts)}"
 
 

@@ -74,6 +74,15 @@ def test_time_left_follows_the_measured_rates(tasks: list[TrialTask]) -> None:
     assert state.seconds_left(12.0) == pytest.approx(8.0)
 
 
+def test_the_time_is_of_the_trials_at_hand_where_others_are_still_to_be_planned(tasks: list[TrialTask]) -> None:
+    state = begun(tasks[:3], slots=1)
+    state.start(tasks[0], 0.0)
+    state.end(tasks[0], ended(tasks[0]), 10.0)
+    assert summary(state, 10.0) == "s: 1 of 3 trials ended, 0 running, about 20 s left"
+    state.planned = 5
+    assert summary(state, 10.0) == "s: 1 of 5 trials ended, 0 running, about 20 s for the 2 at hand"
+
+
 def test_a_trial_that_continues_counts_what_it_does_here(tasks: list[TrialTask]) -> None:
     state = begun(tasks[:1], slots=1)
     state.start(tasks[0], 0.0)
