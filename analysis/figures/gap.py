@@ -69,9 +69,8 @@ def draw(analysis: Analysis) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"difference of {metrics_of().primary.label} (points)")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
-    title(
-        axes, layout, "\n".join(wrapped(pairs[0] if len(pairs) == 1 else "Optimizers compared", INNER + 1, 9, "bold"))
-    )
+    heading = wrapped(pairs[0] if len(pairs) == 1 else "Optimizers compared", INNER + 1, 9, "bold")
+    title(axes, layout, "\n".join(heading), layout.above)
     notes_below(axes, layout, notes, 0.5)
     return figure
 

@@ -78,7 +78,7 @@ def draw(analysis: Analysis) -> Figure:
         axes = layout.axes(figure, *divmod(place, columns))
         (_draw_tiles if _is_grid(cell, own) else _draw_points)(axes, cell, own, scale)
         axes.set(xlabel=lr_label([cell]), ylabel="weight decay")
-        title(axes, layout, titles[place])
+        title(axes, layout, titles[place], layout.above)
         notes_below(axes, layout, notes[place], distance)
         _draw_bar(figure, axes, layout, scale)
     return figure

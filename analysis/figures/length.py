@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, error_label, legend_above, notes_below, title
+from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
+from analysis.figures.legend import put_legend
 from analysis.figures.words import HARD, ends, kind_notes, wrapped
 from analysis.reached import TrainingCurve, epochs_of, training_curves
 from analysis.results import varied
@@ -56,8 +57,8 @@ def draw(analysis: Analysis) -> Figure:
         handles = [_draw_line(axes, one, look[one.points[0].cell.model]) for one in own]
         cells = [point.cell for one in own for point in one.points]
         _set_axes(axes, [epochs_of(cell) for cell in cells], max(cell.chance for cell in cells))
-        title(axes, layout, titles[place])
-        legend_above(axes, handles, labels[place], length=2.6)
+        title(axes, layout, titles[place], layout.above)
+        put_legend(axes, handles, labels[place], lines=True)
         notes_below(axes, layout, notes[place], 0.48)
     return figure
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, Shown, error_label, legend_above, notes_below, panels, title
+from analysis.figures.layout import LINE, Layout, Shown, error_label, notes_below, panels, title
+from analysis.figures.legend import put_legend
 from analysis.figures.scatter import few_ticks, lr_label
 from analysis.figures.words import HARD, at_setting, ends, wrapped
 from analysis.settings import Setting, best_of, lr_curve
@@ -65,8 +66,8 @@ def draw(analysis: Analysis) -> Figure:
         for order, one in enumerate(own):
             _draw_line(axes, one, order - (len(own) - 1) / 2)
         _set_axes(axes, own)
-        title(axes, layout, titles[place])
-        legend_above(axes, [_handle(one) for one in own], [one.label for one in own], length=2.6)
+        title(axes, layout, titles[place], layout.above)
+        put_legend(axes, [_handle(one) for one in own], [one.label for one in own], lines=True)
         notes_below(axes, layout, notes[place], 0.48)
     return figure
 
