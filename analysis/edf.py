@@ -23,7 +23,7 @@ epochs, with length.csv) and gap (between optimizers, with gap.csv).
 
 --columns, --rows and --color are those of the EDFs. They apply to all figures, but: length has epochs across, and gap
 subtracts one optimizer, so that these factors have no other place there; heatmap has a panel per cell, which these
-options put in order. --relative moves the EDFs only.
+options put in order. --relative shifts errors in the EDFs only; peaks from another study's reruns count in all figures.
 """
 
 from __future__ import annotations
