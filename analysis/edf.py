@@ -20,6 +20,10 @@ a part, and say which; the CSVs hold all cells.
 Where settings have several seeds, settings.csv has each one's mean with its interval, the text the best ones, and of a
 list of lrs lr.png and lr.pdf draw error against lr. Asked for by --figure: lr, heatmap (lr × wd), length (error against
 epochs, with length.csv) and gap (between optimizers, with gap.csv).
+
+--columns, --rows and --color are those of the EDFs. They apply to all figures, but: length has epochs across, and gap
+subtracts one optimizer, so that these factors have no other place there; heatmap has a panel per cell, which these
+options put in order. --relative shifts errors in the EDFs only; peaks from another study's reruns count in all figures.
 """
 
 from __future__ import annotations

@@ -36,6 +36,11 @@ class Facets(NamedTuple):
         """Every factor that has a place."""
         return self.columns + self.rows + self.color
 
+    def without(self, name: str) -> Facets:
+        """Return these places but for one factor's; a model without a place is the colour where no other factor is."""
+        columns, rows, color = (tuple(one for one in names if one != name) for names in self)
+        return Facets(columns, rows, color or _only_model(Facets(columns, rows, color)))
+
 
 def facets(cells: Sequence[CellResults], *, columns: Names = (), rows: Names = (), color: Names = ()) -> Facets:
     """Return a place for each factor that varies.

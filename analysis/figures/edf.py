@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import (
-    LINE,
-    NOTE_SIZE,
-    Head,
-    Layout,
-    Panel,
-    Shown,
-    draw_head,
-    error_label,
-    head,
-    notes_below,
-    panels,
-)
-from analysis.figures.text import glued, wrapped
+from analysis.figures.grid import Content, grid_figure
+from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels
+from analysis.figures.text import glued
 from analysis.results import CellResults
 from analysis.style import number
 from analysis.tables import plan_words
@@ -40,42 +30,26 @@ def draw(analysis: Analysis) -> Figure:
 
     The horizontal axis is the error in percent, or points above each cell's reference where the analysis is relative.
     """
-    rows, relative = panels(analysis), analysis.is_relative
-    room = Layout(columns=1, rows=1, height=2.1, above=0, below=0).room
-    heads = [[_head(panel, room, relative) for panel in row] for row in rows]
-    notes = [[_notes(panel, room, analysis.confidence, relative) for panel in row] for row in rows]
-    layout = Layout(
-        columns=len(rows[0]),
-        rows=len(rows),
-        height=2.1,
-        above=max(one.height for row in heads for one in row),
-        below=0.48 + LINE * max(len(lines) for row in notes for lines in row),
-    )
-    figure = layout.figure()
+    rows, relative, room = panels(analysis), analysis.is_relative, Layout.room()
     span = _span([one for row in rows for panel in row for one in panel.shown], relative)
-    for place, row in enumerate(rows):
-        for column, panel in enumerate(row):
-            axes = layout.axes(figure, place, column)
-            for one in panel.shown:
-                _draw_edf(axes, one, span, relative, min(1.0, MOST_BANDS / len(panel.shown)))
-            axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative))
-            axes.set_ylabel("share of trials (EDF)" if column == 0 else "")
-            axes.grid(color="#DDDDDD", linewidth=0.4)
-            draw_head(axes, layout, heads[place][column], panel)
-            notes_below(axes, layout, notes[place][column], 0.48)
-    return figure
+
+    def content(panel: Panel) -> Content:
+        own = head(panel, [_edf_label(one, relative) for one in panel.shown], room, lines=True, markers=False)
+        notes = note_lines(_notes(panel, analysis.confidence, relative), room)
+        return Content(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative))
+
+    return grid_figure([[content(panel) for panel in row] for row in rows])
 
 
-def _head(panel: Panel, room: float, relative: bool) -> Head:
-    return head(panel, [_edf_label(one, relative) for one in panel.shown], room, lines=True)
+def _draw_panel(axes: Axes, panel: Panel, span: tuple[float, float], relative: bool) -> None:
+    for one in panel.shown:
+        _draw_edf(axes, one, span, relative, min(1.0, MOST_BANDS / len(panel.shown)))
+    axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative), ylabel="share of trials (EDF)")
+    axes.grid(color="#DDDDDD", linewidth=0.4)
 
 
-def _notes(panel: Panel, room: float, confidence: float, relative: bool) -> list[str]:
-    """Return the lines below a panel."""
-    if not panel.shown:
-        return ["no cells"]
-    notes = [*_ranges_notes(panel), *_band_notes(panel, confidence, relative)]
-    return [line for note in notes for line in wrapped(note, room, NOTE_SIZE).split("\n")]
+def _notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
+    return [*_ranges_notes(panel), *_band_notes(panel, confidence, relative)] if panel.shown else ["no cells"]
 
 
 def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool, ink: float) -> None:

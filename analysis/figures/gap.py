@@ -5,19 +5,33 @@ The paper's Figure 3 shows the same: error with SGD minus error with AdamW, for 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, notes_below, title
-from analysis.figures.words import ends, kind_notes, wrapped
+from analysis.facets import MODEL
+from analysis.figures.grid import Titled, absent, headed_figure
+from analysis.figures.intervals import draw_point, ends, kind_notes
+from analysis.figures.layout import (
+    ABOVE_AXES,
+    NOTE_SIZE,
+    TITLE_SIZE,
+    Layout,
+    Panel,
+    Shown,
+    panels,
+    title_height,
+    value_words,
+)
+from analysis.figures.legend import LABEL_SIZE
+from analysis.figures.text import glued, wrapped
 from analysis.reached import Gap, optimizer_gaps
-from analysis.results import varied
-from analysis.style import GREY, Look, looks, model_name, optimizer_name
+from analysis.results import CellResults, varied
+from analysis.style import GREY, Look, optimizer_name
 from stability.errors import UserError
 from stability.study.metrics import metrics_of
 
@@ -35,16 +49,41 @@ class RowLayout(Layout):
 
 
 WIDTH = 5.2
-INNER = WIDTH - RowLayout.left - RowLayout.right
-# Height of a row, and of each line of its name, in inches.
-GAP, STEP = 0.1, 0.13
+# Between a row's name and the axes, in inches; height of a row, and of each line of its name.
+ASIDE, GAP, STEP = 0.15, 0.1, 0.13
+
+
+class Row(NamedTuple):
+    """A gap with its name, in lines that fit, and its look."""
+
+    gap: Gap
+    name: str
+    look: Look
+
+    @property
+    def height(self) -> float:
+        """Inches."""
+        return GAP + STEP * (self.name.count("\n") + 1)
+
+
+class Group(NamedTuple):
+    """A panel: its title and its rows, from the top."""
+
+    title: str
+    rows: list[Row]
+
+    @property
+    def height(self) -> float:
+        """Inches."""
+        return sum(row.height for row in self.rows)
 
 
 def draw(analysis: Analysis) -> Figure:
     """Return the optimizer gap with its interval: a row for each model and further factors.
 
-    Filled markers are differences of peaks by reruns, or of the means over seeds; hollow ones are of the best errors
-    seen. Raises UserError where no two cells differ in the optimizer alone.
+    All rows share one panel, unless the user gave columns or rows: then each panel has its own. Filled markers are
+    differences of peaks by reruns, or of the means over seeds; hollow ones are of the best errors seen. Raises
+    UserError where no two cells differ in the optimizer alone.
     """
     gaps = optimizer_gaps(analysis)
     if not gaps:
@@ -52,67 +91,87 @@ def draw(analysis: Analysis) -> Figure:
             "figure gap: no two cells with results differ in the optimizer alone; "
             "accepted: a study of several optimizers, as optimizer=adamw,sgd"
         )
-    look = looks(list(dict.fromkeys(gap.cell.model for gap in gaps)))
-    pairs = list(dict.fromkeys(_pair(gap) for gap in gaps))
-    names = [wrapped(_name(gap, analysis, len(pairs) > 1), RowLayout.left - 0.15, 7) for gap in gaps]
-    notes = _notes(gaps, analysis.confidence)
-    heights = [GAP + STEP * len(lines) for lines in names]
-    layout = RowLayout(columns=1, rows=1, width=WIDTH, height=sum(heights), above=0.32, below=0.55 + LINE * len(notes))
-    figure = layout.figure()
-    axes = layout.axes(figure, 0, 0)
-    middles = _middles(heights)
-    for gap, middle in zip(gaps, middles, strict=True):
-        _draw_row(axes, gap, middle, look[gap.cell.model])
-    axes.axvline(0, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
-    axes.set_yticks(middles, ["\n".join(lines) for lines in names])
-    axes.set_ylim(sum(heights), 0)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"difference of {metrics_of().primary.label} (points)")
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
-    title(
-        axes, layout, "\n".join(wrapped(pairs[0] if len(pairs) == 1 else "Optimizers compared", INNER + 1, 9, "bold"))
+    groups = _groups(analysis, gaps)
+    height = max(group.height for own in groups for group in own)
+    heading = wrapped(_heading(gaps), RowLayout.room(WIDTH * len(groups[0])), TITLE_SIZE, "bold")
+    figure, layout = headed_figure(
+        [[Titled(group.title, partial(_draw_group, group=group, height=height)) for group in own] for own in groups],
+        heading=heading,
+        notes=_notes(analysis, gaps),
+        head=title_height(heading, ABOVE_AXES),
+        height=height,
+        width=WIDTH,
+        kind=RowLayout,
     )
-    notes_below(axes, layout, notes, 0.5)
+    _share_differences(figure.axes, layout.columns)
     return figure
+
+
+def _groups(analysis: Analysis, gaps: Sequence[Gap]) -> list[list[Group]]:
+    """Return the panels: rows, equally many in each."""
+    rows, words = panels(analysis, without="optimizer"), value_words(analysis.cells)
+    if analysis.has_given_panels:
+        return [[_group(panel, gaps, lambda one: one.words) for panel in row] for row in rows]
+    names = [MODEL, *varied(analysis.cells)]
+    together = Panel("", [one for row in rows for panel in row for one in panel.shown])
+    return [[_group(together, gaps, lambda one: words(one.cell, names))]]
+
+
+def _group(panel: Panel, gaps: Sequence[Gap], words: Callable[[Shown], Sequence[str]]) -> Group:
+    has_pairs = len({_pair(gap) for gap in gaps}) > 1
+    own: dict[CellResults, list[Gap]] = {}
+    for gap in gaps:
+        own.setdefault(gap.cell, []).append(gap)
+    rows = []
+    for one in panel.shown:
+        for gap in own.get(one.cell, []):
+            name = ", ".join([*words(one), *([glued(_pair(gap))] if has_pairs else [])])
+            rows.append(Row(gap, wrapped(name, RowLayout.left - ASIDE, LABEL_SIZE), one.look))
+    return Group(panel.title, rows)
+
+
+def _heading(gaps: Sequence[Gap]) -> str:
+    pairs = list(dict.fromkeys(_pair(gap) for gap in gaps))
+    return pairs[0] if len(pairs) == 1 else "Optimizers compared"
 
 
 def _pair(gap: Gap) -> str:
     return f"{optimizer_name(gap.cell.optimizer)} minus {optimizer_name(gap.base.optimizer)}"
 
 
-def _name(gap: Gap, analysis: Analysis, has_pair: bool) -> str:
-    extra = [f"{name} {gap.cell.factors.get(name, '-')}" for name in varied(analysis.cells)]
-    return ", ".join([model_name(gap.cell.model), *extra, *([_pair(gap)] if has_pair else [])])
+def _draw_group(axes: Axes, group: Group, height: float) -> None:
+    """Draw a panel's rows from its top; heights are in inches."""
+    lower = np.cumsum([row.height for row in group.rows])
+    middles = [float(end - row.height / 2) for end, row in zip(lower, group.rows, strict=True)]
+    for row, middle in zip(group.rows, middles, strict=True):
+        found, is_hollow = row.gap.difference, row.gap.kind == "best seen"
+        draw_point(axes, (found.estimate, middle), found, row.look, along="x", is_hollow=is_hollow)
+        words = f"{found.estimate:+.1f}{ends(found)}"
+        axes.text(1.03, middle, words, transform=axes.get_yaxis_transform(), va="center", fontsize=NOTE_SIZE)
+    if not group.rows:
+        axes.text(0.5, 0.5, "no gap", transform=axes.transAxes, ha="center", fontsize=NOTE_SIZE, color=GREY)
+    axes.axvline(0, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
+    axes.set_yticks(middles, [row.name for row in group.rows])
+    axes.set_ylim(height, 0)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
 
 
-def _middles(heights: Sequence[float]) -> list[float]:
-    """Return the middle of each row, from the top, in inches."""
-    lower = np.cumsum(heights)
-    return [float(end - height / 2) for end, height in zip(lower, heights, strict=True)]
+def _share_differences(every: Sequence[Axes], columns: int) -> None:
+    """Give all panels one scale, and name it at the lower edge of the figure."""
+    limits = [axes.get_xlim() for axes in every]
+    for axes in every:
+        axes.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+    for axes in every[-columns:]:
+        axes.set_xlabel(f"difference of {metrics_of().primary.label} (points)")
 
 
-def _draw_row(axes: Axes, gap: Gap, middle: float, look: Look) -> None:
-    found, is_hollow = gap.difference, gap.kind == "best seen"
-    has_ends = math.isfinite(found.lower)
-    bars = np.array([[found.estimate - found.lower], [found.upper - found.estimate]]) if has_ends else None
-    axes.errorbar(
-        [found.estimate],
-        [middle],
-        xerr=bars,
-        color=look.colour,
-        marker=look.marker,
-        markersize=5,
-        markerfacecolor="white" if is_hollow else look.colour,
-        elinewidth=1,
-        capsize=2,
-        linestyle="none",
-    )
-    words = f"{found.estimate:+.1f}{ends(found)}"
-    axes.text(1.03, middle, words, transform=axes.get_yaxis_transform(), va="center", fontsize=6.5)
-
-
-def _notes(gaps: Sequence[Gap], confidence: float) -> list[str]:
-    pairs = {gap.cell.optimizer for gap in gaps}, {gap.base.optimizer for gap in gaps}
-    worse = optimizer_name(gaps[0].cell.optimizer) if len(pairs[0]) == len(pairs[1]) == 1 else "the first one named"
-    notes = [f"Right of 0, {worse} reaches a higher error.", *kind_notes({gap.kind for gap in gaps}, confidence)]
-    return [line for note in notes for line in wrapped(f"{note.rstrip('.')}.", INNER + RowLayout.right, 6.5)]
+def _notes(analysis: Analysis, gaps: Sequence[Gap]) -> list[str]:
+    firsts, bases = {gap.cell.optimizer for gap in gaps}, {gap.base.optimizer for gap in gaps}
+    worse = optimizer_name(gaps[0].cell.optimizer) if len(firsts) == len(bases) == 1 else "the first one named"
+    missing = set(analysis.shown) - {cell for gap in gaps for cell in (gap.cell, gap.base)}
+    return [
+        f"Right of 0, {worse} reaches a higher error.",
+        *kind_notes({gap.kind for gap in gaps}, analysis.confidence),
+        *absent(len(missing), "results of two optimizers"),
+    ]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, error_label, notes_below, title
+from analysis.facets import MODEL, MOST_COLUMNS, OPTIMIZER
+from analysis.figures.grid import Content, grid_figure
+from analysis.figures.intervals import best_words, partial_note, seeds_words
+from analysis.figures.layout import AXIS, Layout, Panel, error_label, head, note_lines, panels, value_words
 from analysis.figures.scatter import few_ticks, lr_label
-from analysis.figures.words import HARD, at_setting, ends, wrapped
 from analysis.results import CellResults, varied
 from analysis.settings import Setting, best_of, settings
-from analysis.style import COLUMN, model_name, number, optimizer_name
+from analysis.style import number
 from stability.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ COLOURS = "viridis_r"
 MOST_WRITTEN, MOST_TICKS = 8, 16
 # A grid fills at least this share of its tiles; fewer settings are drawn as points.
 FILLED = 0.5
+# From axes to the notes, in inches, where the numbers of ticks are turned by a right angle.
+TURNED = 0.75
+LACKING = "results at two lrs and two wds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class BarLayout(Layout):
     right: ClassVar[float] = 0.75
 
 
-ROOM = COLUMN - BarLayout.left - 0.1
+ROOM = BarLayout.room()
 
 
 class Scale(NamedTuple):
@@ -52,47 +58,51 @@ class Scale(NamedTuple):
 def draw(analysis: Analysis) -> Figure:
     """Return the mean error of each (lr, wd) setting as a colour: a panel per cell, the best setting outlined.
 
-    Errors above guessing, and diverged seeds, count as guessing. Raises UserError where no cell has two lrs and two
-    wds.
+    Panels stand in the order of the EDFs' rows, columns and colours, each row of the EDFs in rows of its own. Errors
+    above guessing, and diverged seeds, count as guessing. Raises UserError where no cell has two lrs and two wds.
     """
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    found = _panels(analysis)
+    found = _found(analysis)
     means = [one.error.mean.estimate for own in found.values() for one in own]
     scale = Scale(Normalize(min(means), max(max(means), min(means) + 0.1)), colormaps[COLOURS])
-    titles = ["\n".join(wrapped(_name(cell, analysis), ROOM, 9, "bold")) for cell in found]
-    notes = [_notes(own) for own in found.values()]
-    # Ticks of tiles are turned by a right angle.
-    distance = 0.75 if any(_is_grid(cell, own) for cell, own in found.items()) else 0.5
-    columns = min(3, len(found))
-    layout = BarLayout(
-        columns=columns,
-        rows=math.ceil(len(found) / columns),
-        height=2.0,
-        above=0.14 + 0.16 * max(one.count("\n") + 1 for one in titles),
-        below=distance + LINE * max(map(len, notes)),
-    )
-    figure = layout.figure()
-    for place, (cell, own) in enumerate(found.items()):
-        axes = layout.axes(figure, *divmod(place, columns))
-        (_draw_tiles if _is_grid(cell, own) else _draw_points)(axes, cell, own, scale)
-        axes.set(xlabel=lr_label([cell]), ylabel="weight decay")
-        title(axes, layout, titles[place])
-        notes_below(axes, layout, notes[place], distance)
-        _draw_bar(figure, axes, layout, scale)
-    return figure
+    words, names = value_words(analysis.cells), [MODEL, OPTIMIZER, *varied(analysis.cells)]
+    has_tiles = any(_is_grid(cell, own) for cell, own in found.items())
+
+    def content(cell: CellResults) -> Content:
+        panel, own = Panel(", ".join(words(cell, names)), []), found.get(cell, [])
+        draw = partial(_draw_panel, cell=cell, found=own, scale=scale) if own else None
+        return Content(panel, head(panel, [], ROOM, lines=False, markers=False), note_lines(_notes(own), ROOM), draw)
+
+    rows = [[content(cell) for cell in row] for row in _rows(analysis)]
+    return grid_figure(rows, BarLayout, TURNED if has_tiles else AXIS)
 
 
-def _panels(analysis: Analysis) -> dict[CellResults, list[Setting]]:
+def _found(analysis: Analysis) -> dict[CellResults, list[Setting]]:
+    """Return the settings of each cell that has two lrs and two wds."""
     every = {cell: settings(cell, analysis.confidence) for cell in analysis.shown}
     found = {cell: own for cell, own in every.items() if min(map(len, _values(own))) > 1}
     if not found:
         raise UserError(
-            "figure heatmap: no cell has results at two lrs and two wds; accepted: a study of drawn points, as "
+            f"figure heatmap: no cell has {LACKING}; accepted: a study of drawn points, as "
             "samples=16, or of a grid, as lr=logspace(1e-4,1e-1,7) wd=0.01,0.1"
         )
     return found
+
+
+def _rows(analysis: Analysis) -> list[list[CellResults]]:
+    """Return the cells in rows, the longest first: those of each row of the EDFs, in as many rows as they need."""
+    own = [[one.cell for panel in row for one in panel.shown] for row in panels(analysis)]
+    longest = max(map(len, own))
+    wide = math.ceil(longest / math.ceil(longest / MOST_COLUMNS))
+    return [row[start : start + wide] for row in own for start in range(0, len(row), wide)]
+
+
+def _draw_panel(axes: Axes, cell: CellResults, found: Sequence[Setting], scale: Scale) -> None:
+    (_draw_tiles if _is_grid(cell, found) else _draw_points)(axes, cell, found, scale)
+    axes.set(xlabel=lr_label([cell]), ylabel="weight decay")
+    _draw_bar(axes, scale)
 
 
 def _values(found: Sequence[Setting]) -> tuple[list[float], list[float]]:
@@ -103,11 +113,6 @@ def _values(found: Sequence[Setting]) -> tuple[list[float], list[float]]:
 def _is_grid(cell: CellResults, found: Sequence[Setting]) -> bool:
     lrs, wds = _values(found)
     return not any(cell.ranges.get(name) for name in ("lr", "wd")) and len(found) >= FILLED * len(lrs) * len(wds)
-
-
-def _name(cell: CellResults, analysis: Analysis) -> str:
-    extra = [f"{name} {cell.factors.get(name, '-')}" for name in varied(analysis.cells)]
-    return ", ".join([model_name(cell.model), optimizer_name(cell.optimizer), *extra])
 
 
 def _draw_tiles(axes: Axes, cell: CellResults, found: Sequence[Setting], scale: Scale) -> None:
@@ -176,11 +181,12 @@ def _set_range(axes: Axes, name: str, ends_of: tuple[float, float], scale: str) 
     few_ticks(axes, low, high, name="x" if name == "lr" else "y")
 
 
-def _draw_bar(figure: Figure, axes: Axes, layout: Layout, scale: Scale) -> None:
+def _draw_bar(axes: Axes, scale: Scale) -> None:
     from matplotlib.cm import ScalarMappable
 
-    place = axes.get_position()
-    inch = 1 / layout.size[0]
+    figure, place = axes.get_figure(root=True), axes.get_position()
+    assert figure is not None
+    inch = 1 / figure.get_figwidth()
     bar = figure.add_axes((place.x1 + 0.1 * inch, place.y0, 0.1 * inch, place.height))
     figure.colorbar(ScalarMappable(scale.norm, scale.colours), cax=bar)
     bar.set_ylabel(error_label(False))
@@ -188,13 +194,11 @@ def _draw_bar(figure: Figure, axes: Axes, layout: Layout, scale: Scale) -> None:
 
 
 def _notes(found: Sequence[Setting]) -> list[str]:
-    best = best_of(found)
-    counts = sorted({one.error.seeds for one in found})
-    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    notes = [f"Outlined: the best, {best.error.mean.estimate:.1f}{HARD}%{ends(best.error.mean)} {at_setting(best)}."]
-    notes.append("One seed per setting." if counts == [1] else f"Means of {several} seeds.")
+    if not found:
+        return [f"no {LACKING}"]
+    seeds = seeds_words(found)
+    notes = [f"Outlined: the best, {best_words(best_of(found))}."]
+    notes.append("One seed per setting." if seeds == "1" else f"Means of {seeds} seeds.")
     if any(one.error.diverged for one in found):
         notes.append("A seed that diverged (*, div., cross) counts as guessing.")
-    if any(one.error.seeds < one.planned for one in found):
-        notes.append("PARTIAL: some seeds have no result yet.")
-    return [line for note in notes for line in wrapped(note, ROOM, 6.5)]
+    return notes + partial_note(found)

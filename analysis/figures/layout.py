@@ -24,8 +24,10 @@ LINE = 0.145
 # A further line of a title.
 TITLE_LINE = 0.16
 TITLE_SIZE, NOTE_SIZE = 9.0, 6.5
-# The first line of a title, with the room between it and a legend of lines or of markers, which are higher.
-ABOVE_LINES, ABOVE_MARKERS = 0.34, 0.36
+# The first line of a title, with the room between it and axes, or a legend of lines or of markers, which are higher.
+ABOVE_AXES, ABOVE_LINES, ABOVE_MARKERS = 0.27, 0.34, 0.36
+# Below axes: the numbers of the ticks; with the name of the axis; the lowest edge with the last note.
+TICKS, AXIS, EDGE = 0.3, 0.5, 0.05
 # Between text and the edge of the figure or the next panel, in inches.
 MARGIN = 0.06
 
@@ -52,9 +54,15 @@ class Panel(NamedTuple):
     shown: list[Shown]
 
 
-def panels(analysis: Analysis) -> list[list[Panel]]:
-    """Lay out the cells that are shown by the analysis's facets: rows of panels, equally many in each."""
-    facets, cells, visible = analysis.facets, analysis.shown, set(analysis.shown)
+def panels(analysis: Analysis, *, without: str = "") -> list[list[Panel]]:
+    """Lay out the cells that are shown by the analysis's facets: rows of panels, equally many in each.
+
+    Args:
+        analysis: of the cells.
+        without: a factor that the figure shows in its own way; it has no place, and cells that differ in it alone are
+            in one panel and have one look.
+    """
+    facets, cells, visible = analysis.facets.without(without), analysis.shown, set(analysis.shown)
     words = value_words(analysis.cells)
     columns, rows, colors = (_grouped(cells, names) for names in facets)
     look = cell_looks(cells, facets.color)
@@ -64,7 +72,8 @@ def panels(analysis: Analysis) -> list[list[Panel]]:
         if cell in visible
     }
     ordered = [cell for own in colors for cell in own]
-    fixed = [name for name in (MODEL, OPTIMIZER) if name in cells[0].factors and name not in facets.all]
+    placed = {*facets.all, without}
+    fixed = [name for name in (MODEL, OPTIMIZER) if name in cells[0].factors and name not in placed]
     return [
         [
             Panel(
@@ -139,10 +148,14 @@ class Layout:
         height = self.head + self.rows * (self.above + self.height + self.below) + self.foot
         return self.columns * self.width, height
 
-    @property
-    def room(self) -> float:
-        """Width in inches from the left edge of a panel's axes to the panel's right edge, for text."""
-        return self.width - self.left - MARGIN
+    @classmethod
+    def room(cls, width: float = COLUMN) -> float:
+        """Return the width of text, in inches, that begins at the left edge of axes.
+
+        Args:
+            width: of a panel, or of several panels side by side.
+        """
+        return width - cls.left - MARGIN
 
     def figure(self) -> Figure:
         """Return an empty figure."""
@@ -176,33 +189,42 @@ def error_label(relative: bool) -> str:
 class Head(NamedTuple):
     """What stands above a panel, in lines that fit: its title and a label per cell, in columns.
 
-    `lines` tells whether an entry of the legend shows the cell's line or its marker.
+    `lines` and `markers` tell what of a cell an entry of the legend shows.
     """
 
     title: str
     labels: list[str]
     columns: int
     lines: bool
+    markers: bool
 
     @property
     def height(self) -> float:
         """Inches from the panel's axes to the top of the title."""
-        first = ABOVE_LINES if self.lines else ABOVE_MARKERS
+        if not self.labels:
+            return title_height(self.title, ABOVE_AXES)
+        first = ABOVE_MARKERS if self.markers else ABOVE_LINES
         return first + TITLE_LINE * self.title.count("\n") + legend_height(self.labels, self.columns)
 
 
-def head(panel: Panel, labels: Sequence[str], room: float, *, lines: bool) -> Head:
+def title_height(text: str, first: float) -> float:
+    """Return the room of a title in inches: `first` with its first line, nothing without a title."""
+    return first + TITLE_LINE * text.count("\n") if text else 0.0
+
+
+def head(panel: Panel, labels: Sequence[str], room: float, *, lines: bool, markers: bool) -> Head:
     """Return what stands above a panel.
 
     Args:
         panel: whose title and cells these are.
         labels: one per cell.
         room: the width there is, in inches.
-        lines: whether an entry of the legend shows the cell's line or its marker.
+        lines: whether an entry of the legend shows the cell's line.
+        markers: whether it shows the cell's marker.
     """
     fitted = [wrapped(label, label_room(room, lines=lines), LABEL_SIZE) for label in labels]
     columns = num_columns(fitted, room, lines=lines)
-    return Head(wrapped(panel.title, room, TITLE_SIZE, "bold"), fitted, columns, lines)
+    return Head(wrapped(panel.title, room, TITLE_SIZE, "bold"), fitted, columns, lines, markers)
 
 
 def title(axes: Axes, layout: Layout, text: str, distance: float) -> None:
@@ -230,13 +252,26 @@ def draw_head(axes: Axes, layout: Layout, own: Head, panel: Panel) -> None:
     from matplotlib.lines import Line2D
 
     title(axes, layout, own.title, own.height)
+    if not own.labels:
+        return
     handles = []
     for one in panel.shown:
         handle = Line2D([], [], color=one.look.colour, linestyle=one.look.line if own.lines else "none")
-        if not own.lines:
-            handle.set(marker=one.look.marker, markersize=5, markeredgecolor="black")
+        if own.markers:
+            edge = one.look.colour if own.lines else "black"
+            handle.set(marker=one.look.marker, markersize=5, markeredgecolor=edge)
         handles.append(handle)
     put_legend(axes, handles, own.labels, lines=own.lines, columns=own.columns)
+
+
+def note_lines(notes: Sequence[str], room: float) -> list[str]:
+    """Return notes in lines that fit.
+
+    Args:
+        notes: each begins on a line of its own.
+        room: the widest line, in inches.
+    """
+    return [line for note in notes for line in wrapped(note, room, NOTE_SIZE).split("\n")]
 
 
 def notes_below(axes: Axes, layout: Layout, lines: Sequence[str], distance: float) -> None:

@@ -7,106 +7,82 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import LINE, Layout, error_label, legend_above, notes_below, title
-from analysis.figures.words import HARD, ends, kind_notes, wrapped
+from analysis.figures.grid import Content, absent, grid_figure, share_errors
+from analysis.figures.intervals import draw_point, ends, kind_notes
+from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels
+from analysis.figures.text import glued
 from analysis.reached import TrainingCurve, epochs_of, training_curves
-from analysis.results import varied
-from analysis.style import COLUMN, Look, looks, model_name, optimizer_name
+from analysis.results import CellResults
 from stability.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-ROOM = COLUMN - Layout.left - Layout.right
 # Ticks nearer to each other than this share of the axis would overlap.
 NEAREST = 0.08
+LACKING = "results at two lengths"
+
+
+class LengthLine(NamedTuple):
+    """A curve, with the look and name of its cells."""
+
+    shown: Shown
+    curve: TrainingCurve
+
+    @property
+    def label(self) -> str:
+        """The name, with the shortest length minus the longest."""
+        gap, words = self.curve.gaps[0], []
+        if gap:
+            lengths = glued(f"{epochs_of(gap.cell)} minus {epochs_of(gap.base)} epochs:")
+            words = [f"{lengths} {gap.difference.estimate:+.1f}{ends(gap.difference)}"]
+        return ", ".join([*filter(None, [self.shown.name]), *words])
 
 
 def draw(analysis: Analysis) -> Figure:
-    """Return the training-length curves: a panel per optimizer and further factors, a line per model.
+    """Return the training-length curves: the panels, colours and lines of the EDFs, but epochs are across.
 
     A filled point is the peak by reruns, or the mean over the seeds of the best setting, with its interval. A hollow
     one is the best error seen, which is too low by luck. Raises UserError where no two cells differ in epochs alone.
     """
-    found = _panels(analysis)
-    look = looks(list(dict.fromkeys(one.points[0].cell.model for own in found.values() for one in own)))
-    labels = [["\n".join(wrapped(_label(one), ROOM - 0.3, 7)) for one in own] for own in found.values()]
-    titles = ["\n".join(wrapped(name, ROOM, 9, "bold")) for name in found]
-    notes = [_notes(own, analysis.confidence) for own in found.values()]
-    columns = min(2, len(found))
-    layout = Layout(
-        columns=columns,
-        rows=math.ceil(len(found) / columns),
-        height=2.1,
-        above=0.12
-        + 0.16 * max(one.count("\n") + 1 for one in titles)
-        + LINE * max(sum(one.count("\n") + 1 for one in own) for own in labels),
-        below=0.48 + LINE * max(map(len, notes)),
-    )
-    figure = layout.figure()
-    for place, own in enumerate(found.values()):
-        axes = layout.axes(figure, *divmod(place, columns))
-        handles = [_draw_line(axes, one, look[one.points[0].cell.model]) for one in own]
-        cells = [point.cell for one in own for point in one.points]
-        _set_axes(axes, [epochs_of(cell) for cell in cells], max(cell.chance for cell in cells))
-        title(axes, layout, titles[place])
-        legend_above(axes, handles, labels[place], length=2.6)
-        notes_below(axes, layout, notes[place], 0.48)
-    return figure
-
-
-def _panels(analysis: Analysis) -> dict[str, list[TrainingCurve]]:
-    extra = [name for name in varied(analysis.cells) if name != "epochs"]
-    found: dict[str, list[TrainingCurve]] = {}
-    for one in training_curves(analysis):
-        cell = one.points[0].cell
-        words = [optimizer_name(cell.optimizer), *(f"{name} {cell.factors.get(name, '-')}" for name in extra)]
-        found.setdefault(", ".join(words), []).append(one)
-    if not found:
+    curves = {point.cell: one for one in training_curves(analysis) for point in one.points}
+    if not curves:
         raise UserError(
             "figure length: no two cells with results differ in epochs alone; "
             "accepted: a study of several lengths, as epochs=8,16,32"
         )
-    return found
+    rows = panels(analysis, without="epochs")
+    figure = grid_figure([[_content(panel, curves, analysis.confidence) for panel in row] for row in rows])
+    share_errors(figure)
+    return figure
 
 
-def _label(one: TrainingCurve) -> str:
-    model, gap = model_name(one.points[0].cell.model), one.gaps[0]
-    if gap is None:
-        return model
-    short, long = epochs_of(gap.cell), epochs_of(gap.base)
-    words = f"{short}{HARD}minus{HARD}{long}{HARD}epochs:"
-    return f"{model}, {words} {gap.difference.estimate:+.1f}{ends(gap.difference)}"
+def _content(panel: Panel, curves: dict[CellResults, TrainingCurve], confidence: float) -> Content:
+    known = [LengthLine(one, curves[one.cell]) for one in panel.shown if one.cell in curves]
+    lines = [line for line in known if line.curve.points[0].cell is line.shown.cell]
+    kept = Panel(panel.title, [line.shown for line in lines])
+    own = head(kept, [line.label for line in lines], Layout.room(), lines=True, markers=True)
+    notes = kind_notes({point.kind for line in lines for point in line.curve.points}, confidence)
+    notes += absent(len(panel.shown) - len(known), LACKING) if panel.shown else ["no cells"]
+    draw = partial(_draw_panel, lines=lines) if lines else None
+    return Content(kept, own, note_lines(notes, Layout.room()), draw)
 
 
-def _draw_line(axes: Axes, curve: TrainingCurve, look: Look) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    across = [epochs_of(one.cell) for one in curve.points]
-    axes.plot(across, [one.error.estimate for one in curve.points], color=look.colour, linestyle=look.line, linewidth=1)
-    for epochs, one in zip(across, curve.points, strict=True):
-        error, is_hollow = one.error, one.kind == "best seen"
-        bars = None if is_hollow else np.array([[error.estimate - error.lower], [error.upper - error.estimate]])
-        axes.errorbar(
-            [epochs],
-            [error.estimate],
-            yerr=bars,
-            color=look.colour,
-            marker=look.marker,
-            markersize=5,
-            markerfacecolor="white" if is_hollow else look.colour,
-            elinewidth=0.8,
-            capsize=2,
-            linestyle="none",
-        )
-    return Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1, marker=look.marker, markersize=5)
+def _draw_panel(axes: Axes, lines: Sequence[LengthLine]) -> None:
+    for line in lines:
+        look, points = line.shown.look, line.curve.points
+        across = [epochs_of(one.cell) for one in points]
+        axes.plot(across, [one.error.estimate for one in points], color=look.colour, linestyle=look.line, linewidth=1)
+        for epochs, one in zip(across, points, strict=True):
+            place = epochs, one.error.estimate
+            draw_point(axes, place, one.error, look, along="y", is_hollow=one.kind == "best seen")
+    cells = [point.cell for line in lines for point in line.curve.points]
+    _set_axes(axes, [epochs_of(cell) for cell in cells], max(cell.chance for cell in cells))
 
 
 def _set_axes(axes: Axes, epochs: Sequence[int], chance: float) -> None:
@@ -131,8 +107,3 @@ def _apart(values: Sequence[int]) -> list[int]:
         if math.log(kept[-1] / one) >= NEAREST * span:
             kept.append(one)
     return kept[::-1]
-
-
-def _notes(curves: Sequence[TrainingCurve], confidence: float) -> list[str]:
-    kinds = {point.kind for one in curves for point in one.points}
-    return [line for note in kind_notes(kinds, confidence) for line in wrapped(f"{note}.", ROOM, 6.5)]

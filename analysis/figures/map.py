@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.facets import MODEL, OPTIMIZER
+from analysis.figures.grid import Titled, headed_figure
+from analysis.figures.intervals import bar_lengths
 from analysis.figures.layout import (
-    LINE,
-    MARGIN,
     NOTE_SIZE,
-    TITLE_LINE,
     TITLE_SIZE,
     Layout,
     cell_looks,
     error_label,
-    notes_below,
     panels,
-    title,
+    title_height,
     value_words,
 )
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
@@ -55,10 +52,8 @@ HALO = 1.2
 WIDTH = 4.2
 # Of axes: in one row, and in several.
 HEIGHT, LOW_HEIGHT = 2.6, 2.1
-# The first line of a title with the room below it: above the legend, and above axes.
-ABOVE_LEGEND, ABOVE_AXES = 0.31, 0.27
-# Below axes: the numbers of the ticks; with the name of the axis; the lowest edge with the last note.
-TICKS, AXIS, EDGE = 0.3, 0.5, 0.05
+# The heading's first line, with the room between it and the legend.
+ABOVE_LEGEND = 0.31
 # Between the legend and what is below it, in inches, and between its entries, in font sizes: its markers are high.
 LEGEND_GAP, SPACING = 0.08, 0.4
 
@@ -113,37 +108,21 @@ def draw(analysis: Analysis) -> Figure:
     tiles, has_peaks = _tiles(analysis), _has_peaks(analysis)
     places = [place for row in tiles for tile in row for place in tile.places]
     width = COLUMN if len(tiles[0]) > 1 else WIDTH
-    own_room, room = (count * width - Layout.left - MARGIN for count in (1, len(tiles[0])))
+    room = Layout.room(width * len(tiles[0]))
     heading, legend = wrapped(HEADING, room, TITLE_SIZE, "bold"), _legend(places, room)
-    titles = [[wrapped(tile.title, own_room, TITLE_SIZE, "bold") for tile in row] for row in tiles]
-    notes = _notes(analysis, places, has_peaks, room)
-    layout = Layout(
-        columns=len(tiles[0]),
-        rows=len(tiles),
+    above = title_height(heading, ABOVE_LEGEND)
+    figure, layout = headed_figure(
+        [[Titled(tile.title, partial(_draw_tile, tile=tile)) for tile in row] for row in tiles],
+        heading=heading,
+        notes=_notes(analysis, places, has_peaks),
+        head=above + legend.height + LEGEND_GAP,
         height=LOW_HEIGHT if len(tiles) > 1 else HEIGHT,
-        above=max(_title_height(text, ABOVE_AXES) for row in titles for text in row),
-        below=TICKS,
         width=width,
-        head=_title_height(heading, ABOVE_LEGEND) + legend.height + LEGEND_GAP,
-        foot=AXIS - TICKS + LINE * len(notes) + EDGE,
     )
-    figure = layout.figure()
-    for row, own in enumerate(tiles):
-        for column, tile in enumerate(own):
-            axes = layout.axes(figure, row, column)
-            _draw_tile(axes, tile)
-            title(axes, layout, titles[row][column], _title_height(titles[row][column], ABOVE_AXES))
     _set_scales(figure.axes, places, from_zero=_is_together(analysis))
     _name_axes(figure.axes, layout, has_peaks)
-    title(figure.axes[0], layout, heading, layout.above + layout.head)
-    _draw_legend(figure, layout, legend, _title_height(heading, ABOVE_LEGEND))
-    notes_below(figure.axes[-layout.columns], layout, notes, AXIS)
+    _draw_legend(figure, layout, legend, above)
     return figure
-
-
-def _title_height(text: str, first: float) -> float:
-    """Return the room of a title in inches: `first` with its first line, nothing without a title."""
-    return first + TITLE_LINE * text.count("\n") if text else 0.0
 
 
 def _is_together(analysis: Analysis) -> bool:
@@ -237,23 +216,15 @@ def _draw_tile(axes: Axes, tile: Tile) -> None:
 
 
 def _draw_bars(axes: Axes, place: Place) -> None:
-    bars = [
-        [[_length(one.estimate - one.lower)], [_length(one.upper - one.estimate)]] for one in (place.across, place.up)
-    ]
     axes.errorbar(
         place.across.estimate,
         place.up.estimate,
-        xerr=np.array(bars[0]),
-        yerr=np.array(bars[1]),
+        xerr=bar_lengths([place.across]),
+        yerr=bar_lengths([place.up]),
         color=place.mark.look.colour,
         elinewidth=0.8,
         linestyle="none",
     )
-
-
-def _length(bar: float) -> float:
-    """Return the length of a bar; an interval without an end has none."""
-    return max(0.0, bar) if math.isfinite(bar) else 0.0
 
 
 def _point(mark: Mark, is_filled: bool) -> Line2D:
@@ -282,8 +253,8 @@ def _set_scales(every: Sequence[Axes], places: Sequence[Place], *, from_zero: bo
     ends = [end for one in places for end in (one.up.estimate, one.up.lower) if math.isfinite(end)]
     bottom = min(0.0, *ends, 0.0) - 0.02
     top = max((axes.get_ylim()[1] for axes in every if axes.lines), default=1.0)
-    left = min((one.across.estimate - _length(one.across.estimate - one.across.lower) for one in places), default=0.0)
-    right = max((one.across.estimate + _length(one.across.upper - one.across.estimate) for one in places), default=1.0)
+    across = [end for one in places for end in one.across if math.isfinite(end)]
+    left, right = min(across, default=0.0), max(across, default=1.0)
     margin = max(1.0, 0.08 * (right - left))
     # Most of the panel would be empty.
     is_far = not from_zero and left - margin > right / 2
@@ -317,8 +288,8 @@ def _draw_legend(figure: Figure, layout: Layout, legend: Legend, distance: float
     )
 
 
-def _notes(analysis: Analysis, places: Sequence[Place], has_peaks: bool, room: float) -> list[str]:
-    """Return the lines below the figure."""
+def _notes(analysis: Analysis, places: Sequence[Place], has_peaks: bool) -> list[str]:
+    """Return the notes below the figure."""
     level = f"{100 * analysis.confidence:g} %"
     if has_peaks:
         runs = sorted({one.statement.peak.reruns for one in places if one.statement.peak})
@@ -331,4 +302,4 @@ def _notes(analysis: Analysis, places: Sequence[Place], has_peaks: bool, room: f
     missing = len(analysis.shown) - len(places)
     if missing:
         notes.append(f"Not drawn: {missing} of {len(analysis.shown)} cells, of which no trial completed.")
-    return [line for note in notes for line in wrapped(note, room, NOTE_SIZE).split("\n")]
+    return notes

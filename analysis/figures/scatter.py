@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import MARGIN, Layout, Panel, Shown, draw_head, error_label, head, panels
+from analysis.figures.layout import Layout, Panel, Shown, draw_head, error_label, head, panels
 from analysis.results import CellResults, TrialResult
 from analysis.style import GREY, number, scientific
 
@@ -34,8 +34,10 @@ def draw(analysis: Analysis) -> Figure:
     """
     flat = [panel for row in panels(analysis) for panel in row if panel.shown]
     # Title and legend stand above the first column and reach over the others.
-    room = WIDTH * len(COORDINATES) - Layout.left - MARGIN
-    heads = [head(panel, [_scatter_label(one) for one in panel.shown], room, lines=False) for panel in flat]
+    room = Layout.room(WIDTH * len(COORDINATES))
+    heads = [
+        head(panel, [_scatter_label(one) for one in panel.shown], room, lines=False, markers=True) for panel in flat
+    ]
     layout = Layout(
         columns=len(COORDINATES),
         rows=len(flat),
@@ -174,8 +176,8 @@ def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float
         values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
         _mark_open(axes, one, values, [top - step * (place + 0.8)] * len(values))
     axes.axhline(floor, color=GREY, linewidth=0.5, linestyle=":")
-    # The strip is no part of the error axis: its name stands in the place of a tick.
-    middle = (floor + top) / 2
-    axes.text(-0.03, middle, "diverged", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=6)
+    # The strip is no part of the error axis: its name stands in the place of a tick. In the middle of a high strip it
+    # would lie on the name of the axis.
+    axes.text(-0.03, 1, "diverged", transform=axes.transAxes, ha="right", va="top", fontsize=6)
     axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick < floor - 0.3 * margin])
     axes.set_ylim(top=top)

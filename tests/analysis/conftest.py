@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stability.study.store import trial_directory
-from tests.plain import write_manifest, write_record
+from analysis.analysis import Analysis, analyse
+from analysis.figures import print_style
+from tests.analysis.grids import put_record
+from tests.plain import write_manifest
 
 RANGES = {
     "adamw": {"lr": [1e-4, 3e-2], "wd": [0.005, 0.5]},
@@ -70,7 +72,7 @@ def make_study(
             )
             record = change({name: value for name, value in record.items() if name != "number"})
             if record is not None:
-                write_record(trial_directory(folder, record["id"]), record)
+                put_record(folder, record)
     plan = {
         "version": 1,
         "study": folder.name,
@@ -131,6 +133,34 @@ def study(tmp_path: Path) -> Callable[..., Path]:
         return make_study(tmp_path / name, **keywords)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Analysis]:
+    """Return the function that gives the analysis of a study, for tests that change neither.
+
+    It takes what make_study takes, and what `analyse` takes as `options`. Each study is written once.
+    """
+    folders: dict[str, Path] = {}
+    found: dict[str, Analysis] = {}
+
+    def get(options: dict[str, Any] | None = None, **keywords: Any) -> Analysis:
+        name = repr(sorted(keywords.items()))
+        if name not in folders:
+            folders[name] = make_study(tmp_path_factory.mktemp("study") / "quick", **keywords)
+        key = f"{name} {options}"
+        if key not in found:
+            found[key] = analyse(folders[name], **(options or {}))
+        return found[key]
+
+    return get
+
+
+@pytest.fixture
+def style() -> Iterator[None]:
+    """Draw as the command does."""
+    with print_style():
+        yield
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stability.study.store import trial_directory
-from tests.plain import write_manifest, write_record
+from stability.study.store import RECORD, to_json, trial_directory
+from tests.plain import write_manifest
 
 IMAGES, CLASSES = 360, 10
 # The error in percent of a trial: of its cell's factors, lr, wd, seed and role. inf: diverged; None: not ended.
@@ -42,10 +42,17 @@ def make_grid(
             error = error_of(factors, lr, wd, seed, role)
             if error is not None:
                 record = _record(folder.name, trial, factors, None if error == float("inf") else error)
-                write_record(trial_directory(folder, identifier), record)
+                put_record(folder, record)
     plan = {"version": 1, "study": folder.name, "command": "", "sampler": {"name": "grid", "seed": 0}, "samples": None}
     write_manifest(folder, plan | {"fingerprint": "digits-0", "cells": planned, "trials": trials})
     return folder
+
+
+def put_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write a record into a study. Nothing reads it meanwhile, so that it need not be durable: that takes long."""
+    directory = trial_directory(folder, record["id"])
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / RECORD).write_text(to_json(record) + "\n")
 
 
 def _record(study: str, trial: dict[str, Any], factors: dict[str, Any], error: float | None) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,27 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.analysis import analyse
-from analysis.figures import EVERY, figure, find, print_style, rendered, unasked
+from analysis.analysis import Analysis, analyse
+from analysis.figures import EVERY, figure, find, rendered, unasked
 from stability.hydra.logspace import logspace
-from tests.analysis.conftest import make_study
+from tests.analysis.figure_checks import check_texts, texts_of
 from tests.analysis.grids import cells_of, make_grid
-from tests.analysis.test_figures import text_boxes
 
+Analysed, Grid = Callable[..., Analysis], Callable[..., Analysis]
 LRS, WDS, SEEDS = tuple(logspace(1e-4, 1e-1, 7)), (0.0, 0.01, 0.1), (0, 1, 2)
 LONG = "my_package.models.MyVisionTransformerWithAVeryLongNameIndeed"
+SIXTY = tuple((f"{kind}_vision_transformer_with_a_stem" + "_of_many_convolutions" * 2)[:60] for kind in ("my", "your"))
+# Two models of one class name.
+ALIKE = ("my.Net", "your.Net")
 
 
 def bowl(factors: dict[str, Any], lr: float, wd: float, seed: int, role: str) -> float | None:
-    """Return an error with a valley at lr 1e-2; it falls with epochs, and the largest lr diverges now and then."""
+    """Return an error with a valley at lr 1e-2; it falls with epochs, and the largest lr diverges now and then.
+
+    At wd 1 only the largest lrs have ended.
+    """
+    if wd > 0.9 and lr < 0.05:
+        return None
     if lr > 0.05 and (seed > 0 or wd > 0.05):
         return math.inf
     noise = np.random.default_rng([seed, round(1e6 * lr), factors["epochs"]]).normal(0, 1.5)
@@ -36,70 +43,159 @@ def bowl(factors: dict[str, Any], lr: float, wd: float, seed: int, role: str) ->
 
 TWO = cells_of("vitp_tiny", "vitc_tiny")
 LENGTHS = cells_of("vitp_tiny", "vitc_tiny", LONG, optimizers=("adamw", "sgd"), epochs=(2, 3, 8, 64))
+EIGHT: dict[str, Any] = {"optimizers": ("adamw", "sgd"), "epochs": (2, 8)}
+SHORT: dict[str, Any] = {"lrs": (1e-3, 1e-2), "wds": (0.01, 0.1)}
 STUDIES: dict[str, dict[str, Any]] = {
     "grid": {"cells": TWO, "lrs": LRS, "wds": WDS, "seeds": SEEDS},
     "long": {"cells": cells_of(LONG, "vitc_tiny", epochs=(4, 8)), "lrs": LRS, "wds": WDS[1:], "seeds": (0, 1)},
     "single": {"cells": cells_of(LONG, "vitp_tiny", optimizers=("adamw", "sgd")), "lrs": LRS, "wds": WDS},
-    "fine": {"cells": TWO, "lrs": logspace(1e-4, 1e-1, 40), "wds": logspace(1e-5, 1, 20)},
+    "fine": {"cells": TWO[:1], "lrs": logspace(1e-4, 1e-1, 32), "wds": logspace(1e-5, 1, 16)},
     "narrow": {"cells": TWO, "lrs": (0.01, 0.011), "wds": (0.1, 0.11)},
     "lengths": {"cells": LENGTHS, "lrs": (1e-2, 1e-3), "reruns": 3},
     "lengths seen": {"cells": LENGTHS, "lrs": (1e-2, 1e-3)},
     "optimizers": {"cells": cells_of("vitp_tiny", LONG, optimizers=("adamw", "sgd", "my.own.LongOptimizerName"))},
-    "many": {"cells": cells_of(*(f"net{one}" for one in range(20)), epochs=(2, 4)), "lrs": LRS, "seeds": SEEDS},
+    "many": {"cells": cells_of(*(f"net{one}" for one in range(20)), epochs=(2, 4)), "lrs": LRS[::3], "seeds": (0, 1)},
+    "eight": {"cells": cells_of("vitp_tiny", "vitc_tiny", **EIGHT), **SHORT, "seeds": (0, 1)},
+    "sixty": {"cells": cells_of(*SIXTY, optimizers=("adamw", "o" * 60), epochs=(2, 8)), **SHORT, "seeds": (0, 1)},
+    "alike": {"cells": cells_of(*ALIKE, **EIGHT), **SHORT},
 }
 DRAWN = [
-    *(("lr", name) for name in ("grid", "long", "single", "fine", "narrow", "many")),
-    *(("heatmap", name) for name in ("grid", "long", "single", "fine", "narrow")),
-    *(("length", name) for name in ("lengths", "lengths seen", "long", "many")),
-    *(("gap", name) for name in ("lengths", "lengths seen", "optimizers", "single")),
+    *(("lr", name) for name in ("grid", "long", "single", "fine", "narrow", "many", "sixty")),
+    *(("heatmap", name) for name in ("grid", "long", "single", "fine", "narrow", "sixty")),
+    *(("length", name) for name in ("lengths", "lengths seen", "long", "many", "sixty")),
+    *(("gap", name) for name in ("lengths", "lengths seen", "optimizers", "single", "sixty")),
 ]
+CURVES = ("lr", "heatmap", "length", "gap")
 
 
-@pytest.fixture
-def style() -> Iterator[None]:
-    with print_style():
-        yield
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    """Return the function that gives the analysis of one of STUDIES, for tests that change neither."""
+    folders: dict[str, Path] = {}
+    found: dict[str, Analysis] = {}
 
+    def get(name: str, **options: Any) -> Analysis:
+        if name not in folders:
+            folders[name] = make_grid(tmp_path_factory.mktemp("grid") / "study", bowl, **STUDIES[name])
+        key = f"{name} {options}"
+        if key not in found:
+            found[key] = analyse(folders[name], **options)
+        return found[key]
 
-@pytest.fixture
-def grid(tmp_path: Path) -> Callable[..., Path]:
-    """Return the function that writes one of STUDIES."""
-    return lambda name, **changed: make_grid(tmp_path / name.replace(" ", "-"), bowl, **{**STUDIES[name], **changed})
+    return get
 
 
 @pytest.mark.usefixtures("style")
 @pytest.mark.parametrize(("kind", "name"), DRAWN)
-def test_texts_do_not_overlap_and_none_is_cut(grid: Callable[..., Path], kind: str, name: str) -> None:
-    check_texts(find(kind)(analyse(grid(name))))
-
-
-def check_texts(found: Figure) -> None:
-    """Check that the texts of a figure lie within it, apart from each other."""
-    # Of a bar of colours the ticks stand on the right; those on the left have no extent.
-    bars = [
-        tick.label2 for axes in found.axes for tick in axes.yaxis.get_major_ticks() if not tick.label1.get_visible()
-    ]
-    boxes = [(words, box) for words, box in text_boxes(found) if box.width > 1]
-    boxes += [(text.get_text(), text.get_window_extent()) for text in bars]
-    edges = found.bbox
-    for words, box in boxes:
-        assert edges.x0 <= box.x0, words
-        assert box.x1 <= edges.x1, words
-        assert edges.y0 <= box.y0, words
-        assert box.y1 <= edges.y1, words
-    for (words, box), (others, other) in itertools.combinations(boxes, 2):
-        assert not box.padded(-1).overlaps(other), f"{words!r} on {others!r}"
+def test_texts_do_not_overlap_and_none_is_cut(grid: Grid, kind: str, name: str) -> None:
+    check_texts(find(kind)(grid(name)))
 
 
 @pytest.mark.usefixtures("style")
-def test_drawn_points_are_a_heat_map_too(tmp_path: Path) -> None:
-    analysis = analyse(make_study(tmp_path / "drawn", optimizers=("adamw",)))
-    found = find("heatmap")(analysis)
+@pytest.mark.parametrize("kind", CURVES)
+def test_texts_of_given_panels_do_not_overlap(grid: Grid, kind: str) -> None:
+    check_texts(find(kind)(grid("sixty", columns="model", rows="optimizer")))
+
+
+@pytest.mark.usefixtures("style")
+def test_drawn_points_are_a_heat_map_too(analysed: Analysed) -> None:
+    found = find("heatmap")(analysed(optimizers=("adamw",)))
     # All but the best's ring; a panel per cell, each with its bar.
-    points = [sum(len(one.get_offsets()) for one in axes.collections[:2]) for axes in found.axes[::2]]
-    assert points == [16, 16]
+    points = [sum(len(one.get_offsets()) for one in axes.collections[:2]) for axes in found.axes if axes.collections]
+    assert points[:1] == [16]
+    assert points.count(16) == 2
     check_texts(found)
-    assert any("One seed per setting" in words for words, _ in text_boxes(found))
+    assert "One seed per setting" in texts_of(found)
+
+
+def titles(figure: Figure) -> list[str]:
+    """Return the titles of the panels."""
+    bold = [text for axes in figure.axes for text in axes.texts if text.get_weight() == "bold"]
+    return [text.get_text().replace("\n", " ").replace("\u00a0", " ") for text in bold]
+
+
+def row_names(figure: Figure) -> list[list[str]]:
+    """Return the names at the left of each panel, from the top."""
+    return [[tick.get_text() for tick in axes.get_yticklabels()] for axes in figure.axes]
+
+
+def entries(figure: Figure) -> list[list[str]]:
+    """Return the names in each panel's legend."""
+    found = [axes.get_legend() for axes in figure.axes]
+    return [[text.get_text().split(":")[0].split(",")[0] for text in one.get_texts()] for one in found if one]
+
+
+P, C = "ViT$_P$-tiny", "ViT$_C$-tiny"
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize(
+    ("kind", "options", "expected", "names"),
+    [
+        ("lr", {}, ["AdamW, epochs 2", "SGD, epochs 2", "AdamW, epochs 8", "SGD, epochs 8"], [[P, C]] * 4),
+        ("lr", {"columns": "epochs", "color": "optimizer"}, [f"epochs {e}, {m}" for m in (P, C) for e in (2, 8)], None),
+        ("length", {}, ["AdamW", "SGD"], [[P, C]] * 2),
+        ("length", {"columns": "model", "rows": "epochs"}, [P, C], [["AdamW", "SGD"]] * 2),
+        ("length", {"rows": "model,optimizer"}, [f"{m}, {o}" for m in (P, C) for o in ("AdamW", "SGD")], None),
+    ],
+)
+def test_curves_have_the_panels_of_the_edfs(
+    grid: Grid, kind: str, options: dict[str, str], expected: list[str], names: list[list[str]] | None
+) -> None:
+    found = find(kind)(grid("eight", **options))
+    assert titles(found) == expected
+    assert names in (None, entries(found))
+    # One scale of errors.
+    assert len({axes.get_ylim() for axes in found.axes}) == 1
+
+
+@pytest.mark.usefixtures("style")
+def test_rows_of_the_gap_share_a_panel_unless_columns_or_rows_are_given(grid: Grid) -> None:
+    found = find("gap")(grid("eight"))
+    assert row_names(found) == [[f"{name}, epochs {epochs}" for epochs in (2, 8) for name in (P, C)]]
+    found = find("gap")(grid("eight", columns="epochs"))
+    assert row_names(found) == [[P, C]] * 2
+    assert len({axes.get_xlim() for axes in found.axes}) == 1
+    found = find("gap")(grid("eight", columns="model", rows="epochs", color="optimizer"))
+    assert row_names(found) == [[""]] * 4
+
+
+@pytest.mark.usefixtures("style")
+def test_heat_maps_stand_in_the_rows_of_the_edfs(grid: Grid) -> None:
+    def places(found: Figure) -> list[tuple[float, str]]:
+        shown = [axes for axes in found.axes if axes.texts]
+        return list(zip([round(axes.get_position().y0, 3) for axes in shown], titles(found), strict=True))
+
+    found = places(find("heatmap")(grid("eight", rows="optimizer")))
+    # Four panels in each of two rows.
+    assert [words.split(", ")[1] for _, words in found] == ["AdamW"] * 4 + ["SGD"] * 4
+    assert [height == found[0][0] for height, _ in found] == [True] * 4 + [False] * 4
+    # All eight cells are in one row of the EDFs.
+    found = places(find("heatmap")(grid("eight", columns="optimizer", color="model,epochs")))
+    assert [height == found[0][0] for height, _ in found] == [True] * 4 + [False] * 4
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize("kind", CURVES)
+def test_models_of_one_class_name_are_named_in_full(grid: Grid, kind: str) -> None:
+    words = texts_of(find(kind)(grid("alike")))
+    assert all(name in words for name in ALIKE)
+
+
+@pytest.mark.usefixtures("style")
+def test_cells_without_a_curve_are_counted(tmp_path: Path) -> None:
+    """One model has a list of lrs and two optimizers, the other does not; a third combination has no cell."""
+    make_grid(tmp_path / "all/one", bowl, cells=cells_of("vitp_tiny", optimizers=("adamw", "sgd")), lrs=(1e-3, 1e-2))
+    make_grid(tmp_path / "all/two", bowl, cells=cells_of("vitc_tiny"))
+    together = analyse(tmp_path / "all")
+    words = texts_of(find("lr")(together))
+    assert words.count("Not drawn: 1 cell without results at two lrs of a list.") == 1
+    assert "Not drawn: 1 cell without results of two optimizers." in texts_of(find("gap")(together))
+    parted = analyse(tmp_path / "all", columns="optimizer", rows="model")
+    words = texts_of(find("lr")(parted))
+    assert words.count("no cells") == words.count("Not drawn: 1 cell") == 1
+    words = texts_of(find("gap")(parted))
+    assert words.count("no gap") == 1
 
 
 def drawn(figure: Figure) -> list[tuple[float, float]]:
@@ -109,9 +205,8 @@ def drawn(figure: Figure) -> list[tuple[float, float]]:
 
 
 @pytest.mark.usefixtures("style")
-def test_the_lr_curve_draws_the_means_of_the_tuned_wd(grid: Callable[..., Path]) -> None:
-    folder = grid("grid", cells=TWO[:1])
-    found = find("lr")(analyse(folder))
+def test_the_lr_curve_draws_the_means_of_the_tuned_wd(grid: Grid) -> None:
+    found = find("lr")(grid("grid", cells=["vitp_tiny"]))
     errors = {
         wd: [[min(90.0, bowl(TWO[0], lr, wd, seed, "sample") or 0) for seed in SEEDS] for lr in LRS] for wd in WDS
     }
@@ -119,15 +214,15 @@ def test_the_lr_curve_draws_the_means_of_the_tuned_wd(grid: Callable[..., Path])
     points = drawn(found)
     assert [x for x, _ in points] == pytest.approx(LRS)
     assert [y for _, y in points] == pytest.approx(np.mean(errors[best], axis=1))
-    words = " ".join(text for text, _ in text_boxes(found))
+    words = texts_of(found)
     assert "mean of 3 seeds" in words
     assert "Hollow: a seed diverged" in words
 
 
 @pytest.mark.usefixtures("style")
-def test_best_errors_seen_are_hollow_and_peaks_filled(grid: Callable[..., Path]) -> None:
+def test_best_errors_seen_are_hollow_and_peaks_filled(grid: Grid) -> None:
     def faces(name: str, kind: str) -> set[str]:
-        axes = find(kind)(analyse(grid(name))).axes[0]
+        axes = find(kind)(grid(name)).axes[0]
         return {str(one.get_markerfacecolor()) for one in axes.get_lines() if one.get_marker() in ("o", "D")}
 
     for kind in ("length", "gap"):
@@ -135,17 +230,17 @@ def test_best_errors_seen_are_hollow_and_peaks_filled(grid: Callable[..., Path])
         assert "white" not in faces("lengths", kind)
 
 
-def test_the_lr_curve_is_drawn_unasked_of_a_grid_with_seeds_only(grid: Callable[..., Path], tmp_path: Path) -> None:
-    assert unasked(analyse(grid("grid"))) == [*EVERY, "lr"]
-    assert unasked(analyse(grid("single"))) == [*EVERY]
-    assert unasked(analyse(make_study(tmp_path / "drawn"))) == [*EVERY]
+def test_the_lr_curve_is_drawn_unasked_of_a_grid_with_seeds_only(grid: Grid, analysed: Analysed) -> None:
+    assert unasked(grid("grid")) == [*EVERY, "lr"]
+    assert unasked(grid("single")) == [*EVERY]
+    assert unasked(analysed()) == [*EVERY]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("lr", "grid"), ("heatmap", "grid"), ("length", "lengths"), ("gap", "lengths")]
-)
-def test_each_figure_is_one_call_in_a_notebook_and_a_file(grid: Callable[..., Path], kind: str, name: str) -> None:
-    found = figure(kind, grid(name), cells=["vitc_tiny"])
-    assert not any("ViT$_P$" in words for words, _ in text_boxes(found))
+@pytest.mark.parametrize("kind", CURVES)
+def test_each_figure_is_one_call_in_a_notebook_and_a_file(grid: Grid, kind: str) -> None:
+    found = figure(kind, *grid("eight").directories, cells=["vitc_tiny"])
+    words = texts_of(found)
+    assert "ViT$_C$" in words or kind == "gap"
+    assert "ViT$_P$" not in words
     assert rendered(found, "png").startswith(b"\x89PNG")
     assert rendered(found, "pdf").startswith(b"%PDF")

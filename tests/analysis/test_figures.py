@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from analysis.analysis import analyse
-from analysis.figures import EVERY, edf, figure, find, print_style, scatter
+from analysis.analysis import Analysis, analyse
+from analysis.figures import EVERY, edf, figure, find, scatter
 from analysis.figures.layout import Panel, panels
 from analysis.selection import ALL_SHOWN
 from analysis.style import COLUMN, looks, model_name, number
+from tests.analysis.figure_checks import check_texts, text_boxes
 from tests.analysis.test_reruns import rerun
 
-MakeStudy = Callable[..., Path]
-
-
-@pytest.fixture
-def style() -> Iterator[None]:
-    with print_style():
-        yield
+MakeStudy, Analysed = Callable[..., Path], Callable[..., Analysis]
 
 
 def cut(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -50,7 +43,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "partial": {"change": cut},
     "grid": {"samples": None},
     "epochs": {"epochs": (2, 8)},
-    "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 16},
+    "all sizes": {"models": SIZES, "optimizers": ("adamw",), "samples": 4},
     "own model": {"models": ("my_package.models.MyVisionTransformer", "vitc_tiny"), "optimizers": ("lion",)},
     "nine models": {"models": SIZES, "smoothings": (0.0, 0.1), "samples": 4},
     "eighteen curves": {"models": SIZES, "smoothings": (0.0, 0.1), "samples": 4},
@@ -62,60 +55,20 @@ STUDIES: dict[str, dict[str, Any]] = {
         "samples": 4,
     },
     "eight long names": {"models": SIXTY, "epochs": (2, 8), "samples": 4},
-    "diverged": {"models": SIZES, "smoothings": (0.0, 0.1), "change": diverge, "samples": 10},
+    "diverged": {"models": SIZES, "smoothings": (0.0, 0.1), "change": diverge, "samples": 4},
     "pinned": {"optimizers": ("adamw",), "samples": None, "ranges": PINNED},
-    "many cells": {"models": tuple(f"net{number}" for number in range(40)), "samples": 8},
+    "many cells": {"models": tuple(f"net{number}" for number in range(40)), "samples": 2},
 }
 
 
 @pytest.mark.usefixtures("style")
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("kind", ["edf", "relative", "scatter", "map"])
-def test_texts_do_not_overlap_and_none_is_cut(study: MakeStudy, name: str, kind: str) -> None:
-    folder = study(name.replace(" ", "-"), **STUDIES[name])
-    facets = FACETS if name == "eighteen curves" else {}
-    figure = find("edf" if kind == "relative" else kind)(
-        analyse(folder, relative=["best"] if kind == "relative" else [], **facets)
-    )
-    boxes = text_boxes(figure)
-    edges = figure.bbox
-    for words, box in boxes:
-        assert box.x0 >= edges.x0, words
-        assert box.x1 <= edges.x1, words
-        assert box.y0 >= edges.y0, words
-        assert box.y1 <= edges.y1, words
-    for (words, box), (others, other) in itertools.combinations(boxes, 2):
-        # A pixel of contact is no overlap at 300 dpi.
-        shrunk = box.padded(-1)
-        assert not shrunk.overlaps(other), f"{words!r} on {others!r}"
-    for legend in legends(figure):
-        box = legend.get_window_extent()
-        assert edges.x0 <= box.x0
-        assert box.x1 <= edges.x1
-        for axes in figure.axes:
-            assert not box.padded(-1).overlaps(axes.get_window_extent())
-        # No more than a line lies between the title and the legend.
-        above = [title.y0 for words, title in boxes if title.y0 >= box.y1 - 1 and title.x0 < box.x1 and words]
-        assert min(above) - box.y1 <= 0.17 * figure.dpi
-
-
-def legends(figure: Figure) -> list[Legend]:
-    """Return the legends of a figure and of its axes."""
-    return [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
-
-
-def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
-    """Return each visible text of a figure with its extent in pixels."""
-    figure.set_dpi(300)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()
-    texts = [*figure.texts, *(text for legend in legends(figure) for text in legend.get_texts())]
-    for axes in figure.axes:
-        texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+def test_texts_do_not_overlap_and_none_is_cut(analysed: Analysed, name: str, kind: str) -> None:
+    options: dict[str, Any] = dict(FACETS) if name == "eighteen curves" else {}
+    if kind == "relative":
+        options["relative"] = ["best"]
+    check_texts(find("edf" if kind == "relative" else kind)(analysed(options, **STUDIES[name])))
 
 
 Marks = list[tuple[Any, ...]]
@@ -126,6 +79,7 @@ def marks(lines: Iterable[Line2D]) -> Marks:
     return [(one.get_color(), one.get_marker(), one.get_markersize()) for one in lines if one.get_marker() != "None"]
 
 
+@pytest.mark.usefixtures("style")
 @pytest.mark.parametrize(
     ("varied", "options", "titles", "count"),
     [
@@ -154,9 +108,9 @@ def marks(lines: Iterable[Line2D]) -> Marks:
     ],
 )
 def test_cells_of_the_map_are_told_apart_and_panels_have_one_scale(
-    study: MakeStudy, varied: dict[str, Any], options: dict[str, Any], titles: list[str], count: int
+    analysed: Analysed, varied: dict[str, Any], options: dict[str, Any], titles: list[str], count: int
 ) -> None:
-    found = figure("map", study(samples=6, **varied), **options)
+    found = find("map")(analysed(options, samples=4, **varied))
     texts = [text.get_text().replace("\u00a0", " ") for axes in found.axes for text in axes.texts]
     assert [text for text in texts if text in titles] == titles
     assert len(found.axes) == max(1, len(titles))
@@ -199,8 +153,8 @@ def test_the_map_never_sets_a_peak_beside_a_best_seen(study: MakeStudy) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_each_figure_is_one_call_in_a_notebook(study: MakeStudy, name: str) -> None:
-    found = figure(name, study(samples=4), relative=["best"], cells=["sgd"])
+def test_each_figure_is_one_call_in_a_notebook(analysed: Analysed, name: str) -> None:
+    found = figure(name, *analysed(samples=4).directories, relative=["best"], cells=["sgd"])
     assert isinstance(found, Figure)
     shown = " ".join(text for text, _ in text_boxes(found))
     assert "SGD" in shown
@@ -208,8 +162,8 @@ def test_each_figure_is_one_call_in_a_notebook(study: MakeStudy, name: str) -> N
 
 
 @pytest.mark.usefixtures("style")
-def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
-    analysis = analyse(study())
+def test_a_panel_per_optimizer_as_wide_as_a_column(analysed: Analysed) -> None:
+    analysis = analysed()
     figure = edf.draw(analysis)
     assert [panel.title for row in panels(analysis) for panel in row] == ["AdamW", "SGD"]
     assert len(figure.axes) == 2
@@ -220,8 +174,8 @@ def test_a_panel_per_optimizer_as_wide_as_a_column(study: MakeStudy) -> None:
 
 
 @pytest.mark.usefixtures("style")
-def test_a_drawn_curve_is_the_edf(study: MakeStudy) -> None:
-    analysis = analyse(study())
+def test_a_drawn_curve_is_the_edf(analysed: Analysed) -> None:
+    analysis = analysed()
     cells, figure = analysis.cells, edf.draw(analysis)
     colour = looks(["vitp_tiny", "vitc_tiny"])["vitp_tiny"].colour
     line = next(one for one in figure.axes[1].get_lines() if one.get_color() == colour and one.get_linewidth() > 1)
@@ -278,8 +232,8 @@ def test_numbers_are_short(value: float, written: str) -> None:
 
 
 @pytest.mark.usefixtures("style")
-def test_a_coordinate_of_one_value_has_one_tick(study: MakeStudy) -> None:
-    figure = scatter.draw(analyse(study(**STUDIES["pinned"])))
+def test_a_coordinate_of_one_value_has_one_tick(analysed: Analysed) -> None:
+    figure = scatter.draw(analysed(**STUDIES["pinned"]))
     assert [[tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes] == [["1e-3"], ["0"], ["0"]]
     assert [len(axes.get_xticks(minor=True)) for axes in figure.axes] == [0, 0, 0]
 

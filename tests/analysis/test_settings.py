@@ -156,12 +156,6 @@ def test_a_cell_of_which_all_diverged_has_no_gap(tmp_path: Path) -> None:
     assert [one.points[0].cell.optimizer for one in training_curves(analysis)] == ["adamw", "adamw"]
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lay figures out and leave their pixels away."""
-    monkeypatch.setattr("analysis.figures.rendered", lambda figure, kind: b"")
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_a_grid_with_seeds_has_its_table_its_csv_and_its_lr_curve(
     grid: Path, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,142 @@
+"""Figures of panels on a grid: each with its own legend and notes, or all with one heading and the same notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.figures.layout import (
+    ABOVE_AXES,
+    AXIS,
+    EDGE,
+    LINE,
+    TICKS,
+    TITLE_SIZE,
+    Head,
+    Layout,
+    Panel,
+    draw_head,
+    note_lines,
+    notes_below,
+    title,
+    title_height,
+)
+from analysis.figures.text import wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEIGHT = 2.1
+
+
+class Content(NamedTuple):
+    """A panel with what stands above and below its axes, and the function that draws into them.
+
+    Without the function the axes stay empty, and `notes` say why.
+    """
+
+    panel: Panel
+    head: Head
+    notes: list[str]
+    draw: Callable[[Axes], None] | None
+
+
+def grid_figure(rows: Sequence[Sequence[Content]], kind: type[Layout] = Layout, distance: float = AXIS) -> Figure:
+    """Return a figure of panels.
+
+    Args:
+        rows: of panels; the first row is the longest.
+        kind: of layout.
+        distance: from axes to the first note below them, in inches.
+    """
+    every = [one for row in rows for one in row]
+    layout = kind(
+        columns=len(rows[0]),
+        rows=len(rows),
+        height=HEIGHT,
+        above=max(one.head.height for one in every),
+        below=distance + LINE * max(len(one.notes) for one in every) + EDGE,
+    )
+    figure = layout.figure()
+    for place, row in enumerate(rows):
+        for column, one in enumerate(row):
+            axes = layout.axes(figure, place, column)
+            if one.draw:
+                one.draw(axes)
+            else:
+                axes.set(xticks=[], yticks=[])
+            if column:
+                axes.set_ylabel("")
+            draw_head(axes, layout, one.head, one.panel)
+            notes_below(axes, layout, one.notes, distance)
+    return figure
+
+
+class Titled(NamedTuple):
+    """A panel of a figure with one heading: its title, which may be empty, and what draws into its axes."""
+
+    title: str
+    draw: Callable[[Axes], None]
+
+
+def headed_figure(
+    rows: Sequence[Sequence[Titled]],
+    *,
+    heading: str,
+    notes: Sequence[str],
+    head: float,
+    height: float,
+    width: float,
+    kind: type[Layout] = Layout,
+) -> tuple[Figure, Layout]:
+    """Return a figure of panels under one heading and above the same notes, with its layout.
+
+    Args:
+        rows: of panels, equally many in each.
+        heading: in lines that fit.
+        notes: each begins on a line of its own.
+        head: height of the heading and of what stands between it and the panels, in inches.
+        height: of axes, in inches.
+        width: of a panel, in inches.
+        kind: of layout.
+    """
+    titles = [[wrapped(one.title, kind.room(width), TITLE_SIZE, "bold") for one in row] for row in rows]
+    lines = note_lines(notes, kind.room(width * len(rows[0])))
+    layout = kind(
+        columns=len(rows[0]),
+        rows=len(rows),
+        height=height,
+        above=max(title_height(text, ABOVE_AXES) for row in titles for text in row),
+        below=TICKS,
+        width=width,
+        head=head,
+        foot=AXIS - TICKS + LINE * len(lines) + EDGE,
+    )
+    figure = layout.figure()
+    for place, row in enumerate(rows):
+        for column, one in enumerate(row):
+            axes, text = layout.axes(figure, place, column), titles[place][column]
+            one.draw(axes)
+            title(axes, layout, text, title_height(text, ABOVE_AXES))
+    title(figure.axes[0], layout, heading, layout.above + layout.head)
+    notes_below(figure.axes[-layout.columns], layout, lines, AXIS)
+    return figure, layout
+
+
+def share_errors(figure: Figure) -> None:
+    """Give all panels that show something the same error axis, upwards."""
+    drawn = [axes for axes in figure.axes if axes.lines]
+    limits = [axes.get_ylim() for axes in drawn]
+    for axes in drawn:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def absent(count: int, why: str) -> list[str]:
+    """Return the note on cells that a panel does not draw.
+
+    Args:
+        count: of the cells.
+        why: what they do not have.
+    """
+    return [f"Not drawn: {count} {'cell' if count == 1 else 'cells'} without {why}."] if count else []
