@@ -164,8 +164,11 @@ def _studies(answer: Answer) -> list[str]:
 def _why_no_peak(answer: Answer) -> str:
     """Return why one of two cells has no peak."""
     for name, side in zip(names(answer), _sides(answer), strict=True):
-        if side.peak is None and reruns(side.cell):
-            return f"of {len(reruns(side.cell))} reruns of {name} fewer than two have learned anything"
+        ended = len(reruns(side.cell))
+        if side.peak is None and ended == 1:
+            return f"one rerun of {name} has ended, and two are needed"
+        if side.peak is None and ended:
+            return f"of {ended} reruns of {name} fewer than two have learned anything"
     return "no reruns of the best settings (reseed=5 makes them)"
 
 

@@ -70,6 +70,14 @@ def test_near_counts_from_the_peak_where_there_are_reruns(study: MakeStudy, caps
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_one_rerun_is_no_peak(study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = study(optimizers=("adamw",))
+    rerun(folder, {"vitp_tiny": [24.0], "vitc_tiny": [2.0, 3.0]})
+    main([str(folder)])
+    assert "peak         no statement: one rerun of vitp_tiny has ended, and two are needed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_peaks_come_from_another_study_by_its_folder(study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
     """A study of tuned optima is the reference of another one: for its figures, and for regret and sensitivity."""
     folder, tuned = study("fig", optimizers=("adamw",)), study("tune", optimizers=("adamw",), samples=8, seed=7)
