@@ -89,6 +89,7 @@ def benchmark_of(path: Path, words: str) -> Benchmark:
     return Benchmark(parse([*quick.split(), *words.split(), "--json", str(path / "packs.json")]), "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_products")
 def test_what_was_measured_is_there_whatever_fails_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tmp_path / "packs.json"
@@ -111,6 +112,7 @@ def test_what_was_measured_is_there_whatever_fails_after_it(tmp_path: Path, monk
     assert not seen[2]["finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_products")
 def test_a_work_that_breaks_keeps_what_was_measured_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(field_of: Any) -> None:
@@ -483,6 +485,7 @@ def test_kernels_are_summed_over_two_steps() -> None:
         take(others)
 
 
+@pytest.mark.slow
 def test_kernels_that_cannot_be_found_out_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work("vitc_tiny", 32, 10, 4, workers=2)
     round_of = Round(10.0, 0.1, {"data": 0.01})

@@ -174,7 +174,7 @@ def take_steps(module: StackModule, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("model", ["vitc_tiny", "vitp_tiny"])
-@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize("micro_batches", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_pack_of_several_kinds_trains_leaves_and_is_evaluated(
     model: str, micro_batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,9 @@ def logits_after(configs: Sequence[TrialConfig], steps: int, dtype: torch.dtype)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "steps", "tolerance"), [(torch.float64, 100, 1e-8), (torch.float32, 10, 1e-4)], ids=["64", "32"]
+    ("dtype", "steps", "tolerance"),
+    [pytest.param(torch.float64, 100, 1e-8, marks=pytest.mark.slow), (torch.float32, 10, 1e-4)],
+    ids=["64", "32"],
 )
 @pytest.mark.parametrize("model", ["patchify", "conv"])
 def test_packed_and_alone_differ_by_rounding(trial, model, dtype, steps, tolerance):
@@ -218,7 +220,7 @@ def test_a_batch_in_parts_gives_the_same_gradients(trial, members):
                 assert same[name] == pytest.approx(row[name], rel=1e-3)
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("members", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_compiled_pack_trains_as_an_eager_one(trial, members, monkeypatch):
     # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
     backend = functools.partial(torch.compile, backend="aot_eager")
@@ -279,7 +281,7 @@ class Cut(BaseException):
     """Kills a pack between two steps."""
 
 
-@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("compact", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("model", ["conv", {"_target_": f"{__name__}.Dropping"}], ids=["conv", "dropout"])
 def test_a_pack_resumes_wherever_it_is_cut(trial, tmp_path, model, compact):
     """Also after members have left it, and between two members' checkpoints: to the same bits."""

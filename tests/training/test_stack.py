@@ -157,7 +157,7 @@ def train_half(rank: int, made: list[nn.Module], folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_stack_trains_in_two_processes(trial, count, tmp_path):
     made = models(trial, "patchify", count)
     expected = ModelStack(copy.deepcopy(made))
