@@ -220,7 +220,7 @@ def test_a_batch_in_parts_gives_the_same_gradients(trial, members):
                 assert same[name] == pytest.approx(row[name], rel=1e-3)
 
 
-@pytest.mark.parametrize("members", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_compiled_pack_trains_as_an_eager_one(trial, members, monkeypatch):
     # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
     backend = functools.partial(torch.compile, backend="aot_eager")
