@@ -22,7 +22,7 @@ from stability.config import DataConfig
 from stability.data.listing import File, file_at
 from stability.data.paths import existing, fingerprint, refuse_pointers
 from stability.data.report import some
-from stability.data.words import split_word, words_in
+from stability.data.words import is_suspect, split_word, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Parquet(Local):
                 raise unknown("data.subset", data.subset, parts)
         names = _by_split(found, data.train_split)
         if not is_pattern(data.path):
+            _refuse_suspects(found, data)
             _refuse_configurations(names, data)
         self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
         refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
@@ -199,6 +200,18 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
         if split is not None:
             splits.setdefault(split, []).append(file)
     return splits or {train_split: files}
+
+
+def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:
+    """Raise UserError where no file's name says a split for certain, and one seems to: all would be trained on."""
+    if len(files) == 1 or any(split_word(str(file)) for file in files):
+        return
+    suspect = next((file for file in files if any(map(is_suspect, file.with_suffix("").parts))), None)
+    if suspect is not None:
+        raise UserError(
+            f"data.path={data.path}: {suspect} seems to name a split; accepted: names as train.parquet and "
+            f"test.parquet, or a pattern as data.path='{data.path}/**/*.parquet', which trains on all"
+        )
 
 
 def _refuse_configurations(by_split: Mapping[str, Sequence[Path]], data: DataConfig) -> None:

@@ -14,9 +14,37 @@ SPLIT_WORDS = {
 DIVISION = re.compile(r"train(?:ing)?[^a-z]*(?:test|val|valid|validation|dev)[^a-z]*split")
 
 
+# What stands beside a split's word in names, or is glued to it: train_images, test_set, seg_train, val2017, trainset.
+BESIDE = {"images", "image", "imgs", "img", "set", "sets", "data", "dataset", "split", "seg"}
+LABEL_NAMES = ("label", "labels", "class", "target")
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+GLUED = re.compile(f"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})({'|'.join(sorted(BESIDE))})?")
+# A word with a split's glued to something that is not known.
+SUSPECT = re.compile(r"(?:train|test|valid)[a-z]*|[a-z]*(?:train|test|valid|val)")
+
+
+def spaced(name: str) -> str:
+    """Return a name in lower case, a space between words that only capitals set apart (TrainData)."""
+    return CAMEL.sub(" ", name).lower()
+
+
+def _said(word: str) -> str | None:
+    """Return what a word says, alone or glued to one of BESIDE: trainset, testimages."""
+    found = GLUED.fullmatch(word)
+    return SPLIT_WORDS[found[1]] if found else None
+
+
 def words_in(name: str) -> set[str]:
     """Return what the words of a name say, whatever their case: of train, test and validation."""
-    return {SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", DIVISION.sub(" ", name.lower())) if word in SPLIT_WORDS}
+    words = re.split(r"[^a-z]+", DIVISION.sub(" ", spaced(name)))
+    # TESTset has its capitals elsewhere.
+    words += re.split(r"[^a-z]+", DIVISION.sub(" ", name.lower()))
+    return {said for word in words if (said := _said(word))}
+
+
+def is_suspect(name: str) -> bool:
+    """Tell whether a word of a name begins or ends like a split's, without being one that is known (cifartrain)."""
+    return any(SUSPECT.fullmatch(word) for word in re.split(r"[^a-z]+", spaced(name)))
 
 
 def split_word(path: str) -> str | None:
@@ -24,16 +52,11 @@ def split_word(path: str) -> str | None:
 
     A part that says several things (train_test.parquet) says nothing.
     """
-    for part in reversed(Path(path.lower()).with_suffix("").parts):
+    for part in reversed(Path(path).with_suffix("").parts):
         said = words_in(part)
         if said:
             return said.pop() if len(said) == 1 else None
     return None
-
-
-LABEL_NAMES = ("label", "labels", "class", "target")
-# What stands beside a split's word in the names of folders: train_images, test_set, seg_train, val2017.
-BESIDE = {"images", "image", "imgs", "img", "set", "data", "dataset", "split", "seg"}
 
 
 def folder_word(name: str) -> str | None:
@@ -41,5 +64,8 @@ def folder_word(name: str) -> str | None:
 
     A name that says more (train_station) is a class's.
     """
-    words = {word for word in re.split(r"[^a-z]+", name.lower()) if word} - BESIDE
-    return SPLIT_WORDS.get(words.pop()) if len(words) == 1 else None
+    for one in (spaced(name), name.lower()):
+        words = {word for word in re.split(r"[^a-z]+", one) if word} - BESIDE
+        if len(words) == 1 and (said := _said(words.pop())):
+            return said
+    return None

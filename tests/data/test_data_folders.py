@@ -35,6 +35,8 @@ def found(root: Path, **keys: Any) -> tuple[int, int, str, tuple[str, ...]]:
         ("training_set", "test_set", "test"),
         ("train_images", "val_images", "validation"),
         ("train2017", "val2017", "validation"),
+        ("TrainData", "TestData", "test"),
+        ("trainset", "valset", "validation"),
     ],
 )
 def test_split_folders_are_told_from_classes(tmp_path: Path, train: str, evaluation: str, kind: str) -> None:
@@ -43,6 +45,12 @@ def test_split_folders_are_told_from_classes(tmp_path: Path, train: str, evaluat
     assert found(tmp_path) == (5, 2, kind, ("cat", "dog"))
     said = load(replace(FOLDER, path=str(tmp_path))).describe()
     assert f"5 training images ({train}/), 2 evaluated ({evaluation}/: {kind}); 2 classes by name: cat, dog" in said
+
+
+@pytest.mark.parametrize(("train", "evaluation"), [("TrainData", "TestData"), ("trainset", "testset")])
+def test_flat_split_folders_are_no_classes(tmp_path: Path, train: str, evaluation: str) -> None:
+    write_images(tmp_path, {train: 3, evaluation: 2})
+    assert "no class folders" in refusal(replace(FOLDER, path=str(tmp_path)))
 
 
 def test_splits_of_names_of_their_own_are_refused_until_named(tmp_path: Path) -> None:
