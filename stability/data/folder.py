@@ -54,7 +54,7 @@ def find(data: DataConfig) -> Found:
     same = splits.evaluation == splits.train
     evaluation = train if same else splits.evaluation and _list(root, splits.evaluation, data, left_out)
     listings = [train] + ([evaluation] if evaluation and not same else [])
-    classes, missing = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
+    classes = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
     report = Report(
         where=str(data.path),
         train=_named(splits.train),
@@ -73,7 +73,6 @@ def find(data: DataConfig) -> Found:
         classes=classes,
         fingerprint=fingerprint(root, files),
         report=report,
-        missing=missing,
         hides=None if evaluation else _unnamed_split(root, splits, train),
     )
 

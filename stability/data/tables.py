@@ -88,9 +88,9 @@ def find(data: DataConfig) -> Found:
     splits = [train, evaluation] if evaluation else [train]
     if len({one.names is None for one in splits}) > 1:
         # Without names on both sides, labels are compared.
-        classes, missing = _named_once(splits)
+        classes = _named_once(splits)
     else:
-        classes, missing = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
+        classes = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
@@ -108,7 +108,6 @@ def find(data: DataConfig) -> Found:
             order="as the table names them" if train.names is not None else "in the order of their labels",
             left_out=(*(f"the {name} split" for name in others), *store.left_out),
         ),
-        missing=missing,
     )
 
 
@@ -148,12 +147,12 @@ def _eval_split(store: Store, train: Split, evaluation: Split) -> str:
     return "validation" if store.word(evaluation.name) == "validation" else "test"
 
 
-def _named_once(splits: list[Split]) -> tuple[tuple[str, ...], str | None]:
+def _named_once(splits: list[Split]) -> tuple[str, ...]:
     """Return the classes of two splits one of which names none: its labels must be those of the other."""
     (one, own), (other, others) = ((split.title, tuple(map(str, numpy.unique(split.labels)))) for split in splits)
     if own != others:
         raise unequal_classes((one, own), (other, others))
-    return next(split.names for split in splits if split.names is not None), None
+    return next(split.names for split in splits if split.names is not None)
 
 
 def _images(store: Store, split: Split, labels: numpy.ndarray, data: DataConfig) -> Images:

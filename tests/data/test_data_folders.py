@@ -149,8 +149,8 @@ def test_a_class_that_a_split_lacks_is_accepted_where_asked(tmp_path: Path) -> N
     assert source.classes == ("ant", "bee", "cat", "dog")
     assert sorted(source.train.labels) == [0] * 2 + [2] * 4 + [3] * 4
     assert sorted(source.evaluation.labels) == [1, 2, 3, 3]
-    assert f"{tmp_path / 'val'} lacks ant" in str(source.missing)
-    assert f"{tmp_path / 'train'} lacks bee" in str(source.notes()["missing_classes"])
+    assert f"val/ of {tmp_path} lacks ant" in str(source.missing)
+    assert f"train/ of {tmp_path} lacks bee" in str(source.notes()["missing_classes"])
     # An empty folder is no class that the split has.
     (tmp_path / "val" / "ant").mkdir()
     assert "ant has no image" in refusal(replace(data, memory_gib=3))

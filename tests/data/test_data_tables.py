@@ -269,3 +269,26 @@ def test_a_name_that_seems_to_say_a_split_is_not_trained_on_silently(tmp_path: P
     data = replace(TABLES, path=f"{tmp_path}/**/*.parquet", val_fraction=0.0)
     assert len(load(data).train) == 6
     assert len(load(replace(data, path=str(tmp_path / "cifartrain.parquet"))).train) == 4
+
+
+def write_named(path: Path, labels: list[int], names: list[str]) -> Path:
+    """Write a Parquet file whose table names its classes."""
+    import pyarrow.parquet
+    from datasets import ClassLabel, Features, Image
+
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    table = pyarrow.parquet.read_table(write_table(path, labels))
+    pyarrow.parquet.write_table(table.replace_schema_metadata(features.arrow_schema.metadata), path)
+    return path
+
+
+def test_a_class_that_is_named_and_has_no_image_is_refused(tmp_path: Path) -> None:
+    names = ["zebra", "ant", "emu"]
+    write_named(tmp_path / "train.parquet", [0, 1, 0, 1], names)
+    write_named(tmp_path / "test.parquet", [0, 1, 2], names)
+    data = replace(TABLES, path=str(tmp_path))
+    said = refusal(data)
+    assert f"the train split of {tmp_path} lacks emu; data.missing_classes=accept trains without them" in said
+    source = load(replace(data, missing_classes="accept"))
+    assert source.classes == ("zebra", "ant", "emu")
+    assert source.notes()["missing_classes"] == f"the train split of {tmp_path} lacks emu"

@@ -84,6 +84,18 @@ def test_unreadable_images_in_tables_are_listed_where_asked(tmp_path: Path) -> N
     assert kept.evaluation is kept.train
 
 
+def test_a_class_whose_images_are_all_left_out_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"ant": 3, "cat": 3, "dog": 3})
+    write_images(tmp_path / "val", {"ant": 2, "cat": 2, "dog": 2})
+    (tmp_path / "unreadable.txt").write_text("".join(f"train/cat/{number}.png\n" for number in range(3)))
+    data = replace(FOLDER, path=str(tmp_path), on_error="skip")
+    said = refusal(data)
+    assert f"train/ of {tmp_path} without its unreadable images lacks cat; data.missing_classes=accept" in said
+    source = load(replace(data, missing_classes="accept"))
+    assert source.classes == ("ant", "cat", "dog")
+    assert source.notes()["missing_classes"] == f"train/ of {tmp_path} without its unreadable images lacks cat"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
