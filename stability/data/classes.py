@@ -25,11 +25,30 @@ def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tu
     """
     (title, classes), *others = splits
     for other_title, other in others:
+        _refuse_strangers((title, classes), (other_title, other))
         if other != classes and (on_missing != ACCEPT or set(other) == set(classes)):
             raise unequal_classes((title, classes), (other_title, other))
     union = {name for _, own in splits for name in own}
     # Where the training images lack a class, all classes are put in order.
     return classes if len(union) == len(classes) else in_order(union)
+
+
+def _refuse_strangers(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> None:
+    """Raise UserError where classes of two splits cannot be those of one set, whatever may be missing."""
+    (title, classes), (other_title, other_classes) = one, other
+    only = {name.casefold(): name for name in classes if name not in set(other_classes)}
+    other_only = {name.casefold(): name for name in other_classes if name not in set(classes)}
+    alike = [f"{only[name]!r} and {other_only[name]!r}" for name in sorted(only.keys() & other_only.keys())]
+    if alike:
+        raise UserError(
+            f"classes of {title} and {other_title} differ in capital letters alone: {some(alike, 3)}; "
+            "accepted: the same names in both"
+        )
+    if classes and other_classes and not set(classes) & set(other_classes):
+        raise UserError(
+            f"{title} and {other_title} have no class in common ({some(sorted(classes), 3)}; "
+            f"{some(sorted(other_classes), 3)}); accepted: splits of the same classes"
+        )
 
 
 def missing(splits: Sequence[tuple[str, numpy.ndarray]], classes: tuple[str, ...], on_missing: str) -> str | None:

@@ -51,6 +51,7 @@ def find(data: DataConfig) -> Found:
     train = _list(root, splits.train, data, left_out)
     if splits.train == "." != data.train_split and not train.sources:
         _refuse_hidden_splits(root, train)
+        _refuse_split_names(root, train)
     same = splits.evaluation == splits.train
     evaluation = train if same else splits.evaluation and _list(root, splits.evaluation, data, left_out)
     listings = [train] + ([evaluation] if evaluation and not same else [])
@@ -118,6 +119,7 @@ def _splits(root: Path, data: DataConfig) -> Splits:
     return Splits(train, evaluation, tuple(f"{name}/ ({_why(root, name)})" for name in others))
 
 
+_SAYS = ("is called as a split and holds no class folders", "are called as splits and hold no class folders")
 _NAMES_TRAIN = "data.train_split names the training folder"
 
 
@@ -163,12 +165,12 @@ def _why(root: Path, name: str) -> str:
 
 
 def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
-    """Raise UserError where the class folders look like splits: folders of the same names lie in two of them."""
+    """Raise UserError where the class folders look like splits: by their names, or by those of the folders in them."""
     inside: dict[str, set[str]] = {name: set() for name in listing.classes}
     for file in listing.files:
         parts = file.name.split("/", 2)
         if len(parts) == 3:
-            inside[parts[0]].add(parts[1])
+            inside[parts[0]].add(parts[1].casefold())
     owners: dict[str, list[str]] = {}
     for name, own in inside.items():
         for one in own:
@@ -176,13 +178,26 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
     if not owners or (len(owners) == 1 and next(iter(owners)).lower() in PLAIN):
         return
     # Two classes that hold one, or a class and one of its own name within another.
-    both = [[*own, *({one} & inside.keys() - set(own))] for one, own in sorted(owners.items())]
+    both = [[*own, *(name for name in inside if name.casefold() == one and name not in own)] for one, own in sorted(owners.items())]
     first, second = next(((own[0], own[1]) for own in both if len(own) > 1), ("", ""))
     if first:
-        shared = sorted(inside[first] & (inside[second] | {second}))
+        shared = sorted(inside[first] & (inside[second] | {second.casefold()}))
         raise UserError(
             f"{first}/ and {second}/ of {root} hold the same names ({some(shared)}): splits, not classes? "
             f"{_NAMES_TRAIN}, data.eval_split the other; data.train_split=. takes them as classes"
+        )
+
+
+def _refuse_split_names(root: Path, listing: Listing) -> None:
+    """Raise UserError where class folders are called as splits are."""
+    said = [name for name in listing.classes if folder_word(name)]
+    # A class may be called train, as a vehicle.
+    if len(said) > 1 or [name for name in said if name.lower() != "train"]:
+        others = [name for name in listing.classes if name not in said]
+        holds = f"; {others[0]}/ beside {'it' if len(said) == 1 else 'them'} is none" if others else ""
+        raise UserError(
+            f"{root}: {', '.join(f'{name}/' for name in said)} {_SAYS[len(said) > 1]}{holds}; accepted: class folders "
+            "in train/ and in val/ or test/; data.train_split=. takes all as classes"
         )
 
 

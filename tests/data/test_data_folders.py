@@ -63,6 +63,40 @@ def test_splits_of_names_of_their_own_are_refused_until_named(tmp_path: Path) ->
     assert found(tmp_path, train_split=".", val_fraction=0.0)[3] == ("first", "second")
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ({"sample_images": 2, "test": 2, "train": 3}, "test/, train/ are called as splits and hold no class folders"),
+        ({"cat": 2, "dog": 2, "test": 3}, "test/ is called as a split and holds no class folders; cat/ beside it"),
+        ({"cat": 2, "dog": 2, "ValSet": 3}, "ValSet/ is called as a split"),
+    ],
+)
+def test_folders_that_are_called_as_splits_are_no_classes(tmp_path: Path, folders: dict[str, int], said: str) -> None:
+    write_images(tmp_path, folders)
+    assert said in refusal(replace(FOLDER, path=str(tmp_path)))
+    assert found(tmp_path, train_split=".", val_fraction=0.0)[3] == tuple(sorted(folders))
+
+
+def test_splits_whose_classes_differ_in_capitals_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "a" / "fold1", {"Cat": 3, "Dog": 2})
+    write_images(tmp_path / "a" / "fold2", {"cat": 1, "dog": 1})
+    assert "hold the same names (cat, dog)" in refusal(replace(FOLDER, path=str(tmp_path / "a")))
+    write_images(tmp_path / "b" / "Train", {"Cat": 3, "Dog": 2})
+    write_images(tmp_path / "b" / "Test", {"cat": 1, "dog": 1})
+    for keys in ({}, {"missing_classes": "accept"}):
+        said = refusal(replace(FOLDER, path=str(tmp_path / "b"), **keys))
+        assert "differ in capital letters alone: 'Cat' and 'cat', 'Dog' and 'dog'" in said
+        assert "accept takes all" not in said
+
+
+def test_splits_without_a_class_in_common_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "seg_train" / "seg_train", {"cat": 3, "dog": 2})
+    write_images(tmp_path / "seg_test" / "seg_test", {"cat": 1, "dog": 1})
+    for keys in ({}, {"missing_classes": "accept"}):
+        said = refusal(replace(FOLDER, path=str(tmp_path), **keys))
+        assert "have no class in common (seg_train; seg_test)" in said
+
+
 def test_one_split_beside_class_folders_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, {"cat": 3, "dog": 2})
     write_images(tmp_path / "test", {"cat": 1, "dog": 1})
