@@ -14,7 +14,7 @@ from stability.data import label_files
 from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
-from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
 from stability.data.report import LeftOut, Report, some
 from stability.data.sources import Found
 from stability.data.words import folder_word
@@ -70,7 +70,7 @@ def find(data: DataConfig) -> Found:
     return Found(
         train=images[0],
         evaluation=images[-1] if evaluation else None,
-        eval_split=_eval_split(splits, train, evaluation) if evaluation else None,
+        eval_split=_eval_split(root, splits, train, evaluation) if evaluation else None,
         classes=classes,
         fingerprint=fingerprint(root, files),
         report=report,
@@ -82,9 +82,9 @@ def _named(folder: str | None) -> str:
     return "its class folders" if folder == "." else f"{folder}/"
 
 
-def _eval_split(splits: Splits, train: Listing, evaluation: Listing) -> str:
-    """Return what the evaluated images are: the training images where one is among these, else what their folder is."""
-    if evaluation is train or evaluation.shares_files(train):
+def _eval_split(root: Path, splits: Splits, train: Listing, evaluation: Listing) -> str:
+    """Return what the evaluated images are: the training images where one is among these or all are copies, else what their folder is."""
+    if evaluation is train or evaluation.shares_files(train) or are_copies(root, train.files, evaluation.files):
         return "train"
     return "test" if folder_word(str(splits.evaluation)) == "test" else "validation"
 

@@ -66,13 +66,16 @@ def read(root: Path, where: Path, data: DataConfig, left_out: LeftOut) -> Listin
     files = {file.name[len(prefix) :]: file for file in images_in(where, prefix, left_out)}
     left_out.kinds.subtract(one.suffix for one in found.files if one.parent == where)
     by_class: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
     source = found.files[0]
     for name, label in found.read():
         path = next((one for one in (posixpath.normpath(name), f"images/{name}") if one in files), None)
         if path is None:
             raise UserError(f"{source} names {name!r}, and {where} has no such image{nearest(name, files)}")
+        if labels.setdefault(path, label) != label:
+            raise UserError(f"{source} names {name!r} twice, with the labels {labels[path]!r} and {label!r}")
         by_class.setdefault(label, []).append(path)
-    unlabelled = len(files) - sum(map(len, by_class.values()))
+    unlabelled = len(files) - len(labels)
     if unlabelled > 0:
         left_out.others.append(f"{unlabelled} image{'s' * (unlabelled > 1)} without a label in {source.name}")
     classes = in_order(by_class)

@@ -20,7 +20,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data.listing import File, file_at
-from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
 from stability.data.report import some
 from stability.data.words import is_suspect, split_word, words_in
 from stability.errors import UserError, unknown
@@ -49,9 +49,9 @@ class Store(Protocol):
         """Return what a split is by its name: train, test, validation, or None."""
         return split_word(split)
 
-    def files(self, split: str) -> tuple[File, ...]:
-        """Return the files of a split that lie here; none of a set on the hub."""
-        return ()
+    def shares_files(self, split: str, other: str) -> bool:
+        """Tell whether a file of one split is one of the other's, or a copy of it."""
+        return False
 
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return the folders that paths in a split are relative to, each with its first row."""
@@ -78,9 +78,10 @@ class Local(Store):
         """The splits' names."""
         return tuple(self.by_split)
 
-    def files(self, split: str) -> tuple[File, ...]:
-        """Return the files of a split."""
-        return tuple(self.by_split[split])
+    def shares_files(self, split: str, other: str) -> bool:
+        """Tell whether a file of one split is one of the other's, or a copy of it."""
+        pairs = itertools.product(self.by_split[split], self.by_split[other])
+        return any(one.key == own.key or are_copies(self.root, [one], [own]) for one, own in pairs)
 
     def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
         """Return a hash of the files."""

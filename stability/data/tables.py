@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -94,13 +96,14 @@ def find(data: DataConfig) -> Found:
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
+    named = [_named_files(one) for one in images]
     others = [name for name in store.splits if name not in {one.name for one in splits}]
     return Found(
         train=images[0],
         evaluation=images[1] if evaluation else None,
-        eval_split=_eval_split(store, train, evaluation) if evaluation else None,
+        eval_split=_eval_split(store, train, evaluation, named) if evaluation else None,
         classes=classes,
-        fingerprint=store.fingerprint(*numbers, images=[path for one in images for path in _named_files(one)]),
+        fingerprint=store.fingerprint(*numbers, images=[path for own in named for path in own]),
         report=Report(
             where=store.title,
             train=f"the {train.name} split",
@@ -139,10 +142,19 @@ def _train_name(store: Store, data: DataConfig) -> str:
     return found[0] if data.train_split not in store.splits and len(found) == 1 else data.train_split
 
 
-def _eval_split(store: Store, train: Split, evaluation: Split) -> str:
-    """Return what the evaluated images are: the training images where these are among them, else what the name says."""
-    files = [{file.key for file in store.files(one.name)} for one in (train, evaluation)]
-    if evaluation.name == train.name or files[0] & files[1]:
+def _eval_split(store: Store, train: Split, evaluation: Split, named: Sequence[Sequence[Path]]) -> str:
+    """Return what the evaluated images are: the training images where these are among them, else what the name says.
+
+    Args:
+        store: of the splits.
+        train: the training split.
+        evaluation: the split that is evaluated.
+        named: the image files that each of the two names.
+    """
+    if evaluation.name == train.name or store.shares_files(train.name, evaluation.name):
+        return "train"
+    images = [{os.path.realpath(path) for path in paths} for paths in named]
+    if images[0] & images[1]:
         return "train"
     return "validation" if store.word(evaluation.name) == "validation" else "test"
 
@@ -167,13 +179,28 @@ def _named_files(images: Images) -> list[Path]:
     """Return the files that a column of paths names. Raises UserError where one is missing."""
     reader = images.reader
     assert isinstance(reader, TableReader)
-    if not _holds_words(reader.column.type):
+    cells = _cells_of_paths(reader.column)
+    if cells is None:
         return []
-    paths = [reader.located(row, str(cell)) for row, cell in enumerate(reader.column.to_pylist())]
+    paths = [reader.located(row, str(cell)) for row, cell in enumerate(cells.to_pylist())]
     row = next((row for row, path in enumerate(paths) if not path.is_file()), None)
     if row is not None:
         raise UserError(f"unreadable image {reader.name(row)}: {paths[row]} is no file")
     return paths
+
+
+def _cells_of_paths(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | None:
+    """Return the paths of a column without an image's bytes, or None."""
+    import pyarrow.compute
+    import pyarrow.types
+
+    kind = column.type
+    if not pyarrow.types.is_struct(kind):
+        return column if _holds_words(kind) else None
+    if {"bytes", "path"} - {field.name for field in kind}:
+        return None
+    content, paths = (pyarrow.compute.struct_field(column, name) for name in ("bytes", "path"))
+    return paths if content.null_count == len(column) and not paths.null_count else None
 
 
 def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:

@@ -159,7 +159,7 @@ def test_a_pipe_named_as_an_image_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keys", [{"eval_split": "train"}, {"train_split": "test", "eval_split": "test"}])
 def test_training_images_that_are_evaluated_are_called_that(tmp_path: Path, keys: dict[str, str]) -> None:
     write_images(tmp_path / "train", {"cat": 4, "dog": 4})
-    write_images(tmp_path / "test", {"cat": 4, "dog": 4})
+    write_images(tmp_path / "test", {"cat": 4, "dog": 4}, side=10)
     assert found(tmp_path, **keys)[:3] == (8, 8, "train")
     assert found(tmp_path, train_split="test", eval_split="train")[2] == "validation"
 
@@ -172,6 +172,22 @@ def test_linked_training_images_are_training_images(tmp_path: Path, kind: str) -
         (tmp_path / "val" / name).mkdir(parents=True)
         link(tmp_path / "train" / name / "0.png", tmp_path / "val" / name / "9.png")
     assert found(tmp_path)[:3] == (8, 2, "train")
+
+
+def test_a_copy_of_the_training_folder_is_no_validation_set(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 4, "dog": 4})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    assert found(tmp_path)[:3] == (8, 8, "train")
+
+
+def test_an_image_of_two_labels_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, {"pictures": 4})
+    lines = ["file_name,label", *(f"pictures/{number}.png,{number % 2}" for number in range(4))]
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "pictures/3.png,1"]))
+    assert found(tmp_path, val_fraction=0.0)[:2] == (4, 4)
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "pictures/3.png,0"]))
+    said = refusal(replace(FOLDER, path=str(tmp_path), memory_gib=3))
+    assert "metadata.csv names 'pictures/3.png' twice, with the labels '1' and '0'" in said
 
 
 def test_a_class_that_a_split_lacks_is_accepted_where_asked(tmp_path: Path) -> None:

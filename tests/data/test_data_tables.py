@@ -218,6 +218,27 @@ def test_a_link_to_the_training_file_is_no_test_set(tmp_path: Path) -> None:
     assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
 
 
+def test_a_copy_of_the_training_file_is_no_test_set(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "train.parquet", [0, 1] * 5)
+    shutil.copy(train, tmp_path / "test.parquet")
+    assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
+
+
+@pytest.mark.parametrize("kind", ["words", "struct"])
+def test_tables_that_name_the_same_image_files_are_no_test_set(tmp_path: Path, kind: str) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    write_images(tmp_path, {"images": 4})
+    for split, count in (("train", 4), ("test", 2)):
+        paths = [f"images/{number}.png" for number in range(count)]
+        column = pyarrow.array(paths if kind == "words" else [{"bytes": None, "path": one} for one in paths])
+        pyarrow.parquet.write_table(
+            pyarrow.table({"image": column, "label": [0, 1, 0, 1][:count]}), tmp_path / f"{split}.parquet"
+        )
+    assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
+
+
 def turned(side: tuple[int, int] = (20, 10)) -> bytes:
     """Return a JPEG (height, width) whose tag says that it lies on its side, its left half white."""
     from PIL import Image
