@@ -178,7 +178,10 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
     if not owners or (len(owners) == 1 and next(iter(owners)).lower() in PLAIN):
         return
     # Two classes that hold one, or a class and one of its own name within another.
-    both = [[*own, *(name for name in inside if name.casefold() == one and name not in own)] for one, own in sorted(owners.items())]
+    both = [
+        [*own, *(name for name in inside if name.casefold() == one and name not in own)]
+        for one, own in sorted(owners.items())
+    ]
     first, second = next(((own[0], own[1]) for own in both if len(own) > 1), ("", ""))
     if first:
         shared = sorted(inside[first] & (inside[second] | {second.casefold()}))

@@ -22,7 +22,7 @@ from stability.config import DataConfig
 from stability.data.listing import File, file_at
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
 from stability.data.report import some
-from stability.data.words import is_suspect, split_word, words_in
+from stability.data.words import beside_split, is_suspect, split_word, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -99,7 +99,12 @@ class Parquet(Local):
         self.title = data.path
         if data.subset is not None:
             parts = {part for file in found for part in file.parts[:-1]}
-            found = [file for file in found if data.subset in file.parts[:-1]]
+            parts |= {_configuration(file) for file in found} - {""}
+            found = [
+                file
+                for file in found
+                if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
+            ]
             if not found:
                 raise unknown("data.subset", data.subset, parts)
         names = _by_split(found, data.train_split)
@@ -216,22 +221,24 @@ def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:
 
 
 def _refuse_configurations(by_split: Mapping[str, Sequence[Path]], data: DataConfig) -> None:
-    """Raise UserError where a split's files are of several configurations: of folders beside each other."""
+    """Raise UserError where a split's files are of several configurations: of folders or names beside each other."""
     for split, files in by_split.items():
         found = dict.fromkeys(_configuration(file) for file in files)
         if len(found) > 1:
             names = [name or "." for name in found]
+            pattern = f"{data.path}/{'*/' * any('/' in str(file) for file in files)}*.parquet"
             raise UserError(
                 f"data.path={data.path} holds several configurations of the {split} split: {some(names, 8)}; "
-                f"accepted: data.subset={names[-1]}, or a pattern as data.path='{data.path}/*/*.parquet' for all"
+                f"accepted: data.subset={[name for name in found if name][-1]}, or a pattern as "
+                f"data.path='{pattern}' for all"
             )
 
 
 def _configuration(file: Path) -> str:
-    """Return the folders above the one that names the split."""
+    """Return the folders above the one that names the split, and what the file's name says besides."""
     above = file.parts[:-1]
     split = next((place for place, part in enumerate(above) if words_in(part)), len(above))
-    return "/".join(above[:split])
+    return "/".join([*above[:split], *filter(None, [beside_split(file.stem)])])
 
 
 def _parquet_files(path: str) -> tuple[Path, list[Path]]:

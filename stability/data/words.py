@@ -19,6 +19,9 @@ BESIDE = {"images", "image", "imgs", "img", "set", "sets", "data", "dataset", "s
 LABEL_NAMES = ("label", "labels", "class", "target")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 GLUED = re.compile(f"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})({'|'.join(sorted(BESIDE))})?")
+# What numbers the parts of a split, and what names a part by its content.
+PART = re.compile(r"(?:part|shard|chunk|batch|file|of|n|c)?\d*")
+HASH = re.compile(r"[0-9a-f]{4,}|\w*\d\w*[a-z]\w*|snappy|gzip|zstd")
 # A word with a split's glued to something that is not known.
 SUSPECT = re.compile(r"(?:train|test|valid)[a-z]*|[a-z]*(?:train|test|valid|val)")
 
@@ -40,6 +43,17 @@ def words_in(name: str) -> set[str]:
     # TESTset has its capitals elsewhere.
     words += re.split(r"[^a-z]+", DIVISION.sub(" ", name.lower()))
     return {said for word in words if (said := _said(word))}
+
+
+def beside_split(name: str) -> str:
+    """Return what a file's name says besides its split and the number of its part: cifar of cifar-train-0."""
+    if not words_in(name):
+        return ""
+    tokens = re.split(r"[^a-z0-9]+", DIVISION.sub(" ", spaced(name)))
+    split = next((place for place, token in enumerate(tokens) if words_in(token)), 0)
+    rest = [re.sub(rf"(?:{GLUED.pattern})\d*$", "", token) if words_in(token) else token for token in tokens]
+    own = rest[: split + 1] + [token for token in rest[split + 1 :] if not HASH.fullmatch(token)]
+    return "-".join(token for token in own if token and token not in BESIDE and not PART.fullmatch(token))
 
 
 def is_suspect(name: str) -> bool:

@@ -164,6 +164,40 @@ def test_configurations_are_named_and_not_mixed(tmp_path: Path, files: tuple[str
     assert len(load(replace(data, path=f"{tmp_path}/*/**/*.parquet")).train) == 8
 
 
+@pytest.mark.parametrize("parts", [("cifar10", "mnist"), ("cifar10", "cifar100"), ("easy", "hard")])
+@pytest.mark.parametrize("form", ["{}-{}", "{}_{}_0", "{1}-{0}"])
+def test_configurations_by_file_name_are_not_mixed(tmp_path: Path, parts: tuple[str, str], form: str) -> None:
+    first, second = sorted(parts, key=lambda part: form.format(part, "train") + ".parquet")
+    for part in parts:
+        write_table(tmp_path / f"{form.format(part, 'train')}.parquet", [0, 1, 0, 1])
+        write_table(tmp_path / f"{form.format(part, 'test')}.parquet", [0, 1])
+    data = replace(TABLES, path=str(tmp_path))
+    said = refusal(data)
+    assert f"split: {first}, {second}; accepted: data.subset={second}, or" in said
+    source = load(replace(data, subset=second))
+    assert (len(source.train), len(source.evaluation)) == (4, 2)
+    assert len(load(replace(data, path=f"{tmp_path}/*.parquet")).train) == 8
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002", "train-00001-of-00002"),
+        ("train_0", "train_1"),
+        ("0-train", "1-train"),
+        ("my-train-part1", "my-train-part2"),
+        ("part0_train", "part1_train"),
+        ("train-5f3a9c1e-77ab-4c1d-9b0e-aa12cd34ef56", "train-0c9d8e7f-1234-4abc-8def-ffeeddccbbaa"),
+        ("train1", "train2"),
+        ("trainset-00", "trainset-01"),
+    ],
+)
+def test_numbered_files_are_parts_of_one_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write_table(tmp_path / f"{name}.parquet", [0, 1, 0, 1])
+    assert len(load(replace(TABLES, path=str(tmp_path), val_fraction=0.0)).train) == 8
+
+
 def test_shards_in_folders_are_one_split(tmp_path: Path) -> None:
     for file in ("data/train/x/0.parquet", "data/train/y/0.parquet", "data/test-00000-of-00001.parquet"):
         write_table(tmp_path / file, [0, 1, 0, 1])
