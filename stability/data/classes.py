@@ -29,8 +29,8 @@ def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tu
         if other != classes and (on_missing != ACCEPT or set(other) == set(classes)):
             raise unequal_classes((title, classes), (other_title, other))
     union = {name for _, own in splits for name in own}
-    # Where the training images lack a class, all classes are put in order.
-    return classes if len(union) == len(classes) else in_order(union)
+    # The order of a split that has them all; where none has, all classes are put in order.
+    return next((own for _, own in splits if len(own) == len(union)), in_order(union))
 
 
 def _refuse_strangers(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> None:

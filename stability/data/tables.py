@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,7 +13,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data import folder
-from stability.data.classes import agreed, unequal_classes
+from stability.data.classes import agreed
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
@@ -88,11 +88,8 @@ def find(data: DataConfig) -> Found:
         raise UserError(f"data.train_split={data.train_split} of {store.title} has no labels to train on")
     evaluation = _evaluation(store, data, train)
     splits = [train, evaluation] if evaluation else [train]
-    if len({one.names is None for one in splits}) > 1:
-        # Without names on both sides, labels are compared.
-        classes = _named_once(splits)
-    else:
-        classes = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
+    splits = _named_alike(splits)
+    classes = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
@@ -108,7 +105,7 @@ def find(data: DataConfig) -> Found:
             where=store.title,
             train=f"the {train.name} split",
             evaluation=f"the {evaluation.name} split" if evaluation else None,
-            order="as the table names them" if train.names is not None else "in the order of their labels",
+            order=_order(splits, classes),
             left_out=(*(f"the {name} split" for name in others), *store.left_out),
         ),
     )
@@ -159,12 +156,35 @@ def _eval_split(store: Store, train: Split, evaluation: Split, named: Sequence[S
     return "validation" if store.word(evaluation.name) == "validation" else "test"
 
 
-def _named_once(splits: list[Split]) -> tuple[str, ...]:
-    """Return the classes of two splits one of which names none: its labels must be those of the other."""
-    (one, own), (other, others) = ((split.title, tuple(map(str, numpy.unique(split.labels)))) for split in splits)
-    if own != others:
-        raise unequal_classes((one, own), (other, others))
-    return next(split.names for split in splits if split.names is not None)
+def _named_alike(splits: list[Split]) -> list[Split]:
+    """Return the splits; one whose table names no classes has those that the other's table names.
+
+    Raises UserError where such a number has no name.
+    """
+    names = next((one.names for one in splits if one.names is not None), None)
+    if names is None:
+        return splits
+    alike = []
+    for one in splits:
+        if one.names is None and one.labels.dtype.kind == "i":
+            strange = (one.labels < 0) | (one.labels >= len(names))
+            if strange.any():
+                row = int(numpy.argmax(strange))
+                raise UserError(
+                    f"label {one.labels[row]} in row {row} of {one.title} has no name: the other split's table names "
+                    f"{len(names)} classes; accepted: 0 to {len(names) - 1}"
+                )
+            one = replace(one, names=names)
+        elif one.names is None and set(one.labels) <= set(names):
+            one = replace(one, names=names, labels=one.numbers(names))
+        alike.append(one)
+    return alike
+
+
+def _order(splits: Sequence[Split], classes: tuple[str, ...]) -> str:
+    if any(one.names == classes for one in splits):
+        return "as the table names them"
+    return "by name" if any(one.names for one in splits) else "in the order of their labels"
 
 
 def _images(store: Store, split: Split, labels: numpy.ndarray, data: DataConfig) -> Images:

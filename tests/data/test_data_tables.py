@@ -347,3 +347,33 @@ def test_a_class_that_is_named_and_has_no_image_is_refused(tmp_path: Path) -> No
     source = load(replace(data, missing_classes="accept"))
     assert source.classes == ("zebra", "ant", "emu")
     assert source.notes()["missing_classes"] == f"the train split of {tmp_path} lacks emu"
+
+
+def test_a_record_says_the_order_of_the_classes(tmp_path: Path) -> None:
+    write_named(tmp_path / "a" / "train.parquet", [0, 1, 0, 1], ["zebra", "ant"])
+    write_named(tmp_path / "a" / "test.parquet", [0, 1, 2], ["zebra", "ant", "emu"])
+    source = load(replace(TABLES, path=str(tmp_path / "a"), missing_classes="accept"))
+    assert source.notes()["classes"] == "as the table names them: zebra, ant, emu"
+    write_named(tmp_path / "b" / "train.parquet", [0, 1, 0, 1], ["zebra", "ant"])
+    write_named(tmp_path / "b" / "test.parquet", [0, 1], ["zebra", "emu"])
+    source = load(replace(TABLES, path=str(tmp_path / "b"), missing_classes="accept"))
+    assert source.notes()["classes"] == "by name: ant, emu, zebra"
+    assert (source.train.labels.tolist(), source.evaluation.labels.tolist()) == ([2, 0, 2, 0], [2, 1])
+
+
+@pytest.mark.parametrize("named", ["train", "test"])
+def test_numbers_of_one_split_are_named_by_the_other(tmp_path: Path, named: str) -> None:
+    plain = "test" if named == "train" else "train"
+    write_named(tmp_path / f"{named}.parquet", [0, 1, 2, 1], ["zebra", "ant", "emu"])
+    write_table(tmp_path / f"{plain}.parquet", [2, 1, 0])
+    data = replace(TABLES, path=str(tmp_path))
+    source = load(data)
+    assert source.notes()["classes"] == "as the table names them: zebra, ant, emu"
+    assert (source.train if plain == "train" else source.evaluation).labels.tolist() == [2, 1, 0]
+    write_table(tmp_path / f"{plain}.parquet", [2, 3, 0])
+    said = refusal(replace(data, memory_gib=3))
+    assert f"label 3 in row 1 of the {plain} split of {tmp_path} has no name" in said
+    assert "names 3 classes; accepted: 0 to 2" in said
+    write_table(tmp_path / f"{plain}.parquet", ["emu", "ant", "zebra"])
+    source = load(replace(data, memory_gib=2))
+    assert source.classes == ("zebra", "ant", "emu")
