@@ -83,7 +83,10 @@ def _named(folder: str | None) -> str:
 
 
 def _eval_split(root: Path, splits: Splits, train: Listing, evaluation: Listing) -> str:
-    """Return what the evaluated images are: the training images where one is among these or all are copies, else what their folder is."""
+    """Return what the evaluated images are: the training images where one is among these or all are copies.
+
+    Otherwise what their folder is called.
+    """
     if evaluation is train or evaluation.shares_files(train) or are_copies(root, train.files, evaluation.files):
         return "train"
     return "test" if folder_word(str(splits.evaluation)) == "test" else "validation"

@@ -137,6 +137,8 @@ class Saved(Local):
 
     def __init__(self, root: Path, data: DataConfig) -> None:
         self.title, self.root, self.left_out = str(data.path), root, ()
+        parts = [path for kind in ("*.json", "*.arrow") for path in sorted(root.rglob(kind)) if path.is_file()]
+        refuse_pointers(root, [file_at(root, path) for path in parts])
         try:
             saved = _require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:

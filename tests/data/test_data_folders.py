@@ -314,3 +314,40 @@ def test_metadata_beside_split_folders(tmp_path: Path) -> None:
     assert found(tmp_path) == (6, 2, "test", ("0", "1"))
     (tmp_path / "metadata.jsonl").write_text("3\n")
     assert "metadata.jsonl cannot be read: 3 is no object" in refusal(replace(FOLDER, path=str(tmp_path), memory_gib=3))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "val/metadata.csv",
+        "val/metadata.jsonl",
+        "metadata.csv",
+        "LOC_val_solution.csv",
+        "val/val_annotations.txt",
+        "ILSVRC2012_validation_ground_truth.txt",
+        "meta.mat",
+    ],
+)
+def test_a_pointer_of_lfs_where_labels_should_be_is_named(tmp_path: Path, name: str) -> None:
+    write_images(tmp_path / "train", {"n01": 2, "n02": 2})
+    write_images(tmp_path, {"val": 1})
+    (tmp_path / "val" / "0.png").rename(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    if name == "meta.mat":
+        (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n")
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n")
+    assert f"{tmp_path / name} is a pointer of Git LFS" in refusal(replace(FOLDER, path=str(tmp_path)))
+
+
+def test_a_ground_truth_of_too_few_lines_is_named(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    write_images(tmp_path / "train", {"n01": 2, "n02": 2})
+    write_images(tmp_path, {"val": 3})
+    for number in range(3):
+        (tmp_path / "val" / f"{number}.png").rename(tmp_path / "val" / f"ILSVRC2012_val_0000000{number + 1}.JPEG")
+    truth = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("1\n2\n")
+    synsets = numpy.array([(1, "n01"), (2, "n02")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
+    savemat(tmp_path / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
+    said = refusal(replace(FOLDER, path=str(tmp_path)))
+    assert f"{truth} has 2 lines, and {tmp_path / 'val'} has ILSVRC2012_val_00000003.JPEG; accepted: a line" in said

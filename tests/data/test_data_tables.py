@@ -117,6 +117,15 @@ def test_saved_sets_are_read(tmp_path: Path, several: bool) -> None:
     assert load(replace(TABLES, path=str(moved))).fingerprint == source.fingerprint
 
 
+def test_a_pointer_of_lfs_in_a_saved_set_is_named(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"label": [0, 1]}).save_to_disk(tmp_path / "set")
+    arrow = next((tmp_path / "set").glob("*.arrow"))
+    arrow.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n")
+    assert f"{arrow} is a pointer of Git LFS" in refusal(replace(TABLES, path=str(tmp_path / "set")))
+
+
 def test_pointers_of_lfs_are_named(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n"
     (tmp_path / "data").mkdir()
