@@ -54,7 +54,13 @@ def _is_broken(root: Path, file: File) -> bool:
 
 
 def are_copies(root: Path, ones: Sequence[File], others: Sequence[File]) -> bool:
-    """Tell whether the files of two splits have the same content, file by file. Few bytes are read of others."""
+    """Tell whether the files of two splits have the same content, file by file. Few bytes are read of others.
+
+    Args:
+        root: of the files.
+        ones: files of a split.
+        others: those of another.
+    """
 
     def in_order(files: Sequence[File]) -> list[File]:
         return sorted(files, key=lambda file: (file.size, file.name.partition("/")[2]))
