@@ -21,7 +21,7 @@ from stability.data.paths import existing
 from stability.data.report import Report
 from stability.data.sources import Found
 from stability.data.stores import Hub, Parquet, Saved, Store, is_pattern, is_saved
-from stability.data.words import LABEL_NAMES
+from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -235,8 +235,10 @@ def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
         if split is None:
             raise UserError(f"data.eval_split={data.eval_split} of {store.title} has no labels to evaluate on")
         return split
+    # What belongs to another training split (cifar-test to cifar-train) is none of this one's.
+    strange = {beside_split(name) for name in store.splits if store.word(name) == "train"} - {beside_split(train.name)}
     for word in ("test", "validation"):
-        for name in store.splits:
+        for name in (name for name in store.splits if beside_split(name) not in strange):
             if store.word(name) == word and name != train.name:
                 split = _read(store, name, data, "eval_split")
                 if split is not None:

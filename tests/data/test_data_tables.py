@@ -188,6 +188,14 @@ def test_configurations_by_file_name_are_not_mixed(tmp_path: Path, parts: tuple[
     assert len(load(replace(data, path=f"{tmp_path}/*.parquet")).train) == 8
 
 
+def test_the_test_split_of_another_training_split_is_not_evaluated(tmp_path: Path) -> None:
+    for split, labels in (("train", [0, 1, 0, 1]), ("test", [0, 1])):
+        for part in ("cifar", "mnist"):
+            write_table(tmp_path / f"{part}-{split}-00000-of-00001.parquet", labels)
+    source = load(replace(TABLES, path=str(tmp_path), train_split="mnist-train"))
+    assert "2 evaluated (the mnist-test split: test)" in source.describe()
+
+
 @pytest.mark.parametrize(
     "names",
     [
