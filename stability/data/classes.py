@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import numpy
+
 from stability.data.report import some
 from stability.errors import UserError
 
 ACCEPT = "accept"
 
 
-def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tuple[tuple[str, ...], str | None]:
-    """Return the classes of all splits, and in words which ones a split lacks.
+def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tuple[str, ...]:
+    """Return the classes of all splits.
 
     Args:
         splits: of each, its title and its classes, in their order.
@@ -23,13 +25,53 @@ def agreed(splits: Sequence[tuple[str, tuple[str, ...]]], on_missing: str) -> tu
     """
     (title, classes), *others = splits
     for other_title, other in others:
+        _refuse_strangers((title, classes), (other_title, other))
         if other != classes and (on_missing != ACCEPT or set(other) == set(classes)):
             raise unequal_classes((title, classes), (other_title, other))
     union = {name for _, own in splits for name in own}
-    # Where the training images lack a class, all classes are put in order.
-    together = classes if len(union) == len(classes) else in_order(union)
-    lacks = [(where, [name for name in together if name not in set(own)]) for where, own in splits]
-    return together, "; ".join(f"{where} lacks {some(names)}" for where, names in lacks if names) or None
+    # The order of a split that has them all; where none has, all classes are put in order.
+    return next((own for _, own in splits if len(own) == len(union)), in_order(union))
+
+
+def _refuse_strangers(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> None:
+    """Raise UserError where classes of two splits cannot be those of one set, whatever may be missing."""
+    (title, classes), (other_title, other_classes) = one, other
+    only = {name.casefold(): name for name in classes if name not in set(other_classes)}
+    other_only = {name.casefold(): name for name in other_classes if name not in set(classes)}
+    alike = [f"{only[name]!r} and {other_only[name]!r}" for name in sorted(only.keys() & other_only.keys())]
+    if alike:
+        raise UserError(
+            f"classes of {title} and {other_title} differ in capital letters alone: {some(alike, 3)}; "
+            "accepted: the same names in both"
+        )
+    if classes and other_classes and not set(classes) & set(other_classes):
+        raise UserError(
+            f"{title} and {other_title} have no class in common ({some(sorted(classes), 3)}; "
+            f"{some(sorted(other_classes), 3)}); accepted: splits of the same classes"
+        )
+
+
+def missing(splits: Sequence[tuple[str, numpy.ndarray]], classes: tuple[str, ...], on_missing: str) -> str | None:
+    """Return in words which classes have no image in a split.
+
+    Args:
+        splits: of each, its title and its labels.
+        classes: of the set.
+        on_missing: of data.missing_classes: accept, or refuse.
+
+    Raises:
+        UserError: a class has no image in a split, and that is not accepted.
+    """
+    lacks = []
+    for title, labels in splits:
+        counts = numpy.bincount(labels, minlength=len(classes))
+        names = [name for name, count in zip(classes, counts, strict=True) if not count]
+        lacks += [f"{title} lacks {some(names)}"] if names else []
+    if lacks and on_missing != ACCEPT:
+        raise UserError(
+            f"classes without an image: {'; '.join(lacks)}; data.missing_classes=accept trains without them"
+        )
+    return "; ".join(lacks) or None
 
 
 def in_order(names: Collection[str]) -> tuple[str, ...]:

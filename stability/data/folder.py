@@ -14,7 +14,7 @@ from stability.data import label_files
 from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
-from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
 from stability.data.report import LeftOut, Report, some
 from stability.data.sources import Found
 from stability.data.words import folder_word
@@ -51,10 +51,11 @@ def find(data: DataConfig) -> Found:
     train = _list(root, splits.train, data, left_out)
     if splits.train == "." != data.train_split and not train.sources:
         _refuse_hidden_splits(root, train)
+        _refuse_split_names(root, train)
     same = splits.evaluation == splits.train
     evaluation = train if same else splits.evaluation and _list(root, splits.evaluation, data, left_out)
     listings = [train] + ([evaluation] if evaluation and not same else [])
-    classes, missing = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
+    classes = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
     report = Report(
         where=str(data.path),
         train=_named(splits.train),
@@ -69,11 +70,10 @@ def find(data: DataConfig) -> Found:
     return Found(
         train=images[0],
         evaluation=images[-1] if evaluation else None,
-        eval_split=_eval_split(splits, train, evaluation) if evaluation else None,
+        eval_split=_eval_split(root, splits, train, evaluation) if evaluation else None,
         classes=classes,
         fingerprint=fingerprint(root, files),
         report=report,
-        missing=missing,
         hides=None if evaluation else _unnamed_split(root, splits, train),
     )
 
@@ -82,9 +82,12 @@ def _named(folder: str | None) -> str:
     return "its class folders" if folder == "." else f"{folder}/"
 
 
-def _eval_split(splits: Splits, train: Listing, evaluation: Listing) -> str:
-    """Return what the evaluated images are: the training images where one is among these, else what their folder is."""
-    if evaluation is train or evaluation.shares_files(train):
+def _eval_split(root: Path, splits: Splits, train: Listing, evaluation: Listing) -> str:
+    """Return what the evaluated images are: the training images where one is among these or all are copies.
+
+    Otherwise what their folder is called.
+    """
+    if evaluation is train or evaluation.shares_files(train) or are_copies(root, train.files, evaluation.files):
         return "train"
     return "test" if folder_word(str(splits.evaluation)) == "test" else "validation"
 
@@ -119,6 +122,7 @@ def _splits(root: Path, data: DataConfig) -> Splits:
     return Splits(train, evaluation, tuple(f"{name}/ ({_why(root, name)})" for name in others))
 
 
+_SAYS = ("is called as a split and holds no class folders", "are called as splits and hold no class folders")
 _NAMES_TRAIN = "data.train_split names the training folder"
 
 
@@ -164,12 +168,12 @@ def _why(root: Path, name: str) -> str:
 
 
 def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
-    """Raise UserError where the class folders look like splits: folders of the same names lie in two of them."""
+    """Raise UserError where the class folders look like splits: by their names, or by those of the folders in them."""
     inside: dict[str, set[str]] = {name: set() for name in listing.classes}
     for file in listing.files:
         parts = file.name.split("/", 2)
         if len(parts) == 3:
-            inside[parts[0]].add(parts[1])
+            inside[parts[0]].add(parts[1].casefold())
     owners: dict[str, list[str]] = {}
     for name, own in inside.items():
         for one in own:
@@ -177,13 +181,29 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
     if not owners or (len(owners) == 1 and next(iter(owners)).lower() in PLAIN):
         return
     # Two classes that hold one, or a class and one of its own name within another.
-    both = [[*own, *({one} & inside.keys() - set(own))] for one, own in sorted(owners.items())]
+    both = [
+        [*own, *(name for name in inside if name.casefold() == one and name not in own)]
+        for one, own in sorted(owners.items())
+    ]
     first, second = next(((own[0], own[1]) for own in both if len(own) > 1), ("", ""))
     if first:
-        shared = sorted(inside[first] & (inside[second] | {second}))
+        shared = sorted(inside[first] & (inside[second] | {second.casefold()}))
         raise UserError(
             f"{first}/ and {second}/ of {root} hold the same names ({some(shared)}): splits, not classes? "
             f"{_NAMES_TRAIN}, data.eval_split the other; data.train_split=. takes them as classes"
+        )
+
+
+def _refuse_split_names(root: Path, listing: Listing) -> None:
+    """Raise UserError where class folders are called as splits are."""
+    said = [name for name in listing.classes if folder_word(name)]
+    # A class may be called train, as a vehicle.
+    if len(said) > 1 or [name for name in said if name.lower() != "train"]:
+        others = [name for name in listing.classes if name not in said]
+        holds = f"; {others[0]}/ beside {'it' if len(said) == 1 else 'them'} is none" if others else ""
+        raise UserError(
+            f"{root}: {', '.join(f'{name}/' for name in said)} {_SAYS[len(said) > 1]}{holds}; accepted: class folders "
+            "in train/ and in val/ or test/; data.train_split=. takes all as classes"
         )
 
 

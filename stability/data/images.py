@@ -153,6 +153,9 @@ class EncodedReader:
             raise UnreadableImage(f"unreadable image {self.name(row)}: {self._why(row, error)}") from error
 
     def _why(self, row: int, error: Exception) -> str:
+        if isinstance(error, FileNotFoundError):
+            path = str(error.filename)
+            return f"a link to {os.readlink(path)}, which is missing" if os.path.islink(path) else "no such file"
         try:
             with self.open(row) as file:
                 return LFS_WORDS if file.read(len(LFS)) == LFS else str(error)

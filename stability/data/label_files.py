@@ -15,6 +15,7 @@ from typing import TypeVar
 from stability.config import DataConfig
 from stability.data.classes import in_order
 from stability.data.listing import Listing, file_at, folders_in, images_in, is_image, labelled
+from stability.data.paths import refuse_pointers
 from stability.data.report import LeftOut
 from stability.data.words import LABEL_NAMES
 from stability.errors import UserError, nearest
@@ -22,6 +23,7 @@ from stability.errors import UserError, nearest
 METADATA = ("metadata.csv", "metadata.jsonl")
 TINY, KAGGLE = "val_annotations.txt", "LOC_val_solution.csv"
 TRUTH, MEANING = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+WHOLE_TRUTH = 50_000
 # How the validation images of ImageNet are called; the number is their line in TRUTH.
 NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
 DEVKIT = ("ILSVRC2012_devkit_t12", "devkit", "data", "ILSVRC2012_devkit_t12/data", "devkit/data")
@@ -66,13 +68,16 @@ def read(root: Path, where: Path, data: DataConfig, left_out: LeftOut) -> Listin
     files = {file.name[len(prefix) :]: file for file in images_in(where, prefix, left_out)}
     left_out.kinds.subtract(one.suffix for one in found.files if one.parent == where)
     by_class: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
     source = found.files[0]
     for name, label in found.read():
         path = next((one for one in (posixpath.normpath(name), f"images/{name}") if one in files), None)
         if path is None:
             raise UserError(f"{source} names {name!r}, and {where} has no such image{nearest(name, files)}")
+        if labels.setdefault(path, label) != label:
+            raise UserError(f"{source} names {name!r} twice, with the labels {labels[path]!r} and {label!r}")
         by_class.setdefault(label, []).append(path)
-    unlabelled = len(files) - sum(map(len, by_class.values()))
+    unlabelled = len(files) - len(labels)
     if unlabelled > 0:
         left_out.others.append(f"{unlabelled} image{'s' * (unlabelled > 1)} without a label in {source.name}")
     classes = in_order(by_class)
@@ -94,17 +99,25 @@ def _find(root: Path, where: Path, data: DataConfig | None) -> Labels | None:
     # A file beside the splits labels those without class folders.
     above = [root] if where != root and not folders_in(where) else []
     for path in (folder / name for folder in (where, *above) for name in METADATA):
-        if path.is_file() and _label_column(path, data) is not None:
+        if _is_there(path) and _label_column(path, data) is not None:
             return Labels((path,), partial(_metadata, path, data, where))
-    if (where / TINY).is_file():
+    if _is_there(where / TINY):
         return Labels((where / TINY,), partial(_tiny, where / TINY))
     if not _is_numbered(where):
         return None
     above = [where, *list(where.parents)[:KAGGLE_LEVELS]]
-    solution = next((one / KAGGLE for one in above if (one / KAGGLE).is_file()), None)
+    solution = next((one / KAGGLE for one in above if _is_there(one / KAGGLE)), None)
     if solution is not None:
         return Labels((solution,), partial(_kaggle, solution))
     return _devkit(root, where)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file of labels is there. Raises UserError where it is a pointer of Git LFS."""
+    if not path.is_file():
+        return False
+    refuse_pointers(path.parent, [file_at(path.parent, path)])
+    return True
 
 
 def _is_numbered(where: Path) -> bool:
@@ -125,10 +138,10 @@ def _first(where: Path) -> Iterator[Path]:
 def _devkit(root: Path, where: Path) -> Labels | None:
     """Return the devkit's ground truth. Raises UserError where it lies there without the table that explains it."""
     places = [base / inner for base in (where, root, root.parent) for inner in (".", *DEVKIT)]
-    truth = next((one / TRUTH for one in places if (one / TRUTH).is_file()), None)
+    truth = next((one / TRUTH for one in places if _is_there(one / TRUTH)), None)
     if truth is None:
         return None
-    meaning = next((one / MEANING for one in (truth.parent, *places) if (one / MEANING).is_file()), None)
+    meaning = next((one / MEANING for one in (truth.parent, *places) if _is_there(one / MEANING)), None)
     if meaning is None:
         raise UserError(
             f"{truth} holds ILSVRC2012_IDs, whose order is not that of the class folders; accepted: the devkit's "
@@ -146,8 +159,13 @@ def _ground_truth(truth: Path, meaning: Path, where: Path) -> Pairs:
         wnids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
         numbers = [wnids[int(line)] for line in truth.read_text().split()]
         files = {int(match[1]): path.name for path in where.iterdir() if (match := NUMBERED.fullmatch(path.name))}
+        if files and not 1 <= min(files) <= max(files) <= len(numbers):
+            raise UserError(
+                f"{truth} has {len(numbers)} lines, and {where} has {files[max(files)]}; accepted: a line for each "
+                f"number, of the whole file {WHOLE_TRUTH:,}"
+            )
         return [(name, numbers[number - 1]) for number, name in sorted(files.items())]
-    except (KeyError, ValueError, IndexError, TypeError, OSError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, OSError, NotImplementedError) as error:
         raise UserError(f"{truth} with {meaning} cannot be read: {type(error).__name__}: {error}") from error
 
 

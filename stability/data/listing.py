@@ -26,7 +26,11 @@ class File(NamedTuple):
     @classmethod
     def of(cls, name: str, found: os.stat_result) -> File:
         """Describe a file by what the file system says of it."""
-        return cls(name, found.st_size, (found.st_dev, found.st_ino))
+        return cls(name, found.st_size, _key(found))
+
+
+def _key(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,12 @@ def images_in(folder: Path | str, prefix: str, left_out: LeftOut, *, deep: bool 
             elif (ending := _ending(name)) not in EXTENSIONS:
                 left_out.kinds[ending or "without an ending"] += 1
             else:
-                found = entry.stat()
+                try:
+                    found = entry.stat()
+                except FileNotFoundError:
+                    # A link to a file that is missing is an image that cannot be read.
+                    yield File(f"{prefix}{name}", 0, _key(entry.stat(follow_symlinks=False)))
+                    continue
                 if stat.S_ISREG(found.st_mode):
                     yield File.of(f"{prefix}{name}", found)
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,17 +41,45 @@ def fingerprint(root: Path, files: Sequence[File]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.name}\0{file.size}\0".encode("utf-8", "surrogateescape"))
-        if whole or tails:
+        if (whole or tails) and not _is_broken(root, file):
             with open(root / file.name, "rb") as opened:
                 opened.seek(0 if whole else max(0, file.size - TAIL_BYTES))
                 digest.update(opened.read())
     return digest.hexdigest()[:16]
 
 
+def _is_broken(root: Path, file: File) -> bool:
+    """Tell whether a file is a link to one that is missing."""
+    return not file.size and not (root / file.name).exists()
+
+
+def are_copies(root: Path, ones: Sequence[File], others: Sequence[File]) -> bool:
+    """Tell whether the files of two splits have the same content, file by file. Few bytes are read of others.
+
+    Args:
+        root: of the files.
+        ones: files of a split.
+        others: those of another.
+    """
+
+    def in_order(files: Sequence[File]) -> list[File]:
+        return sorted(files, key=lambda file: (file.size, file.name.partition("/")[2]))
+
+    if len(ones) != len(others) or sorted(one.size for one in ones) != sorted(other.size for other in others):
+        return False
+    pairs = zip(in_order(ones), in_order(others), strict=True)
+    return all(
+        not _is_broken(root, one)
+        and not _is_broken(root, other)
+        and filecmp.cmp(root / one.name, root / other.name, shallow=False)
+        for one, other in pairs
+    )
+
+
 def refuse_pointers(root: Path, files: Sequence[File]) -> None:
     """Raise UserError where a file under `root` is a pointer of Git LFS."""
     for file in files:
-        if file.size < POINTER_BYTES:
+        if 0 < file.size < POINTER_BYTES:
             with open(root / file.name, "rb") as opened:
                 if opened.read(len(LFS)) == LFS:
                     raise UserError(f"{root / file.name} is {LFS_WORDS}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Where the processes of a command find what one of them has listed.
 VARIABLE = "STABILITY_LISTINGS"
-PLAIN = ("eval_split", "classes", "fingerprint", "missing", "hides")
+PLAIN = ("eval_split", "classes", "fingerprint", "hides")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy
 
 from stability.config import DataConfig, check_source
 from stability.data.chance import Purpose, generator
+from stability.data.classes import missing
 from stability.data.images import Images
 from stability.data.report import Report, some
 from stability.data.splits import draw, hold_out
@@ -33,8 +34,6 @@ class Found:
     # Identifies the content, wherever it lies.
     fingerprint: str
     report: Report
-    # Which classes a split lacks, in words.
-    missing: str | None = None
     # Why no part of the training images is held out unless data.val_fraction asks for it; None: it is.
     hides: str | None = None
 
@@ -50,6 +49,7 @@ class Source:
     classes: tuple[str, ...]
     fingerprint: str
     report: Report
+    # Which classes have no image in a split, in words.
     missing: str | None = None
     # Images that were left out as the list of unreadable ones says.
     skipped: int = 0
@@ -97,12 +97,13 @@ def load(data: DataConfig) -> Source:
     for name, images in (("training", found.train), ("evaluation", found.evaluation)):
         if images is not None:
             _check_labels(name, images, found.classes, data)
+    lacking = _missing(found, data, skipped)
     train, evaluation, eval_split = _split(found, data)
     train = _subset(train, data.train_size, "train_size", Purpose.TRAIN_SUBSET, data)
     if evaluation is None:
         evaluation = train
     evaluation = _subset(evaluation, data.eval_size, "eval_size", Purpose.EVAL_SUBSET, data)
-    return Source(train, evaluation, eval_split, found.classes, found.fingerprint, found.report, found.missing, skipped)
+    return Source(train, evaluation, eval_split, found.classes, found.fingerprint, found.report, lacking, skipped)
 
 
 def fingerprint(data: DataConfig) -> str:
@@ -169,6 +170,16 @@ def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: Dat
             f"{where}: label {images.labels[row]} of {name} image {row} is out of range; "
             f"accepted: 0 to {len(classes) - 1}, one for each class"
         )
+
+
+def _missing(found: Found, data: DataConfig, skipped: int) -> str | None:
+    """Return which classes have no image in a split, once the unreadable ones are left out."""
+    report = found.report
+    readable = " without its unreadable images" if skipped else ""
+    splits = [(f"{report.train} of {report.where}{readable}", found.train.labels)]
+    if found.evaluation is not None and found.evaluation is not found.train:
+        splits.append((f"{report.evaluation} of {report.where}{readable}", found.evaluation.labels))
+    return missing(splits, found.classes, data.missing_classes)
 
 
 def _split(found: Found, data: DataConfig) -> tuple[Images, Images | None, str]:

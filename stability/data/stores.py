@@ -20,9 +20,9 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data.listing import File, file_at
-from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
 from stability.data.report import some
-from stability.data.words import split_word, words_in
+from stability.data.words import beside_split, is_suspect, split_word, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class Store(Protocol):
         """Return what a split is by its name: train, test, validation, or None."""
         return split_word(split)
 
-    def files(self, split: str) -> tuple[File, ...]:
-        """Return the files of a split that lie here; none of a set on the hub."""
-        return ()
+    def shares_files(self, split: str, other: str) -> bool:
+        """Tell whether a file of one split is one of the other's, or a copy of it."""
+        return False
 
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return the folders that paths in a split are relative to, each with its first row."""
@@ -78,9 +78,10 @@ class Local(Store):
         """The splits' names."""
         return tuple(self.by_split)
 
-    def files(self, split: str) -> tuple[File, ...]:
-        """Return the files of a split."""
-        return tuple(self.by_split[split])
+    def shares_files(self, split: str, other: str) -> bool:
+        """Tell whether a file of one split is one of the other's, or a copy of it."""
+        pairs = itertools.product(self.by_split[split], self.by_split[other])
+        return any(one.key == own.key or are_copies(self.root, [one], [own]) for one, own in pairs)
 
     def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
         """Return a hash of the files."""
@@ -98,11 +99,17 @@ class Parquet(Local):
         self.title = data.path
         if data.subset is not None:
             parts = {part for file in found for part in file.parts[:-1]}
-            found = [file for file in found if data.subset in file.parts[:-1]]
+            parts |= {_configuration(file) for file in found} - {""}
+            found = [
+                file
+                for file in found
+                if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
+            ]
             if not found:
                 raise unknown("data.subset", data.subset, parts)
         names = _by_split(found, data.train_split)
         if not is_pattern(data.path):
+            _refuse_suspects(found, data)
             _refuse_configurations(names, data)
         self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
         refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
@@ -130,6 +137,8 @@ class Saved(Local):
 
     def __init__(self, root: Path, data: DataConfig) -> None:
         self.title, self.root, self.left_out = str(data.path), root, ()
+        parts = [path for kind in ("*.json", "*.arrow") for path in sorted(root.rglob(kind)) if path.is_file()]
+        refuse_pointers(root, [file_at(root, path) for path in parts])
         try:
             saved = _require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:
@@ -201,23 +210,37 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
     return splits or {train_split: files}
 
 
+def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:
+    """Raise UserError where no file's name says a split for certain, and one seems to: all would be trained on."""
+    if len(files) == 1 or any(split_word(str(file)) for file in files):
+        return
+    suspect = next((file for file in files if any(map(is_suspect, file.with_suffix("").parts))), None)
+    if suspect is not None:
+        raise UserError(
+            f"data.path={data.path}: {suspect} seems to name a split; accepted: names as train.parquet and "
+            f"test.parquet, or a pattern as data.path='{data.path}/**/*.parquet', which trains on all"
+        )
+
+
 def _refuse_configurations(by_split: Mapping[str, Sequence[Path]], data: DataConfig) -> None:
-    """Raise UserError where a split's files are of several configurations: of folders beside each other."""
+    """Raise UserError where a split's files are of several configurations: of folders or names beside each other."""
     for split, files in by_split.items():
         found = dict.fromkeys(_configuration(file) for file in files)
         if len(found) > 1:
             names = [name or "." for name in found]
+            pattern = f"{data.path}/{'*/' * any('/' in str(file) for file in files)}*.parquet"
             raise UserError(
                 f"data.path={data.path} holds several configurations of the {split} split: {some(names, 8)}; "
-                f"accepted: data.subset={names[-1]}, or a pattern as data.path='{data.path}/*/*.parquet' for all"
+                f"accepted: data.subset={[name for name in found if name][-1]}, or a pattern as "
+                f"data.path='{pattern}' for all"
             )
 
 
 def _configuration(file: Path) -> str:
-    """Return the folders above the one that names the split."""
+    """Return the folders above the one that names the split, and what the file's name says besides."""
     above = file.parts[:-1]
     split = next((place for place, part in enumerate(above) if words_in(part)), len(above))
-    return "/".join(above[:split])
+    return "/".join([*above[:split], *filter(None, [beside_split(file.stem)])])
 
 
 def _parquet_files(path: str) -> tuple[Path, list[Path]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -11,7 +13,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data import folder
-from stability.data.classes import agreed, unequal_classes
+from stability.data.classes import agreed
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
@@ -19,7 +21,7 @@ from stability.data.paths import existing
 from stability.data.report import Report
 from stability.data.sources import Found
 from stability.data.stores import Hub, Parquet, Saved, Store, is_pattern, is_saved
-from stability.data.words import LABEL_NAMES
+from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -86,29 +88,26 @@ def find(data: DataConfig) -> Found:
         raise UserError(f"data.train_split={data.train_split} of {store.title} has no labels to train on")
     evaluation = _evaluation(store, data, train)
     splits = [train, evaluation] if evaluation else [train]
-    if len({one.names is None for one in splits}) > 1:
-        # Without names on both sides, labels are compared.
-        classes, missing = _named_once(splits)
-    else:
-        classes, missing = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
+    splits = _named_alike(splits)
+    classes = agreed([(one.title, one.classes) for one in splits], data.missing_classes)
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
+    named = [_named_files(one) for one in images]
     others = [name for name in store.splits if name not in {one.name for one in splits}]
     return Found(
         train=images[0],
         evaluation=images[1] if evaluation else None,
-        eval_split=_eval_split(store, train, evaluation) if evaluation else None,
+        eval_split=_eval_split(store, train, evaluation, named) if evaluation else None,
         classes=classes,
-        fingerprint=store.fingerprint(*numbers, images=[path for one in images for path in _named_files(one)]),
+        fingerprint=store.fingerprint(*numbers, images=[path for own in named for path in own]),
         report=Report(
             where=store.title,
             train=f"the {train.name} split",
             evaluation=f"the {evaluation.name} split" if evaluation else None,
-            order="as the table names them" if train.names is not None else "in the order of their labels",
+            order=_order(splits, classes),
             left_out=(*(f"the {name} split" for name in others), *store.left_out),
         ),
-        missing=missing,
     )
 
 
@@ -140,20 +139,52 @@ def _train_name(store: Store, data: DataConfig) -> str:
     return found[0] if data.train_split not in store.splits and len(found) == 1 else data.train_split
 
 
-def _eval_split(store: Store, train: Split, evaluation: Split) -> str:
-    """Return what the evaluated images are: the training images where these are among them, else what the name says."""
-    files = [{file.key for file in store.files(one.name)} for one in (train, evaluation)]
-    if evaluation.name == train.name or files[0] & files[1]:
+def _eval_split(store: Store, train: Split, evaluation: Split, named: Sequence[Sequence[Path]]) -> str:
+    """Return what the evaluated images are: the training images where these are among them, else what the name says.
+
+    Args:
+        store: of the splits.
+        train: the training split.
+        evaluation: the split that is evaluated.
+        named: the image files that each of the two names.
+    """
+    if evaluation.name == train.name or store.shares_files(train.name, evaluation.name):
+        return "train"
+    images = [{os.path.realpath(path) for path in paths} for paths in named]
+    if images[0] & images[1]:
         return "train"
     return "validation" if store.word(evaluation.name) == "validation" else "test"
 
 
-def _named_once(splits: list[Split]) -> tuple[tuple[str, ...], str | None]:
-    """Return the classes of two splits one of which names none: its labels must be those of the other."""
-    (one, own), (other, others) = ((split.title, tuple(map(str, numpy.unique(split.labels)))) for split in splits)
-    if own != others:
-        raise unequal_classes((one, own), (other, others))
-    return next(split.names for split in splits if split.names is not None), None
+def _named_alike(splits: list[Split]) -> list[Split]:
+    """Return the splits; one whose table names no classes has those that the other's table names.
+
+    Raises UserError where such a number has no name.
+    """
+    names = next((one.names for one in splits if one.names is not None), None)
+    if names is None:
+        return splits
+    alike = []
+    for one in splits:
+        if one.names is None and one.labels.dtype.kind == "i":
+            strange = (one.labels < 0) | (one.labels >= len(names))
+            if strange.any():
+                row = int(numpy.argmax(strange))
+                raise UserError(
+                    f"label {one.labels[row]} in row {row} of {one.title} has no name: the other split's table names "
+                    f"{len(names)} classes; accepted: 0 to {len(names) - 1}"
+                )
+            one = replace(one, names=names)
+        elif one.names is None and set(one.labels) <= set(names):
+            one = replace(one, names=names, labels=one.numbers(names))
+        alike.append(one)
+    return alike
+
+
+def _order(splits: Sequence[Split], classes: tuple[str, ...]) -> str:
+    if any(one.names == classes for one in splits):
+        return "as the table names them"
+    return "by name" if any(one.names for one in splits) else "in the order of their labels"
 
 
 def _images(store: Store, split: Split, labels: numpy.ndarray, data: DataConfig) -> Images:
@@ -168,13 +199,28 @@ def _named_files(images: Images) -> list[Path]:
     """Return the files that a column of paths names. Raises UserError where one is missing."""
     reader = images.reader
     assert isinstance(reader, TableReader)
-    if not _holds_words(reader.column.type):
+    cells = _cells_of_paths(reader.column)
+    if cells is None:
         return []
-    paths = [reader.located(row, str(cell)) for row, cell in enumerate(reader.column.to_pylist())]
+    paths = [reader.located(row, str(cell)) for row, cell in enumerate(cells.to_pylist())]
     row = next((row for row, path in enumerate(paths) if not path.is_file()), None)
     if row is not None:
         raise UserError(f"unreadable image {reader.name(row)}: {paths[row]} is no file")
     return paths
+
+
+def _cells_of_paths(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | None:
+    """Return the paths of a column without an image's bytes, or None."""
+    import pyarrow.compute
+    import pyarrow.types
+
+    kind = column.type
+    if not pyarrow.types.is_struct(kind):
+        return column if _holds_words(kind) else None
+    if {"bytes", "path"} - {field.name for field in kind}:
+        return None
+    content, paths = (pyarrow.compute.struct_field(column, name) for name in ("bytes", "path"))
+    return paths if content.null_count == len(column) and not paths.null_count else None
 
 
 def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
@@ -189,8 +235,10 @@ def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
         if split is None:
             raise UserError(f"data.eval_split={data.eval_split} of {store.title} has no labels to evaluate on")
         return split
+    # What belongs to another training split (cifar-test to cifar-train) is none of this one's.
+    strange = {beside_split(name) for name in store.splits if store.word(name) == "train"} - {beside_split(train.name)}
     for word in ("test", "validation"):
-        for name in store.splits:
+        for name in (name for name in store.splits if beside_split(name) not in strange):
             if store.word(name) == word and name != train.name:
                 split = _read(store, name, data, "eval_split")
                 if split is not None:

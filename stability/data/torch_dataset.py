@@ -87,11 +87,11 @@ def find(data: DataConfig) -> Found:
         raise UserError(f"{data._target_} returned None for split={data.train_split!r}; accepted: a data set")
     evaluation = _read(target, data, evaluated)
     digest = hashlib.sha256("".join(one.digest for one in (train, evaluation) if one).encode()).hexdigest()[:16]
-    classes, missing = _classes(train), None
+    classes = _classes(train)
     images = [one.images for one in (train, evaluation) if one is not None]
     if evaluation is not None and evaluation.names != train.names:
         named = [(one.title, one.names or ()) for one in (train, evaluation)]
-        classes, missing = agreed(named, data.missing_classes)
+        classes = agreed(named, data.missing_classes)
         images = [
             _renumbered(one.images, names, classes) for one, (_, names) in zip((train, evaluation), named, strict=True)
         ]
@@ -105,7 +105,7 @@ def find(data: DataConfig) -> Found:
         return Found(images[0], None, None, classes, digest, report)
     is_same = evaluated == data.train_split or evaluation.digest == train.digest
     kind = "train" if is_same else "validation" if split_word(evaluated) == "validation" else "test"
-    return Found(images[0], images[1], kind, classes, digest, report, missing)
+    return Found(images[0], images[1], kind, classes, digest, report)
 
 
 def _renumbered(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:

@@ -14,9 +14,51 @@ SPLIT_WORDS = {
 DIVISION = re.compile(r"train(?:ing)?[^a-z]*(?:test|val|valid|validation|dev)[^a-z]*split")
 
 
+# What stands beside a split's word in names, or is glued to it: train_images, test_set, seg_train, val2017, trainset.
+BESIDE = {"images", "image", "imgs", "img", "set", "sets", "data", "dataset", "split", "seg"}
+LABEL_NAMES = ("label", "labels", "class", "target")
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+GLUED = re.compile(f"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})({'|'.join(sorted(BESIDE))})?")
+# What numbers the parts of a split, and what names a part by its content.
+PART = re.compile(r"(?:part|shard|chunk|batch|file|of|n|c)?\d*")
+HASH = re.compile(r"[0-9a-f]{4,}|\w*\d\w*[a-z]\w*|snappy|gzip|zstd")
+# A word with a split's glued to something that is not known.
+SUSPECT = re.compile(r"(?:train|test|valid)[a-z]*|[a-z]*(?:train|test|valid|val)")
+
+
+def spaced(name: str) -> str:
+    """Return a name in lower case, a space between words that only capitals set apart (TrainData)."""
+    return CAMEL.sub(" ", name).lower()
+
+
+def _said(word: str) -> str | None:
+    """Return what a word says, alone or glued to one of BESIDE: trainset, testimages."""
+    found = GLUED.fullmatch(word)
+    return SPLIT_WORDS[found[1]] if found else None
+
+
 def words_in(name: str) -> set[str]:
     """Return what the words of a name say, whatever their case: of train, test and validation."""
-    return {SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", DIVISION.sub(" ", name.lower())) if word in SPLIT_WORDS}
+    words = re.split(r"[^a-z]+", DIVISION.sub(" ", spaced(name)))
+    # TESTset has its capitals elsewhere.
+    words += re.split(r"[^a-z]+", DIVISION.sub(" ", name.lower()))
+    return {said for word in words if (said := _said(word))}
+
+
+def beside_split(name: str) -> str:
+    """Return what a file's name says besides its split and the number of its part: cifar of cifar-train-0."""
+    if not words_in(name):
+        return ""
+    tokens = re.split(r"[^a-z0-9]+", DIVISION.sub(" ", spaced(name)))
+    split = next((place for place, token in enumerate(tokens) if words_in(token)), 0)
+    rest = [re.sub(rf"(?:{GLUED.pattern})\d*$", "", token) if words_in(token) else token for token in tokens]
+    own = rest[: split + 1] + [token for token in rest[split + 1 :] if not HASH.fullmatch(token)]
+    return "-".join(token for token in own if token and token not in BESIDE and not PART.fullmatch(token))
+
+
+def is_suspect(name: str) -> bool:
+    """Tell whether a word of a name begins or ends like a split's, without being one that is known (cifartrain)."""
+    return any(SUSPECT.fullmatch(word) for word in re.split(r"[^a-z]+", spaced(name)))
 
 
 def split_word(path: str) -> str | None:
@@ -24,16 +66,11 @@ def split_word(path: str) -> str | None:
 
     A part that says several things (train_test.parquet) says nothing.
     """
-    for part in reversed(Path(path.lower()).with_suffix("").parts):
+    for part in reversed(Path(path).with_suffix("").parts):
         said = words_in(part)
         if said:
             return said.pop() if len(said) == 1 else None
     return None
-
-
-LABEL_NAMES = ("label", "labels", "class", "target")
-# What stands beside a split's word in the names of folders: train_images, test_set, seg_train, val2017.
-BESIDE = {"images", "image", "imgs", "img", "set", "data", "dataset", "split", "seg"}
 
 
 def folder_word(name: str) -> str | None:
@@ -41,5 +78,8 @@ def folder_word(name: str) -> str | None:
 
     A name that says more (train_station) is a class's.
     """
-    words = {word for word in re.split(r"[^a-z]+", name.lower()) if word} - BESIDE
-    return SPLIT_WORDS.get(words.pop()) if len(words) == 1 else None
+    for one in (spaced(name), name.lower()):
+        words = {word for word in re.split(r"[^a-z]+", one) if word} - BESIDE
+        if len(words) == 1 and (said := _said(words.pop())):
+            return said
+    return None

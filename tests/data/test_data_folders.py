@@ -35,6 +35,8 @@ def found(root: Path, **keys: Any) -> tuple[int, int, str, tuple[str, ...]]:
         ("training_set", "test_set", "test"),
         ("train_images", "val_images", "validation"),
         ("train2017", "val2017", "validation"),
+        ("TrainData", "TestData", "test"),
+        ("trainset", "valset", "validation"),
     ],
 )
 def test_split_folders_are_told_from_classes(tmp_path: Path, train: str, evaluation: str, kind: str) -> None:
@@ -45,6 +47,12 @@ def test_split_folders_are_told_from_classes(tmp_path: Path, train: str, evaluat
     assert f"5 training images ({train}/), 2 evaluated ({evaluation}/: {kind}); 2 classes by name: cat, dog" in said
 
 
+@pytest.mark.parametrize(("train", "evaluation"), [("TrainData", "TestData"), ("trainset", "testset")])
+def test_flat_split_folders_are_no_classes(tmp_path: Path, train: str, evaluation: str) -> None:
+    write_images(tmp_path, {train: 3, evaluation: 2})
+    assert "no class folders" in refusal(replace(FOLDER, path=str(tmp_path)))
+
+
 def test_splits_of_names_of_their_own_are_refused_until_named(tmp_path: Path) -> None:
     write_images(tmp_path / "first", {"cat": 3, "dog": 2})
     write_images(tmp_path / "second", {"cat": 1, "dog": 1})
@@ -53,6 +61,40 @@ def test_splits_of_names_of_their_own_are_refused_until_named(tmp_path: Path) ->
     assert "hold the same names (cat, dog)" in said
     assert found(tmp_path, train_split="first", eval_split="second")[:3] == (5, 2, "validation")
     assert found(tmp_path, train_split=".", val_fraction=0.0)[3] == ("first", "second")
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ({"sample_images": 2, "test": 2, "train": 3}, "test/, train/ are called as splits and hold no class folders"),
+        ({"cat": 2, "dog": 2, "test": 3}, "test/ is called as a split and holds no class folders; cat/ beside it"),
+        ({"cat": 2, "dog": 2, "ValSet": 3}, "ValSet/ is called as a split"),
+    ],
+)
+def test_folders_that_are_called_as_splits_are_no_classes(tmp_path: Path, folders: dict[str, int], said: str) -> None:
+    write_images(tmp_path, folders)
+    assert said in refusal(replace(FOLDER, path=str(tmp_path)))
+    assert found(tmp_path, train_split=".", val_fraction=0.0)[3] == tuple(sorted(folders))
+
+
+def test_splits_whose_classes_differ_in_capitals_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "a" / "fold1", {"Cat": 3, "Dog": 2})
+    write_images(tmp_path / "a" / "fold2", {"cat": 1, "dog": 1})
+    assert "hold the same names (cat, dog)" in refusal(replace(FOLDER, path=str(tmp_path / "a")))
+    write_images(tmp_path / "b" / "Train", {"Cat": 3, "Dog": 2})
+    write_images(tmp_path / "b" / "Test", {"cat": 1, "dog": 1})
+    for keys in ({}, {"missing_classes": "accept"}):
+        said = refusal(replace(FOLDER, path=str(tmp_path / "b"), **keys))
+        assert "differ in capital letters alone: 'Cat' and 'cat', 'Dog' and 'dog'" in said
+        assert "accept takes all" not in said
+
+
+def test_splits_without_a_class_in_common_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "seg_train" / "seg_train", {"cat": 3, "dog": 2})
+    write_images(tmp_path / "seg_test" / "seg_test", {"cat": 1, "dog": 1})
+    for keys in ({}, {"missing_classes": "accept"}):
+        said = refusal(replace(FOLDER, path=str(tmp_path), **keys))
+        assert "have no class in common (seg_train; seg_test)" in said
 
 
 def test_one_split_beside_class_folders_is_refused(tmp_path: Path) -> None:
@@ -117,7 +159,7 @@ def test_a_pipe_named_as_an_image_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keys", [{"eval_split": "train"}, {"train_split": "test", "eval_split": "test"}])
 def test_training_images_that_are_evaluated_are_called_that(tmp_path: Path, keys: dict[str, str]) -> None:
     write_images(tmp_path / "train", {"cat": 4, "dog": 4})
-    write_images(tmp_path / "test", {"cat": 4, "dog": 4})
+    write_images(tmp_path / "test", {"cat": 4, "dog": 4}, side=10)
     assert found(tmp_path, **keys)[:3] == (8, 8, "train")
     assert found(tmp_path, train_split="test", eval_split="train")[2] == "validation"
 
@@ -132,6 +174,22 @@ def test_linked_training_images_are_training_images(tmp_path: Path, kind: str) -
     assert found(tmp_path)[:3] == (8, 2, "train")
 
 
+def test_a_copy_of_the_training_folder_is_no_validation_set(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 4, "dog": 4})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    assert found(tmp_path)[:3] == (8, 8, "train")
+
+
+def test_an_image_of_two_labels_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, {"pictures": 4})
+    lines = ["file_name,label", *(f"pictures/{number}.png,{number % 2}" for number in range(4))]
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "pictures/3.png,1"]))
+    assert found(tmp_path, val_fraction=0.0)[:2] == (4, 4)
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "pictures/3.png,0"]))
+    said = refusal(replace(FOLDER, path=str(tmp_path), memory_gib=3))
+    assert "metadata.csv names 'pictures/3.png' twice, with the labels '1' and '0'" in said
+
+
 def test_a_class_that_a_split_lacks_is_accepted_where_asked(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"ant": 2, "cat": 4, "dog": 4})
     write_images(tmp_path / "val", {"cat": 1, "dog": 2, "bee": 1})
@@ -141,8 +199,8 @@ def test_a_class_that_a_split_lacks_is_accepted_where_asked(tmp_path: Path) -> N
     assert source.classes == ("ant", "bee", "cat", "dog")
     assert sorted(source.train.labels) == [0] * 2 + [2] * 4 + [3] * 4
     assert sorted(source.evaluation.labels) == [1, 2, 3, 3]
-    assert f"{tmp_path / 'val'} lacks ant" in str(source.missing)
-    assert f"{tmp_path / 'train'} lacks bee" in str(source.notes()["missing_classes"])
+    assert f"val/ of {tmp_path} lacks ant" in str(source.missing)
+    assert f"train/ of {tmp_path} lacks bee" in str(source.notes()["missing_classes"])
     # An empty folder is no class that the split has.
     (tmp_path / "val" / "ant").mkdir()
     assert "ant has no image" in refusal(replace(data, memory_gib=3))
@@ -256,3 +314,40 @@ def test_metadata_beside_split_folders(tmp_path: Path) -> None:
     assert found(tmp_path) == (6, 2, "test", ("0", "1"))
     (tmp_path / "metadata.jsonl").write_text("3\n")
     assert "metadata.jsonl cannot be read: 3 is no object" in refusal(replace(FOLDER, path=str(tmp_path), memory_gib=3))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "val/metadata.csv",
+        "val/metadata.jsonl",
+        "metadata.csv",
+        "LOC_val_solution.csv",
+        "val/val_annotations.txt",
+        "ILSVRC2012_validation_ground_truth.txt",
+        "meta.mat",
+    ],
+)
+def test_a_pointer_of_lfs_where_labels_should_be_is_named(tmp_path: Path, name: str) -> None:
+    write_images(tmp_path / "train", {"n01": 2, "n02": 2})
+    write_images(tmp_path, {"val": 1})
+    (tmp_path / "val" / "0.png").rename(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    if name == "meta.mat":
+        (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n")
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n")
+    assert f"{tmp_path / name} is a pointer of Git LFS" in refusal(replace(FOLDER, path=str(tmp_path)))
+
+
+def test_a_ground_truth_of_too_few_lines_is_named(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    write_images(tmp_path / "train", {"n01": 2, "n02": 2})
+    write_images(tmp_path, {"val": 3})
+    for number in range(3):
+        (tmp_path / "val" / f"{number}.png").rename(tmp_path / "val" / f"ILSVRC2012_val_0000000{number + 1}.JPEG")
+    truth = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("1\n2\n")
+    synsets = numpy.array([(1, "n01"), (2, "n02")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
+    savemat(tmp_path / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
+    said = refusal(replace(FOLDER, path=str(tmp_path)))
+    assert f"{truth} has 2 lines, and {tmp_path / 'val'} has ILSVRC2012_val_00000003.JPEG; accepted: a line" in said

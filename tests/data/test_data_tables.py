@@ -117,6 +117,15 @@ def test_saved_sets_are_read(tmp_path: Path, several: bool) -> None:
     assert load(replace(TABLES, path=str(moved))).fingerprint == source.fingerprint
 
 
+def test_a_pointer_of_lfs_in_a_saved_set_is_named(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"label": [0, 1]}).save_to_disk(tmp_path / "set")
+    arrow = next((tmp_path / "set").glob("*.arrow"))
+    arrow.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n")
+    assert f"{arrow} is a pointer of Git LFS" in refusal(replace(TABLES, path=str(tmp_path / "set")))
+
+
 def test_pointers_of_lfs_are_named(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120000\n"
     (tmp_path / "data").mkdir()
@@ -162,6 +171,48 @@ def test_configurations_are_named_and_not_mixed(tmp_path: Path, files: tuple[str
     assert len(load(replace(data, subset="a")).train) == 4
     # A pattern names its files.
     assert len(load(replace(data, path=f"{tmp_path}/*/**/*.parquet")).train) == 8
+
+
+@pytest.mark.parametrize("parts", [("cifar10", "mnist"), ("cifar10", "cifar100"), ("easy", "hard")])
+@pytest.mark.parametrize("form", ["{}-{}", "{}_{}_0", "{1}-{0}"])
+def test_configurations_by_file_name_are_not_mixed(tmp_path: Path, parts: tuple[str, str], form: str) -> None:
+    first, second = sorted(parts, key=lambda part: form.format(part, "train") + ".parquet")
+    for part in parts:
+        write_table(tmp_path / f"{form.format(part, 'train')}.parquet", [0, 1, 0, 1])
+        write_table(tmp_path / f"{form.format(part, 'test')}.parquet", [0, 1])
+    data = replace(TABLES, path=str(tmp_path))
+    said = refusal(data)
+    assert f"split: {first}, {second}; accepted: data.subset={second}, or" in said
+    source = load(replace(data, subset=second))
+    assert (len(source.train), len(source.evaluation)) == (4, 2)
+    assert len(load(replace(data, path=f"{tmp_path}/*.parquet")).train) == 8
+
+
+def test_the_test_split_of_another_training_split_is_not_evaluated(tmp_path: Path) -> None:
+    for split, labels in (("train", [0, 1, 0, 1]), ("test", [0, 1])):
+        for part in ("cifar", "mnist"):
+            write_table(tmp_path / f"{part}-{split}-00000-of-00001.parquet", labels)
+    source = load(replace(TABLES, path=str(tmp_path), train_split="mnist-train"))
+    assert "2 evaluated (the mnist-test split: test)" in source.describe()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002", "train-00001-of-00002"),
+        ("train_0", "train_1"),
+        ("0-train", "1-train"),
+        ("my-train-part1", "my-train-part2"),
+        ("part0_train", "part1_train"),
+        ("train-5f3a9c1e-77ab-4c1d-9b0e-aa12cd34ef56", "train-0c9d8e7f-1234-4abc-8def-ffeeddccbbaa"),
+        ("train1", "train2"),
+        ("trainset-00", "trainset-01"),
+    ],
+)
+def test_numbered_files_are_parts_of_one_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write_table(tmp_path / f"{name}.parquet", [0, 1, 0, 1])
+    assert len(load(replace(TABLES, path=str(tmp_path), val_fraction=0.0)).train) == 8
 
 
 def test_shards_in_folders_are_one_split(tmp_path: Path) -> None:
@@ -218,6 +269,27 @@ def test_a_link_to_the_training_file_is_no_test_set(tmp_path: Path) -> None:
     assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
 
 
+def test_a_copy_of_the_training_file_is_no_test_set(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "train.parquet", [0, 1] * 5)
+    shutil.copy(train, tmp_path / "test.parquet")
+    assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
+
+
+@pytest.mark.parametrize("kind", ["words", "struct"])
+def test_tables_that_name_the_same_image_files_are_no_test_set(tmp_path: Path, kind: str) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    write_images(tmp_path, {"images": 4})
+    for split, count in (("train", 4), ("test", 2)):
+        paths = [f"images/{number}.png" for number in range(count)]
+        column = pyarrow.array(paths if kind == "words" else [{"bytes": None, "path": one} for one in paths])
+        pyarrow.parquet.write_table(
+            pyarrow.table({"image": column, "label": [0, 1, 0, 1][:count]}), tmp_path / f"{split}.parquet"
+        )
+    assert load(replace(TABLES, path=str(tmp_path))).eval_split == "train"
+
+
 def turned(side: tuple[int, int] = (20, 10)) -> bytes:
     """Return a JPEG (height, width) whose tag says that it lies on its side, its left half white."""
     from PIL import Image
@@ -242,3 +314,83 @@ def test_images_are_turned_where_their_tag_says_so(tmp_path: Path) -> None:
     # What was at the left is at the top.
     assert as_seen.read(0)[:, 0].min() > 240
     assert as_seen.read(0)[:, -1].max() < 20
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "kind"),
+    [
+        ("trainset", "testset", "test"),
+        ("TrainData", "TestData", "test"),
+        ("trainingset", "valset", "validation"),
+        ("cifarTrain", "cifarTest", "test"),
+        ("TRAINSET/0", "TESTSET/0", "test"),
+    ],
+)
+def test_glued_words_tell_a_split(tmp_path: Path, train: str, evaluation: str, kind: str) -> None:
+    write_table(tmp_path / f"{train}.parquet", [0, 1, 0, 1])
+    write_table(tmp_path / f"{evaluation}.parquet", [1, 0])
+    source = load(replace(TABLES, path=str(tmp_path)))
+    assert (len(source.train), len(source.evaluation), source.eval_split) == (4, 2, kind)
+
+
+def test_a_name_that_seems_to_say_a_split_is_not_trained_on_silently(tmp_path: Path) -> None:
+    write_table(tmp_path / "cifartrain.parquet", [0, 1, 0, 1])
+    write_table(tmp_path / "cifartest.parquet", [1, 0])
+    said = refusal(replace(TABLES, path=str(tmp_path)))
+    assert "cifartest.parquet seems to name a split; accepted: names as train.parquet and test.parquet" in said
+    data = replace(TABLES, path=f"{tmp_path}/**/*.parquet", val_fraction=0.0)
+    assert len(load(data).train) == 6
+    assert len(load(replace(data, path=str(tmp_path / "cifartrain.parquet"))).train) == 4
+
+
+def write_named(path: Path, labels: list[int], names: list[str]) -> Path:
+    """Write a Parquet file whose table names its classes."""
+    import pyarrow.parquet
+    from datasets import ClassLabel, Features, Image
+
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    table = pyarrow.parquet.read_table(write_table(path, labels))
+    pyarrow.parquet.write_table(table.replace_schema_metadata(features.arrow_schema.metadata), path)
+    return path
+
+
+def test_a_class_that_is_named_and_has_no_image_is_refused(tmp_path: Path) -> None:
+    names = ["zebra", "ant", "emu"]
+    write_named(tmp_path / "train.parquet", [0, 1, 0, 1], names)
+    write_named(tmp_path / "test.parquet", [0, 1, 2], names)
+    data = replace(TABLES, path=str(tmp_path))
+    said = refusal(data)
+    assert f"the train split of {tmp_path} lacks emu; data.missing_classes=accept trains without them" in said
+    source = load(replace(data, missing_classes="accept"))
+    assert source.classes == ("zebra", "ant", "emu")
+    assert source.notes()["missing_classes"] == f"the train split of {tmp_path} lacks emu"
+
+
+def test_a_record_says_the_order_of_the_classes(tmp_path: Path) -> None:
+    write_named(tmp_path / "a" / "train.parquet", [0, 1, 0, 1], ["zebra", "ant"])
+    write_named(tmp_path / "a" / "test.parquet", [0, 1, 2], ["zebra", "ant", "emu"])
+    source = load(replace(TABLES, path=str(tmp_path / "a"), missing_classes="accept"))
+    assert source.notes()["classes"] == "as the table names them: zebra, ant, emu"
+    write_named(tmp_path / "b" / "train.parquet", [0, 1, 0, 1], ["zebra", "ant"])
+    write_named(tmp_path / "b" / "test.parquet", [0, 1], ["zebra", "emu"])
+    source = load(replace(TABLES, path=str(tmp_path / "b"), missing_classes="accept"))
+    assert source.notes()["classes"] == "by name: ant, emu, zebra"
+    assert (source.train.labels.tolist(), source.evaluation.labels.tolist()) == ([2, 0, 2, 0], [2, 1])
+
+
+@pytest.mark.parametrize("named", ["train", "test"])
+def test_numbers_of_one_split_are_named_by_the_other(tmp_path: Path, named: str) -> None:
+    plain = "test" if named == "train" else "train"
+    write_named(tmp_path / f"{named}.parquet", [0, 1, 2, 1], ["zebra", "ant", "emu"])
+    write_table(tmp_path / f"{plain}.parquet", [2, 1, 0])
+    data = replace(TABLES, path=str(tmp_path))
+    source = load(data)
+    assert source.notes()["classes"] == "as the table names them: zebra, ant, emu"
+    assert (source.train if plain == "train" else source.evaluation).labels.tolist() == [2, 1, 0]
+    write_table(tmp_path / f"{plain}.parquet", [2, 3, 0])
+    said = refusal(replace(data, memory_gib=3))
+    assert f"label 3 in row 1 of the {plain} split of {tmp_path} has no name" in said
+    assert "names 3 classes; accepted: 0 to 2" in said
+    write_table(tmp_path / f"{plain}.parquet", ["emu", "ant", "zebra"])
+    source = load(replace(data, memory_gib=2))
+    assert source.classes == ("zebra", "ant", "emu")

@@ -10,6 +10,7 @@ import pytest
 from stability.config import TrialConfig
 from stability.data.__main__ import main
 from stability.data.sources import load
+from stability.errors import UserError
 from stability.study.identity import trial_id
 from tests.data.test_data_sources import FOLDER, TABLES, refusal, write_images, write_table
 
@@ -48,6 +49,20 @@ def test_unreadable_images_are_listed_and_left_out(broken: Path, capfd: pytest.C
     assert load(replace(data, on_error="skip", memory_gib=3)).fingerprint not in (kept.fingerprint, whole.fingerprint)
 
 
+def test_a_link_to_a_missing_file_is_listed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "train", {"cat": 3, "dog": 3})
+    write_images(tmp_path / "val", {"cat": 2, "dog": 2})
+    (tmp_path / "train" / "cat" / "9.jpg").symlink_to("/nowhere/9.jpg")
+    assert main(["check", "data=imagefolder", f"data.path={tmp_path}"]) == 1
+    said = capfd.readouterr().out
+    assert f"unreadable image {tmp_path}/train/cat/9.jpg: a link to /nowhere/9.jpg, which is missing" in said
+    data = replace(FOLDER, path=str(tmp_path))
+    source = load(replace(data, on_error="skip"))
+    assert (len(source.train), source.skipped) == (6, 1)
+    with pytest.raises(UserError, match=r"cat/9.jpg: a link to /nowhere/9.jpg, which is missing"):
+        load(data).train.read(3)
+
+
 def test_a_set_without_unreadable_images_needs_no_list(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_images(tmp_path / "train", {"cat": 3, "dog": 3})
     write_images(tmp_path / "val", {"cat": 2, "dog": 2})
@@ -82,6 +97,18 @@ def test_unreadable_images_in_tables_are_listed_where_asked(tmp_path: Path) -> N
     kept = load(replace(TABLES, path=str(path.parent), on_error="skip", unreadable=str(where), val_fraction=0.0))
     assert kept.train.rows.tolist() == [0, 1, 3, 4]
     assert kept.evaluation is kept.train
+
+
+def test_a_class_whose_images_are_all_left_out_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"ant": 3, "cat": 3, "dog": 3})
+    write_images(tmp_path / "val", {"ant": 2, "cat": 2, "dog": 2})
+    (tmp_path / "unreadable.txt").write_text("".join(f"train/cat/{number}.png\n" for number in range(3)))
+    data = replace(FOLDER, path=str(tmp_path), on_error="skip")
+    said = refusal(data)
+    assert f"train/ of {tmp_path} without its unreadable images lacks cat; data.missing_classes=accept" in said
+    source = load(replace(data, missing_classes="accept"))
+    assert source.classes == ("ant", "cat", "dog")
+    assert source.notes()["missing_classes"] == f"train/ of {tmp_path} without its unreadable images lacks cat"
 
 
 @pytest.mark.parametrize(
