@@ -235,6 +235,7 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
     size, words = Input(data.image_size, data.channels, classes or 1000), describe(cell.factors)
     try:
         from stability.models.complexity import count_with_tokens
+        from stability.models.tokens import FEW
 
         counted, grid = count_with_tokens(cell.config.model, size)
     except UserError as error:
@@ -243,6 +244,6 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
         # A model that cannot be counted (its own operations) may train all the same.
         problem = f"it fails to compute an image of {size.image_size} px (data.image_size): {type(error).__name__}"
         return None, f"{problem}: {first_line(error)}"
-    if grid is not None:
+    if grid is not None and grid[0] * grid[1] < FEW:
         print(f"{words}: {grid[0]} x {grid[1]} patches of an image of {size.image_size} px (data.image_size)")
     return counted.multiply_adds, ""
