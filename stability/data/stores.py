@@ -20,7 +20,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data.listing import File, file_at
-from stability.data.paths import existing, fingerprint, refuse_pointers
+from stability.data.paths import existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import some
 from stability.data.words import split_word, words_in
 from stability.errors import UserError, unknown
@@ -130,6 +130,7 @@ class Saved(Local):
 
     def __init__(self, root: Path, data: DataConfig) -> None:
         self.title, self.root, self.left_out = str(data.path), root, ()
+        refuse_unread(data, ("subset",), "a folder of save_to_disk")
         try:
             saved = _require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:
