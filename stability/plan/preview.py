@@ -46,8 +46,12 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
 def notes(plan: Plan) -> list[str]:
     """Return what a reader of the cells must know besides."""
     words = scaling([(describe(cell.factors), cell.lr_factor) for cell in plan.cells])
-    linear = dict.fromkeys(name for cell in plan.cells for name in cell.scales)
-    scales = [f"{name} is drawn on a linear scale, as tag(linear,interval(...)) says." for name in linear]
+    linear = {name: cell.ranges[name] for cell in plan.cells for name in cell.scales}
+    scales = [
+        f"{name} is drawn on a linear scale"
+        f"{': its range begins at 0' if ends and not ends[0] else ', as tag(linear,interval(...)) says'}."
+        for name, ends in linear.items()
+    ]
     return [*([words] if words else []), *scales]
 
 
