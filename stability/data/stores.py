@@ -161,8 +161,9 @@ class Hub(Store):
         try:
             self._by_split = datasets.load_dataset(data.name, data.subset)
         except (OSError, ValueError, RuntimeError) as error:
+            words = _trouble(is_unreachable) + " ".join(str(error).split())
             raise UserError(
-                f"data.name={data.name} cannot be had from the hub: {_trouble(is_unreachable)}{' '.join(str(error).split())}; "
+                f"data.name={data.name} cannot be had from the hub: {words}; "
                 "data.path reads Parquet files that lie here, data.subset names one of several configurations"
             ) from error
         self.splits = tuple(self._by_split)

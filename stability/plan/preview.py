@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
 
-def show(plan: Plan, directory: Path, layout: Layout) -> None:
+def show(plan: Plan, directory: Path, layout: Layout, advice: Sequence[str] = ()) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Nothing is written.
 
     Args:
         plan: the study's.
         directory: the study's folder.
         layout: processes and threads of this machine, which times hold for.
+        advice: lines that are printed besides.
     """
     costs = costs_of(plan, layout)
     statuses = {trial.id: status_of(directory, trial) for trial in plan.all_trials}
@@ -38,7 +39,7 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     ]
     if any(one.config.data.source == "imagefolder" and not one.config.data.path for one in plan.cells):
         warnings.append("data.path is not set: to train, give data.path=FOLDER.")
-    for line in (*warnings, *notes(plan)):
+    for line in (*warnings, *advice, *notes(plan)):
         print(f"\n{line}")
     print("\n".join(_totals(plan, costs_to_come(plan, costs, statuses), statuses, layout)))
 

@@ -192,7 +192,6 @@ def _try_step(config: TrialConfig, optimizer: torch.optim.Optimizer) -> None:
             raise _needs_closure(path) from error
         raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(_own_arguments(config))}") from error
 
-
     if not moves:
         if _steps_with_closure(optimizer) and _moves(optimizer, lambda: optimizer.step(lambda: 1.0)):
             raise _needs_closure(path)

@@ -40,7 +40,11 @@ SOURCES = {
         ("hf", {"channels": 1, "std": (0.5, 0.5)}, "data.std has 2 numbers; accepted: one for each of data.channels=1"),
         ("hf", {"channels": 2}, "data.channels=2; accepted: 1 (grey), 3 (RGB)"),
         ("hf", {"eval_split": "test", "val_fraction": 0.1}, "data.eval_split=test with data.val_fraction=0.1"),
-        ("hf", {"unreadable": "list.txt"}, "data.unreadable=list.txt means nothing for data.on_error=fail; accepted: data"),
+        (
+            "hf",
+            {"unreadable": "list.txt"},
+            "data.unreadable=list.txt means nothing for data.on_error=fail; accepted: data",
+        ),
         (
             "imagefolder",
             {"name": "digits", "path": "f", "channels": 1, "mean": (0.3052,), "std": (0.3185,)},
