@@ -7,12 +7,24 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from stability.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor, device
 
 Found = TypeVar("Found")
 # What torch, the libraries under it and malloc say, besides the exceptions for it.
 WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+def pick_device(name: str) -> device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for. Raises UserError where there is no GPU."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device=cuda, but torch sees no GPU here; accepted: device=auto or device=cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if available and name != "cpu" else torch.device("cpu")
 
 
 def is_short_of_memory(error: BaseException) -> bool:

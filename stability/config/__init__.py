@@ -1,6 +1,6 @@
 """The configuration of a trial and of a study: plain dataclasses; nothing here knows Hydra."""
 
-from stability.config.data_keys import check_channels, check_source
+from stability.config.data_keys import check_channels, check_classes, check_source
 from stability.config.identity import MEMBER_KEYS, identity, in_common, to_dict
 from stability.config.parse import check_batch_size, lr_factor, middle, parse_study, parse_trial, search_range
 from stability.config.schema import (
@@ -30,6 +30,7 @@ __all__ = [
     "TrialConfig",
     "check_batch_size",
     "check_channels",
+    "check_classes",
     "check_source",
     "identity",
     "in_common",

@@ -58,7 +58,7 @@ def _check(data: DataConfig) -> int:
     from rich.progress import MofNCompleteColumn, Progress
 
     # Whole splits: a subset's images are drawn from them.
-    source = load(replace(data, on_error="fail", train_size=None, eval_size=None))
+    source = load(replace(data, on_error="fail", unreadable=None, train_size=None, eval_size=None))
     print(source.describe())
     parts = [source.train] if source.evaluation is source.train else [source.train, source.evaluation]
     wrong: dict[str, str] = {}

@@ -14,7 +14,7 @@ from stability.data import label_files
 from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
-from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import LeftOut, Report, some
 from stability.data.sources import Found
 from stability.data.words import folder_word
@@ -55,6 +55,8 @@ def find(data: DataConfig) -> Found:
     same = splits.evaluation == splits.train
     evaluation = train if same else splits.evaluation and _list(root, splits.evaluation, data, left_out)
     listings = [train] + ([evaluation] if evaluation and not same else [])
+    if not any(Path(file.name).name in label_files.METADATA for one in listings for file in one.sources):
+        refuse_unread(data, ("label_column",), "class folders, whose names are the labels")
     classes = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
     report = Report(
         where=str(data.path),

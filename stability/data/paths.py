@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from stability.config import DataConfig
 from stability.data.images import LFS, LFS_WORDS
 from stability.data.listing import File
 from stability.errors import UserError, nearest
@@ -29,6 +30,20 @@ def existing(path: str, key: str = "data.path") -> Path:
         missing = missing.parent
     siblings = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
     raise UserError(f"{key}={path}: {missing.parent} has no {missing.name!r}{nearest(missing.name, siblings)}")
+
+
+def refuse_unread(data: DataConfig, names: Sequence[str], what: str) -> None:
+    """Raise UserError where a key is given that nothing reads in a set of this layout.
+
+    Args:
+        data: the configuration.
+        names: of the keys, null where they are left out.
+        what: the layout, in words.
+    """
+    for name in names:
+        value = getattr(data, name)
+        if value is not None:
+            raise UserError(f"data.{name}={value} means nothing for {what} ({data.path}); accepted: leave it out")
 
 
 def fingerprint(root: Path, files: Sequence[File]) -> str:

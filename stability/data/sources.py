@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy
 
-from stability.config import DataConfig, check_source
+from stability.config import DataConfig, check_classes, check_source
 from stability.data.chance import Purpose, generator
 from stability.data.classes import missing
 from stability.data.images import Images
@@ -93,6 +93,7 @@ def load(data: DataConfig) -> Source:
     found = _find(
         replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None, on_error="fail", unreadable=None)
     )
+    check_classes(data, len(found.classes))
     found, skipped = without_unreadable(found, data)
     for name, images in (("training", found.train), ("evaluation", found.evaluation)):
         if images is not None:

@@ -20,7 +20,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data.listing import File, file_at
-from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers
+from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import some
 from stability.data.words import beside_split, is_suspect, split_word, words_in
 from stability.errors import UserError, unknown
@@ -139,6 +139,7 @@ class Saved(Local):
         self.title, self.root, self.left_out = str(data.path), root, ()
         parts = [path for kind in ("*.json", "*.arrow") for path in sorted(root.rglob(kind)) if path.is_file()]
         refuse_pointers(root, [file_at(root, path) for path in parts])
+        refuse_unread(data, ("subset",), "a folder of save_to_disk")
         try:
             saved = _require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:
@@ -164,14 +165,14 @@ class Hub(Store):
     def __init__(self, data: DataConfig) -> None:
         self.title, self.left_out = str(data.name), ()
         self._subset = data.subset
-        with _offline_if_unreachable() as is_offline:
+        with _offline_if_unreachable() as is_unreachable:
             datasets = _require("datasets")
         try:
             self._by_split = datasets.load_dataset(data.name, data.subset)
         except (OSError, ValueError, RuntimeError) as error:
-            network = "no network reaches the hub, and the set is not in its cache here: " if is_offline else ""
+            words = _trouble(is_unreachable) + " ".join(str(error).split())
             raise UserError(
-                f"data.name={data.name} cannot be had from the hub: {network}{' '.join(str(error).split())}; "
+                f"data.name={data.name} cannot be had from the hub: {words}; "
                 "data.path reads Parquet files that lie here, data.subset names one of several configurations"
             ) from error
         self.splits = tuple(self._by_split)
@@ -299,19 +300,38 @@ def _require(module: str) -> ModuleType:
 def _offline_if_unreachable() -> Iterator[bool]:
     """Tell the hub's libraries, which read it when imported, that there is no network where there is none.
 
-    Yields whether that is so, or was said before. They use what lies in their cache then, or fail at once: without it
+    Yields whether that is so. They use what lies in their cache then, or fail at once: without it
     they knock for half a minute.
     """
     hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    proxied = any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ)
-    if proxied or "HF_HUB_OFFLINE" in os.environ or _reaches(hub.hostname or "", hub.port or 443):
-        yield "HF_HUB_OFFLINE" in os.environ
+    if _proxy() or "HF_HUB_OFFLINE" in os.environ or _reaches(hub.hostname or "", hub.port or 443):
+        yield False
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         yield True
     finally:
         del os.environ["HF_HUB_OFFLINE"]
+
+
+def _trouble(is_unreachable: bool) -> str:
+    """Return why the hub was not asked or does not answer, as far as that is known, to stand before its own words."""
+    cache = "and the set is not in its cache here: "
+    offline = os.environ.get("HF_HUB_OFFLINE", "")
+    if offline.upper() in ("1", "ON", "YES", "TRUE"):
+        return f"HF_HUB_OFFLINE={offline} is set, {cache}"
+    if is_unreachable:
+        return f"no network reaches the hub, {cache}"
+    name = _proxy()
+    proxy = urlparse(os.environ[name] if "://" in os.environ.get(name, "") else f"http://{os.environ.get(name, '')}")
+    if name and not _reaches(proxy.hostname or "", proxy.port or 80):
+        return f"the network's proxy {proxy.hostname}:{proxy.port or 80} ({name}) does not answer, {cache}"
+    return ""
+
+
+def _proxy() -> str:
+    """Return the variable that names the proxy through which the hub is asked; empty where there is none."""
+    return next((name for name in os.environ if name.lower() in ("https_proxy", "all_proxy") and os.environ[name]), "")
 
 
 def _reaches(host: str, port: int) -> bool:

@@ -17,7 +17,7 @@ from stability.data.classes import agreed
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
-from stability.data.paths import existing
+from stability.data.paths import existing, refuse_unread
 from stability.data.report import Report
 from stability.data.sources import Found
 from stability.data.stores import Hub, Parquet, Saved, Store, is_pattern, is_saved
@@ -81,6 +81,7 @@ def find(data: DataConfig) -> Found:
     if data.path is None and not data.name:
         raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")
     if data.path is not None and _is_folder_of_images(data.path):
+        refuse_unread(data, ("subset", "image_column"), "a folder of images with metadata")
         return folder.find(data)
     store = _store(data)
     train = _read(store, _train_name(store, data), data, "train_split")

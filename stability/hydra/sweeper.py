@@ -22,6 +22,7 @@ from stability.hydra.extensions import check_extensions
 from stability.hydra.job_launcher import trial_launcher
 from stability.hydra.keys import SWEEPER
 from stability.hydra.overrides import parse, quoted
+from stability.hydra.places import check_places
 from stability.hydra.plain import contents
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
@@ -134,6 +135,11 @@ class StudySweeper:
 
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, after timing it for plan=measure; return no records."""
+        advice: list[str] = []
+        # A complete study can be planned on a machine without its data, as it can be run.
+        has_open = len(plan.all_trials) < plan.planned
+        if has_open or any(cost.status_of(directory, trial) not in ENDED for trial in plan.all_trials):
+            advice = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
@@ -142,7 +148,7 @@ class StudySweeper:
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, _layout(plan))
-        preview.show(plan, directory, _layout(plan))
+        preview.show(plan, directory, _layout(plan), advice)
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, unknown
 from stability.locate import locate
+from stability.models.tokens import check_tokens
 from stability.values import Options, Value
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def build_model(
             forward pass; any other must accept `drop_path_rate`.
 
     Raises:
-        UserError: the target cannot be found, or does not fit.
+        UserError: the target cannot be found, does not fit, or sees each image as one patch.
     """
     from torch import nn
 
@@ -49,6 +50,7 @@ def build_model(
             f"model._target_={model['_target_']!r} returned a {type(built).__name__}; accepted: an nn.Module"
         )
     _check_trained_elsewhere(built, str(model["_target_"]))
+    check_tokens(built, image_size, channels, arguments.get("img_size"))
     if stochastic_depth > 0 and "drop_path_rate" not in given and not hasattr(built, "num_residuals"):
         raise UserError(
             f"stochastic depth of {stochastic_depth:g} with model._target_={model['_target_']!r}, which takes no "

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, nearest
 from stability.locate import first_line
-from stability.models.tokens import check_tokens
 from stability.values import Value
 
 if TYPE_CHECKING:
@@ -54,13 +53,11 @@ def timm_model(
     if drop_path_rate > 0:
         arguments["drop_path_rate"] = drop_path_rate
     try:
-        model = timm.create_model(
+        return timm.create_model(
             architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **arguments
         )
     except TypeError as error:
         raise UserError(f"timm's {architecture}: {first_line(error)}") from error
-    check_tokens(model, image_size)
-    return model
 
 
 def regnet(

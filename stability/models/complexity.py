@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stability.errors import UserError
 from stability.models.build import build_model
 from stability.models.table import Complexity, Input
-from stability.models.tokens import token_grid
+from stability.models.tokens import grid_of
 from stability.values import Options
 
 aten = torch.ops.aten
@@ -40,7 +40,7 @@ def count(model: Options, *, image_size: int, channels: int, num_classes: int) -
 
 
 def count_with_tokens(model: Options, size: Input) -> tuple[Complexity, tuple[int, int] | None]:
-    """Return what `count` does, and the rows and columns of patches where the model says them.
+    """Return what `count` does, and the rows and columns of patches where they are known.
 
     Args:
         model: as of `build_model`.
@@ -63,7 +63,7 @@ def _count_on(device: str, model: Options, size: Input) -> tuple[Complexity, tup
     with torch.device(device):
         built = build_model(model, **size._asdict())
         counted = count_module(built, torch.zeros(1, size.channels, size.image_size, size.image_size))
-        return counted, token_grid(built)
+        return counted, grid_of(built, size.image_size, size.channels)
 
 
 def count_module(module: nn.Module, images: Tensor) -> Complexity:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from stability.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+# A grid of fewer patches than this is worth a word.
+FEW = 16
+# What timm's models call the layers that make patches, and what the names of attention's classes contain.
+STEMS = ("patch_embed", "stem")
+ATTENTION = ("attention", "attn", "xca")
 
 
 def token_grid(model: nn.Module) -> tuple[int, int] | None:
@@ -19,15 +26,55 @@ def token_grid(model: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def check_tokens(model: nn.Module, image_size: int) -> None:
+def grid_of(model: nn.Module, image_size: int, channels: int) -> tuple[int, int] | None:
+    """Return the grid that a model says, else what a transformer's stem makes of an image; None: neither is known.
+
+    Args:
+        model: as built.
+        image_size: side of the images, in pixels.
+        channels: of the images.
+    """
+    said = token_grid(model)
+    if said is not None:
+        return said
+    stem = next((one for name in STEMS if (one := getattr(model, name, None)) is not None), None)
+    names = {type(module).__name__.lower() for module in model.modules()}
+    if stem is None or not any(word in name for name in names for word in ATTENTION):
+        return None
+    import torch
+
+    # On the meta device nothing is computed, and nothing drawn.
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            made = copy.deepcopy(stem).to("meta").eval()(torch.empty(1, channels, image_size, image_size))
+    except Exception:
+        return None
+    return _grid(made)
+
+
+def _grid(made: Tensor | tuple[object, ...]) -> tuple[int, int] | None:
+    """Return rows and columns of what a stem makes: (B, C, rows, columns), or tokens (B, T, C) and their grid."""
+    if isinstance(made, (tuple, list)):
+        grid = made[1] if len(made) == 2 else None
+        return (int(grid[0]), int(grid[1])) if isinstance(grid, (tuple, list)) and len(grid) == 2 else None
+    return (made.shape[2], made.shape[3]) if getattr(made, "ndim", 0) == 4 else None
+
+
+def check_tokens(model: nn.Module, image_size: int, channels: int, img_size: object = None) -> None:
     """Raise UserError where a model sees the whole image as one patch: nothing is left to attend to.
 
     Args:
         model: as built.
         image_size: side of the images, in pixels.
+        channels: of the images.
+        img_size: what the configuration gives the model as model.img_size; None: nothing.
     """
-    if token_grid(model) == (1, 1):
-        raise UserError(
-            f"data.image_size={image_size} is one patch of {type(model).__name__}; accepted: a larger data.image_size "
-            "(images are resized to it), or a model of smaller patches (+model.patch_size=4)"
-        )
+    if grid_of(model, image_size, channels) != (1, 1):
+        return
+    own = "" if img_size is None else f" (model.img_size={img_size})"
+    both = "" if img_size is None else ", and model.img_size with it"
+    advice = "+model.patch_size=4" if type(model).__module__.startswith("timm.") else "model.patch_size=4"
+    raise UserError(
+        f"data.image_size={image_size}{own} is one patch of {type(model).__name__}; accepted: a larger data.image_size "
+        f"(images are resized to it{both}), or a model of smaller patches ({advice} where it takes that)"
+    )

@@ -61,6 +61,8 @@ class VisionTransformer(nn.Module):
         grid = _grid(image_size, layers)
         _check_encoder(hidden_size, heads, mlp_ratio)
 
+        # Rows and columns of tokens, the class token left out.
+        self.grid_size = (grid, grid)
         self.stem = nn.Sequential(*_build_stem(layers, channels))
         self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.positions = nn.Parameter(torch.empty(1, grid * grid + 1, hidden_size))

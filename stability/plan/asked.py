@@ -64,7 +64,10 @@ def check_range(given: str, low: Value, high: Value, scale: Scale = "log") -> tu
     if low < 0 and scale == "linear":
         raise UserError(f"{given!r}: accepted: a lower end of at least 0")
     if low <= 0 and scale == "log":
-        raise UserError(f"{given!r}: draws are uniform on a logarithmic scale, so the lower end must be above 0")
+        advice = "a lower end above 0"
+        if given.partition("=")[0] == "wd":
+            advice += f", or wd=tag(linear,interval({max(low, 0):g},{high:g})) from 0 on"
+        raise UserError(f"{given!r}: draws are uniform on a logarithmic scale here; accepted: {advice}")
     if low >= high:
         turned = f" (did you mean {high:g}, {low:g}?)" if low > high else ""
         raise UserError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stability.config import check_batch_size
+from stability.config.published import Size, published_size
 from stability.errors import UserError
 from stability.locate import first_line
 from stability.plan import timings
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 COUNTS = ("num_classes", "train_images", "eval_images")
 # A step forward and backward costs about three times the forward pass.
 STEP_FACTOR = 3
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a data set is, as far as that is known without reading it."""
-
-    classes: int
-    train_images: int
-    eval_images: int
-
-
-# Published sizes of well-known sets, so that a plan needs no data: digits as the project splits it.
-SIZES = {
-    "digits": Size(10, 1437, 360),
-    "cifar10": Size(10, 50_000, 10_000),
-    "cifar100": Size(100, 50_000, 10_000),
-    "imagenet": Size(1000, 1_281_167, 50_000),
-    "imagenet-1k": Size(1000, 1_281_167, 50_000),
-}
 
 
 @dataclass(frozen=True)
@@ -207,7 +189,7 @@ def _size(cell: CellPlan, remembered: timings.Timings) -> Size | None:
     known = remembered["data"].get(timings.data_key(cell.config))
     if known and known.keys() >= set(COUNTS):
         return Size(*(known[name] for name in COUNTS))
-    published = SIZES.get(str(data.name).lower().rpartition("/")[2])
+    published = published_size(data.name)
     if published is None:
         return None
     for name, most in (("train_size", published.train_images), ("eval_size", published.eval_images)):
@@ -235,6 +217,7 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
     size, words = Input(data.image_size, data.channels, classes or 1000), describe(cell.factors)
     try:
         from stability.models.complexity import count_with_tokens
+        from stability.models.tokens import FEW
 
         counted, grid = count_with_tokens(cell.config.model, size)
     except UserError as error:
@@ -243,6 +226,6 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
         # A model that cannot be counted (its own operations) may train all the same.
         problem = f"it fails to compute an image of {size.image_size} px (data.image_size): {type(error).__name__}"
         return None, f"{problem}: {first_line(error)}"
-    if grid is not None:
+    if grid is not None and grid[0] * grid[1] < FEW:
         print(f"{words}: {grid[0]} x {grid[1]} patches of an image of {size.image_size} px (data.image_size)")
     return counted.multiply_adds, ""

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
 
-def show(plan: Plan, directory: Path, layout: Layout) -> None:
+def show(plan: Plan, directory: Path, layout: Layout, advice: Sequence[str] = ()) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Nothing is written.
 
     Args:
         plan: the study's.
         directory: the study's folder.
         layout: processes and threads of this machine, which times hold for.
+        advice: lines that are printed besides.
     """
     costs = costs_of(plan, layout)
     statuses = {trial.id: status_of(directory, trial) for trial in plan.all_trials}
@@ -38,7 +39,7 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
     ]
     if any(one.config.data.source == "imagefolder" and not one.config.data.path for one in plan.cells):
         warnings.append("data.path is not set: to train, give data.path=FOLDER.")
-    for line in (*warnings, *notes(plan)):
+    for line in (*warnings, *advice, *notes(plan)):
         print(f"\n{line}")
     print("\n".join(_totals(plan, costs_to_come(plan, costs, statuses), statuses, layout)))
 
@@ -46,8 +47,12 @@ def show(plan: Plan, directory: Path, layout: Layout) -> None:
 def notes(plan: Plan) -> list[str]:
     """Return what a reader of the cells must know besides."""
     words = scaling([(describe(cell.factors), cell.lr_factor) for cell in plan.cells])
-    linear = dict.fromkeys(name for cell in plan.cells for name in cell.scales)
-    scales = [f"{name} is drawn on a linear scale, as tag(linear,interval(...)) says." for name in linear]
+    linear = {name: cell.ranges[name] for cell in plan.cells for name in cell.scales}
+    scales = [
+        f"{name} is drawn on a linear scale"
+        f"{': its range begins at 0' if ends and not ends[0] else ', as tag(linear,interval(...)) says'}."
+        for name, ends in linear.items()
+    ]
     return [*([words] if words else []), *scales]
 
 

@@ -131,11 +131,11 @@ def _check_closure(step: Callable[..., object] | None, path: str) -> None:
 
 
 class ClosureNeeded(UserError):
-    """An optimizer's step computes the loss again, which no pack does."""
+    """An optimizer's step computes the loss again, which no pack does, or does nothing by itself."""
 
 
 def refuse_closure(config: TrialConfig) -> None:
-    """Raise ClosureNeeded where an optimizer cannot step without a closure; what else is wrong, a step shows."""
+    """Raise ClosureNeeded where an optimizer does not step without a closure; what else is wrong, a step shows."""
     try:
         check_optimizer(config)
     except ClosureNeeded:
@@ -151,6 +151,8 @@ def _needs_closure(path: str) -> ClosureNeeded:
     )
 
 
+# In how many steps a weight has to move.
+TRIED_STEPS = 20
 # The longest side of the tensors that an optimizer is tried on.
 SMALL = 4
 
@@ -181,14 +183,42 @@ def check_optimizer(config: TrialConfig, model: nn.Module | None = None) -> None
 
 
 def _try_step(config: TrialConfig, optimizer: torch.optim.Optimizer) -> None:
-    """Take a step. Raises UserError where that fails."""
+    """Take a few steps. Raises UserError where one fails, or where none moves any weight."""
     path = str(config.optimizer["_target_"])
     try:
-        optimizer.step()
+        moves = _moves(optimizer, optimizer.step)
     except Exception as error:
         if _steps_with_closure(optimizer):
             raise _needs_closure(path) from error
         raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(_own_arguments(config))}") from error
+
+    if not moves:
+        if _steps_with_closure(optimizer) and _moves(optimizer, lambda: optimizer.step(lambda: 1.0)):
+            raise _needs_closure(path)
+        raise ClosureNeeded(
+            f"{path} moves no weight in {TRIED_STEPS} steps at lr={config.scaled_lr:g}{_told(_own_arguments(config))}; "
+            "accepted: an optimizer whose step() changes the parameters by their gradients"
+        )
+
+
+def _moves(optimizer: torch.optim.Optimizer, step: Callable[[], object]) -> bool:
+    """Tell whether any weight moves within a few steps: the first ones may be a warm-up, or only gather gradients.
+
+    The weights are 0 in the first half of the steps and 1 in the second: a step may be in proportion to them.
+    """
+    weights = [one for group in optimizer.param_groups for one in group["params"]]
+    for number in range(TRIED_STEPS):
+        if number == TRIED_STEPS // 2:
+            with torch.no_grad():
+                for one in weights:
+                    one.fill_(1.0)
+        before = [one.detach().clone() for one in weights]
+        for one in weights:
+            one.grad = torch.ones_like(one)
+        step()
+        if not all(torch.equal(one, old) for one, old in zip(weights, before, strict=True)):
+            return True
+    return False
 
 
 def _steps_with_closure(optimizer: torch.optim.Optimizer) -> bool:

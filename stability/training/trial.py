@@ -14,7 +14,7 @@ from torch import nn
 
 from stability.config import TrialConfig, in_common
 from stability.data import Batch, DataModule, get_data
-from stability.devices import in_parts, now
+from stability.devices import in_parts, now, pick_device
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
@@ -325,14 +325,6 @@ def measure(config: TrialConfig | Options, steps: int = 5, size: int = 1) -> flo
 
     with own_chance(device), exact_arithmetic(device):
         return taken(1) if size > 1 else in_parts(config.batch_size, taken)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` stands for. Raises UserError where there is no GPU."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("device=cuda, but torch sees no GPU here; accepted: device=auto or device=cpu")
-    return torch.device("cuda", torch.cuda.current_device()) if available and name != "cpu" else torch.device("cpu")
 
 
 def build(config: TrialConfig, data: DataModule) -> nn.Module:

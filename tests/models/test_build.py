@@ -200,6 +200,29 @@ class TestTimm:
         assert found == grid
         assert counted == count(model, image_size=size, channels=3, num_classes=10)
 
+    @pytest.mark.parametrize(
+        ("model", "size"),
+        [
+            (read_model("vitp_4gf"), 16),
+            (read_model("vitp_tiny"), 4),
+            (read_model("vitc_tiny"), 4),
+            (node(CNN, architecture="xcit_nano_12_p16_224"), 16),
+            (node(CNN, architecture="levit_128s"), 16),
+            (node("timm.models.vision_transformer.VisionTransformer", img_size=16, in_chans=1), 16),
+        ],
+    )
+    def test_one_patch_is_refused_whoever_builds_the_model(self, model: dict[str, Any], size: int) -> None:
+        with pytest.raises(UserError, match=f"data.image_size={size}.* is one patch of") as error, torch.device("meta"):
+            build_model(model, **SIZES | {"image_size": size})
+        assert ("model.img_size=16" in str(error.value)) == ("img_size" in model)
+
+    @pytest.mark.parametrize("architecture", ["xcit_nano_12_p16_224", "levit_128s"])
+    def test_a_grid_that_a_model_does_not_say_is_found(self, architecture: str) -> None:
+        assert count_with_tokens(node(CNN, architecture=architecture), Input(32, 3, 10))[1] == (2, 2)
+
+    def test_a_network_of_convolutions_has_no_grid(self) -> None:
+        assert count_with_tokens(read_model("regnety_tiny"), Input(16, 1, 10))[1] is None
+
     def test_the_small_regnet_keeps_resolution_in_its_stem(self) -> None:
         model = build_model(read_model("regnety_tiny"), **SIZES)
         assert model.stem(torch.zeros(2, 1, 16, 16)).shape[2:] == (16, 16)  # type: ignore[operator]

@@ -11,7 +11,7 @@ from torch import nn
 
 from stability.errors import UserError
 from stability.models import build_model
-from stability.training.optim import check_optimizer, decayed_parameters, make_optimizer
+from stability.training.optim import check_optimizer, decayed_parameters, make_optimizer, refuse_closure
 from tests.plain import train_pack
 
 ADAMW = {"name": "adamw", "_target_": "torch.optim.AdamW", "betas": [0.9, 0.95], "search": {"vit": {}}}
@@ -247,6 +247,51 @@ class Sharpness(torch.optim.SGD):
 def test_an_optimizer_whose_step_needs_a_closure_is_refused(trial, target):
     with pytest.raises(UserError, match=r"needs a closure at every step, .*; accepted: an optimizer whose step\(\)"):
         check_optimizer(trial(wd=0.0, optimizer={"_target_": target}))
+
+
+class Silent(torch.optim.SGD):
+    """Does nothing without a closure, and says nothing."""
+
+    def step(self, closure: Any = None) -> Any:
+        return None if closure is None else super().step(closure)
+
+
+class Still(torch.optim.SGD):
+    """Never moves."""
+
+    def step(self, closure: Any = None) -> Any:
+        return None
+
+
+class Gathering(torch.optim.SGD):
+    """Moves at every fourth step."""
+
+    calls = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.calls += 1
+        return super().step(closure) if self.calls % 4 == 0 else None
+
+
+class Proportional(torch.optim.SGD):
+    """Moves a weight in proportion to it: one of 0 stays."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data *= 1 - group["lr"]
+
+
+def test_an_optimizer_that_moves_nothing_is_refused(trial):
+    def config(name: str, **point: float):
+        return trial(optimizer={"_target_": f"{__name__}.{name}"}, wd=0.0, **point)
+
+    with pytest.raises(UserError, match=r"Silent needs a closure at every step"):
+        check_optimizer(config("Silent"))
+    with pytest.raises(UserError, match=r"Still moves no weight in 20 steps at lr=.*; accepted: an optimizer whose st"):
+        refuse_closure(config("Still"))
+    check_optimizer(config("Gathering", lr=1e-12))
+    check_optimizer(config("Proportional"))
 
 
 def test_an_optimizer_is_tried_on_the_shapes_of_the_model(trial):

@@ -65,6 +65,7 @@ MISTAKES = [
     ("lr=tag(log,interval(1e-2,1e-4)) samples=4", ["upside down"]),
     ("lr=tag(lin,interval(1e-4,1e-2)) samples=2", ["'lin'", "log"]),
     ("lr=interval(0,0.1) samples=2", ["above 0"]),
+    ("wd=interval(-0.1,0.1) samples=2", ["above 0", "wd=tag(linear,interval(0,0.1))"]),
     ("lr=tag(linear,interval(0,0.1)) samples=2", ["lr is above 0"]),
     ("wd=tag(log,interval(0,0.1)) samples=2", ["above 0"]),
     ("wd=tag(linear,interval(-1,0.1)) samples=2", ["at least 0"]),

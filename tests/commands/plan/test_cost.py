@@ -9,6 +9,7 @@ import re
 import pytest
 
 from stability.execute.layout import plan_layout
+from stability.hydra.places import check_places
 from stability.models.table import lookup
 from stability.plan import timings
 from stability.plan.cost import Cost, estimated
@@ -42,7 +43,8 @@ def test_a_plan_says_why_a_model_could_not_be_counted_and_how_it_divides_images(
 
 
 def test_data_of_unknown_size_costs_an_unknown_amount(say, place):
-    out = say("data=imagefolder", "data.path=nowhere", "data.name=mine", "data.image_size=16", "plan=true").out
+    (place / "somewhere").mkdir()
+    out = say("data=imagefolder", "data.path=somewhere", "data.name=mine", "data.image_size=16", "plan=true").out
     assert "to compute: unknown" in out
     assert "time: unknown" in out
 
@@ -135,10 +137,23 @@ def test_a_count_that_failed_says_why(say):
     [
         ("data=imagefolder", "data.source=imagefolder needs a folder"),
         ("data=hf", "data.source=hf needs data.path"),
+        ("data=imagefolder data.path=nowhere", "error: data.path=nowhere: "),
+        ("data=hf data.path=nowhere", "error: data.path=nowhere: "),
+        ("data=hf data.path=nowhere/*.parquet", "error: data.path=nowhere/*.parquet matches no file"),
+        ("data=torch data._target_=nope.D", "data._target_"),
+        ("device=cuda", "error: device=cuda, but torch sees no GPU here; accepted: device=auto or device=cpu"),
         ("pool.size=1000", "pool.size=1000; accepted: 1 to "),
     ],
 )
-def test_a_plan_refuses_what_the_run_refuses(words, said, say):
-    done = say(words, "plan=true")
+def test_a_plan_refuses_what_the_run_refuses(words, said, say, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = say(*words.split(), "plan=true")
     assert done.code == 2
     assert said in done.err
+
+
+def test_a_plan_for_machines_elsewhere_only_says_that_there_is_no_gpu_here(plan_of, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = check_places(plan_of("device=cuda"), lambda: True)
+    assert said == ["device=cuda, but torch sees no GPU here; the machines of the jobs need one."]
+    assert check_places(plan_of(), lambda: True) == []

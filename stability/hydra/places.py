@@ -1,0 +1,62 @@
+"""Whether what a plan needs is here: the data's folder, a data set of the user's own, a GPU. Nothing is read."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from pathlib import Path
+
+from stability.config import DataConfig
+from stability.errors import UserError
+from stability.locate import locate
+from stability.plan.cells import Plan, describe
+
+
+def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
+    """Refuse for `plan=true` what the run would refuse of a place; return what is to be said of it.
+
+    Args:
+        plan: the study's.
+        is_remote: tells whether trials run on other machines, which may have GPUs where this one has none.
+
+    Raises:
+        UserError: something is not here; the message names the cell where there are several.
+    """
+    checked: set[str] = set()
+    for cell in plan.cells:
+        data = cell.config.data
+        if repr(data) in checked:
+            continue
+        checked.add(repr(data))
+        try:
+            _check_data(data)
+        except UserError as error:
+            words = f"{describe(cell.factors)}: " if len(plan.cells) > 1 else ""
+            raise UserError(f"{words}{error}") from error
+    if not any(cell.config.device == "cuda" for cell in plan.cells):
+        return []
+    from stability.devices import pick_device
+
+    try:
+        pick_device("cuda")
+    except UserError:
+        if not is_remote():
+            raise
+        return ["device=cuda, but torch sees no GPU here; the machines of the jobs need one."]
+    return []
+
+
+def _check_data(data: DataConfig) -> None:
+    """Raise UserError where a path does not exist, or a data set of the user's own is not found."""
+    if data.source == "torch":
+        locate(data._target_, "data._target_", "my_package.MyDataset")
+    # A torch data set may make its folder itself.
+    elif data.path is not None and data.source != "digits":
+        path = Path(data.path).expanduser()
+        if data.source == "hf" and glob.has_magic(data.path) and not path.exists():
+            if next(glob.iglob(str(path), recursive=True), None) is None:
+                raise UserError(f"data.path={data.path} matches no file")
+        elif not path.exists():
+            from stability.data.paths import existing
+
+            existing(data.path)
