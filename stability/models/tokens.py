@@ -73,7 +73,8 @@ def check_tokens(model: nn.Module, image_size: int, channels: int, img_size: obj
         return
     own = "" if img_size is None else f" (model.img_size={img_size})"
     both = "" if img_size is None else ", and model.img_size with it"
-    advice = "+model.patch_size=4" if type(model).__module__.startswith("timm.") else "model.patch_size=4"
+    plus = "" if type(model).__module__.startswith("stability.") else "+"
+    advice = f"{plus}model.patch_size={max(1, image_size // 4)}"
     raise UserError(
         f"data.image_size={image_size}{own} is one patch of {type(model).__name__}; accepted: a larger data.image_size "
         f"(images are resized to it{both}), or a model of smaller patches ({advice} where it takes that)"
