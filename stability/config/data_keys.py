@@ -73,9 +73,15 @@ def _check_digits(data: DataConfig) -> None:
 
 
 def check_classes(data: DataConfig, classes: int) -> None:
-    """Raise UserError where a set goes by the name of a published one that has another number of classes."""
+    """Raise UserError where a set goes by the name of a published one that has another number of classes.
+
+    Class folders may be a part of ImageNet.
+    """
     published = published_size(data.name)
-    if published is not None and classes != published.classes:
+    if published is None or classes == published.classes:
+        return
+    is_part = published.has_parts and data.source == "imagefolder" and classes < published.classes
+    if not is_part:
         where = data.path or data._target_ or data.source
         path = f" data.path={data.path}" if data.path else ""
         raise UserError(

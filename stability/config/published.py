@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """How large a data set is, as far as that is known without reading it."""
+    """How large a data set is, as far as that is known without reading it.
+
+    has_parts: whether folders of some of its classes go by its name too.
+    """
 
     classes: int
     train_images: int
     eval_images: int
+    has_parts: bool = False
 
 
 # Digits as the project splits them.
@@ -19,8 +23,8 @@ SIZES = {
     "digits": Size(10, 1437, 360),
     "cifar10": Size(10, 50_000, 10_000),
     "cifar100": Size(100, 50_000, 10_000),
-    "imagenet": Size(1000, 1_281_167, 50_000),
-    "imagenet-1k": Size(1000, 1_281_167, 50_000),
+    "imagenet": Size(1000, 1_281_167, 50_000, has_parts=True),
+    "imagenet-1k": Size(1000, 1_281_167, 50_000, has_parts=True),
 }
 
 

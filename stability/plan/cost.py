@@ -188,7 +188,8 @@ def _size(cell: CellPlan, remembered: timings.Timings) -> Size | None:
     data = cell.config.data
     known = remembered["data"].get(timings.data_key(cell.config))
     if known and known.keys() >= set(COUNTS):
-        return Size(*(known[name] for name in COUNTS))
+        classes, train, evaluation = (known[name] for name in COUNTS)
+        return Size(classes, train, evaluation)
     published = published_size(data.name)
     if published is None:
         return None

@@ -12,7 +12,9 @@ from typing import Any
 import numpy
 import pytest
 
+from stability.config import check_classes
 from stability.data.sources import load
+from stability.errors import UserError
 from tests.data.test_data_sources import FOLDER, TABLES, refusal, write_images
 
 
@@ -351,3 +353,15 @@ def test_a_ground_truth_of_too_few_lines_is_named(tmp_path: Path) -> None:
     savemat(tmp_path / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
     said = refusal(replace(FOLDER, path=str(tmp_path)))
     assert f"{truth} has 2 lines, and {tmp_path / 'val'} has ILSVRC2012_val_00000003.JPEG; accepted: a line" in said
+
+
+def test_class_folders_may_be_a_part_of_imagenet(tmp_path: Path) -> None:
+    """And a set of the hub may not: its name says which images these are."""
+    for name in ("train", "val"):
+        write_images(tmp_path / name, {"n01440764": 2, "n01443537": 2})
+    part = replace(FOLDER, name="ILSVRC/imagenet-1k", path=str(tmp_path))
+    assert len(load(part).classes) == 2
+    check_classes(part, 1000)
+    for data, classes in ((part, 1001), (replace(part, source="hf"), 2)):
+        with pytest.raises(UserError, match=f"has {classes} classes, and data.name=ILSVRC/imagenet-1k has 1000"):
+            check_classes(data, classes)
