@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from stability.errors import StudyError, UserError, unknown
-from stability.outputs import complain, open_outputs, silence_outputs
+from stability.errors import UserError, unknown
 
 RUNS_HELP = "a study's folder, or a folder of them"
 
@@ -43,34 +42,3 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("--") and name not in accepted:
                 raise unknown("option", name, [one for one in accepted if one.startswith("--")])
         return self.parse_args(given)
-
-
-def run(program: str, main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its code: 2 after a user's mistake, 1 after a disk's trouble, with one line each.
-
-    130 after Ctrl-C.
-
-    Args:
-        program: the module's name, which begins the line of an error.
-        main: the command; returns its exit code.
-    """
-    open_outputs()
-    try:
-        code = main()
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        code = 2
-    except StudyError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # The reader (head, less) has closed the pipe.
-        silence_outputs()
-        code = 0
-    except OSError as error:
-        complain(program, error)
-        code = 1
-    sys.exit(code)

@@ -34,10 +34,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from analysis.command import Parser, run
+from analysis.command import Parser
 from analysis.results import CellResults
 from stability.errors import UserError
 from stability.files import write_atomic
+from stability.outputs import run
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import yaml
 
-from analysis.command import Parser, run
+from analysis.command import Parser
 from stability.config import lr_factor
 from stability.errors import StudyError, UserError
 from stability.locate import check_name, first_line
+from stability.outputs import run
 from stability.shipped import choices, read
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.choose import check_loggers, make_loggers

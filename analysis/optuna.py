@@ -14,10 +14,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from analysis.command import Parser, run
+from analysis.command import Parser
 from stability.errors import UserError
 from stability.locate import first_line
 from stability.optuna.copy import JOURNAL, OFF, check_storage, rebuild
+from stability.outputs import run
 from stability.study.store import study_folders
 
 PROGRAM = "analysis.optuna"

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from analysis.command import Parser, run
+from analysis.command import Parser
 from analysis.screen import headline, print_table
+from stability.outputs import run
 from stability.study.claims import is_claimed
 from stability.study.schema import ENDED, Trial
 from stability.study.store import UNREADABLE, Study, study_folders

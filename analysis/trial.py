@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.command import RUNS_HELP, Parser, run
+from analysis.command import RUNS_HELP, Parser
 from analysis.rerun import rerun_command
 from analysis.screen import print_table
 from stability.config import lr_factor
 from stability.errors import UserError, nearest
+from stability.outputs import run
 from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
 from stability.study.schema import Cell, EpochRow, Manifest, Record, Settings, Trial

@@ -13,8 +13,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from analysis.command import Parser, run
+from analysis.command import Parser
 from analysis.log import log_studies
+from stability.outputs import run
 
 PROGRAM = "analysis.wandb"
 

@@ -16,6 +16,11 @@ from typing import BinaryIO
 # What a disk, a share or the machine does to every file on it.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO)
 _TROUBLE = (*_DISK, errno.ENXIO, errno.ENODEV, errno.EMFILE, errno.ENFILE)
+# What a share's network does to a file. Sockets of a user's own code raise the same, without a file's name.
+_SHARE = (
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EKEYEXPIRED),
+)
 # Libraries give the words of such an error on without its number (a loader's process, Rust, HDF5).
 _WORDS = {os.strerror(code): code for code in _DISK}
 # What torch and SQLite say when a write has failed.
@@ -25,6 +30,11 @@ _WORDS |= {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO
 
 class WriteError(OSError):
     """A file of a study cannot be written: trouble of its folder, whatever the reason."""
+
+
+def is_of_place(error: OSError) -> bool:
+    """Tell whether a disk, a share or the machine raised this, and not the file itself."""
+    return error.errno in _TROUBLE or (error.errno in _SHARE and error.filename is not None)
 
 
 def disk_trouble(error: BaseException) -> OSError | None:
@@ -40,7 +50,7 @@ def disk_trouble(error: BaseException) -> OSError | None:
         if one in seen:
             continue
         seen.append(one)
-        if isinstance(one, WriteError) or (isinstance(one, OSError) and one.errno in _TROUBLE):
+        if isinstance(one, WriteError) or (isinstance(one, OSError) and is_of_place(one)):
             return one
         waiting += [other for other in (one.__cause__, one.__context__) if other is not None]
         waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
+from stability.errors import StudyError, UserError
 from stability.files import describe_trouble
 
 
@@ -46,3 +49,34 @@ def silence_outputs() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def run(program: str, main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its code: 2 after a user's mistake, 1 after a disk's trouble, with one line each.
+
+    130 after Ctrl-C.
+
+    Args:
+        program: the module's name, which begins the line of an error.
+        main: the command; returns its exit code.
+    """
+    open_outputs()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        code = 2
+    except StudyError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader (head, less) has closed the pipe.
+        silence_outputs()
+        code = 0
+    except OSError as error:
+        complain(program, error)
+        code = 1
+    sys.exit(code)

@@ -18,6 +18,7 @@ from stability.data.images import Images
 from stability.data.sources import load
 from stability.data.unreadable import check, list_path, write_list
 from stability.errors import UserError
+from stability.outputs import run
 from stability.shipped import read
 from stability.values import Value
 
@@ -92,4 +93,4 @@ def _read(images: Images, wrong: dict[str, str], tell: object) -> set[bytes]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("stability.data", main)

@@ -183,6 +183,10 @@ class Job(NamedTuple):
     indices: numpy.ndarray
 
 
+# What is wrong with an image, or with the place where it lies.
+Problem = UserError | OSError
+
+
 @dataclass(frozen=True)
 class Maker:
     """Makes images one by one, each from the numbers of its (data.seed, epoch, position)."""
@@ -191,7 +195,7 @@ class Maker:
     stage: Stage
     seed: int
 
-    def __getitems__(self, job: Job) -> Tensor | UserError:
+    def __getitems__(self, job: Job) -> Tensor | Problem:
         """Return the images of a job, uint8 (B, C, S, S), or what is wrong with one of them.
 
         The error is returned, not raised: DataLoader wraps what a worker raises into a traceback's text.
@@ -199,7 +203,7 @@ class Maker:
         draws = uniform(self.seed, Purpose.CROP, job.epoch, job.position, len(job.indices), CROP_DRAWS)
         try:
             return torch.stack([self._make(*pair) for pair in zip(job.indices, draws, strict=True)])
-        except UserError as error:
+        except (UserError, OSError) as error:
             return error
 
     def _make(self, index: int, draws: numpy.ndarray) -> Tensor:
@@ -222,7 +226,7 @@ class Made:
         self._device = torch.device(device)
         self._workers = data.workers
         # Loaders with living workers that nobody iterates over.
-        self._idle: list[DataLoader[Tensor | UserError]] = []
+        self._idle: list[DataLoader[Tensor | Problem]] = []
 
     def batches_ahead(self, size: int) -> int:
         """Return how many batches of `size` the workers make before they are needed."""
@@ -248,12 +252,12 @@ class Made:
             indices = numpy.concatenate([job.indices for job in parts])
             yield pixels, send(self._labels[indices], self._device)
 
-    def _to_device(self, pixels: Tensor | UserError) -> Tensor:
-        if isinstance(pixels, UserError):
+    def _to_device(self, pixels: Tensor | Problem) -> Tensor:
+        if isinstance(pixels, (UserError, OSError)):
             raise pixels
         return send(pixels, self._device)
 
-    def _run(self, jobs: list[Job]) -> Iterator[Tensor | UserError]:
+    def _run(self, jobs: list[Job]) -> Iterator[Tensor | Problem]:
         workers = _num_workers(self._workers)
         if not workers:
             yield from map(self._maker.__getitems__, jobs)
@@ -266,7 +270,7 @@ class Made:
         yield from loader
         self._idle.append(loader)
 
-    def _loader(self, workers: int) -> DataLoader[Tensor | UserError]:
+    def _loader(self, workers: int) -> DataLoader[Tensor | Problem]:
         return DataLoader(
             self._maker,  # type: ignore[arg-type]
             batch_sampler=Jobs(),  # type: ignore[arg-type]

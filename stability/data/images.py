@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 import numpy
 
 from stability.errors import UnreadableImage, UserError
+from stability.files import is_of_place
 
 if TYPE_CHECKING:
     import pyarrow
@@ -150,6 +151,11 @@ class EncodedReader:
             with self.open(row) as file, Image.open(file) as picture:
                 return take(picture)
         except broken as error:
+            if isinstance(error, OSError) and error.errno:
+                # The file's name: what is read through has none. Trouble of the disk or the share is not the image's.
+                named = OSError(error.errno, error.strerror, self.name(row))
+                if is_of_place(named):
+                    raise named from error
             raise UnreadableImage(f"unreadable image {self.name(row)}: {self._why(row, error)}") from error
 
     def _why(self, row: int, error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from stability.errors import UserError
 from stability.models.named import model_names, read_model
 from stability.models.published import AUTHORS_CODE, NEAREST, TABLE_2, Published
 from stability.models.table import Complexity, Input, lookup, usual_inputs
+from stability.outputs import run
 
 Row = tuple[str, Input, Complexity]
 
@@ -24,12 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        _print_csv(rows) if given.csv else _print_table(rows)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _print_csv(rows) if given.csv else _print_table(rows)
     return 0
 
 
@@ -112,4 +107,4 @@ def _figures(values: Published | None, digits: tuple[int, int, int], mark: str =
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("stability.models", main)

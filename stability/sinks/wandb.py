@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from stability.errors import UserError
+from stability.errors import UserError, nearest
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.packages import require
 from stability.study.events import Ended, Epoch, Probe, Resumed, Started
@@ -31,7 +31,11 @@ FINISH_SECONDS, TEARDOWN_SECONDS = 12.0, 3.0
 # Variables that would make all trials one run, or put a run elsewhere: the program sets what they set.
 OURS = {
     **dict.fromkeys(
-        ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_NAME"), "every trial is a run of its own"
+        (
+            *("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_NAME"),
+            *("WANDB_FORK_FROM", "WANDB_RESUME_FROM"),
+        ),
+        "every trial is a run of its own",
     ),
     **dict.fromkeys(("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"), "a run's group is its study, its job type its cell"),
     "WANDB_DIR": "runs are kept in the study's folder",
@@ -39,6 +43,8 @@ OURS = {
 # The longest that W&B takes.
 NAME_LENGTH, JOB_TYPE_LENGTH = 128, 64
 MODES = ("online", "offline")
+# What WANDB_MODE may hold.
+WANDB_MODES = (*MODES, "disabled", "shared", "dryrun", "run")
 
 
 class WandbLogger(Logger):
@@ -73,6 +79,9 @@ class WandbLogger(Logger):
         """Raise UserError where wandb is not installed; return advice: no login is found, or a variable is not used."""
         name = "wandb" if self._mode == "online" else "wandb_offline"
         require("wandb", f"logger={name}")
+        given = os.environ.get("WANDB_MODE") or "online"
+        if given not in WANDB_MODES:
+            raise UserError(f"WANDB_MODE={given}{nearest(given, WANDB_MODES)}; accepted: {', '.join(WANDB_MODES)}")
         unused = [f"{name} is not used: {why}" for name, why in OURS.items() if os.environ.get(name)]
         if self._mode == "online" and not _may_be_logged_in():
             unused.append(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy
 import pytest
@@ -18,9 +21,11 @@ from stability.data import Batch, DataModule, get_data
 from stability.data.crop import CROP_DRAWS
 from stability.data.decoded import Decoded
 from stability.data.feed import Job, Kept, Made
+from stability.data.images import FileReader
 from stability.data.policy import _kernels
 from stability.data.policy import policies as find_policies
 from stability.errors import UserError
+from stability.files import describe_trouble, disk_trouble
 from tests.data.test_data_sources import write_images
 
 DIGITS = DataConfig(channels=1, mean=(0.3052,), std=(0.3185,), train_size=200, eval_size=50, mirror=True)
@@ -183,6 +188,38 @@ def test_an_unreadable_image_in_a_stream_is_named(tmp_path: Path, workers: int) 
         get_data(replace(data, memory_gib=1.0), LIGHT, 2)
 
 
+class Failing(FileReader):
+    """Images on a share that does not answer."""
+
+    def open(self, row: int) -> BinaryIO:
+        """Fail as the kernel does where a mount's server is gone: reads of an open file name none."""
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_share_in_trouble_is_no_unreadable_image(tmp_path: Path, workers: int, monkeypatch: Any) -> None:
+    """It is the study's trouble, told with the image's name; no trial is charged, and no image left out for it."""
+    root = write_images(tmp_path / "train", {"cat": 4, "dog": 4}).parent
+    write_images(root / "val", {"cat": 2, "dog": 2})
+    data = DataConfig(
+        source="imagefolder",
+        name=None,
+        path=str(root),
+        image_size=16,
+        channels=1,
+        mean=(0.5,),
+        std=(0.5,),
+        memory_gib=0.0,
+    )
+    batches = get_data(replace(data, workers=workers), LIGHT, 2).train_batches(0)
+    monkeypatch.setattr(FileReader, "open", Failing.open)
+    with pytest.raises(OSError, match="timed out") as caught:
+        list(batches)
+    trouble = disk_trouble(caught.value)
+    assert trouble is not None
+    assert describe_trouble(trouble).startswith(f"{root}/train/")
+
+
 def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
     """Where processes are spawned (macOS) or started by a server, the maker of images travels as a pickle."""
     data = DataConfig(
@@ -232,5 +269,7 @@ def test_the_commonest_class_of_what_is_evaluated_is_counted(tmp_path: Path) -> 
     """A model that always answers it is no better than chance."""
     root = write_images(tmp_path / "train", {"cat": 4, "dog": 4}).parent
     write_images(root / "val", {"cat": 2, "dog": 6})
-    folder = DataConfig(source="imagefolder", path=str(root), image_size=16, channels=1, mean=(0.5,), std=(0.5,))
+    folder = DataConfig(
+        source="imagefolder", name=None, path=str(root), image_size=16, channels=1, mean=(0.5,), std=(0.5,)
+    )
     assert DataModule(folder, LIGHT, 4).info.commonest_share == 0.75

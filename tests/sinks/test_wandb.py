@@ -327,3 +327,9 @@ def test_run_ids_are_apart_and_fit() -> None:
     made = {run_id(name, "0123456789ab") for name in names}
     assert len(made) == len(names)
     assert all(len(one) <= 128 and not set(one) & set(":;,#?/'% ") for one in made)
+
+
+def test_a_word_that_wandb_does_not_know_is_refused_before_anything_is_trained(monkeypatch: Any) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UserError, match=r"WANDB_MODE=ofline \(did you mean 'offline'\?\); accepted: online"):
+        WandbLogger().check()

@@ -132,6 +132,10 @@ def test_an_output_on_a_full_disk_is_told_in_a_line(
     write_manifest(tmp_path / "runs" / "x", Manifest(study="x", cells=(), trials=()))
     done = command("analysis.status", "runs/x", shell="> /dev/full", place=tmp_path)
     assert (done.returncode, done.stderr) == (1, "analysis.status: standard output: No space left on device\n")
+    done = command("stability.models", "vitp_tiny", shell="> /dev/full", place=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "stability.models: standard output: No space left on device\n")
+    done = command("stability.models", "vitp_tiny", shell=">&-", place=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_closed_output_costs_its_words_and_nothing_else(tmp_path: Path) -> None:
