@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -28,6 +29,10 @@ WITH_OBJECTS = 1
 NAME = "checkpoint.pt"
 # Written by a pack beside the standing one, until all of its members have theirs.
 NEXT_NAME = "checkpoint.next.pt"
+# How many values the optimizer's state has. Files written before it came have no such entry, and are read too.
+COUNT = "optimizer_values"
+# What the first files of version 1 do not have, and what stands for it.
+LATER: dict[str, Any] = {"right": None, "probes": ()}
 
 log = logging.getLogger("stability.training")
 
@@ -60,6 +65,7 @@ def write_checkpoint(directory: Path, identifier: str, state: State, *, is_next:
 
     directory.mkdir(parents=True, exist_ok=True)
     values = {"version": _version(VERSION), "id": identifier, **state, "progress": asdict(state["progress"])}
+    values[COUNT] = _count(state["optimizer"])
     content = tree_map_only(torch.Tensor, _apart, values)
     write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
 
@@ -75,24 +81,41 @@ def settle_checkpoint(directory: Path) -> None:
         os.replace(directory / NEXT_NAME, directory / NAME)
 
 
-def read_checkpoints(directory: Path, identifier: str, *, trusts: bool = False) -> dict[int, State | None]:
+def _count(optimizer: Mapping[str, Any]) -> int:
+    """Return how many values an optimizer's state has: of an emptied state the optimizer itself says nothing."""
+    from torch.utils._pytree import tree_leaves
+
+    return len(tree_leaves(dict(optimizer)))
+
+
+def read_checkpoints(
+    directory: Path,
+    identifier: str,
+    *,
+    trusts: bool = False,
+    check: Callable[[Progress], str | None] | None = None,
+) -> dict[int, State | None]:
     """Return the states that the trial in `directory` can continue from, by optimizer step, tensors on the CPU.
 
     One or two: that of the standing checkpoint, or {0: None}, a fresh start, where there is none; and that of the next
-    checkpoint, which a pack was writing when it was cut off. A file that cannot be read, or is of another version or
-    another trial, is skipped with a line in the log: it costs time, but no result changes.
+    checkpoint, which a pack was writing when it was cut off. A file that cannot be read, has a part missing, or is of
+    another version or another trial, is skipped with a line in the log: it costs time, but no result changes.
 
     Args:
         directory: the trial's folder.
         identifier: the trial's id.
         trusts: whether objects of any class are read, which runs what code the file names (training.trust_files).
+        check: returns in words what of a file's progress cannot be the trial's, None where all can
+            (`Member.misfit`); None: nothing is checked.
     """
-    standing, following = (_read(directory / name, identifier, trusts) for name in (NAME, NEXT_NAME))
+    standing, following = (_read(directory / name, identifier, trusts, check) for name in (NAME, NEXT_NAME))
     found: dict[int, State | None] = {} if standing is not None else {0: None}
     return found | {state["progress"].step: state for state in (standing, following) if state is not None}
 
 
-def _read(path: Path, identifier: str, trusts: bool) -> State | None:
+def _read(
+    path: Path, identifier: str, trusts: bool, check: Callable[[Progress], str | None] | None = None
+) -> State | None:
     if not path.exists():
         return None
     try:
@@ -102,7 +125,12 @@ def _read(path: Path, identifier: str, trusts: bool) -> State | None:
         if found not in wanted:
             log.warning("%s is of version and trial %s, not %s: the trial starts afresh", path, found, wanted[0])
             return None
-        return _state(content)
+        state = _state(content)
+        problem = None if check is None else check(state["progress"])
+        if problem is not None:
+            log.warning("%s holds %s: the trial starts afresh", path, problem)
+            return None
+        return state
     # Whatever fails here, the trial can start afresh.
     except Exception as error:
         words = _foreign(path) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -111,11 +139,18 @@ def _read(path: Path, identifier: str, trusts: bool) -> State | None:
 
 
 def _load(path: Path, trusts: bool) -> dict[str, Any]:
-    """Return what a file holds. Raises what torch raises, for a class that is not allowed too."""
+    """Return what a file holds. Raises what torch raises, for a class that is not allowed too; ValueError or what
+    zipfile raises where bytes have changed since it was written: torch does not look at the checksums.
+    """
     import torch
 
     from stability.training.member import Progress, Sums
 
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is not as it was written")
     # Of version 1.
     with torch.serialization.safe_globals([Progress, Sums]):
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trusts)
@@ -139,17 +174,23 @@ def _foreign(path: Path) -> str | None:
 
 
 def _state(content: dict[str, Any]) -> State:
-    """Return the state that a file holds. Raises KeyError or UserError where a part is missing or of another kind."""
+    """Return the state that a file holds.
+
+    Raises KeyError, ValueError or UserError where a part is missing or of another kind.
+    """
     from stability.training.member import Progress, Sums
 
     progress = content["progress"]
     if isinstance(progress, Progress):
-        # Of version 1: fields that came later are missing.
-        values = asdict(Progress()) | vars(progress)
-        values["sums"] = asdict(Sums()) | vars(progress.sums)
+        # Of version 1. What the object itself does not have, its class would give: a default.
+        own, sums = LATER | vars(progress), LATER | vars(progress.sums)
     else:
-        values = {field.name: progress[field.name] for field in fields(Progress)}
-        values["sums"] = {field.name: progress["sums"][field.name] for field in fields(Sums)}
+        own, sums = progress, progress["sums"]
+    values = {field.name: own[field.name] for field in fields(Progress)}
+    values["sums"] = {field.name: sums[field.name] for field in fields(Sums)}
+    found = _count(content["optimizer"])
+    if content.get(COUNT, found) != found:
+        raise ValueError(f"an optimizer's state of {found} values, of which {content[COUNT]} were written")
     return {
         # As they were: an epoch's number is to stay a whole one.
         "progress": replace(parse(Progress, values, "progress"), curve=list(values["curve"])),

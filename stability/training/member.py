@@ -219,6 +219,34 @@ class Member:
         self.progress.attempts += 1
         self._clock = time.monotonic()
 
+    def misfit(self, progress: Progress) -> str | None:
+        """Return in words what of a checkpoint's progress cannot be this trial's; None where all can."""
+        step, total = progress.step, self.schedule.total_steps
+        if not 0 <= step <= total:
+            return f"step {step} of a trial of {total}"
+        has_diverged = progress.diverged_step is not None
+        if has_diverged and progress.diverged_step != step:
+            return f"step {step} of a trial that diverged at step {progress.diverged_step}"
+        rows = len(progress.curve)
+        done, rest = divmod(step, self.steps_per_epoch)
+        # The last epoch may still have to be evaluated.
+        accepted = {done} if rest or not done or has_diverged else {done - 1, done}
+        if rows not in accepted:
+            return f"{rows} epochs at step {step}, of {self.steps_per_epoch} steps each"
+        if progress.sums.steps != step - rows * self.steps_per_epoch:
+            return f"sums over {progress.sums.steps} steps of epoch {rows + 1} at step {step}"
+        probes = tuple(self.config.probes or ())
+        if len(progress.sums.probes) != (len(probes) if progress.sums.steps else 0):
+            return f"sums of {len(progress.sums.probes)} probes of {len(probes)}"
+        measured = [prefix + metric.key for metric in self.metrics for prefix in ("", EMA)]
+        wanted = {"epoch", "train_loss", "gradient_norm", "lr", *measured, *probes}
+        primary = (EMA if self.config.recipe.ema else "") + self.metrics.primary.key
+        for epoch, row in enumerate(progress.curve, 1):
+            missing = sorted(wanted - set(row))
+            if missing or row["epoch"] != epoch or row[primary] is None:
+                return f"a row of epoch {epoch} without {', '.join(missing) or 'its number or its ' + primary}"
+        return None
+
     def fits(self, state: State) -> bool:
         """Return whether a checkpoint is of this model and optimizer: a user's code may have changed since."""
         average = {} if self.ema is None else self.ema.state
@@ -228,7 +256,7 @@ class Member:
             fresh = copy.deepcopy(self.optimizer.state_dict())
             try:
                 self.optimizer.load_state_dict(state["optimizer"])
-                problem = "" if is_whole(self.optimizer) else "of another optimizer"
+                problem = "" if is_whole(self.optimizer, state["progress"].step) else "of another optimizer"
             # A user's optimizer may raise anything.
             except Exception as error:
                 problem = f"of another optimizer ({type(error).__name__}: {first_line(error)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -232,10 +232,11 @@ def _steps_with_closure(optimizer: torch.optim.Optimizer) -> bool:
     return True
 
 
-def is_whole(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether each parameter of one of FUSED has its state or none has: these do not notice what is missing.
+def is_whole(optimizer: torch.optim.Optimizer, steps: int) -> bool:
+    """Return whether each parameter of one of FUSED has the state that it has after so many steps.
 
-    Of other optimizers nothing is known, and they are taken to be whole.
+    These begin anew where state is missing, and do not notice it. Of other optimizers nothing is known, and they are
+    taken to be whole.
     """
     if type(optimizer) not in FUSED:
         return True
@@ -246,7 +247,20 @@ def is_whole(optimizer: torch.optim.Optimizer) -> bool:
         for parameter, state in zip(parameters, states, strict=True)
         for tensor in state.values()
     )
-    return fit and len({frozenset(state) for state in states}) == 1
+    if not fit or len({frozenset(state) for state in states}) != 1:
+        return False
+    return not steps or all(
+        all(isinstance(optimizer.state.get(one, {}).get(name), Tensor) for name in _kept(optimizer, group))
+        for group in optimizer.param_groups
+        for one in group["params"]
+    )
+
+
+def _kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of what one of FUSED keeps for each parameter of a group from the first step on."""
+    if type(optimizer) is torch.optim.SGD:
+        return ("momentum_buffer",) if group["momentum"] else ()
+    return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
 
 
 def _told(arguments: Options) -> str:

@@ -109,7 +109,10 @@ def train_pack(
     folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
     members = [Member(trial, data.steps_per_epoch, folder) for trial, folder in zip(trials, folders, strict=True)]
     trusts = shared.training.trust_files
-    states = [read_checkpoints(one.directory, one.id, trusts=trusts) if one.directory else {0: None} for one in members]
+    states: list[dict[int, State | None]] = [
+        read_checkpoints(one.directory, one.id, trusts=trusts, check=one.misfit) if one.directory else {0: None}
+        for one in members
+    ]
     own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
     full_size = full_size or len(members)
     compact = device.type != "cpu" if compact is None else compact

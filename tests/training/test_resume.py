@@ -288,16 +288,18 @@ def test_objects_of_a_foreign_optimizer_need_an_option(trial, tmp_path, caplog, 
     assert record["result"] == train(config)["result"]
 
 
-def test_continues_from_a_checkpoint_of_version_1(cut_trial, tmp_path):
-    def older(content: dict[str, Any]) -> None:
-        progress = content["progress"]
-        sums = Sums(**progress["sums"])
-        content["progress"] = Progress(**{**progress, "sums": sums})
-        # Of the first checkpoints, without what came later.
-        del vars(sums)["probes"], vars(content["progress"])["right"]
-        content["version"] = (1, content["version"][1])
+def of_version_1(content: dict[str, Any]) -> None:
+    """Make a checkpoint one of the first, without what came later."""
+    progress = content["progress"]
+    sums = Sums(**progress["sums"])
+    content["progress"] = Progress(**{**progress, "sums": sums})
+    del vars(sums)["probes"], vars(content["progress"])["right"]
+    content.pop("optimizer_values", None)
+    content["version"] = (1, content["version"][1])
 
-    rewritten(tmp_path, older)
+
+def test_continues_from_a_checkpoint_of_version_1(cut_trial, tmp_path):
+    rewritten(tmp_path, of_version_1)
     events: list[tuple[str, dict[str, Any]]] = []
     record = train(cut_trial, directory=tmp_path, on_event=lambda *event: events.append(event))
     assert (events[0][0], events[0][1]["step"]) == ("resumed", 6)
@@ -319,6 +321,20 @@ MISSING = {
     ],
     "a parameter's state": lambda content: content["optimizer"]["state"].pop(0),
     "an optimizer's shape": lambda content: content["optimizer"]["state"][0].update(exp_avg=torch.zeros(3, 3, 3, 3, 3)),
+    "an optimizer's whole state": lambda content: content["optimizer"]["state"].clear(),
+    "an optimizer's whole state, uncounted": lambda content: (
+        content["optimizer"]["state"].clear(),
+        content.pop("optimizer_values", None),
+    ),
+    "a row": lambda content: content["progress"]["curve"].pop(),
+    "a row's number": lambda content: content["progress"]["curve"][0].pop("top1_error"),
+    "a row's loss": lambda content: content["progress"]["curve"][0].pop("train_loss"),
+    "a row's value": lambda content: content["progress"]["curve"][0].update(top1_error=None),
+    "a step far ahead": lambda content: content["progress"].update(step=10**9),
+    "a step below 0": lambda content: content["progress"].update(step=-3),
+    "another step": lambda content: content["progress"].update(step=7),
+    "a step that diverged": lambda content: content["progress"].update(diverged_step=2),
+    "sums of no step": lambda content: content["progress"]["sums"].update(steps=0),
     "a weight": lambda content: content["model"].popitem(),
     "averages that no recipe has": lambda content: content.update(ema={"a": torch.zeros(1)}),
 }
@@ -330,6 +346,68 @@ def test_a_checkpoint_without_a_part_starts_the_trial_afresh(cut_trial, tmp_path
     messages = afresh(cut_trial, tmp_path, caplog)
     assert len(messages) == 1
     assert "the trial starts afresh" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "part", [one.name for one in fields(Progress) if one.name != "right"] + ["sums.steps", "sums.loss"]
+)
+def test_a_checkpoint_of_version_1_without_a_part_starts_the_trial_afresh(cut_trial, tmp_path, caplog, part):
+    def change(content: dict[str, Any]) -> None:
+        of_version_1(content)
+        place = content["progress"].sums if "." in part else content["progress"]
+        del vars(place)[part.split(".")[-1]]
+
+    rewritten(tmp_path, change)
+    check_starts_afresh(cut_trial, tmp_path, caplog, "the trial starts afresh")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "values"),
+    [
+        ({"name": "sgd", "momentum": 0.9}, ["momentum_buffer"]),
+        ({"_target_": "torch.optim.Adam", "amsgrad": True}, ["max_exp_avg_sq"]),
+        # Of this one nothing is known but how many values were written.
+        ({"_target_": "torch.optim.RMSprop"}, None),
+    ],
+)
+def test_an_optimizer_without_its_state_starts_the_trial_afresh(trial, tmp_path, caplog, optimizer, values):
+    config = trial("conv", optimizer=optimizer, training={"checkpoint_seconds": 0})
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    content = (tmp_path / NAME).read_bytes()
+    events: list[str] = []
+    assert train(config, directory=tmp_path, on_event=lambda kind, _: events.append(kind))["result"]
+    assert "resumed" in events
+    (tmp_path / NAME).write_bytes(content)
+
+    def change(content: dict[str, Any]) -> None:
+        if values is not None:
+            content.pop("optimizer_values", None)
+        for one in content["optimizer"]["state"].values():
+            for name in list(one) if values is None else values:
+                del one[name]
+
+    rewritten(tmp_path, change)
+    check_starts_afresh(config, tmp_path, caplog, "the trial starts afresh")
+
+
+def test_a_row_without_the_average_that_is_evaluated_starts_the_trial_afresh(trial, tmp_path, caplog):
+    config = trial("conv", recipe=MIXED, training={"checkpoint_seconds": 0})
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    rewritten(tmp_path, lambda content: content["progress"]["curve"][0].pop("ema_top1_error"))
+    check_starts_afresh(config, tmp_path, caplog, "ema_top1_error: the trial starts afresh")
+
+
+def test_bytes_that_have_changed_start_the_trial_afresh(cut_trial, tmp_path, caplog):
+    content = bytearray((tmp_path / NAME).read_bytes())
+    weight = max(torch.load(tmp_path / NAME, weights_only=True)["model"].values(), key=torch.numel)
+    place = content.index(weight.numpy().tobytes())
+    content[place + 8] ^= 1
+    (tmp_path / NAME).write_bytes(content)
+    check_starts_afresh(cut_trial, tmp_path, caplog, "is not as it was written")
 
 
 @pytest.mark.parametrize("part", ["an optimizer's tensor", "a tensor of every parameter"])
