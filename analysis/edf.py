@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from analysis.command import Parser
 from analysis.results import CellResults
 from stability.errors import UserError
-from stability.files import write_atomic
+from stability.files import shared_like, write_atomic
 from stability.outputs import run
 
 if TYPE_CHECKING:
@@ -168,9 +168,10 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomic(out / name, partial(_fill, content))
+        with shared_like(out):
+            out.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                write_atomic(out / name, partial(_fill, content))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; --out names another folder") from error
 

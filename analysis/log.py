@@ -19,6 +19,7 @@ import yaml
 from analysis.command import Parser
 from stability.config import lr_factor
 from stability.errors import StudyError, UserError
+from stability.files import shared_like
 from stability.locate import check_name, first_line
 from stability.outputs import run
 from stability.shipped import choices, read
@@ -72,8 +73,10 @@ def log_studies(runs: Sequence[Path], name: str, options: dict[str, Value]) -> l
     for line in check_loggers(made):
         print(line)
     for study in found:
-        _tell(study, name, logger)
-    logger.close()
+        with shared_like(study.directory):
+            _tell(study, name, logger)
+    with shared_like(found[-1].directory):
+        logger.close()
     return found
 
 

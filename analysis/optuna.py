@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from analysis.command import Parser
 from stability.errors import UserError
+from stability.files import WriteError, shared_like
 from stability.locate import first_line
 from stability.optuna.copy import JOURNAL, OFF, check_storage, rebuild
 from stability.outputs import run
@@ -39,9 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in folders:
         target = options.storage or str(folder / JOURNAL)
         try:
-            count = rebuild(folder, options.storage)
+            with shared_like(folder):
+                count = rebuild(folder, options.storage)
         except UserError:
             raise
+        except WriteError as error:
+            raise UserError(
+                f"{target} cannot be written: {error.strerror}; --storage names a database elsewhere, as "
+                "sqlite:///studies.db"
+            ) from error
         except Exception as error:
             # A database's drivers raise exceptions of any type.
             print(f"{PROGRAM}: {target}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)

@@ -205,10 +205,15 @@ def _add_keys(options: argparse.Namespace) -> None:
 
 def _refuse_study_files(options: argparse.Namespace, overrides: Sequence[Override]) -> None:
     """Refuse configurations that lie in a study's folder: that may come from anybody, and YAML names code to run."""
-    from stability.hydra.keys import key_of
+    from stability.hydra.keys import key_of, leads_out
     from stability.hydra.plain import value_of
     from stability.study.store import study_around
 
+    if options.config_name is not None and leads_out(options.config_name):
+        raise UserError(
+            f"--config-name {options.config_name} leads out of its folder; accepted: a name, with --config-dir FOLDER "
+            "for a file of your own"
+        )
     values = {key_of(one): value_of(one) for one in overrides}
     listed = values.get("hydra.searchpath")
     folders = [options.config_dir, options.config_path, *(listed if isinstance(listed, list) else ())]

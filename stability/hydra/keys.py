@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ ADDED = (SWEEPER, "hydra.mode=MULTIRUN")
 POOL = "hydra_plugins.stability_plugins.PoolLauncher"
 # Config groups that every trial has a choice of.
 NEEDED = ("model", "optimizer", "data", "recipe", "schedule")
+# A choice that leads out of its group's folder, by its text: a path with .., an absolute one, an interpolation.
+_LEADS_OUT = re.compile(r"""(^|[/\\,(\[\s'"])\.\.($|[/\\,)\]\s'"])|(^|[,(\[\s'"])[/~]|\$\{""")
 _ONE_SWEEPER = "nothing: every command goes through one sweeper"
 _FOLDER = "runs=FOLDER study=NAME"
 
@@ -105,12 +108,34 @@ def _check_key(key: str, override: Override) -> None:
     if override.is_delete() and _default(key) is not None:
         raise UserError(f"{given!r}: without it {key} would be the schema's default; accepted: {key}=VALUE")
     value = value_of(override)
+    if _is_choice(override) and leads_out(override.get_value_string()):
+        raise UserError(
+            f"{given!r}: a choice is a name, without .., a leading / or ${{...}}; accepted: {key}=NAME, and "
+            f"--config-dir FOLDER where FOLDER/{key}/NAME.yaml is a file of your own"
+        )
     if key in NEEDED and (value is None or isinstance(value, (list, dict))):
         raise UserError(
             f"{given!r}: a trial has one {key}; accepted: {key}=NAME, {key}=A,B to compare, {key}.KEY=VALUE"
         )
     if key == "sweep" and not isinstance(value, dict):
         raise UserError(f"{given!r}: a study is named by sweeps=NAME; accepted for sweep: sweep.seed, sweep.sampler")
+
+
+def leads_out(choice: str) -> bool:
+    """Tell whether a choice, or one of a list of them, names a file outside its group: such a file may be anybody's."""
+    return _LEADS_OUT.search(choice) is not None
+
+
+def _is_choice(override: Override) -> bool:
+    """Tell whether an override chooses a file of a config group, the user's own groups included."""
+    from stability.config.schema import EXTENSIONS, StudyConfig, TrialConfig
+
+    name = override.key_or_group
+    if override.is_delete() or "." in name or isinstance(override.value(), dict):
+        return False
+    own = {item.name for schema in (TrialConfig, StudyConfig) for item in dataclasses.fields(schema)}
+    is_group = "/" in name or name in (*NEEDED, *EXTENSIONS, "logger", "sweeps")
+    return is_group or (override.is_add() and name not in own)
 
 
 def _default(key: str) -> Value:

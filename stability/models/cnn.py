@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, nearest
 from stability.locate import first_line
+from stability.models.limits import MOST_BLOCKS, MOST_CHANNELS
 from stability.values import Value
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ def regnet(
     _import_timm()
     from timm.models.regnet import RegNet, RegNetCfg, generate_regnet
 
+    limits = {"depth": (depth, MOST_BLOCKS), "w0": (w0, MOST_CHANNELS), "wa": (wa, MOST_CHANNELS)}
+    limits["stem_width"] = (stem_width, MOST_CHANNELS)
+    for name, (value, most) in limits.items():
+        if isinstance(value, (int, float)) and value > most:
+            raise UserError(f"{name}={value!r}; accepted: a number of at most {most:,}")
     given = f"depth={depth}, w0={w0}, wa={wa}, wm={wm}"
     try:
         stages = generate_regnet(wa, w0, wm, depth, group_size)[1]

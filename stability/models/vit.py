@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stability.errors import UserError, unknown
+from stability.models.limits import MOST_BLOCKS, MOST_CHANNELS, MOST_MLP_RATIO, MOST_PIXELS
 from stability.values import Value
 
 
@@ -56,7 +57,7 @@ class VisionTransformer(nn.Module):
         whole = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
         whole |= {"hidden_size": hidden_size, "blocks": blocks, "heads": heads}
         for name, value in whole.items():
-            _check_whole(name, value)
+            _check_whole(name, value, {"hidden_size": MOST_CHANNELS, "blocks": MOST_BLOCKS}.get(name))
         layers = stem_layers(stem, hidden_size, patch_size, stem_widths, stem_strides, stem_kernels, stem_norm)
         grid = _grid(image_size, layers)
         _check_encoder(hidden_size, heads, mlp_ratio)
@@ -247,13 +248,13 @@ def stem_layers(
     }
     norm = _check_stem(stem, stem_norm, given)
     if stem == "patchify":
-        size = _check_whole("patch_size", patch_size)
+        size = _check_whole("patch_size", patch_size, MOST_PIXELS)
         return [StemLayer(hidden_size, size, size, norm)]
-    widths = _check_list("stem_widths", stem_widths)
-    strides = _check_list("stem_strides", stem_strides)
+    widths = _check_list("stem_widths", stem_widths, MOST_CHANNELS)
+    strides = _check_list("stem_strides", stem_strides, MOST_PIXELS)
     if stem_kernels is None or isinstance(stem_kernels, int):
         stem_kernels = [3 if stem_kernels is None else stem_kernels] * len(widths)
-    kernels = _check_list("stem_kernels", stem_kernels)
+    kernels = _check_list("stem_kernels", stem_kernels, MOST_PIXELS)
     if not len(widths) == len(strides) == len(kernels):
         raise UserError(
             f"stem_widths={widths}, stem_strides={strides}, stem_kernels={kernels}: give equally many of each"
@@ -327,15 +328,19 @@ def _check_encoder(hidden_size: int, heads: int, mlp_ratio: float) -> None:
     number = isinstance(mlp_ratio, (int, float)) and not isinstance(mlp_ratio, bool) and math.isfinite(mlp_ratio)
     if not number or round(mlp_ratio * hidden_size) < 1:
         raise UserError(f"mlp_ratio={mlp_ratio!r}; accepted: a number above 0, the MLP's width over hidden_size")
+    if mlp_ratio > MOST_MLP_RATIO:
+        raise UserError(f"mlp_ratio={mlp_ratio!r}; accepted: a number of at most {MOST_MLP_RATIO}")
 
 
-def _check_whole(name: str, value: Value) -> int:
+def _check_whole(name: str, value: Value, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"{name}={value!r}; accepted: a whole number of at least 1")
+    if most is not None and value > most:
+        raise UserError(f"{name}={value!r}; accepted: a number of at most {most:,}")
     return value
 
 
-def _check_list(name: str, values: Value) -> list[int]:
+def _check_list(name: str, values: Value, most: int) -> list[int]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise UserError(f"{name}={values!r}; accepted: a list of whole numbers, one for each convolution of the stem")
-    return [_check_whole(f"{name}[{index}]", value) for index, value in enumerate(values)]
+    return [_check_whole(f"{name}[{index}]", value, most) for index, value in enumerate(values)]

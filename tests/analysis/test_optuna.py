@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from analysis.optuna import main
 from stability.errors import UserError
+from stability.files import WriteError
 from stability.optuna.copy import JOURNAL
 from stability.study.schema import cell_label
 from tests.plain import read_manifest, read_records
@@ -66,7 +68,7 @@ def test_several_studies_share_a_database(study: MakeStudy, tmp_path: Path) -> N
         check_equal(folder, url)
 
 
-def test_mistakes_end_with_a_line(study: MakeStudy, tmp_path: Path) -> None:
+def test_mistakes_end_with_a_line(study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = study("quick", samples=2)
     with pytest.raises(UserError, match="RDB URL"):
         main([str(folder), "--storage", "studies.db"])
@@ -75,6 +77,17 @@ def test_mistakes_end_with_a_line(study: MakeStudy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         main([str(tmp_path / "nowhere")])
     assert not (folder / JOURNAL).exists()
+
+    def refuse(path: Path, text: str) -> None:
+        raise WriteError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("stability.optuna.copy.write_text", refuse)
+    with pytest.raises(UserError) as caught:
+        main([str(folder)])
+    assert str(caught.value) == (
+        f"{folder / JOURNAL} cannot be written: Permission denied; --storage names a database elsewhere, as "
+        "sqlite:///studies.db"
+    )
     command = [sys.executable, "-m", "analysis.optuna", str(folder), "--storage", "sqlite:////no/where/x.db"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1

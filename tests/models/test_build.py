@@ -183,6 +183,7 @@ class TestTimm:
             (node(CNN), "needs model.architecture"),
             (read_model("regnety_tiny") | {"wa": 2}, "give a RegNet of 1 stages; accepted: parameters that give 4"),
             (read_model("regnety_tiny") | {"wm": 1}, "wm=1 make no RegNet; accepted"),
+            (read_model("regnety_tiny") | {"depth": 10**9}, "depth=1000000000; accepted: a number of at most 1,000"),
         ],
     )
     def test_what_is_wrong_is_said_in_a_line(self, model: dict[str, Any], words: str) -> None:

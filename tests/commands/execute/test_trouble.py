@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import stat
@@ -242,6 +243,38 @@ def test_only_a_shared_folder_opens_new_files_to_the_group(tmp_path: Path) -> No
         write_text(folder / "after", "")
         assert not (folder / "after").stat().st_mode & stat.S_IWGRP
     assert modes == {0o755: False, 0o2775: True, 0o1777: False}
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "made"),
+    [
+        ("edf", [], ["analysis", "analysis/edf.txt"]),
+        ("log", ["--logger", "csv"], ["csv", "csv/{id}.csv"]),
+        ("optuna", [], ["optuna.journal"]),
+        ("wandb", ["--offline"], ["wandb"]),
+    ],
+)
+def test_users_of_a_group_write_each_others_analyses(
+    shared: Path, module: str, options: list[str], made: list[str]
+) -> None:
+    if module == "wandb":
+        pytest.importorskip("wandb")
+    from tests.analysis.conftest import make_study
+
+    folder = make_study(shared / "quick", samples=2, models=("vitp_tiny",))
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, -1, 4321)
+        path.chmod(0o2775 if path.is_dir() else 0o664)
+    main = importlib.import_module(f"analysis.{module}").main
+    before = os.umask(0o022)
+    try:
+        assert main([str(folder), *options]) == 0
+    finally:
+        os.umask(before)
+    identifier = next((folder / "trials").iterdir()).name
+    for name in made:
+        path = folder / name.format(id=identifier)
+        assert path.stat().st_mode & stat.S_IWGRP, path
 
 
 @pytest.fixture

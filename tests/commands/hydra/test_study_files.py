@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -83,6 +84,46 @@ def test_configurations_in_a_studys_folder_need_an_option(study, stranger, say, 
     if way == "--config-dir":
         say(*given, "plan=true", "training.trust_files=true")
         assert stranger.exists()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "model={up}/mine",
+        "model=vitc_tiny,{up}/mine",
+        "++model='{up}/mine'",
+        "optimizer={up}/mine",
+        "sweeps={up}/mine",
+        "sweeps={folder}/mine",
+        "+sweeps={up}/mine",
+        "sweeps=[{up}/mine]",
+        "logger=[csv,{up}/mine]",
+        "hydra/launcher={up}/mine",
+        "hydra/job_logging={up}/mine",
+        "+mine={up}/mine",
+        "model=${{oc.env:CHOICE}}",
+        "sweeps=..",
+        "--config-name={up}/mine",
+    ],
+)
+def test_a_choice_is_no_path_into_a_studys_folder(study, stranger, say, choice, monkeypatch):
+    from stability.shipped import CONF
+
+    folder = study / "trials"
+    target = {"_target_": f"{CODE}.Thing"}
+    (folder / "mine.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump({"hydra": {"callbacks": {"a": target}}, "model": target})
+    )
+    up = os.path.relpath(folder, CONF / "model")
+    monkeypatch.setenv("CHOICE", f"{up}/mine")
+    said = say(choice.format(up=up, folder=folder), "plan=true")
+    assert not stranger.exists()
+    assert (said.code, said.err.count("\n"), "--config-dir" in said.err) == (2, 1, True), said.err
+
+
+@pytest.mark.parametrize("given", ["runs=../elsewhere", "run=/tmp/x", "data.path=/tmp"])
+def test_a_path_stays_a_value_of_other_keys(say, place, given):
+    assert "--config-dir" not in say(given, "plan=true").err
 
 
 def test_no_trial_is_named_by_a_path(study, say):
