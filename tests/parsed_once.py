@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,8 @@ def parsed_once(load: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def remembering(file: Any) -> Any:
         name = getattr(file, "name", None)
-        if not isinstance(name, str):
+        # Hydra hands open files over; what is called by its path is read as it is.
+        if not isinstance(file, io.IOBase) or not isinstance(name, str):
             return load(file)
         status = os.stat(name)
         key = (name, status.st_mtime_ns, status.st_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"errors", "files", "words", "devices", "factors", "locate", "gpus", "lazy", "shipped", "values"}
+BASE = {"errors", "files", "words", "devices", "factors", "locate", "gpus", "lazy", "shipped", "values", "outputs"}
 # What each folder may import when it is loaded, besides BASE.
 ALLOWED = {
     "config": set(),

@@ -368,7 +368,7 @@ class TestErrors:
             ({"blocks": 0}, "blocks=0; accepted: a whole number of at least 1"),
             ({"blocks": 1_001}, "blocks=1001; accepted: a number of at most 1,000"),
             ({"blocks": 10**9}, "blocks=1000000000; accepted: a number of at most 1,000"),
-            ({"hidden_size": 99_999_999_999}, "hidden_size=99999999999; accepted: a number of at most 100,000"),
+            ({"hidden_size": 99_999_999_999}, "hidden_size=99999999999; accepted: a number of at most 1,000,000"),
             ({"heads": 48}, "hidden_size=24 is no multiple of heads=48"),
             ({"mlp_ratio": 10**9}, "mlp_ratio=1000000000; accepted: a number of at most 100"),
             ({"patch_size": 10**9}, "patch_size=1000000000; accepted: a number of at most 16,384"),
