@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -39,8 +40,12 @@ def _root() -> str:
     return str(ROOT)
 
 
+@functools.cache
 def _further_keys() -> str:
-    """Return the keys of the schema that the default choices' files leave out, as lines of text."""
+    """Return the keys of the schema that the default choices' files leave out, as lines of text.
+
+    Hydra's help names them, which each composition resolves.
+    """
     listed = {
         f"{key}.{name}" for key in {one.partition(".")[0] for one in schema_keys()} for name in default_group(key)
     }

@@ -137,8 +137,8 @@ class StudySweeper:
         """Print what would run, after timing it for plan=measure; return no records."""
         advice: list[str] = []
         # A complete study can be planned on a machine without its data, as it can be run.
-        has_open = len(plan.all_trials) < plan.planned
-        if has_open or any(cost.status_of(directory, trial) not in ENDED for trial in plan.all_trials):
+        statuses = cost.statuses_of(plan, directory)
+        if len(statuses) < plan.planned or any(status not in ENDED for status in statuses.values()):
             advice = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
@@ -148,7 +148,7 @@ class StudySweeper:
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, _layout(plan))
-        preview.show(plan, directory, _layout(plan), advice)
+        preview.show(plan, directory, _layout(plan), statuses, advice)
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:

@@ -15,7 +15,7 @@ from stability.errors import UserError
 from stability.locate import first_line
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
-from stability.study.schema import ENDED, Provenance, Record, Trial
+from stability.study.schema import ENDED, Provenance, Record
 from stability.study.store import read_record, trial_directory
 
 if TYPE_CHECKING:
@@ -158,10 +158,10 @@ def costs_to_come(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]
     return known + [cost.times(2 if is_longer and not place else 1) for cost in costs for place in range(open_)]
 
 
-def status_of(directory: Path, trial: Trial) -> str:
-    """Return the status of a trial's record; `planned` without one."""
-    record = read_record(trial_directory(directory, trial.id))
-    return record.status if record else "planned"
+def statuses_of(plan: Plan, directory: Path) -> dict[str, str]:
+    """Return the status of each trial's record by its id; `planned` without one. Each record is read once."""
+    records = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.all_trials)
+    return {name: record.status if record else "planned" for name, record in records}
 
 
 def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: timings.Timings) -> Cost:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stability.plan.cells import CellPlan, Plan, describe
-from stability.plan.cost import Cost, costs_of, costs_to_come, status_of
+from stability.plan.cost import Cost, costs_of, costs_to_come
 from stability.study.schema import ENDED, Trial
 from stability.words import duration, scaling
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
 
-def show(plan: Plan, directory: Path, layout: Layout, advice: Sequence[str] = ()) -> None:
+def show(plan: Plan, directory: Path, layout: Layout, statuses: Mapping[str, str], advice: Sequence[str] = ()) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Nothing is written.
 
     Args:
         plan: the study's.
         directory: the study's folder.
         layout: processes and threads of this machine, which times hold for.
+        statuses: by trial id.
         advice: lines that are printed besides.
     """
     costs = costs_of(plan, layout)
-    statuses = {trial.id: status_of(directory, trial) for trial in plan.all_trials}
     print("\n".join(_heading(plan, directory)))
     print(_table(_rows(plan, costs, statuses)))
     warnings = [
