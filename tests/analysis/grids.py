@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stability.study.store import RECORD, to_json, trial_directory
-from tests.plain import write_manifest
+from tests.plain import read_manifest, read_records, write_manifest, write_record
 
 IMAGES, CLASSES = 360, 10
 # The error in percent of a trial: of its cell's factors, lr, wd, seed and role. inf: diverged; None: not ended.
@@ -73,3 +73,24 @@ def cells_of(
     """Return the factors of every combination."""
     combinations = itertools.product(models, optimizers, epochs)
     return [{"model": one, "optimizer": other, "epochs": length} for one, other, length in combinations]
+
+
+def rerun(folder: Path, errors: dict[str, list[float]]) -> dict[str, float]:
+    """Add reruns of the best setting of each cell, with these errors by model; return each model's best error."""
+    manifest, records = read_manifest(folder), read_records(folder)
+    best = {}
+    for place, cell in enumerate(manifest["cells"]):
+        own = [records[trial["id"]] for trial in manifest["trials"] if trial["cell"] == place]
+        first = min(
+            (one for one in own if one["status"] == "completed"),
+            key=lambda one: (one["result"]["top1_error"], one["lr"]),
+        )
+        best[cell["factors"]["model"]] = first["result"]["top1_error"]
+        for number, error in enumerate(errors[cell["factors"]["model"]]):
+            name = hashlib.sha256(f"{folder.name}{place}{number}".encode()).hexdigest()[:12]
+            point: dict[str, Any] = {"lr": first["lr"], "wd": first["wd"], "seed": 1000 + number}
+            manifest["trials"].append({"id": name, "cell": place, "number": number, **point, "role": "reseed"})
+            result = first["result"] | {"top1_error": error}
+            write_record(folder / "trials" / name, first | point | {"id": name, "role": "reseed", "result": result})
+    write_manifest(folder, manifest)
+    return best

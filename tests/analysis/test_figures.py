@@ -19,7 +19,7 @@ from analysis.figures.layout import Panel, panels
 from analysis.selection import ALL_SHOWN
 from analysis.style import COLUMN, looks, model_name, number
 from tests.analysis.figure_checks import check_texts, text_boxes
-from tests.analysis.test_reruns import rerun
+from tests.analysis.grids import rerun
 
 MakeStudy, Analysed = Callable[..., Path], Callable[..., Analysis]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,9 @@ from analysis.analysis import analyse
 from analysis.cells import read_cells
 from analysis.edf import main
 from stability.errors import UserError
-from tests.plain import read_manifest, read_records, write_manifest, write_record
+from tests.analysis.grids import rerun
 
 MakeStudy = Callable[..., Path]
-
-
-def rerun(folder: Path, errors: dict[str, list[float]]) -> dict[str, float]:
-    """Add reruns of the best setting of each cell, with these errors by model; return each model's best error."""
-    manifest, records = read_manifest(folder), read_records(folder)
-    best = {}
-    for place, cell in enumerate(manifest["cells"]):
-        own = [records[trial["id"]] for trial in manifest["trials"] if trial["cell"] == place]
-        first = min(
-            (one for one in own if one["status"] == "completed"),
-            key=lambda one: (one["result"]["top1_error"], one["lr"]),
-        )
-        best[cell["factors"]["model"]] = first["result"]["top1_error"]
-        for number, error in enumerate(errors[cell["factors"]["model"]]):
-            name = hashlib.sha256(f"{folder.name}{place}{number}".encode()).hexdigest()[:12]
-            point: dict[str, Any] = {"lr": first["lr"], "wd": first["wd"], "seed": 1000 + number}
-            manifest["trials"].append({"id": name, "cell": place, "number": number, **point, "role": "reseed"})
-            result = first["result"] | {"top1_error": error}
-            write_record(folder / "trials" / name, first | point | {"id": name, "role": "reseed", "result": result})
-    write_manifest(folder, manifest)
-    return best
 
 
 RERUNS = {"vitp_tiny": [24.0, 25.0, 26.0], "vitc_tiny": [2.0, 2.5, 3.0]}
