@@ -93,8 +93,8 @@ class SweepsSource(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(text or {}), header)
 
     def is_group(self, config_path: str) -> bool:
-        """Tell whether a path is sweeps/ or a folder in it."""
-        return self._is_ours(config_path) and (Path(self.path) / config_path).is_dir()
+        """Tell whether a path is sweeps/, a folder in it, or the top, which holds nothing else."""
+        return (config_path == "" or self._is_ours(config_path)) and (Path(self.path) / config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
         """Tell whether a path is a study's YAML."""
