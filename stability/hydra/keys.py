@@ -63,7 +63,7 @@ def schema_keys() -> list[str]:
         for name, hint in groups.items()
         if isinstance(hint, type) and dataclasses.is_dataclass(hint)
         for item in dataclasses.fields(hint)
-        if item.name not in ("_target_", "arguments")
+        if item.name != "arguments"
     ]
 
 

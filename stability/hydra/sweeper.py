@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,6 @@ class StudySweeper:
         with contextlib.ExitStack() as stack:
             stack.enter_context(shared_like(directory))
             if plan.config.plan:
-                check_extensions(plan)
                 return self._show(plan, directory, stack)
             for note in preview.notes(plan):
                 print(note)
@@ -89,7 +88,7 @@ class StudySweeper:
                 launcher.warm_up(len(missing))
                 left_out = self._try_cells(launcher, plan, directory, records, missing)
             for place, problem in left_out.items():
-                print(f"left out (failing_cells=skip): {describe(plan.cells[place].factors)}: {problem}")
+                print(_left_out(plan, place, problem))
             plan = plan.without(left_out)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
@@ -136,10 +135,21 @@ class StudySweeper:
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, after timing it for plan=measure; return no records."""
         advice: list[str] = []
-        # A complete study can be planned on a machine without its data, as it can be run.
         statuses = cost.statuses_of(plan, directory)
-        if len(statuses) < plan.planned or any(status not in ENDED for status in statuses.values()):
-            advice = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
+        # A complete study can be planned on a machine without its data, as it can be run.
+        is_open = len(statuses) < plan.planned or any(status not in ENDED for status in statuses.values())
+
+        def check(plan: Plan) -> None:
+            check_extensions(plan)
+            if is_open:
+                advice[:] = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
+            if plan.config.failing_cells == "skip":
+                cost.costs_of(plan, _layout(plan))
+
+        left_out = _refused(plan, check)
+        for place, problem in left_out.items():
+            print(_left_out(plan, place, problem))
+        plan = plan.without(left_out)
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
@@ -261,6 +271,37 @@ class StudySweeper:
     def _hydra_node(self) -> Options | None:
         """What .hydra/hydra.yaml of a trial holds; None where the user wants no .hydra/."""
         return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
+
+
+def _refused(plan: Plan, check: Callable[[Plan], object]) -> dict[int, str]:
+    """Return what a check of plans finds wrong with single cells, by place; more than none only to leave them out.
+
+    Raises UserError where the command is to stop, or every cell is refused.
+    """
+    try:
+        check(plan)
+    except UserError:
+        if plan.config.failing_cells == "stop":
+            raise
+        found = {cell.index: _words_of(plan, cell, check) for cell in plan.cells}
+        failing = {place: words for place, words in found.items() if words is not None}
+        if len(failing) == len(plan.cells):
+            raise
+        return failing
+    return {}
+
+
+def _words_of(plan: Plan, cell: CellPlan, check: Callable[[Plan], object]) -> str | None:
+    """Return what a check of plans finds wrong with one cell of a plan; None where nothing is."""
+    try:
+        check(dataclasses.replace(plan, cells=(dataclasses.replace(cell, index=0),), trials=(), after=()))
+    except UserError as error:
+        return str(error).removeprefix(f"{describe(cell.factors)}: ")
+    return None
+
+
+def _left_out(plan: Plan, place: int, problem: str) -> str:
+    return f"left out (failing_cells=skip): {describe(plan.cells[place].factors)}: {problem}"
 
 
 def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stability.config.schema import EXTENSIONS
 from stability.errors import UserError, nearest
 from stability.study.schema import Scale
 from stability.values import Options, Value, number
@@ -98,7 +99,12 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
     if not key.startswith("hydra"):
         listed = [name for name in listed if not name.startswith("hydra")]
     # A node of the user's own entries takes more of them.
-    if parent in known and (not siblings or parent.split(".")[0] in ("model", "optimizer")):
+    top = parent.split(".")[0]
+    if top in EXTENSIONS:
+        # Each entry has a name.
+        added = f"{top}.{EXTENSIONS[top]}._target_" if key == f"{top}._target_" else key
+        return UserError(f"unknown key {key!r}; accepted: {', '.join([*siblings, f'+{added}=VALUE to add it'])}")
+    if parent in known and (not siblings or top in ("model", "optimizer", "schedule")):
         listed = [*siblings, f"+{key}=VALUE to add it"]
     match = nearest(key, siblings) or nearest(key, known)
     return UserError(f"unknown key {key!r}{match}; accepted: {', '.join(listed)}")

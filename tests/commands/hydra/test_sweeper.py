@@ -272,6 +272,18 @@ def test_a_study_goes_on_without_a_cell_that_fails_where_it_is_asked_to(say, pla
     assert len(read_manifest(place / "runs" / "x")["trials"]) == 6
 
 
+def test_a_plan_leaves_out_what_the_study_would(say, place, pretence):
+    models = "model=vitp_tiny,vitp_4gf"
+    refused = say("-m", models, "samples=3", "plan=true")
+    assert (refused.code, "one patch" in refused.err) == (2, True)
+    said = say("-m", models, "samples=3", "plan=true", "failing_cells=skip")
+    assert said.code == 0
+    assert "left out (failing_cells=skip): model=vitp_4gf, optimizer=adamw, epochs=8: data.image_size=16 is" in said.out
+    assert "1 cell, 3 trials" in said.out
+    assert say("-m", "model=vitp_4gf", "samples=3", "plan=true", "failing_cells=skip").code == 2
+    assert list(place.iterdir()) == []
+
+
 def test_where_every_cell_fails_nothing_goes_on(say, place, pretence):
     pretence.try_cells = fail_of_sgd
     assert say("-m", "optimizer=sgd", "samples=3", "failing_cells=skip").code == 2
