@@ -97,7 +97,8 @@ def own_arguments(target: Callable[..., object], given: Options, path: str, fixe
     named = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
     for name in fixed:
         if name not in named and not takes_any:
-            raise UserError(f"{path} takes {', '.join(named) or 'nothing'}; accepted: a callable that takes {', '.join(fixed)}")
+            found = ", ".join(named) or "nothing"
+            raise UserError(f"{path} takes {found}; accepted: a callable that takes {', '.join(fixed)}")
         if name in given:
             raise UserError(f"argument {name!r} of {path} is set by the program; leave it out")
     for name in given:

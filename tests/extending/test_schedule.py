@@ -82,7 +82,7 @@ MISTAKES = {
     "missing": ({"_target_": "Steps", "drop": 0.5}, r"\S+Steps needs a value for every"),
     "step": ({"_target_": "power", "step": 3}, r"argument 'step' of \S+power is set by the program"),
     "nowhere": ({"_target_": "pwoer"}, r"schedule\._target_=\S+: \S+ has no 'pwoer' \(did you mean 'power'\?\)"),
-    "signature": ({"_target_": "other"}, r"\S+other takes step; accepted: a callable that takes step, total_steps, warmup_steps"),
+    "signature": ({"_target_": "other"}, r"\S+other takes step; accepted: a callable that takes step, total_steps"),
     "negative": ({"_target_": "broken"}, r"schedule \S+broken returns -1 at step 7 of 8; accepted: a finite number"),
     "failing": ({"_target_": "failing"}, r"schedule \S+failing fails at step 0 of 8: ZeroDivisionError: division"),
 }
