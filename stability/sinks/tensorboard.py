@@ -1,12 +1,15 @@
 """TensorBoard: one folder of events per trial, runs/STUDY/tensorboard/CELL/ID, with its hyperparameters.
 
-It uses tensorboard's own writer, which needs neither torch nor TensorFlow in the command's process.
+It uses tensorboard's own records, which need neither torch nor TensorFlow in the command's process.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +22,8 @@ from stability.study.metrics import metrics_of
 from stability.values import Value, number
 
 if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 # Characters of a folder's name that every file system takes.
 _SPECIAL = re.compile(r"[^A-Za-z0-9_.=-]+")
@@ -35,7 +38,7 @@ class TensorBoardLogger(Logger):
 
     def __init__(self, folder: str = "tensorboard") -> None:
         self._folder = checked_folder(folder, "logger.tensorboard.folder")
-        self._writers: dict[str, EventFileWriter] = {}
+        self._writers: dict[str, _EventFile] = {}
         # The last epoch in the folder, by trial.
         self._written: dict[str, int] = {}
         # Trials whose first epochs another command may have written, or not.
@@ -92,12 +95,11 @@ class TensorBoardLogger(Logger):
     def _open(self, trial: LoggedTrial, epochs: int = 0) -> None:
         """Open a trial's folder, which holds so many epochs; what it holds beyond them is void for TensorBoard."""
         from tensorboard.compat.proto import event_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        writer = self._writers[trial.id] = EventFileWriter(str(self._path(trial)))
+        writer = self._writers[trial.id] = _EventFile(self._path(trial))
         self._written[trial.id] = epochs
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        writer.add_event(event_pb2.Event(wall_time=time.time(), step=epochs + 1, session_log=start))
+        writer.add(event_pb2.Event(wall_time=time.time(), step=epochs + 1, session_log=start))
         self._add_summary(trial, _hyperparameters(trial))
         self._add_summary(trial, _columns(trial))
 
@@ -120,8 +122,37 @@ class TensorBoardLogger(Logger):
         from tensorboard.compat.proto import event_pb2
 
         writer = self._writers[trial.id]
-        writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
-        writer.flush()
+        writer.add(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+
+# Tells the files of one process apart.
+_NUMBERS = itertools.count()
+
+
+class _EventFile:
+    """A new file of events, each written at once, by the caller.
+
+    tensorboard's EventFileWriter has a thread for each file, which prints a stack trace where the disk is full.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads what has tfevents in its name, in the order of the names.
+        own = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
+        self._records = RecordWriter(open(folder / f"events.out.tfevents.{own}", "wb"))  # noqa: SIM115  # until `close`
+        self.add(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, event: Event) -> None:
+        """Write an event. Raises OSError."""
+        self._records.write(event.SerializeToString())
+        self._records.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
 
 
 def _hyperparameters(trial: LoggedTrial) -> Summary:

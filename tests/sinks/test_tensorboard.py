@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,23 @@ def test_epochs_are_there_while_the_trial_runs(make_trial: MakeTrial, curve: lis
     tell(logger, trial, Started(trial.id, 2), Resumed(trial.id, 1, 4), *(Epoch(trial.id, 3, row) for row in curve[1:]))
     logger.close()
     assert [step for step, _ in steps_of(read_back(trial))] == [1, 2, 3]
+
+
+def test_a_full_disk_is_told_to_the_caller_alone(
+    make_trial: MakeTrial, curve: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    trial, logger = make_trial(), TensorBoardLogger()
+    tell(logger, trial, Started(trial.id, 1), Epoch(trial.id, 3, curve[0]))
+    size = max(path.stat().st_size for path in folder_of(trial).iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            tell(logger, trial, Epoch(trial.id, 3, curve[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_trial_that_another_command_began_is_whole_at_the_end(
