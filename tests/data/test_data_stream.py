@@ -220,6 +220,18 @@ def test_a_share_in_trouble_is_no_unreadable_image(tmp_path: Path, workers: int,
     assert describe_trouble(trouble).startswith(f"{root}/train/")
 
 
+def test_full_shared_memory_changes_no_batch(monkeypatch: Any) -> None:
+    """A container has 64 MB of it; workers that find it full hand their images over otherwise."""
+    expected = list(get_data(DIGITS, LIGHT, 32).train_batches(0))
+
+    def no_room(pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+
+    # The workers are forked from here.
+    monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
+    assert same(get_data(replace(DIGITS, memory_gib=0.0, workers=2), LIGHT, 32).train_batches(0), expected)
+
+
 def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
     """Where processes are spawned (macOS) or started by a server, the maker of images travels as a pickle."""
     data = DataConfig(
