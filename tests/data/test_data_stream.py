@@ -225,7 +225,9 @@ def test_full_shared_memory_changes_no_batch(monkeypatch: Any) -> None:
     expected = list(get_data(DIGITS, LIGHT, 32).train_batches(0))
 
     def no_room(pixels: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+        )
 
     # The workers are forked from here.
     monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
