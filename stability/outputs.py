@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from stability.errors import StudyError, UserError
@@ -49,6 +52,18 @@ def silence_outputs() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def announced(text: str, seconds: float = 3.0) -> Iterator[None]:
+    """Print what takes so long, once it has taken more than so many seconds."""
+    timer = threading.Timer(seconds, functools.partial(print, text, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:

@@ -26,6 +26,7 @@ from stability.hydra.places import check_places
 from stability.hydra.plain import contents
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
+from stability.outputs import announced
 from stability.plan import cost, phases, preview, rounds
 from stability.plan.cells import CellPlan, Plan, describe, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
@@ -34,7 +35,7 @@ from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
-from stability.study.store import read_manifest, read_record, trial_directory
+from stability.study.store import read_manifest, records_of
 from stability.values import Options
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ class StudySweeper:
 
         Raises UserError before anything is written where the command is mistaken, and TrialsFailed at the end.
         """
-        plan = self.plan(arguments)
-        directory = study_directory(plan)
-        command = self._command(arguments, plan)
-        # Refuse first what can be refused without reading the data.
-        standing = read_manifest(directory)
-        grows = grow(standing, build(plan, command, None)) != standing
+        with announced("planning the study"):
+            plan = self.plan(arguments)
+            directory = study_directory(plan)
+            command = self._command(arguments, plan)
+            # Refuse first what can be refused without reading the data.
+            standing = read_manifest(directory)
+            grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
         _check_pool(plan)
         check_storage(plan.config.optuna.storage)
@@ -79,7 +81,8 @@ class StudySweeper:
                 return self._show(plan, directory, stack)
             for note in preview.notes(plan):
                 print(note)
-            records = _records(plan, directory)
+            with announced(f"reading the records of {directory}"):
+                records = _records(plan, directory)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
@@ -135,7 +138,8 @@ class StudySweeper:
     def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
         """Print what would run, after timing it for plan=measure; return no records."""
         advice: list[str] = []
-        statuses = cost.statuses_of(plan, directory)
+        with announced(f"reading the records of {directory}"):
+            statuses = cost.statuses_of(plan, directory)
         # A complete study can be planned on a machine without its data, as it can be run.
         is_open = len(statuses) < plan.planned or any(status not in ENDED for status in statuses.values())
 
@@ -365,7 +369,7 @@ def _fingerprints(plan: Plan) -> list[str]:
 
 
 def _records(plan: Plan, directory: Path) -> dict[str, Record]:
-    found = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.all_trials)
+    found = records_of(directory, (trial.id for trial in plan.all_trials))
     return {identifier: record for identifier, record in found if record is not None}
 
 

@@ -13,10 +13,11 @@ from stability.config import check_batch_size
 from stability.config.published import Size, published_size
 from stability.errors import UserError
 from stability.locate import first_line
+from stability.outputs import announced
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.study.schema import ENDED, Provenance, Record
-from stability.study.store import read_record, trial_directory
+from stability.study.store import records_of
 
 if TYPE_CHECKING:
     from stability.execute.layout import Layout
@@ -160,7 +161,7 @@ def costs_to_come(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]
 
 def statuses_of(plan: Plan, directory: Path) -> dict[str, str]:
     """Return the status of each trial's record by its id; `planned` without one. Each record is read once."""
-    records = ((trial.id, read_record(trial_directory(directory, trial.id))) for trial in plan.all_trials)
+    records = records_of(directory, (trial.id for trial in plan.all_trials))
     return {name: record.status if record else "planned" for name, record in records}
 
 
@@ -220,7 +221,8 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
         from stability.models.complexity import count_with_tokens
         from stability.models.tokens import FEW
 
-        counted, grid = count_with_tokens(cell.config.model, size)
+        with announced(f"counting the multiply-adds of {words}"):
+            counted, grid = count_with_tokens(cell.config.model, size)
     except UserError as error:
         raise UserError(f"{words}: {error}") from error
     except Exception as error:

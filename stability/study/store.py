@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -270,6 +270,16 @@ def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, st
             if record is not None:
                 records[name] = record
     return records, unreadable
+
+
+def records_of(study_directory: Path, identifiers: Iterable[str]) -> Iterator[tuple[str, Record | None]]:
+    """Yield trial ids with their records, None where there is none. The folder is listed once.
+
+    Raises UserError where a record cannot be read.
+    """
+    there = set(_trial_names(study_directory))
+    for identifier in identifiers:
+        yield identifier, read_record(trial_directory(study_directory, identifier)) if identifier in there else None
 
 
 def _missing_error(record: Record) -> str | None:
