@@ -121,7 +121,17 @@ def _splits(root: Path, data: DataConfig) -> Splits:
     elif train != ".":
         evaluation = _eval_folder(root, [name for name in folders if name != train])
     others = [] if train == "." else [name for name in folders if name not in (train, evaluation)]
-    return Splits(train, evaluation, tuple(f"{name}/ ({_why(root, name)})" for name in others))
+    left_out = tuple(f"{name}/ ({_why(root, name)})" for name in others)
+    return Splits(_innermost(root, train), evaluation and _innermost(root, evaluation), left_out)
+
+
+def _innermost(root: Path, split: str) -> str:
+    """Return the folder in which a split's class folders are: archives often hold train/train/ and test/test/."""
+    inside = folders_in(root / split)
+    own = Path(split).name.casefold()
+    if len(inside) == 1 and inside[0].casefold() == own and folders_in(root / split / inside[0]):
+        return _innermost(root, f"{split}/{inside[0]}")
+    return split
 
 
 _SAYS = ("is called as a split and holds no class folders", "are called as splits and hold no class folders")

@@ -92,11 +92,19 @@ def test_splits_whose_classes_differ_in_capitals_are_refused(tmp_path: Path) -> 
 
 
 def test_splits_without_a_class_in_common_are_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "seg_train" / "seg_train", {"cat": 3, "dog": 2})
-    write_images(tmp_path / "seg_test" / "seg_test", {"cat": 1, "dog": 1})
+    write_images(tmp_path / "train" / "all", {"cat": 3, "dog": 2})
+    write_images(tmp_path / "test" / "some", {"cat": 1, "dog": 1})
     for keys in ({}, {"missing_classes": "accept"}):
         said = refusal(replace(FOLDER, path=str(tmp_path), **keys))
-        assert "have no class in common (seg_train; seg_test)" in said
+        assert "have no class in common (all; some)" in said
+
+
+def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    """As in archives on Kaggle."""
+    write_images(tmp_path / "seg_train" / "seg_train", {"cat": 3, "dog": 2})
+    write_images(tmp_path / "seg_test" / "seg_test", {"cat": 1, "dog": 1})
+    assert found(tmp_path) == (5, 2, "test", ("cat", "dog"))
+    assert found(tmp_path, train_split="seg_test", eval_split="seg_train")[:2] == (2, 5)
 
 
 def test_one_split_beside_class_folders_is_refused(tmp_path: Path) -> None:
