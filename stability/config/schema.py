@@ -309,6 +309,8 @@ class StudyConfig:
     # What becomes of the other cells where the first batch of one fails.
     failing_cells: str = key(choices=("stop", "skip"))
     plan: bool | str = key()
+    # What an experiment of the paper is on some data: models, epochs, samples (see conf/scale/).
+    scale: Options = key({})
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).
     logger: Options = key({})
     sweep: SweepConfig = field(default_factory=SweepConfig)

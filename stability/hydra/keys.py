@@ -85,8 +85,8 @@ def check_params(overrides: Sequence[Override]) -> None:
     """Refuse keys that hydra.sweeper.params, which holds a study's own keys, cannot set. Raises UserError."""
     for override in overrides:
         key = key_of(override)
-        if key == "sweeps" or key.split(".")[0].split("/")[0] == "hydra":
-            where = "on the command line" if key == "sweeps" else "under hydra: in the file"
+        if key in ("scale", "sweeps") or key.split(".")[0].split("/")[0] == "hydra":
+            where = "on the command line" if key in ("scale", "sweeps") else "under hydra: in the file"
             raise UserError(f"hydra.sweeper.params holds {override.input_line!r}; accepted: {key} {where}")
 
 
@@ -113,6 +113,8 @@ def _check_key(key: str, override: Override) -> None:
             f"{given!r}: a choice is a name, without .., a leading / or ${{...}}; accepted: {key}=NAME, and "
             f"--config-dir FOLDER where FOLDER/{key}/NAME.yaml is a file of your own"
         )
+    if key == "scale" and not isinstance(value, str):
+        raise UserError(f"{given!r}; accepted: scale=NAME, or leave it out")
     if key in NEEDED and (value is None or isinstance(value, (list, dict))):
         raise UserError(
             f"{given!r}: a trial has one {key}; accepted: {key}=NAME, {key}=A,B to compare, {key}.KEY=VALUE"
@@ -134,7 +136,7 @@ def _is_choice(override: Override) -> bool:
     if override.is_delete() or "." in name or isinstance(override.value(), dict):
         return False
     own = {item.name for schema in (TrialConfig, StudyConfig) for item in dataclasses.fields(schema)}
-    is_group = "/" in name or name in (*NEEDED, *EXTENSIONS, "logger", "sweeps")
+    is_group = "/" in name or name in (*NEEDED, *EXTENSIONS, "logger", "scale", "sweeps")
     return is_group or (override.is_add() and name not in own)
 
 

@@ -32,8 +32,9 @@ SCALES: tuple[Scale, ...] = ("log", "linear")
 MOST_VALUES = 100_000
 # Keys of which a study has one value.
 _FRAME = tuple(item.name for item in fields(StudyConfig))
-# Keys that do not change the plan, and so not the default name of a study; `sweep` draws the points and does.
-_UNNAMED = {*_FRAME, "device", "training"} - {"sweep"}
+# Keys that do not change the plan, and so not the default name of a study; `sweep` draws the points, `scale` chooses
+# the data: these do.
+_UNNAMED = {*_FRAME, "device", "training"} - {"sweep", "scale"}
 
 
 def read(lines: Iterable[str]) -> list[Override]:
@@ -96,7 +97,7 @@ def _completed(override: Override) -> list[str]:
     line, key, value = str(override.input_line), override.key_or_group, override.value()
     if key in ("logger", "sweeps") and value in (None, []):
         return ["logger=none"] if key == "logger" else []
-    if key in (*NEEDED, "logger", "sweeps") and not override.is_delete():
+    if key in (*NEEDED, "logger", "scale", "sweeps") and not override.is_delete():
         # Each is in the defaults list, so that there is nothing to add to it; +sweeps=NAME is many users' habit.
         is_number = isinstance(value, (int, float))
         return [f"{key}='{override.get_value_string()}'" if is_number else line.lstrip("+")]

@@ -169,11 +169,11 @@ class StudySweeper:
         """Return the plan that `arguments` describe; composes and checks every cell."""
         self._composer.check()
         asked = parse(self._params, arguments, self._composer.choices_of)
-        chosen = self._config.hydra.runtime.choices.get("sweeps")
+        choices = self._config.hydra.runtime.choices
         # Hydra has composed a single cell without params already; composing again takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
-        return make_plan(asked, compose, chosen.replace("/", "-") if chosen else None)
+        return make_plan(asked, compose, _name(choices.get("sweeps"), choices.get("scale")))
 
     def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
@@ -277,6 +277,14 @@ class StudySweeper:
         return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
 
 
+def _name(sweeps: str | None, scale: str | None) -> str | None:
+    """Return the name of a study that a file describes: the file's, and the scale's where it is not the paper's own."""
+    if not sweeps:
+        return None
+    name = sweeps.replace("/", "-")
+    return name if scale in (None, PUBLISHED_SCALE) else f"{name}-{scale}"
+
+
 def _refused(plan: Plan, check: Callable[[Plan], object]) -> dict[int, str]:
     """Return what a check of plans finds wrong with single cells, by place; more than none only to leave them out.
 
@@ -335,6 +343,8 @@ def _any_point(cell: CellPlan) -> Trial:
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
 
 
+# The scale that the paper's experiments have as published.
+PUBLISHED_SCALE = "imagenet"
 # Processes on each core, at most: more only wait for each other.
 MOST_ON_A_CORE = 8
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from stability.config import (
     StudyConfig,
@@ -21,6 +22,7 @@ from stability.config import (
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
 from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
+from stability.plan.tuned import Settings, wanted
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
 from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Scale, Trial
@@ -144,13 +146,15 @@ def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], nam
         _check_frame(study, draft.study)
     points = math.prod(len(one.values) or 1 for one in asked.coordinates.values())
     _check_number("trials", len(drafts) * points * (study.samples or 1), MOST_TRIALS)
-    cells = tuple(_cell(index, draft, asked, study) for index, draft in enumerate(drafts))
+    name = study.study or name or f"default-{asked.digest}"
+    settings = Settings(study, Path(study.runs).expanduser() / name)
+    cells = tuple(_cell(index, draft, asked, study, settings) for index, draft in enumerate(drafts))
     _check_distinct(cells)
     sampler = None if study.samples is None else find(study.sweep.sampler)
     waits = sampler is not None and sampler.needs_results
     placed = [] if waits else [_points(cell, study, sampler) for cell in cells]
     trials = _place(placed, cells)
-    return Plan(study.study or name or f"default-{asked.digest}", study, cells, trials, sampler)
+    return Plan(name, study, cells, trials, sampler)
 
 
 def _check_number(what: str, number: int, most: int) -> None:
@@ -187,9 +191,14 @@ def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
             )
 
 
-def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig) -> CellPlan:
+def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig, settings: Settings) -> CellPlan:
     """Check a composed cell and settle what is drawn in it, from where."""
     values, given = dict(draft.composition.values), asked.coordinates
+    tuned = wanted(values)
+    if tuned:
+        # Which setting is meant depends on the factors, and these on a checked configuration: any numbers do for that.
+        checked = parse_trial({**values, **dict.fromkeys(tuned, 1.0)})
+        values |= settings.of(_factors(draft, checked), tuned)
     unset = [name for name in DRAWN if name not in given and values.get(name) is None]
     for name, coordinate in given.items():
         ends = coordinate.interval

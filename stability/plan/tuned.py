@@ -1,0 +1,127 @@
+"""lr=tuned and wd=tuned: the setting of a cell that others found, published or in a study of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+from stability.config import StudyConfig
+from stability.errors import UserError
+from stability.study.best import best_setting
+from stability.study.schema import DRAWN, Manifest, Scalar
+from stability.study.store import Study, read_manifest
+from stability.values import Options, Value, group, number
+
+TUNED = "tuned"
+# The study that has the settings of a scale, and the file of sweeps/ that plans it.
+STUDY = "tune"
+
+
+class Settings:
+    """Where the cells of one study get their tuned lr and wd from.
+
+    Args:
+        study: the study's configuration; `scale` says whose settings are meant.
+        directory: the study's folder. What it holds already stays: settings are looked up once, when a cell is planned.
+    """
+
+    def __init__(self, study: StudyConfig, directory: Path) -> None:
+        self._scale, self._directory, self._runs = study.scale, directory, Path(study.runs).expanduser()
+
+    def of(self, factors: Mapping[str, Scalar], names: Sequence[str]) -> dict[str, float]:
+        """Return the tuned values of coordinates.
+
+        Args:
+            factors: the cell's, model and optimizer among them.
+            names: lr, wd or both.
+
+        Raises:
+            UserError: nothing says what they are.
+        """
+        planned = self._planned(factors, names)
+        if planned is not None:
+            return planned
+        which = self._scale.get("settings")
+        found = self._found(factors) if which is None else self._listed(str(which), factors)
+        return {name: found[name] for name in names}
+
+    def _planned(self, factors: Mapping[str, Scalar], names: Sequence[str]) -> dict[str, float] | None:
+        """Return the values that the study's manifest has for a cell; None where the cell is new."""
+        manifest = self._manifest
+        for place, cell in enumerate(manifest.cells if manifest else ()):
+            if dict(cell.factors) == dict(factors):
+                assert manifest is not None
+                samples = [one for one in manifest.trials if one.cell == place and one.role == "sample"]
+                values = [{name: {"lr": one.lr, "wd": one.wd}[name] for name in names} for one in samples]
+                # Of one value alone: a cell with others was not planned by tuned ones.
+                return values[0] if values and all(one == values[0] for one in values) else None
+        return None
+
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        return read_manifest(self._directory)
+
+    def _listed(self, which: str, factors: Mapping[str, Scalar]) -> dict[str, float]:
+        """Return the setting of the first line of a table that fits a cell."""
+        lines = self._scale.get(which)
+        if not isinstance(lines, list):
+            tables = [name for name, value in self._scale.items() if isinstance(value, list)]
+            raise UserError(f"scale.settings={which}; accepted: {', '.join(tables) or 'null'}")
+        model, optimizer = str(factors["model"]), str(factors["optimizer"])
+        for line in lines:
+            assert isinstance(line, Mapping), line
+            found = group(line, optimizer)
+            if fnmatchcase(model, str(line.get("model"))) and found:
+                return {name: _number(found.get(name), f"scale.{which}") for name in DRAWN}
+        raise UserError(
+            f"lr=tuned, wd=tuned: scale.{which} has no setting of {model} with {optimizer}; accepted: lr=VALUE wd=VALUE"
+        )
+
+    def _found(self, factors: Mapping[str, Scalar]) -> dict[str, float]:
+        """Return the best setting that the scale's study of settings has for a cell's model and optimizer."""
+        scale = self._scale.get("name")
+        if scale is None:
+            raise UserError(
+                "lr=tuned, wd=tuned: no scale says whose settings; accepted: scale=NAME, or lr=VALUE wd=VALUE"
+            )
+        folder = self._runs / f"{STUDY}-{scale}"
+        first = f"first: python -m stability.run -m sweeps={STUDY} scale={scale}"
+        if read_manifest(folder) is None:
+            raise UserError(
+                f"lr=tuned, wd=tuned: {folder} has the settings of scale={scale}, and is not there; {first}"
+            )
+        study, words = self._study, f"{factors['model']} with {factors['optimizer']}"
+        own = [
+            trial
+            for trial in study.trials
+            if all(study.cells[trial.cell].factors.get(name) == factors[name] for name in ("model", "optimizer"))
+            and trial.role in ("sample", "tune")
+        ]
+        missing = sum(study.record(trial) is None for trial in own)
+        if not own or missing:
+            what = f"is not finished ({missing} of {len(own)} trials are missing)" if own else "is not in it"
+            raise UserError(f"lr=tuned, wd=tuned: {words} {what}, {folder}; {first}")
+        best = best_setting([record for trial in own if (record := study.record(trial)) is not None])
+        if best is None:
+            raise UserError(
+                f"lr=tuned, wd=tuned: no trial of {words} in {folder} completed; accepted: lr=VALUE wd=VALUE"
+            )
+        return dict(zip(DRAWN, best, strict=True))
+
+    @cached_property
+    def _study(self) -> Study:
+        return Study.open(self._runs / f"{STUDY}-{self._scale.get('name')}")
+
+
+def wanted(values: Options) -> list[str]:
+    """Return which coordinates of a composed configuration are to be tuned ones."""
+    return [name for name in DRAWN if values.get(name) == TUNED]
+
+
+def _number(value: Value, where: str) -> float:
+    found = number(value)
+    if found is None:
+        raise UserError(f"{where} holds {value!r}; accepted: a number for lr and for wd")
+    return found
