@@ -253,7 +253,9 @@ class TestNamedModels:
         assert model["family"] in ("vit", "regnety", "cnn", "tiny", "custom")
         assert name in FORMS or model["name"] == name
 
-    @pytest.mark.parametrize("size", ["tiny", "small", "1gf", "4gf", "16gf", "18gf", "36gf", "72gf"])
+    @pytest.mark.parametrize(
+        "size", ["nano", "tiny", "small", "base", "deep", "1gf", "4gf", "16gf", "18gf", "36gf", "72gf"]
+    )
     def test_a_pair_differs_in_its_stem_and_one_block(self, size: str) -> None:
         patchify, conv = read_model(f"vitp_{size}"), read_model(f"vitc_{size}")
         # The paper's appendix C removes no block at 72 GF.

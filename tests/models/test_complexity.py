@@ -61,7 +61,7 @@ class TestPublished:
 
 
 class TestSmallModels:
-    @pytest.mark.parametrize("pair", ["tiny", "small"])
+    @pytest.mark.parametrize("pair", ["nano", "tiny", "small", "base", "deep"])
     @pytest.mark.parametrize(
         "size",
         [{"image_size": 16, "channels": 1}, {"image_size": 16, "channels": 3}, {"image_size": 32, "channels": 3}],
@@ -82,10 +82,19 @@ class TestSmallModels:
             block = count_module(model.blocks[0], tokens).multiply_adds  # type: ignore[index, arg-type]
         assert costs["vitc_tiny"] - costs["vitp_tiny"] == pytest.approx(block, rel=0.1)
 
-    def test_the_small_regnet_costs_what_vitp_tiny_does_at_32_px(self) -> None:
+    @pytest.mark.parametrize(
+        ("name", "like"),
+        [
+            *((f"regnety_{size}", f"vitp_{size}") for size in ("nano", "tiny", "small", "base")),
+            *((f"vit_s{number}_tiny", "vitp_tiny") for number in (1, 2, 3, 4)),
+            ("vitp_bn_tiny", "vitp_tiny"),
+            ("vitc_ln_tiny", "vitc_tiny"),
+        ],
+    )
+    def test_others_of_a_size_cost_what_its_vit_does_at_32_px(self, name: str, like: str) -> None:
         size = {"image_size": 32, "channels": 3, "num_classes": 10}
-        regnet, vit = count(read_model("regnety_tiny"), **size), count(read_model("vitp_tiny"), **size)
-        assert regnet.multiply_adds == pytest.approx(vit.multiply_adds, rel=0.05)
+        found, vit = count(read_model(name), **size), count(read_model(like), **size)
+        assert found.multiply_adds == pytest.approx(vit.multiply_adds, rel=0.05)
 
 
 class TestCounting:

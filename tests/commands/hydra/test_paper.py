@@ -1,0 +1,163 @@
+"""The experiments of the paper: each as published and at a small scale, with the settings that others found."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stability.models.named import model_names
+
+ROOT = Path(__file__).parents[3]
+SCALES = sorted(path.stem for path in (ROOT / "conf" / "scale").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "scale=" in path.read_text())
+# Lr and wd that are tuned at other scales than the paper's wait for the study that finds them.
+TUNED = sorted(name for name in EXPERIMENTS if "lr: tuned" in (ROOT / "sweeps" / f"{name}.yaml").read_text())
+AT_ANY_POINT = ("lr=1e-3", "wd=0.1")
+
+
+def header(name: str) -> str:
+    return re.match(r"(#.*\n)+", (ROOT / "sweeps" / f"{name}.yaml").read_text())[0]
+
+
+def test_every_figure_and_table_of_models_has_its_study():
+    assert SCALES == ["cifar10", "digits", "imagenet"]
+    assert set(EXPERIMENTS) == {
+        *("fig2", "fig3", "fig4", "fig5", "fig6", "fig6_cnns", "fig7", "fig8", "fig9", "table3", "table5", "tune")
+    }
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_experiment_is_planned_at_every_scale_in_a_folder_of_its_own(name, scale, plan_of):
+    point = AT_ANY_POINT if name in TUNED and scale != "imagenet" else ()
+    plan = plan_of(f"sweeps={name}", f"scale={scale}", *point)
+    assert plan.study == (name if scale == "imagenet" else f"{name}-{scale}")
+    assert {cell.config.batch_size for cell in plan.cells} == {2048 if scale == "imagenet" else 64}
+    names = {"digits": "digits", "cifar10": "uoft-cs/cifar10", "imagenet": "ILSVRC/imagenet-1k"}
+    assert {cell.config.data.name for cell in plan.cells} == {names[scale]}
+    assert {str(cell.factors["model"]) for cell in plan.cells} <= set(model_names())
+    if scale != "imagenet":
+        # Whatever the recipe, lr is what a step has.
+        assert {cell.lr_factor for cell in plan.cells} == {1.0}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_header_gives_the_commands_and_the_number_of_trials(name, plan_of):
+    text = header(name)
+    assert f"python -m stability.run -m sweeps={name}" in text
+    assert f"python -m stability.run -m sweeps={name} scale=digits" in text
+    published = re.search(r"As published, (?:\d+ of its )?(\d+) trials", text)
+    if published and "of its" not in published[0]:
+        assert int(published[1]) == plan_of(f"sweeps={name}", "scale=imagenet").planned
+
+
+# Table 4 (left), and the peaks of figure 6.
+PUBLISHED = {
+    ("fig3", "regnety_4gf", "adamw"): (3.8e-3, 0.10),
+    ("fig3", "regnety_16gf", "sgd"): (2.54, 2.4e-5),
+    ("fig3", "vitp_1gf", "adamw"): (2.0e-3, 0.20),
+    ("fig3", "vitp_4gf", "sgd"): (1.9, 1.3e-5),
+    ("fig3", "vitp_18gf", "adamw"): (1.0e-3, 0.24),
+    ("fig3", "vitp_18gf", "sgd"): (1.1, 1.2e-5),
+    ("fig3", "vitc_1gf", "adamw"): (2.5e-3, 0.19),
+    ("fig3", "vitc_4gf", "adamw"): (1.0e-3, 0.24),
+    ("fig3", "vitc_4gf", "sgd"): (1.3, 2.2e-5),
+    ("fig3", "vitc_18gf", "sgd"): (1.1, 2.7e-5),
+    ("fig6", "vitp_18gf", "adamw"): (1.0e-3, 0.24),
+    ("fig6", "vitc_36gf", "adamw"): (6.0e-4, 0.28),
+    ("fig6_cnns", "resnet50", "sgd"): (2.54, 2.4e-5),
+    ("table3", "vit_s3_4gf", "sgd"): (1.3, 2.2e-5),
+    ("table3", "vitp_4gf", "sgd"): (1.9, 1.3e-5),
+    ("fig7", "vitp_bn_4gf", "adamw"): (2.0e-3, 0.20),
+    ("fig7", "vitc_ln_4gf", "adamw"): (1.0e-3, 0.24),
+}
+
+
+def test_as_published_the_tuned_settings_are_the_papers(plan_of):
+    for name in dict.fromkeys(study for study, _, _ in PUBLISHED):
+        plan = plan_of(f"sweeps={name}")
+        found = {
+            (name, cell.factors["model"], cell.factors["optimizer"]): {
+                (one.lr, one.wd) for one in plan.trials if one.cell == cell.index
+            }
+            for cell in plan.cells
+        }
+        assert {key: found[key] for key in PUBLISHED if key[0] == name} == {
+            key: {value} for key, value in PUBLISHED.items() if key[0] == name
+        }
+
+
+def test_the_rows_of_table_5_drop_one_part_at_a_time(plan_of):
+    recipes = {cell.factors["recipe"]: cell.config.recipe for cell in plan_of("sweeps=table5").cells}
+    parts = ("augment", "ema", "erasing", "stochastic_depth", "repeats")
+    rows = [tuple(getattr(recipe, part) for part in parts) for recipe in recipes.values()]
+    assert rows == [
+        ("auto", True, 0.0, 0.0, 1),
+        ("rand", True, 0.25, 0.1, 3),
+        ("rand", True, 0.25, 0.1, 1),
+        ("rand", True, 0.25, 0.0, 1),
+        ("rand", True, 0.0, 0.0, 1),
+        ("auto", False, 0.0, 0.0, 1),
+    ]
+
+
+TWO = ("model=vitp_tiny,vitc_tiny", "scale=digits")
+
+
+def points_of(place: Path, name: str) -> dict[tuple[str, str], set[tuple[float, float]]]:
+    manifest = json.loads((place / "runs" / name / "study.yaml").read_text())
+    found: dict[tuple[str, str], set[tuple[float, float]]] = {}
+    for trial in manifest["trials"]:
+        factors = manifest["cells"][trial["cell"]]["factors"]
+        found.setdefault((factors["model"], factors["optimizer"]), set()).add((trial["lr"], trial["wd"]))
+    return found
+
+
+def test_a_small_scale_takes_what_its_own_study_found_and_keeps_it(say, place, pretence):
+    before = say("-m", "sweeps=fig3", *TWO, "plan=true")
+    assert before.code == 2
+    assert "runs/tune-digits" in before.err
+    assert "python -m stability.run -m sweeps=tune scale=digits" in before.err
+    assert say("-m", "sweeps=tune", *TWO, "tune=0").code == 0
+    searched = points_of(place, "tune-digits")
+    assert say("-m", "sweeps=fig3", *TWO).code == 0
+    chosen = points_of(place, "fig3-digits")
+    # One of the points that were searched, the same for every length.
+    assert all(len(one) == 1 and one <= searched[key] for key, one in chosen.items())
+    assert len(chosen) == 4
+    # What a longer search finds moves no study that has begun.
+    assert say("-m", "sweeps=tune", *TWO, "tune=0", "samples=12").code == 0
+    assert say("-m", "sweeps=fig3", *TWO).code == 0
+    assert points_of(place, "fig3-digits") == chosen
+
+
+def test_a_search_that_is_not_finished_settles_nothing(say, place, pretence):
+    pretence.status = lambda task: None
+    say("-m", "sweeps=tune", *TWO, "tune=0")
+    said = say("-m", "sweeps=fig3", *TWO, "plan=true")
+    assert said.code == 2
+    assert "is not finished (8 of 8 trials are missing)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("lr=tuned",), "no scale says whose settings; accepted: scale=NAME, or lr=VALUE wd=VALUE"),
+        (("scale=digit",), "unknown scale 'digit' (did you mean 'digits'?)"),
+        (("scale=null",), "accepted: scale=NAME, or leave it out"),
+        (("scale=digits,cifar10",), "a study has one scale"),
+        (("scale=../x",), "a choice is a name"),
+        (("sweeps=fig2", "scale.settings=table9"), "scale.settings=table9; accepted: table4, peak"),
+        (("sweeps=fig2", "model=vitc_tiny"), "scale.table4 has no setting of vitc_tiny with adamw"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_a_mistake_is_told_in_a_line(overrides, words, say, place):
+    said = say(*overrides, "plan=true")
+    assert said.code == 2
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert list(place.iterdir()) == []
