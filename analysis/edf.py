@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows=options.rows,
         color=options.color,
     )
-    _check_finished(options.runs, analysis.cells)
+    check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "analysis"
     files = files_of(analysis, options.figure, options.section)
-    _write(out, files)
+    write(out, files)
     print(files["edf.txt"].decode(), end="")
     print(f"\nWritten to {out}: {', '.join(files)}")
     print(_next(analysis.directories, analysis.cells))
@@ -123,7 +123,8 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     return options
 
 
-def _check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
+def check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:
+    """Raise UserError where no trial of these studies has ended."""
     if any(cell.finished for cell in cells):
         return
     failed = sum(cell.count("failed") for cell in cells)
@@ -166,7 +167,8 @@ def files_of(analysis: Analysis, figures: Sequence[str] = (), sections: Sequence
     return files
 
 
-def _write(out: Path, files: dict[str, bytes]) -> None:
+def write(out: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder, each whole or not at all. Raises UserError where that cannot be."""
     try:
         with shared_like(out):
             out.mkdir(parents=True, exist_ok=True)

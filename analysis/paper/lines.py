@@ -1,0 +1,135 @@
+"""What cells reach across the values of one factor, the published errors beside them: figures 6, 7 and 10, table 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.analysis import Analysis
+from analysis.compute.intervals import Interval
+from analysis.figures.grid import Content, grid_figure, share_errors
+from analysis.figures.intervals import draw_point, kind_notes
+from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels, value_words
+from analysis.figures.text import wrapped
+from analysis.paper.rows import Row, rows
+from analysis.results import CellResults
+from stability.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Below the axes: room for names that stand on end.
+NAMES = 0.95
+PUBLISHED = "Stars: published, ImageNet at 224 px (arXiv 2106.14881v3); not measured here."
+DIVERGED = "Crosses: diverged; as in the paper, at the best error of a shorter schedule."
+
+
+class Line(NamedTuple):
+    """The rows that differ in the factor across alone, with the look and name of their cells."""
+
+    shown: Shown
+    rows: list[Row]
+
+
+def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
+    """Return the errors that cells reach: values of one factor across, other factors as panels, rows and colours.
+
+    Args:
+        analysis: of the experiment's studies.
+        experiment: a figure or table of the paper.
+        across: the factor whose values stand side by side.
+
+    Raises:
+        UserError: no cell has a result.
+    """
+    found = {row.cell: row for row in rows(analysis, experiment)}
+    if not any(row.error is not None for row in found.values()):
+        raise UserError(f"{experiment}: no cell has a result yet; accepted: a study of which trials have completed")
+    words = value_words(analysis.cells)
+    values = list(dict.fromkeys(cell.factors.get(across) for cell in analysis.shown))
+    names = [
+        words(next(one for one in analysis.shown if one.factors.get(across) == value), [across])[0] for value in values
+    ]
+    layouts = panels(analysis, without=across)
+    contents = [
+        [_content(panel, found, across, values, names, analysis.confidence) for panel in row] for row in layouts
+    ]
+    figure = grid_figure(contents, distance=NAMES)
+    share_errors(figure)
+    return figure
+
+
+def _content(
+    panel: Panel,
+    found: dict[CellResults, Row],
+    across: str,
+    values: Sequence[object],
+    names: Sequence[str],
+    confidence: float,
+) -> Content:
+    """Return a panel of lines.
+
+    Args:
+        panel: whose cells these are.
+        found: a row for each cell.
+        across: the factor across.
+        values: of it, from the left.
+        names: of the values.
+        confidence: of the intervals.
+    """
+    lines: dict[tuple[object, ...], Line] = {}
+    for one in panel.shown:
+        key = tuple(value for name, value in sorted(one.cell.factors.items()) if name != across)
+        lines.setdefault(key, Line(one, [])).rows.append(found[one.cell])
+    kept = Panel(panel.title, [line.shown for line in lines.values()])
+    labels = [line.shown.name for line in lines.values()] if len(lines) > 1 else []
+    own = head(kept, labels, Layout.room(), lines=False, markers=True)
+    every = [row for line in lines.values() for row in line.rows]
+    notes = kind_notes({row.kind for row in every if row.kind}, confidence)
+    notes += [PUBLISHED] if any(row.published is not None for row in every) else []
+    notes += [DIVERGED] if any(row.diverged for row in every) else []
+    missing = sum(row.error is None and not row.diverged for row in every)
+    notes += [f"Without a result: {missing} of {len(every)} cells."] if missing else []
+    draw = partial(_draw_panel, lines=list(lines.values()), across=across, values=list(values), names=names)
+    return Content(kept, own, note_lines(notes, Layout.room()), draw if every else None)
+
+
+def _draw_panel(axes: Axes, lines: Sequence[Line], across: str, values: Sequence[object], names: Sequence[str]) -> None:
+    for place, line in enumerate(lines):
+        look = line.shown.look
+        shift = 0.16 * (place - (len(lines) - 1) / 2) if len(lines) > 1 else 0.0
+        spots = [(values.index(row.cell.factors.get(across)) + shift, row) for row in line.rows]
+        known = [(x, row, row.error) for x, row in spots if row.error is not None]
+        for x, row, error in known:
+            if row.diverged:
+                axes.plot([x], [error], color=look.colour, marker="x", markersize=6, linestyle="none")
+                continue
+            ends = (-math.inf if row.lower is None else row.lower, math.inf if row.upper is None else row.upper)
+            found = Interval(error, *ends)
+            draw_point(axes, (x, error), found, look, along="y", is_hollow=row.kind == "best seen")
+        for x, row in spots:
+            if row.published is not None:
+                axes.plot(
+                    [x],
+                    [row.published],
+                    marker="*",
+                    markersize=7,
+                    markerfacecolor="none",
+                    markeredgecolor=look.colour,
+                    markeredgewidth=0.7,
+                    linestyle="none",
+                )
+    _set_axes(axes, names)
+
+
+def _set_axes(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    texts = [wrapped(name, NAMES - 0.2, 6.5).replace(" ", " ") for name in names]
+    axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(0.0, bottom), top)
+    axes.set(ylabel=error_label(False))
+    axes.grid(color="#DDDDDD", linewidth=0.4)
