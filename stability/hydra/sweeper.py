@@ -24,6 +24,7 @@ from stability.hydra.keys import SWEEPER
 from stability.hydra.overrides import parse, quoted
 from stability.hydra.places import check_places
 from stability.hydra.plain import contents
+from stability.hydra.refused import left_out_line, refused
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
 from stability.outputs import announced
@@ -91,7 +92,7 @@ class StudySweeper:
                 launcher.warm_up(len(missing))
                 left_out = self._try_cells(launcher, plan, directory, records, missing)
             for place, problem in left_out.items():
-                print(_left_out(plan, place, problem))
+                print(left_out_line(plan.cells[place], problem))
             plan = plan.without(left_out)
             sizes = PackSizes(plan, _layout(plan), launcher)
             if sizes.advice and len(missing) > 1:
@@ -150,9 +151,9 @@ class StudySweeper:
             if plan.config.failing_cells == "skip":
                 cost.costs_of(plan, _layout(plan))
 
-        left_out = _refused(plan, check)
+        left_out = refused(plan, check)
         for place, problem in left_out.items():
-            print(_left_out(plan, place, problem))
+            print(left_out_line(plan.cells[place], problem))
         plan = plan.without(left_out)
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
@@ -283,37 +284,6 @@ def _name(sweeps: str | None, scale: str | None) -> str | None:
         return None
     name = sweeps.replace("/", "-")
     return name if scale in (None, PUBLISHED_SCALE) else f"{name}-{scale}"
-
-
-def _refused(plan: Plan, check: Callable[[Plan], object]) -> dict[int, str]:
-    """Return what a check of plans finds wrong with single cells, by place; more than none only to leave them out.
-
-    Raises UserError where the command is to stop, or every cell is refused.
-    """
-    try:
-        check(plan)
-    except UserError:
-        if plan.config.failing_cells == "stop":
-            raise
-        found = {cell.index: _words_of(plan, cell, check) for cell in plan.cells}
-        failing = {place: words for place, words in found.items() if words is not None}
-        if len(failing) == len(plan.cells):
-            raise
-        return failing
-    return {}
-
-
-def _words_of(plan: Plan, cell: CellPlan, check: Callable[[Plan], object]) -> str | None:
-    """Return what a check of plans finds wrong with one cell of a plan; None where nothing is."""
-    try:
-        check(dataclasses.replace(plan, cells=(dataclasses.replace(cell, index=0),), trials=(), after=()))
-    except UserError as error:
-        return str(error).removeprefix(f"{describe(cell.factors)}: ")
-    return None
-
-
-def _left_out(plan: Plan, place: int, problem: str) -> str:
-    return f"left out (failing_cells=skip): {describe(plan.cells[place].factors)}: {problem}"
 
 
 def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:
