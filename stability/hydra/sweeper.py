@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
 from stability.outputs import announced
 from stability.plan import cost, phases, preview, rounds
-from stability.plan.cells import CellPlan, Plan, describe, make_plan
+from stability.plan.cells import CellPlan, Plan, make_plan
 from stability.plan.manifest import Command, build, grow, settle, study_directory
 from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
