@@ -82,7 +82,14 @@ def evaluate(model: nn.Module, data: Any) -> float:
 def quick_trial(model: str, optimizer: str, seed: int, **overrides: Any) -> TrialConfig:
     """Return a trial of the quick study's cell (model, optimizer), at an lr where it trains; deterministic."""
     lr = {"adamw": 3e-3, "sgd": 3e-2}[optimizer]
-    quick = {"model": model, "optimizer": optimizer, "lr": lr, "seed": seed, "epochs": QUICK_EPOCHS, "device": "cpu"}
+    quick: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer,
+        "lr": lr,
+        "seed": seed,
+        "epochs": QUICK_EPOCHS,
+        "device": "cpu",
+    }
     return complete({**quick, **overrides})
 
 

@@ -49,7 +49,7 @@ def perturbed(config: Mapping[str, Any]) -> dict[str, Any]:
         return model
 
     torch.set_num_threads(1)
-    training.build = changed
+    training.build = changed  # type: ignore[assignment]
     try:
         record = training.train(config)
     finally:
@@ -90,7 +90,7 @@ def summary(trials: pd.DataFrame) -> str:
         shown = [f"{one.mean():.2f} ({np.median(one):.2f}, {one.max():.2f})" for one in sizes]
         flips = [int((cell[f"{name}_status"] != cell["alone_status"]).sum()) for name in ("packed", "perturbed")]
         lines.append(
-            f"{model + ' ' + optimizer:20} {len(cell):>3}  {shown[0]:22} {shown[1]:24} {flips[0]} and {flips[1]}"
+            f"{f'{model} {optimizer}':20} {len(cell):>3}  {shown[0]:22} {shown[1]:24} {flips[0]} and {flips[1]}"
         )
     packed, moved = _sizes(trials, "packed"), _sizes(trials, "perturbed")
     excess = packed - moved
@@ -142,7 +142,7 @@ def figure(trials: pd.DataFrame) -> dict[str, bytes]:
                 axes.step(
                     errors, np.arange(1, len(errors) + 1) / len(cell), where="post", color=colour, ls=line, label=name
                 )
-            axes.set(title=f"{model_name(model)}, {optimizer_name(optimizer)}", ylim=(0, 1.02))
+            axes.set(title=f"{model_name(str(model))}, {optimizer_name(str(optimizer))}", ylim=(0, 1.02))
             axes.set(xlabel="top-1 error (%)", ylabel="share of trials (EDF)")
             axes.grid(color="#DDDDDD", linewidth=0.4)
         panels[0].legend(frameon=False, loc="lower right")

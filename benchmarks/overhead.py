@@ -85,7 +85,8 @@ def run_whole(config: TrialConfig) -> None:
             trial_id(config), "overhead", Path(folder), factors, config, overrides=("a=b",), hydra=hydra_node()
         )
         record = run_trial(task)
-    assert record["status"] == "completed", record["result"]["exception"]
+    assert record is not None
+    assert record.status == "completed", record.result.exception
 
 
 WAYS: dict[str, Callable[[TrialConfig], object]] = {"bare": train_bare, "train": train, "worker": run_whole}
@@ -109,7 +110,7 @@ def main() -> None:
     seconds: dict[str, list[list[float]]] = {name: [] for name in WAYS}
     for _ in range(arguments.repeats):
         for name, way in WAYS.items():
-            seconds[name].append(timed(lambda way=way: way(config)))
+            seconds[name].append(timed(functools.partial(way, config)))
 
     print(f"{arguments.model}, {config.epochs} epochs, {arguments.repeats} rounds; seconds: median (min to max)")
     print(f"bare loop: {spread([sum(row) for row in seconds['bare']])}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.machine import describe, spread
+from stability.study.schema import COORDINATES, Record
 
 if TYPE_CHECKING:
     from stability.execute.task import TrialTask
@@ -53,26 +54,27 @@ class RecordWriter:
         from stability.study.store import write_record
 
         for number, task in enumerate(tasks):
-            write_record(Path(task.directory), made_up(task, 90 * ((number * 2654435761) % 1000) / 1000))
+            write_record(task.directory, made_up(task, 90 * ((number * 2654435761) % 1000) / 1000))
         return {task.id for task in tasks}
 
 
-def made_up(task: TrialTask, error: float) -> dict[str, object]:
+def made_up(task: TrialTask, error: float) -> Record:
     """Return a record with a curve of the usual size."""
     row = {"train_loss": 1.234567890123, "loss": 1.234567890123, "top5_error": 12.345, "ema_loss": None}
     row |= {"gradient_norm": 0.123456789, "lr": 0.00123456789, "top1_error": error}
     curve = [{"epoch": epoch, **row} for epoch in range(1, EPOCHS_IN_A_CURVE + 1)]
     result = {"top1_error": error, "top5_error": 12.345, "best_top1_error": error, "best_epoch": 1}
-    return {
+    values = {
         "id": task.id,
         "study": task.study,
         "cell": dict(task.factors),
-        **{name: task.config[name] for name in ("lr", "wd", "seed")},
+        **{name: getattr(task.config, name) for name in COORDINATES},
         "status": "completed",
         "result": {**result, "exception": None, "epochs_done": EPOCHS_IN_A_CURVE, "curve": curve},
         "provenance": {"seconds": 3.5, "attempts": 1, "device": "cpu", "threads": 1, "eval_images": 360}
         | {"num_classes": 10, "train_images": 1437, "eval_split": "test", "end": "2026-11-27T12:00:00.000+00:00"},
     }
+    return Record.from_json(values, "a made-up record")
 
 
 def make(overrides: Sequence[str]) -> None:
@@ -80,7 +82,7 @@ def make(overrides: Sequence[str]) -> None:
     from stability.hydra.sweeper import StudySweeper
     from stability.run import main
 
-    StudySweeper._launcher = lambda self, plan, stack: RecordWriter()  # type: ignore[method-assign,assignment]
+    StudySweeper._launcher = lambda *_: RecordWriter()  # type: ignore[method-assign,assignment]
     with contextlib.redirect_stdout(io.StringIO()):
         code = main(["-m", *overrides])
     assert code == 0, code
