@@ -100,11 +100,11 @@ class Epoch(Event):
 
 @dataclass(frozen=True)
 class Probe(Event):
-    """Numbers measured at an optimizer step, between evaluations.
+    """The values of the user's probes at an optimizer step: about once a second, and at the end of each epoch.
 
     Attributes:
-        step: optimizer steps done.
-        values: the numbers by name.
+        step: the optimizer step, from 1.
+        values: by the probes' names; None for what is not finite.
     """
 
     kind: ClassVar[str] = "probe"

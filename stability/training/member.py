@@ -79,6 +79,8 @@ class Member:
         self.metrics = metrics_table(config)
         self.progress = Progress(start=utc_now())
         self.ema: Ema | None = None
+        # The last step whose numbers were read, from 1, and the values of the user's probes at it.
+        self.probed: tuple[int, tuple[float, ...]] | None = None
         # An attempt may fail before it begins: an optimizer that refuses its arguments does.
         self._clock = time.monotonic()
 
@@ -145,6 +147,7 @@ class Member:
         if probes:
             before = sums.probes or (0.0,) * len(probes)
             sums.probes = tuple(total + value for total, value in zip(before, probes, strict=True))
+            self.probed = step + 1, tuple(probes)
         return True
 
     def update(self) -> None:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from stability.devices import is_short_of_memory
 from stability.locate import first_line
-from stability.study.events import Epoch, Event, Progress, Resumed
+from stability.study.events import Epoch, Event, Probe, Progress, Resumed
 from stability.training.checkpoint import State, settle_checkpoint
 from stability.training.member import Member, Row
+from stability.values import number
 
 OnEvent = Callable[[Event], None]
 PROGRESS_SECONDS = 1.0
@@ -65,16 +66,25 @@ class CheckpointWriter:
         self._is_untried = False
 
     def after_step(self) -> None:
-        """Send the members' progress, about once a second."""
+        """Send the members' progress and the last values of their probes, about once a second."""
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
             for member in self._members:
                 self._on_event(Progress(member.id, member.progress.step, member.schedule.total_steps))
+                self._send_probes(member)
 
     def epoch(self, member: Member, row: Row) -> None:
-        """Send the row of an epoch that has ended."""
+        """Send the row of an epoch that has ended, after the last values of the probes in it."""
+        self._send_probes(member)
         self._on_event(Epoch(member.id, member.config.epochs, row))
+
+    def _send_probes(self, member: Member) -> None:
+        """Send the values of a member's probes at the last step that was read, once."""
+        if member.probed is not None:
+            (step, values), member.probed = member.probed, None
+            named = zip(member.config.probes or (), values, strict=True)
+            self._on_event(Probe(member.id, step, {name: number(value) for name, value in named}))
 
     def is_due(self) -> bool:
         """Return whether the members' checkpoints are due."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,70 @@ def test_a_study_computes_a_users_probe(user: Any, equal_records: Any) -> None:
             # Gradients before they are clipped, as their norm is.
             assert row["all_gradients"] == pytest.approx(row["gradient_norm"], rel=1e-5)
             assert 0 < row["stem_gradient"] < row["gradient_norm"]
+
+
+LOGGER = """
+
+    from stability.sinks.base import Logger
+
+
+    class Probes(Logger):
+        def probe(self, trial, event):
+            with open("probes.txt", "a") as file:
+                print(trial.id, event.step, *event.values, *event.values.values(), file=file)
+"""
+
+
+@pytest.mark.slow
+def test_loggers_get_the_values_of_probes_while_a_pack_trains(user: Any) -> None:
+    pytest.importorskip("tensorboard")
+    user.write(PROBES + LOGGER)
+    user.configure("probes", "mine", {"stem_gradient": {"_target_": user.path("stem_gradient")}})
+    own = f"+logger.own._target_={user.path('Probes')}"
+    records = user.study(
+        "logger=[csv,tensorboard,wandb_offline]", own, "+probes=mine", "model=vitc_tiny", "pack.size=4"
+    )
+    lines = [line.split() for line in (user.folder / "work" / "probes.txt").read_text().splitlines()]
+    folder = user.folder / "work" / "runs" / "own"
+    for identifier, record in records.items():
+        curve = record["result"]["curve"]
+        steps = {int(step): float(value) for name, step, _, value in lines if name == identifier}
+        # 4 steps in each of 2 epochs; at the end of each at least.
+        assert {4, 8} <= set(steps) <= set(range(1, 9))
+        # The classifier begins at zero: nothing reaches the stem at the first step.
+        assert all((value > 0) == (step > 1) for step, value in steps.items())
+        (table,) = (folder / "csv").rglob(f"*{identifier}*.csv")
+        rows = list(csv.DictReader(table.open()))
+        assert [float(row["stem_gradient"]) for row in rows] == [row["stem_gradient"] for row in curve]
+        assert read_scalars(folder, identifier, "probe/stem_gradient") == pytest.approx(steps)
+    files = list((folder / "wandb").rglob("*.wandb"))
+    assert len(files) == 4
+    assert all(b"probe/stem_gradient" in file.read_bytes() for file in files)
+
+
+def test_an_epoch_follows_the_last_values_in_it(user: Any, trial: dict[str, Any]) -> None:
+    user.write(PROBES)
+    probes = {name: {"_target_": user.path(name)} for name in ("all_gradients", "infinite")}
+    events: list[tuple[str, dict[str, Any]]] = []
+    train({**trial, "probes": probes}, on_event=lambda *event: events.append(event))
+    told = [(kind, values) for kind, values in events if kind in ("probe", "epoch")]
+    ends = [place for place, (kind, _) in enumerate(told) if kind == "epoch"]
+    assert len(ends) == 2
+    for place in ends:
+        (before, values), row = told[place - 1], told[place][1]
+        assert (before, values["step"]) == ("probe", 4 * row["epoch"])
+        assert values["values"]["all_gradients"] > 0
+        assert values["values"]["infinite"] is None
+
+
+def read_scalars(folder: Path, identifier: str, tag: str) -> dict[int, float]:
+    """Return a tag's values by step from a trial's TensorBoard folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (own,) = (path for path in (folder / "tensorboard").rglob(identifier) if path.is_dir())
+    found = EventAccumulator(str(own))
+    found.Reload()
+    return {one.step: one.value for one in found.Scalars(tag)}
 
 
 def test_a_class_is_a_probe_too(user: Any, train_both: Any) -> None:
