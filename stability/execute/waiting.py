@@ -13,8 +13,8 @@ from stability.study.claims import holder, is_claimed
 
 # File operations a second: so many for each 100 trials that are waited for, and so many at least.
 RATE = 1.0
-# What a look at a trial costs in file operations: its record, and whether its claim still holds.
-RECORD_COST, CLAIM_COST = 1, 3
+# What a look at a trial costs in file operations: its record, whether its claim still holds, and who holds it.
+RECORD_COST, CLAIM_COST, HOLDER_COST = 1, 3, 1
 # Of so many looks at one process's trials, one is at the claim.
 CLAIM_EVERY = 4
 
@@ -31,7 +31,8 @@ class Waiting:
     """Trials whose claims other processes hold.
 
     Trials of one process, a pack most often, are looked at by the first of them, the processes in turn: RATE file
-    operations a second for every 100 trials, and at least RATE. Each record that appears costs one read more.
+    operations a second for every 100 trials, and at least RATE. What a look costs more than was saved, such as where a
+    process has died, is saved before the next one.
 
     Args:
         clock: returns the time in seconds.
@@ -77,27 +78,34 @@ class Waiting:
         ended: list[TrialTask] = []
         free: list[TrialTask] = []
         while self._turns and self._credit > 0:
-            self._credit -= self._look_at(self._turns[0], ended, free)
-            self._turns.rotate(-1)
+            name = self._turns.popleft()
+            self._credit -= self._look_at(name, ended, free)
+            if name in self._groups and name not in self._turns:
+                self._turns.append(name)
         return ended, free
 
     def _look_at(self, name: str, ended: list[TrialTask], free: list[TrialTask]) -> int:
-        """Look at the first trial of a process, and at all of them where there is news; return what that cost."""
-        group = self._groups[name]
+        """Look at the first trial of a process, and past those that have ended; return what that cost."""
+        group, cost = self._groups[name], 0
+        while group.tasks:
+            cost += RECORD_COST
+            if standing_record(group.tasks[0]) is None:
+                break
+            ended.append(group.tasks.popleft())
+        if not group.tasks:
+            del self._groups[name]
+            return cost
         group.looks += 1
-        looks_at_claim = group.looks % CLAIM_EVERY == 0
-        first = group.tasks[0]
-        has_ended = standing_record(first) is not None
-        if has_ended or (looks_at_claim and not is_claimed(first.directory)):
-            self._sort_out(name, ended, free)
-        return RECORD_COST + CLAIM_COST * looks_at_claim
+        if group.looks % CLAIM_EVERY == 0:
+            cost += CLAIM_COST
+            if not is_claimed(group.tasks[0].directory):
+                cost += self._sort_out(name, ended, free)
+        return cost
 
-    def _sort_out(self, name: str, ended: list[TrialTask], free: list[TrialTask]) -> None:
-        """Look at every trial of a process, and keep those that it still runs."""
-        group = self._groups.pop(name)
-        self._turns.remove(name)
-        running: list[TrialTask] = []
-        for task in group.tasks:
+    def _sort_out(self, name: str, ended: list[TrialTask], free: list[TrialTask]) -> int:
+        """Look at every trial of a process, and keep those that are still run; return what that cost."""
+        tasks, running = self._groups.pop(name).tasks, list[TrialTask]()
+        for task in tasks:
             is_held = is_claimed(task.directory)
             # The record is looked for second: it is written before the claim is given up.
             if standing_record(task) is not None:
@@ -105,3 +113,4 @@ class Waiting:
             else:
                 (running if is_held else free).append(task)
         self.add(running)
+        return len(tasks) * (RECORD_COST + CLAIM_COST) + len(running) * HOLDER_COST

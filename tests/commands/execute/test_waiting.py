@@ -120,3 +120,38 @@ def test_waiting_costs_one_file_operation_a_second_for_100_trials(
     # And each process is looked at all the same.
     assert calls["record"] >= hosts
     assert calls["claim"] >= 1
+
+
+@pytest.mark.parametrize("does_die", [False, True])
+def test_trials_that_end_one_after_another_cost_no_more(
+    held: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch, does_die: bool
+) -> None:
+    """Whether their process goes on, or dies after half of them."""
+    tasks = held(64, "one")
+    waiting = Waiting(clock)
+    waiting.add(tasks)
+    done: set[str] = set()
+    operations = 0
+
+    def record(task: TrialTask) -> object | None:
+        nonlocal operations
+        operations += 1
+        return object() if task.id in done else None
+
+    def is_held(directory: Path) -> bool:
+        nonlocal operations
+        operations += 3
+        return not (does_die and len(done) >= 32)
+
+    monkeypatch.setattr(module, "standing_record", record)
+    monkeypatch.setattr(module, "is_claimed", is_held)
+    seen: list[str] = []
+    for second in range(700):
+        clock.now += 1
+        if second % 10 == 0 and len(done) < (32 if does_die else 64):
+            done.add(tasks[len(done)].id)
+        ended, free = waiting.look()
+        seen += [task.id for task in (*ended, *free)]
+    assert sorted(seen) == sorted(task.id for task in tasks)
+    # One a second, and one burst where the process has died, which is saved for before the next look.
+    assert operations <= 700 + 64 * 4
