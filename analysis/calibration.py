@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass
-class Result:
+class CalibrationResult:
     """The tallies of a pair at one number of points."""
 
     quantities: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in QUANTITIES})
@@ -155,7 +155,7 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
     return found, first - second, mcnemar(*which) <= 1 - CONFIDENCE
 
 
-def tried(pair: Pair, n: int, studies: int) -> Result:
+def tried(pair: Pair, n: int, studies: int) -> CalibrationResult:
     """Return what comes of many studies of a pair.
 
     Args:
@@ -163,7 +163,7 @@ def tried(pair: Pair, n: int, studies: int) -> Result:
         n: points of a study.
         studies: how many.
     """
-    truth, result, generator = truth_of(pair), Result(), np.random.default_rng(n)
+    truth, result, generator = truth_of(pair), CalibrationResult(), np.random.default_rng(n)
     for _ in range(studies):
         found, truth["peak"], collapsed = study(pair, n, generator)
         result.studies += 1

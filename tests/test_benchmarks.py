@@ -281,7 +281,7 @@ def test_where_memory_is_short_larger_packs_are_left_out_and_others_go_on() -> N
 
 
 def test_a_pack_that_is_short_of_memory_gets_that_of_larger_ones_that_are_kept() -> None:
-    class Kept(Here):
+    class MemoryHolder(Here):
         """Holds as many bytes as it has members once it has been called."""
 
         def __init__(self, size: int) -> None:
@@ -292,7 +292,7 @@ def test_a_pack_that_is_short_of_memory_gets_that_of_larger_ones_that_are_kept()
             self._kept = self._kept or self._make()
             return Round(1.0, 1.0)
 
-    held = [Contestant("pack, compiled", size, Kept(size), is_compiled=True) for size in (8, 1)]
+    held = [Contestant("pack, compiled", size, MemoryHolder(size), is_compiled=True) for size in (8, 1)]
 
     def take(seconds: float, limit: int) -> Round:
         if sum(one.size for one in held if one.take.keeps) > limit:  # type: ignore[attr-defined]

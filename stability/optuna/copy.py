@@ -58,7 +58,7 @@ def rebuild(directory: Path, storage: str | None) -> int:
     """
     if storage is not None:
         _delete(directory, storage)
-    return Copy(directory, storage).update()
+    return OptunaExporter(directory, storage).update()
 
 
 def remove_half_written(directory: Path) -> None:
@@ -79,7 +79,7 @@ def _delete(directory: Path, storage: str) -> None:
                 optuna.delete_study(study_name=summary.study_name, storage=database)
 
 
-class Copy:
+class OptunaExporter:
     """The copy of one study: a journal in its folder (`storage` null), or an RDB by its URL, where copies share one.
 
     A copy that raised is to be thrown away: nothing is known of what it had written.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from stability.optuna.copy import OFF, Copy, remove_half_written
+from stability.optuna.copy import OFF, OptunaExporter, remove_half_written
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Mirror:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="optuna-mirror")
         self._told: set[str] = set()
-        self._copy: Copy | None = None
+        self._copy: OptunaExporter | None = None
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Mirror:
@@ -79,7 +79,7 @@ class Mirror:
                 self._lock = lock
                 remove_half_written(self._directory)
             if self._lock is not None:
-                self._copy = self._copy or Copy(self._directory, self._storage)
+                self._copy = self._copy or OptunaExporter(self._directory, self._storage)
                 self._copy.update()
         except Exception as error:
             # A thread's boundary: whatever Optuna or a database raises, the study goes on.

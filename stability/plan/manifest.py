@@ -18,7 +18,7 @@ from stability.factors import MISSING, differing_keys, factor_name, factor_value
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, Sampler, Scalar
+from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, SamplerInfo, Scalar
 from stability.study.shape import parse
 from stability.study.store import read_manifest, write_manifest
 from stability.values import Options, Value, group
@@ -105,12 +105,12 @@ def _contrast(plan: Plan) -> Contrast | None:
     return None if missing else found
 
 
-def _sampler(plan: Plan) -> Sampler:
+def _sampler(plan: Plan) -> SamplerInfo:
     """Return a sampler as the manifest holds it: a shipped one by its name and seed alone."""
     name, seed, sampler = plan.sampler_name, plan.config.sweep.seed, plan.sampler
     if sampler is None or name in SHIPPED:
-        return Sampler(name, seed)
-    return Sampler(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
+        return SamplerInfo(name, seed)
+    return SamplerInfo(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
 
 
 def several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

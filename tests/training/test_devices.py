@@ -25,7 +25,7 @@ import stability
 from stability.config import DataConfig, RecipeConfig, TrialConfig
 from stability.data import get_data
 from stability.data.crop import CROP_DRAWS
-from stability.data.feed import Kept, cropped
+from stability.data.feed import InMemoryFeed, cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.errors import UserError
 from stability.training.defaults import complete
@@ -160,7 +160,7 @@ def take_steps(module: StackModule, count: int) -> list[str]:
     stage = BatchStage(config.recipe, config.data, 10, GPU)
     epoch = stage.epoch(0, 128)
     pixels, labels = torch.empty(128, 1, 40, 40, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
-    feed = Kept(pixels, labels, partial(cropped, ImageStage(16, "random_resized"), 0))
+    feed = InMemoryFeed(pixels, labels, partial(cropped, ImageStage(16, "random_resized"), 0))
     batches = feed.batches(epoch.order, 32)
     next(batches)
     with Waits() as waits:
