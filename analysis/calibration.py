@@ -51,7 +51,7 @@ SMALL = 0.15
 
 @dataclass
 class Tally:
-    """What came of one quantity in the studies of a pair."""
+    """Counts of one quantity's verdicts over the studies of a pair."""
 
     studies: int = 0
     decided: int = 0
@@ -156,7 +156,7 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
 
 
 def tried(pair: Pair, n: int, studies: int) -> CalibrationResult:
-    """Return what comes of many studies of a pair.
+    """Return the tallies of many studies of a pair.
 
     Args:
         pair: of surfaces.
@@ -181,7 +181,7 @@ SCALES = ("regret", "sensitivity")
 
 
 def print_table(title: str, found: Sequence[Pair], studies: int) -> None:
-    """Print what comes of pairs of surfaces: false statements / coverage / decided, in percent.
+    """Print the results of pairs of surfaces: false statements / coverage / decided, in percent.
 
     Args:
         title: of the table.

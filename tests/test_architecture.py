@@ -70,7 +70,7 @@ def test_an_error_of_classification_is_named_in_its_task_alone() -> None:
     assert named == {"classification.py"}
 
 
-# Hooks of Lightning, and what launchers are called with: told where the hook or the protocol is.
+# Hooks of Lightning, and the methods of launchers: their arguments are documented where the hook or protocol is.
 TOLD_ELSEWHERE = {"on_train_batch_end", "transfer_batch_to_device", "setup", "run"}
 
 

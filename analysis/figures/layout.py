@@ -33,7 +33,7 @@ MARGIN = 0.06
 
 
 class DrawnCell(NamedTuple):
-    """A cell and what is drawn of it; `words` name its value of each factor that is told apart by colour."""
+    """A cell and what is drawn of it; `words` name its value of each factor that colours stand for."""
 
     cell: CellResults
     curve: Curve
@@ -189,7 +189,7 @@ def error_label(relative: bool) -> str:
 class Head(NamedTuple):
     """What stands above a panel, in lines that fit: its title and a label per cell, in columns.
 
-    `lines` and `markers` tell what of a cell an entry of the legend shows.
+    `lines` and `markers`: whether an entry of the legend shows a cell's line and its marker.
     """
 
     title: str

@@ -163,7 +163,7 @@ def _tiles(analysis: Analysis) -> list[list[Tile]]:
 def _together(analysis: Analysis) -> dict[CellResults, Mark]:
     """Return a mark for each cell of one panel, no two alike.
 
-    The size tells optimizers apart, unless they are told apart by colour or are too many. All other factors decide
+    Each optimizer has a size, unless optimizers have colours or are too many for sizes. All other factors decide
     colour and marker.
     """
     cells, color = analysis.shown, analysis.facets.color

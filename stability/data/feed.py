@@ -76,7 +76,7 @@ def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
 
 
 def _on_device(place: Callable[[], Tensor | None]) -> Tensor | None:
-    """Return images where they are to be kept, or None where that device has not the memory: they are streamed then."""
+    """Return images on their device, or None where that device has not the memory: they are streamed then."""
     try:
         return place()
     except Exception as error:

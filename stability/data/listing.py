@@ -25,7 +25,7 @@ class File(NamedTuple):
 
     @classmethod
     def of(cls, name: str, found: os.stat_result) -> File:
-        """Describe a file by what the file system says of it."""
+        """Describe a file by its entry in the file system."""
         return cls(name, found.st_size, _key(found))
 
 

@@ -24,7 +24,7 @@ RECORDED_CLASSES = 100
 
 @dataclass(frozen=True)
 class SourceSplits:
-    """What a source holds: its training images, its evaluation images if it has any, and what they are."""
+    """The images that a source holds, by split: training, and evaluation if it has any, with their classes."""
 
     train: Images
     evaluation: Images | None
@@ -55,7 +55,7 @@ class Source:
     skipped: int = 0
 
     def notes(self) -> dict[str, str | int]:
-        """Return what a record says of the set besides its counts: the classes in their order, what is missing."""
+        """Return the notes on the set for a record, besides its counts: the classes in their order, what is missing."""
         notes: dict[str, str | int] = {}
         if self.report.is_read:
             notes["classes"] = f"{self.report.order}: {some(self.classes, RECORDED_CLASSES)}"

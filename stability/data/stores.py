@@ -315,7 +315,7 @@ def _offline_if_unreachable() -> Iterator[bool]:
 
 
 def _trouble(is_unreachable: bool) -> str:
-    """Return why the hub was not asked or does not answer, as far as that is known, to stand before its own words."""
+    """Return why the hub was not reached, where that is known: it stands before the hub's own error."""
     cache = "and the set is not in its cache here: "
     offline = os.environ.get("HF_HUB_OFFLINE", "")
     if offline.upper() in ("1", "ON", "YES", "TRUE"):

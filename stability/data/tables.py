@@ -31,7 +31,7 @@ IMAGE_NAMES = ("image", "img", "file_name", "image_path", "path")
 
 
 class Feature(TypedDict, total=False):
-    """What Hugging Face's libraries say of a column: its type, and the names of its classes."""
+    """A column as Hugging Face's libraries describe it: its type, and the names of its classes."""
 
     _type: str
     names: list[str] | None

@@ -23,7 +23,7 @@ from stability.study.events import Ended, Event, from_json
 
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
-# How long processes that are told to leave may take: the step they are in, a checkpoint.
+# Seconds for a process to exit after the signal: it finishes its step and writes a checkpoint.
 GRACE_SECONDS = 15.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
@@ -217,7 +217,7 @@ class Pool:
             job.deaths.append(words)
             if step is Step.GIVE_UP:
                 return [JobReport("lost", job, {"text": describe_deaths(job.deaths)})]
-            # A death is a failure, though none that a record tells of yet.
+            # A death is a failure, though no record counts it yet.
             job.tasks = [replace(task, attempt=task.attempt + 1, tries=task.tries - 1)]
         self._queue.appendleft(job)
         return [report]
@@ -241,7 +241,7 @@ class _Slot:
         self._output: IO[bytes] | None = None
 
     def start(self, environment: Mapping[str, str], threads: int) -> None:
-        """Start a fresh interpreter. It is told where to import from, so that it finds what we find."""
+        """Start a fresh interpreter with this one's import path, so that it finds the same modules."""
         ours, theirs = Pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the slot is cleared
         with theirs:

@@ -46,7 +46,7 @@ class RunningTrial:
     first_share: float = 0.0
 
     def full_seconds(self, now: float) -> float | None:
-        """Return how long the whole trial would take at the pace so far; None while that cannot be told."""
+        """Return how long the whole trial would take at the pace so far; None while that is unknown."""
         done = self.share - self.first_share
         return (now - self.start) / done if done >= MIN_SHARE else None
 
@@ -102,7 +102,7 @@ class StudyState:
 
         Args:
             task: the trial.
-            record: what became of it.
+            record: its record.
             now: the time in seconds, of the clock that `start` was given.
         """
         running = self.running.pop(task.id, None)
@@ -212,7 +212,7 @@ class ProgressDisplay:
         self.state.waits_for = holders
 
     def ended(self, task: TrialTask, record: Record) -> None:
-        """Note that a trial has ended; a failure is told at once."""
+        """Note that a trial has ended; print a failure at once."""
         self.state.end(task, record, self._clock())
         if record.status == "failed":
             self.say(f"{task.id} ({task.label}) {describe_end(record)}")

@@ -71,13 +71,13 @@ class TrialRunner:
             tasks: the trials.
             planned: how many the study has in all, for the display.
             standing: how many of each status ended before, for the display.
-            on_record: told of each trial as it ends.
+            on_record: called with each trial's record as it ends.
             on_event: gets the events of the trials that this pool trains, and never of another command's.
 
         Raises:
             StudyError: the study cannot go on (a full disk).
         """
-        assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
+        assert len({task.id for task in tasks}) == len(tasks), "a trial is in the list twice"
         self._records, self._parked, self._on_record = {}, Waiting(), on_record
         self._on_event, self._claimed = on_event, set()
         if not tasks:
@@ -179,8 +179,8 @@ class TrialRunner:
             self._tasks[task.id] = task
             self.progress.started(task)
 
-    def _told(self, report: JobReport) -> None:
-        """Pass an event on; the end of a trial is told from its record."""
+    def _event(self, report: JobReport) -> None:
+        """Pass an event on. The event of a trial's end is made from its record."""
         event = report.event
         assert event is not None
         task = self._tasks[event.id]
@@ -237,7 +237,7 @@ class TrialRunner:
 
     _HANDLERS: Mapping[str, Callable[[TrialRunner, JobReport], None]] = {
         "started": _started,
-        "event": _told,
+        "event": _event,
         "died": _died,
         "lost": _lost,
         "ended": _ended,

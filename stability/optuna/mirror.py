@@ -40,7 +40,7 @@ class Mirror:
         self._directory, self._storage = directory, storage
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="optuna-mirror")
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._copy: OptunaExporter | None = None
         self._lock: IO[str] | None = None
 
@@ -72,7 +72,7 @@ class Mirror:
             self._lock.close()
 
     def _update(self) -> bool:
-        """Copy what is new; tell whether that went well."""
+        """Write the new records; return whether that succeeded."""
         try:
             # One mirror at a time, which sees the records of every command on this study.
             if self._lock is None and (lock := _lock(self._directory / LOCK)):
@@ -89,8 +89,8 @@ class Mirror:
         return True
 
     def _warn(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._warned:
+            self._warned.add(text)
             logger.warning(
                 "the Optuna mirror is behind (%s); python -m analysis.optuna %s makes it again", text, self._directory
             )

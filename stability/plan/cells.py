@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def all_trials(self) -> tuple[Trial, ...]:
-        """Every trial that has been asked for, whatever its role."""
+        """Every trial of the plan, whatever its role."""
         return self.trials + self.after
 
     @property

@@ -1,4 +1,4 @@
-"""What the trials of a study cost: compute, and seconds as far as times are known, which are remembered."""
+"""What the trials of a study cost: compute, and seconds where times were measured. Measured times are remembered."""
 
 from __future__ import annotations
 

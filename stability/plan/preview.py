@@ -15,7 +15,7 @@ from stability.words import duration, scaling
 if TYPE_CHECKING:
     from stability.execute.layout import ProcessLayout
 
-# After a time that other cells give, and what is said of it below the table.
+# The mark of a time that other cells give, and its explanation below the table.
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
 

@@ -1,4 +1,4 @@
-"""Figures that can be printed: nothing overlaps, nothing is cut, models are told apart in colour and in grey."""
+"""Figures that can be printed: nothing overlaps, nothing is cut, models differ in colour and in grey."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class Failing(FileReader):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_share_in_trouble_is_no_unreadable_image(tmp_path: Path, workers: int, monkeypatch: Any) -> None:
-    """It is the study's trouble, told with the image's name; no trial is charged, and no image left out for it."""
+    """The study stops with the image's name; no trial is charged, and no image left out for it."""
     root = write_images(tmp_path / "train", {"cat": 4, "dog": 4}).parent
     write_images(root / "val", {"cat": 2, "dog": 2})
     data = DataConfig(

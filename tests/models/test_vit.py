@@ -41,7 +41,7 @@ STEMS = {
 
 
 def make(seed: int = 0, **changes: Any) -> VisionTransformer:
-    """A small model whose classifier is drawn: at its initial zeros every logit is 0 and nothing can be told apart."""
+    """A small model whose classifier is drawn: at its initial zeros every logit is 0 and no two outputs differ."""
     torch.manual_seed(seed)
     model = VisionTransformer(**(SMALL | PATCHIFY | changes))
     nn.init.normal_(model.classifier.weight)

@@ -123,7 +123,7 @@ class Waits(TorchDispatchMode):
         name = function.overloadpacket.__name__
         # The last argument of aten::copy_ is whether not to block.
         does_not_block = keywords.get("non_blocking") or (name == "copy_" and arguments[2:] == (True,))
-        # Though told not to block, a copy out of pageable memory may.
+        # With non_blocking=True too, a copy out of pageable memory may block.
         does_not_block &= all(hasattr(one, "was_pinned") for one in tree_leaves(arguments) if _is_on_host(one))
         made = function(*arguments, **keywords)
         after = {one.device.type for one in tree_leaves(made) if isinstance(one, Tensor)}

@@ -170,7 +170,7 @@ def test_survives_any_number_of_cuts(trial, tmp_path):
     assert record["provenance"]["attempts"] >= attempts > 4
     steps = [event["step"] for kind, event in events if kind == "resumed"]
     assert steps == sorted(steps)
-    # An epoch is told of once, by the attempt that evaluated it.
+    # An epoch has one event, from the attempt that evaluated it.
     assert [event["epoch"] for kind, event in events if kind == "epoch"] == [1, 2, 3]
 
 

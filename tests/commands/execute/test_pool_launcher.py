@@ -41,12 +41,12 @@ class TestAsAnyLauncher(LauncherTestSuite):
 
     @pytest.fixture(autouse=True)
     def defaults_of_the_suite(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The suite is written for Hydra 1.1's defaults; a test before it may have asked for others in this process."""
+        """The suite is written for Hydra 1.1's defaults; a test before it may have set others in this process."""
         monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.Version("1.1"))
 
 
 class StandIn:
-    """A TrialRunner that runs nothing: first batches fail as told, trials have failed."""
+    """A TrialRunner that runs nothing: first batches fail as the test sets, trials have failed."""
 
     def __init__(self, problems: list[str | None] | None = None) -> None:
         self.problems, self.calls = problems, dict[str, Any]()

@@ -17,7 +17,7 @@ Make = Callable[..., TrialTask]
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

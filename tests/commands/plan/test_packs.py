@@ -169,7 +169,7 @@ def test_a_remembered_size_falls_when_it_runs_out_of_memory(plan_of, place, monk
     assert again.asked == [1, 2]
     ran_out_of_memory(config, 2)
     assert PackSizes(more, gpu, again).of(config) == 1
-    # What was asked for is not for a memory of other commands to change.
+    # A size on the command line wins over what earlier commands have learned.
     assert PackSizes(plan_of(*STUDY[1:], "pack.size=4"), gpu, again).of(config) == 4
     assert again.asked == [1, 2]
 
@@ -251,7 +251,7 @@ def test_rounds_of_a_sampler_are_packed(say, place, pretence):
     assert say("-m", "samples=6", "sweep.sampler=tpe", "pack.size=3", "pool.size=1", "study=x").code == 0
     manifest = read_manifest(place / "runs" / "x")
     assert sorted(map(len, manifest["packs"])) == [3, 3]
-    # Every round is launched with what was asked for before, and only its own trials are missing.
+    # Every round is launched with the trials of earlier rounds, and only its own are missing.
     assert [{task.pack for task in tasks} for tasks in pretence.launched] == [
         {tuple(pack)} for pack in manifest["packs"]
     ]
