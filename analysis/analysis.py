@@ -108,7 +108,7 @@ def analyse(
         cells: only the cells of these factor values, as `vitc_tiny,epochs=8`; all cells where empty.
         columns: the factors of a figure's columns of panels, as `optimizer`; chosen by what varies where empty.
         rows: the factors of its rows of panels.
-        color: the factors that are told apart by colour.
+        color: the factors whose values have different colours.
 
     Raises:
         UserError: a path holds no study, `relative` or `cells` names no cell, or there is no such factor.

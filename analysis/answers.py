@@ -164,9 +164,9 @@ def answers(found: Sequence[Statement], confidence: float) -> list[Answer]:
     Returns:
         One answer for each pair. Those that their study was made for come first, and are corrected among themselves.
     """
-    told = [_compare(factor, one, other, confidence) for factor, one, other in compared(found)]
-    first = [one for one in told if one.is_primary]
-    rest = [one for one in told if not one.is_primary]
+    every = [_compare(factor, one, other, confidence) for factor, one, other in compared(found)]
+    first = [one for one in every if one.is_primary]
+    rest = [one for one in every if not one.is_primary]
     return [*_adjusted(first, confidence), *_adjusted(rest, confidence)]
 
 
@@ -207,14 +207,14 @@ def is_against_first(found: Sequence[Statement]) -> bool:
     return any(_is_large(group, found) for _, groups in _groups(found) for group in groups)
 
 
-def _adjusted(told: Sequence[Answer], confidence: float) -> list[Answer]:
+def _adjusted(every: Sequence[Answer], confidence: float) -> list[Answer]:
     """Return answers with what holds after Holm's correction over all of them, for each quantity."""
-    adjusted: list[dict[str, float]] = [{} for _ in told]
+    adjusted: list[dict[str, float]] = [{} for _ in every]
     for quantity in QUANTITIES:
-        tested = [place for place, one in enumerate(told) if quantity in one.p]
-        for place, p in zip(tested, holm([told[place].p[quantity] for place in tested]), strict=True):
+        tested = [place for place, one in enumerate(every) if quantity in one.p]
+        for place, p in zip(tested, holm([every[place].p[quantity] for place in tested]), strict=True):
             adjusted[place][quantity] = p
-    return [_decided(one, p, confidence) for one, p in zip(told, adjusted, strict=True)]
+    return [_decided(one, p, confidence) for one, p in zip(every, adjusted, strict=True)]
 
 
 def _decided(answer: Answer, p: dict[str, float], confidence: float) -> Answer:

@@ -51,7 +51,7 @@ SMALL = 0.15
 
 @dataclass
 class Tally:
-    """What came of one quantity in the studies of a pair."""
+    """Counts of one quantity's verdicts over the studies of a pair."""
 
     studies: int = 0
     decided: int = 0
@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass
-class Result:
+class CalibrationResult:
     """The tallies of a pair at one number of points."""
 
     quantities: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in QUANTITIES})
@@ -155,15 +155,15 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
     return found, first - second, mcnemar(*which) <= 1 - CONFIDENCE
 
 
-def tried(pair: Pair, n: int, studies: int) -> Result:
-    """Return what comes of many studies of a pair.
+def tried(pair: Pair, n: int, studies: int) -> CalibrationResult:
+    """Return the tallies of many studies of a pair.
 
     Args:
         pair: of surfaces.
         n: points of a study.
         studies: how many.
     """
-    truth, result, generator = truth_of(pair), Result(), np.random.default_rng(n)
+    truth, result, generator = truth_of(pair), CalibrationResult(), np.random.default_rng(n)
     for _ in range(studies):
         found, truth["peak"], collapsed = study(pair, n, generator)
         result.studies += 1
@@ -181,7 +181,7 @@ SCALES = ("regret", "sensitivity")
 
 
 def print_table(title: str, found: Sequence[Pair], studies: int) -> None:
-    """Print what comes of pairs of surfaces: false statements / coverage / decided, in percent.
+    """Print the results of pairs of surfaces: false statements / coverage / decided, in percent.
 
     Args:
         title: of the table.

@@ -117,7 +117,7 @@ def _combine(cells: Sequence[CellResults]) -> list[CellResults]:
     groups: dict[str, list[CellResults]] = {}
     for cell in _with_all_factors(cells):
         groups.setdefault(repr((sorted(cell.factors.items()), cell.ranges, cell.scales, cell.config)), []).append(cell)
-    merged = _told_apart([_merge(group) for group in groups.values()])
+    merged = _distinguished([_merge(group) for group in groups.values()])
     names = Counter(map(_factors_key, merged))
     return [_with_study(cell) if names[_factors_key(cell)] > 1 else cell for cell in merged]
 
@@ -156,7 +156,7 @@ def _merge(cells: Sequence[CellResults]) -> CellResults:
     )
 
 
-def _told_apart(cells: Sequence[CellResults]) -> list[CellResults]:
+def _distinguished(cells: Sequence[CellResults]) -> list[CellResults]:
     """Return cells with a factor for each key in which they differ and that no factor covers."""
     # The fingerprint is a factor only where the same words name different data.
     prints: dict[str, set[str]] = {}

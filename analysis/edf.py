@@ -18,7 +18,7 @@ edf.txt (the printed text), edf.csv, cells.csv, answers.csv and trials.csv. Of m
 a part, and say which; the CSVs hold all cells.
 
 Where settings have several seeds, settings.csv has each one's mean with its interval, the text the best ones, and of a
-list of lrs lr.png and lr.pdf draw error against lr. Asked for by --figure: lr, heatmap (lr × wd), length (error against
+list of lrs lr.png and lr.pdf draw error against lr. --figure adds others: lr, heatmap (lr × wd), length (error against
 epochs, with length.csv) and gap (between optimizers, with gap.csv).
 
 --columns, --rows and --color are those of the EDFs. They apply to all figures, but: length has epochs across, and gap

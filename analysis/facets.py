@@ -1,4 +1,4 @@
-"""Which factors part the cells of a figure into columns and rows of panels, and which are told apart by colour.
+"""Which factors part the cells of a figure into columns and rows of panels, and which give each curve its colour.
 
 Every factor that varies has a place, so that no two cells look like one curve. Factors that the user does not place go
 by these rules:
@@ -49,7 +49,7 @@ def facets(cells: Sequence[CellResults], *, columns: Names = (), rows: Names = (
         cells: of the analysis, at least one.
         columns: factors that the user wants as columns; several in a list, or with commas between.
         rows: factors that the user wants as rows.
-        color: factors that the user wants to be told apart by colour.
+        color: factors whose values the user wants in different colours.
 
     Raises:
         UserError: no cell has a factor of that name, or a factor is named twice.

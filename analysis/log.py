@@ -90,12 +90,12 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
         # The boundary of a logger's code: whatever it raises ends the command in a line.
         except Exception as error:
             words = first_line(error) or type(error).__name__
-            told = f"{name} took {count - 1} of {len(ended)} trials and no more"
-            raise StudyError(f"{study.name}: {told}: {words}") from error
+            where = f"{name} stopped after {count - 1} of {len(ended)} trials"
+            raise StudyError(f"{study.name}: {where}: {words}") from error
         if sys.stdout.isatty():
             print(f"\r{study.name}: {count} of {len(ended)} trials", end="", flush=True)
     clear = "\r" if sys.stdout.isatty() else ""
-    print(f"{clear}{study.name}: {name} has been told of {len(ended)} of {len(study.trials)} planned trials")
+    print(f"{clear}{study.name}: {name} has {len(ended)} of {len(study.trials)} planned trials")
 
 
 def _logged(study: Study, trial: Trial) -> LoggedTrial:

@@ -30,7 +30,7 @@ BASE = "adamw"
 
 
 @dataclass(frozen=True)
-class Reached:
+class ErrorEstimate:
     """The error that a cell reaches, in percent.
 
     Attributes:
@@ -46,7 +46,7 @@ class Reached:
     runs: int
 
 
-def reached(one: Statement, confidence: float) -> Reached | None:
+def reached(one: Statement, confidence: float) -> ErrorEstimate | None:
     """Return what a cell reaches, of the most certain kind that it has; None where nothing completed.
 
     Args:
@@ -54,11 +54,11 @@ def reached(one: Statement, confidence: float) -> Reached | None:
         confidence: of the interval, between 0 and 1.
     """
     if one.peak:
-        return Reached(one.cell, "peak", peak_interval(one.peak, confidence), one.peak.reruns)
+        return ErrorEstimate(one.cell, "peak", peak_interval(one.peak, confidence), one.peak.reruns)
     best = _best_repeated(one.cell, confidence)
     if best:
-        return Reached(one.cell, "seeds", best.error.mean, best.error.seeds)
-    return None if one.best is None else Reached(one.cell, "best seen", _alone(one.best), 1)
+        return ErrorEstimate(one.cell, "seeds", best.error.mean, best.error.seeds)
+    return None if one.best is None else ErrorEstimate(one.cell, "best seen", _alone(one.best), 1)
 
 
 def _alone(value: float) -> Interval:
@@ -106,7 +106,7 @@ class TrainingCurve:
         gaps: each of them minus the longest, but for the longest; None where a difference is not known.
     """
 
-    points: tuple[Reached, ...]
+    points: tuple[ErrorEstimate, ...]
     gaps: tuple[Gap | None, ...]
 
 

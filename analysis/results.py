@@ -1,4 +1,4 @@
-"""Cells as the analysis sees them: planned trials, what became of each, and which trials of two cells are a pair."""
+"""Cells as the analysis sees them: planned trials with their results, and which trials of two cells are a pair."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Pair = tuple["TrialResult", "TrialResult"]
 
 @dataclass(frozen=True, eq=False)
 class TrialResult:
-    """A planned trial with what became of it, placed among the trials of other cells.
+    """A planned trial with its status and error, and its pairing key among the trials of other cells.
 
     Attributes:
         planned: the trial as its manifest has it.
@@ -118,7 +118,7 @@ class TrialResult:
 
 @dataclass(frozen=True, eq=False)
 class CellResults:
-    """One combination of factor values, with all trials planned in it and what became of them.
+    """One combination of factor values, with all trials planned in it and their results.
 
     Attributes:
         factors: the cell's value of each factor.
@@ -133,7 +133,7 @@ class CellResults:
         adaptive: whether points depend on results.
         contrast: the comparison that the cell's study was made for; None: no one of them.
         scales: `linear` of the ranges that are not drawn on a logarithmic scale.
-        tuned: the like of this cell in the study that --relative names, where its best setting was searched for.
+        tuned: the same cell in the study that --relative names, where its best setting was searched for.
     """
 
     factors: dict[str, Scalar]

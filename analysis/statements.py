@@ -16,7 +16,7 @@ from stability.study.best import best_setting
 NEAR = 4.0
 # A best point in this outer part of a range: the optimum may lie beyond.
 EDGE = 0.1
-# A longer schedule that gains more than this share of chance minus best is told of first.
+# Where a longer schedule gains more than this share of chance minus best, an answer says so first.
 GAIN = 0.1
 
 
@@ -105,7 +105,7 @@ def peak_of(cell: CellResults) -> measures.Peak | None:
 def reruns(cell: CellResults) -> list[TrialResult]:
     """Return the finished reruns of a cell's best setting; those of a setting that was the best before do not count.
 
-    Where the like of the cell in another study has reruns, and that study is to be the reference, they are those.
+    Where --relative names another study and the same cell there has reruns, return those.
     """
     others = _at_best(cell.tuned, "reseed") if cell.tuned else []
     return others or _at_best(cell, "reseed")

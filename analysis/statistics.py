@@ -1,4 +1,4 @@
-"""What is said of errors: distribution functions with their bands, shares with their intervals, paired differences.
+"""Statistics of errors: distribution functions with their bands, shares with their intervals, paired differences.
 
 A diverged trial has the error +infinity throughout. Errors are in percent, shares within 0 ... 1.
 """

@@ -29,7 +29,7 @@ STATES = ("completed", "diverged", "failed", RUNNING, MISSING)
 LISTED = 10
 
 
-class Standing:
+class StudySnapshot:
     """How far a study is: the state of every planned trial at one moment."""
 
     def __init__(self, study: Study) -> None:
@@ -76,23 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number, folder in enumerate(dict.fromkeys(folders)):
         if number:
             print()
-        show(Standing(Study.open(folder)))
+        show(StudySnapshot(Study.open(folder)))
     return 0
 
 
-def show(standing: Standing) -> None:
+def show(snapshot: StudySnapshot) -> None:
     """Print how a study stands."""
-    study, counts = standing.study, standing.counts()
+    study, counts = snapshot.study, snapshot.counts()
     print(f"{study.name}: {summary(counts)}")
-    print(f"time left: {time_left(standing)}\n" if counts[MISSING] or counts[RUNNING] else "")
+    print(f"time left: {time_left(snapshot)}\n" if counts[MISSING] or counts[RUNNING] else "")
     rows = []
     for index, cell in enumerate(study.cells):
-        rows.append([cell.label, *map(str, standing.counts(index).values())])
+        rows.append([cell.label, *map(str, snapshot.counts(index).values())])
     rows.append(["in all", *map(str, counts.values())])
-    print_table(["cell", "planned", *standing.columns], rows, words=1, total=True)
-    _show_failed(standing)
+    print_table(["cell", "planned", *snapshot.columns], rows, words=1, total=True)
+    _show_failed(snapshot)
     _show_unreadable(study)
-    print(f"\nnext: {next_step(standing)}")
+    print(f"\nnext: {next_step(snapshot)}")
 
 
 def summary(counts: Mapping[str, int]) -> str:
@@ -106,40 +106,40 @@ def summary(counts: Mapping[str, int]) -> str:
     return f"PARTIAL: {ended} of {counts['planned']} trials have ended ({results}); {open_ones}"
 
 
-def time_left(standing: Standing) -> str:
+def time_left(snapshot: StudySnapshot) -> str:
     """Return in words how long the missing trials will take, by the mean time of those that have ended."""
-    counts = standing.counts()
-    seconds = _mean_seconds(standing)
-    cells = range(len(standing.study.cells))
-    needed = [cell for cell in cells if _open(standing, cell)]
+    counts = snapshot.counts()
+    seconds = _mean_seconds(snapshot)
+    cells = range(len(snapshot.study.cells))
+    needed = [cell for cell in cells if _open(snapshot, cell)]
     unknown = sum(cell not in seconds for cell in needed)
     if unknown:
         return f"not known: nothing has ended yet in {unknown} of {len(cells)} cells"
     # A running trial counts as half done.
-    work = sum(seconds[cell] * _open(standing, cell) for cell in needed)
+    work = sum(seconds[cell] * _open(snapshot, cell) for cell in needed)
     if not counts[RUNNING]:
         return f"nobody is at work; {duration(work)} of training are missing"
     return f"about {duration(work / counts[RUNNING])}, {counts[RUNNING]} at a time"
 
 
-def _open(standing: Standing, cell: int) -> float:
-    counts = standing.counts(cell)
+def _open(snapshot: StudySnapshot, cell: int) -> float:
+    counts = snapshot.counts(cell)
     return counts[MISSING] + counts[RUNNING] / 2
 
 
-def _mean_seconds(standing: Standing) -> dict[int, float]:
+def _mean_seconds(snapshot: StudySnapshot) -> dict[int, float]:
     """Return the mean time of a trial of each cell that has ended trials."""
     times: dict[int, list[float]] = {}
-    for trial in standing.study.trials:
-        record = standing.study.record(trial)
+    for trial in snapshot.study.trials:
+        record = snapshot.study.record(trial)
         if record and record.has_ended and record.provenance.seconds is not None:
             times.setdefault(trial.cell, []).append(record.provenance.seconds)
     return {cell: sum(values) / len(values) for cell, values in times.items()}
 
 
-def _show_failed(standing: Standing) -> None:
-    study = standing.study
-    failed = [trial for trial in study.trials if standing.states[trial.id] == "failed"]
+def _show_failed(snapshot: StudySnapshot) -> None:
+    study = snapshot.study
+    failed = [trial for trial in study.trials if snapshot.states[trial.id] == "failed"]
     if not failed:
         return
     print("\nfailed:")
@@ -169,9 +169,9 @@ def _print_first(entries: Sequence[str]) -> None:
         print(f"  and {len(entries) - LISTED} more")
 
 
-def next_step(standing: Standing) -> str:
+def next_step(snapshot: StudySnapshot) -> str:
     """Return what to run next."""
-    counts, folder = standing.counts(), shlex.quote(str(standing.study.directory))
+    counts, folder = snapshot.counts(), shlex.quote(str(snapshot.study.directory))
     if counts[RUNNING]:
         return f"wait, or python -m analysis.edf {folder} for what has ended"
     effects = {
@@ -183,7 +183,7 @@ def next_step(standing: Standing) -> str:
     if not does:
         return f"python -m analysis.edf {folder}"
     first = "move the unreadable records away, then run\n" if counts.get(UNREADABLE) else ""
-    commands = standing.study.manifest.all_commands
+    commands = snapshot.study.manifest.all_commands
     if len(commands) == 1:
         return f"{first}{commands[0]}   ({does})"
     return "\n".join([f"{first}each of these commands   (together: {does})", *commands])

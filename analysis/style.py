@@ -41,7 +41,7 @@ SETTINGS: dict[RcKeyType, str | float | bool] = {
 }
 
 
-class Look(NamedTuple):
+class CurveStyle(NamedTuple):
     """A curve's colour, line and marker."""
 
     colour: str
@@ -51,19 +51,19 @@ class Look(NamedTuple):
 
 # Of the shipped models of a family: their names up to the first underscore.
 FAMILIES = {
-    "vitp": Look(VERMILION, (0, (4, 1.2)), "o"),
-    "vitc": Look(BLUE, "-", "D"),
-    "regnety": Look(GREEN, (0, (4, 1, 1, 1)), "s"),
-    "resnet": Look(PURPLE, (0, (1, 1)), "^"),
-    "regnetz": Look(SKY, (0, (6, 1, 1, 1, 1, 1)), "v"),
-    "efficientnet": Look(ORANGE, (0, (2, 1)), "P"),
+    "vitp": CurveStyle(VERMILION, (0, (4, 1.2)), "o"),
+    "vitc": CurveStyle(BLUE, "-", "D"),
+    "regnety": CurveStyle(GREEN, (0, (4, 1, 1, 1)), "s"),
+    "resnet": CurveStyle(PURPLE, (0, (1, 1)), "^"),
+    "regnetz": CurveStyle(SKY, (0, (6, 1, 1, 1, 1, 1)), "v"),
+    "efficientnet": CurveStyle(ORANGE, (0, (2, 1)), "P"),
 }
 SPARE = (
-    Look(BLACK, (0, (1, 1)), "X"),
-    Look(PURPLE, (0, (6, 1, 1, 1, 1, 1)), "^"),
-    Look(SKY, (0, (2, 1)), "v"),
-    Look(ORANGE, (0, (4, 1, 1, 1)), "P"),
-    Look(GREEN, (0, (3, 2)), "s"),
+    CurveStyle(BLACK, (0, (1, 1)), "X"),
+    CurveStyle(PURPLE, (0, (6, 1, 1, 1, 1, 1)), "^"),
+    CurveStyle(SKY, (0, (2, 1)), "v"),
+    CurveStyle(ORANGE, (0, (4, 1, 1, 1)), "P"),
+    CurveStyle(GREEN, (0, (3, 2)), "s"),
 )
 COLOURS = (VERMILION, BLUE, GREEN, PURPLE, SKY, ORANGE, BLACK)
 LINES: tuple[LineStyleType, ...] = (
@@ -77,7 +77,7 @@ LINES: tuple[LineStyleType, ...] = (
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "<", ">", "p", "*")
 # Every colour with every line: 7 and 6 have no common divisor.
 ROUNDS = tuple(
-    Look(COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
+    CurveStyle(COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
     for k in range(len(COLOURS) * len(LINES))
 )
 NAMES = {
@@ -92,7 +92,7 @@ NAMES = {
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 
 
-def looks(models: Sequence[str], wanted: Iterable[Look] = SPARE) -> dict[str, Look]:
+def looks(models: Sequence[str], wanted: Iterable[CurveStyle] = SPARE) -> dict[str, CurveStyle]:
     """Return a look for each model: its family's for the first of a shipped family, one of `wanted` for the others.
 
     No two have the same colour and line, up to as many models as there are such pairs.
@@ -107,7 +107,7 @@ def looks(models: Sequence[str], wanted: Iterable[Look] = SPARE) -> dict[str, Lo
     return {model: known.get(model) or others[model] for model in models}
 
 
-def value_looks(values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look]:
+def value_looks(values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], CurveStyle]:
     """Return a look for each value of one or several factors.
 
     Of several factors the first decides the colour and the others the line and the marker, where there are enough of
@@ -123,14 +123,16 @@ def value_looks(values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Look
     if min(len(firsts), len(rests)) < 2 or (1 + max(rounds.values())) * len(rests) > len(LINES):
         return _distinct(values, FAMILIES.values())
     places = {one: rounds[one[0]] * len(rests) + rests.index(one[1:]) for one in values}
-    return {one: Look(colours[one[0]], LINES[place], MARKERS[place]) for one, place in places.items()}
+    return {one: CurveStyle(colours[one[0]], LINES[place], MARKERS[place]) for one, place in places.items()}
 
 
-def _distinct(names: Sequence[T], wanted: Iterable[Look], taken: Sequence[Look] = ()) -> dict[T, Look]:
+def _distinct(
+    names: Sequence[T], wanted: Iterable[CurveStyle], taken: Sequence[CurveStyle] = ()
+) -> dict[T, CurveStyle]:
     """Return looks of unused colours first, then of those used least and longest ago, no colour twice with one line."""
     every = [*wanted, *SPARE, *FAMILIES.values(), *ROUNDS]
     used = list(taken)
-    found: dict[T, Look] = {}
+    found: dict[T, CurveStyle] = {}
     for name in names:
         pairs = {(look.colour, look.line) for look in used}
         markers = Counter((look.colour, look.marker) for look in used)

@@ -1,4 +1,4 @@
-"""The numbers of one cell: what became of its trials, its best and median error, and how many come near the best."""
+"""The numbers of one cell: its trials by status, its best and median error, and how many come near the best."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 AGAINST_FIRST = (
     f"Where more than {ALL_PAIRS} cells differ in one factor alone, each is compared with the first one planned only; "
-    "--cells\nchooses cells that are to be compared with each other."
+    "--cells\nchooses the cells to compare with each other."
 )
 # Settings that are printed of a cell.
 MOST_SETTINGS = 5
@@ -37,7 +37,7 @@ SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
 def cells_table(analysis: Analysis) -> str:
-    """Return a line per cell that is shown: what became of its trials, best and median error, shares near its best.
+    """Return a line per cell that is shown: its trials by status, best and median error, shares near its best.
 
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """

@@ -11,10 +11,10 @@ from analysis.compute.intervals import Interval
 from analysis.statements import Statement, reruns
 from stability.study.schema import cell_label
 
-# Of a command's output: pairs that are told in full; the rest is in the CSV.
+# A command prints so many pairs in full; the rest is in the CSV.
 MOST_PAIRS = 6
 LABEL, WIDTH = 13, 120
-# No study is told to draw more points than these.
+# The advice to draw more points never exceeds this number.
 MOST_POINTS = 1024
 
 
@@ -27,7 +27,7 @@ def answer_lines(
         found: of every pair.
         confidence: of intervals.
         extra: factors that are named in headings, besides model and optimizer.
-        most: answers that are told in full.
+        most: answers that are printed in full.
     """
     if not found:
         return []
@@ -42,12 +42,12 @@ def answer_lines(
 
 
 def _weight(answer: Answer) -> int:
-    """Return how much there is to be told of a pair: models first, decided quantities before others."""
+    """Return the priority of a pair in the output: pairs of models first, then those with more decided quantities."""
     return 100 * answer.is_primary + 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
 
 
 def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:
-    """Return one answer, told from the side of the lower level: a heading, a line a quantity, and sentences.
+    """Return one answer as text, the cell of the lower level first: a heading, a line per quantity, and sentences.
 
     Args:
         answer: of a pair of cells.
@@ -60,8 +60,8 @@ def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) ->
     rows += [_peak(answer, confidence), _regret(answer, confidence)]
     width = max(len(text) for _, text, _ in rows)
     lines = [f"  {name:{LABEL}}{text:{width}}  {verdict}".rstrip() for name, text, verdict in rows]
-    told = [line for one in sentences(answer) for line in textwrap.wrap(one, WIDTH - 2)]
-    return [_heading(answer, extra), *lines, *(f"  {one}" for one in told)]
+    remarks = [line for one in sentences(answer) for line in textwrap.wrap(one, WIDTH - 2)]
+    return [_heading(answer, extra), *lines, *(f"  {one}" for one in remarks)]
 
 
 def names(answer: Answer) -> tuple[str, str]:
@@ -78,9 +78,9 @@ def _heading(answer: Answer, extra: Sequence[str]) -> str:
     parts = [f"{where + ': ' if where else ''}{one} against {other}", f"{answer.points} shared points"]
     ranges = (answer.first.cell.ranges, answer.second.cell.ranges)
     for name in ("lr", "wd"):
-        told = [_range(own.get(name)) for own in ranges]
-        if any(told):
-            parts.append(f"{name} {told[0] if told[0] == told[1] else f'{told[0]} and {told[1]}'}")
+        texts = [_range(own.get(name)) for own in ranges]
+        if any(texts):
+            parts.append(f"{name} {texts[0] if texts[0] == texts[1] else f'{texts[0]} and {texts[1]}'}")
     return ", ".join(parts)
 
 
@@ -187,28 +187,28 @@ def _regret(answer: Answer, confidence: float) -> Row:
 
 def sentences(answer: Answer) -> list[str]:
     """Return what follows from an answer, in plain sentences: better and easier to optimise are never mixed."""
-    told = [_of_schedule(answer)] if _of_schedule(answer) else []
+    found = [_of_schedule(answer)] if _of_schedule(answer) else []
     one, other = names(answer)
 
     def of(sign: int) -> tuple[str, str]:
         return (one, other) if sign < 0 else (other, one)
 
     if answer.disagrees:
-        told.append("Peak and level point different ways: neither is simply better.")
+        found.append("Peak and level point different ways: neither is simply better.")
     if answer.better:
-        told.append("{} is better than {}.".format(*of(answer.better)))
+        found.append("{} is better than {}.".format(*of(answer.better)))
     if not (answer.first.has_learned and answer.second.has_learned):
-        told.append(f"Whether one is easier to optimise cannot be said: {_gate(answer)}.")
-        return told
+        found.append(f"Whether one is easier to optimise cannot be said: {_gate(answer)}.")
+        return found
     if answer.easier:
-        told.append("{} is easier to optimise than {}.".format(*of(answer.easier)))
+        found.append("{} is easier to optimise than {}.".format(*of(answer.easier)))
     elif answer.varies_less:
-        told.append("{} varies less over the range than {}.".format(*of(answer.varies_less)))
+        found.append("{} varies less over the range than {}.".format(*of(answer.varies_less)))
     if not answer.easier:
-        told.append(f"Whether one is easier to optimise is undecided: {_what_would_do(answer)}.")
+        found.append(f"Whether one is easier to optimise is undecided: {_what_would_do(answer)}.")
     if not (answer.better or answer.easier or answer.varies_less):
-        told.append("No difference shown does not mean that there is none.")
-    return told
+        found.append("No difference shown does not mean that there is none.")
+    return found
 
 
 def _of_schedule(answer: Answer) -> str:
@@ -252,7 +252,7 @@ def points_needed(answer: Answer) -> int | None:
 
 
 def statement_lines(found: Sequence[Statement]) -> list[str]:
-    """Return what is to be known of each cell besides the table: gates, schedules, edges of ranges."""
+    """Return the remarks on each cell that the table does not hold: gates, schedules, edges of ranges."""
     lines = []
     for one in found:
         label = cell_label(one.cell.factors)

@@ -24,7 +24,7 @@ from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch
 from stability.data.chance import Purpose, uniform
 from stability.data.crop import CROP_DRAWS
-from stability.data.feed import Kept, cropped
+from stability.data.feed import InMemoryFeed, cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.devices import now
 from stability.training.defaults import complete
@@ -42,7 +42,7 @@ def in_batches(recipe: RecipeConfig, data: DataConfig, pixels: Tensor, size: int
     """Yield batches as the library makes them."""
     stage, crop = BatchStage(recipe, data, 10, torch.device(device)), ImageStage(data.image_size, recipe.crop)
     cut = partial(cropped, crop, data.seed) if crop.cuts else None
-    feed = Kept.of(pixels.to(device), numpy.arange(len(pixels)) % 10, cut)
+    feed = InMemoryFeed.of(pixels.to(device), numpy.arange(len(pixels)) % 10, cut)
     epoch = stage.epoch(0, len(pixels))
     for index, (images, labels) in enumerate(feed.batches(epoch.order, size)):
         yield stage.train(images, labels, epoch, index)

@@ -34,7 +34,7 @@ PHASES = ("before the first batch", "steps and evaluations", "after the last eva
 
 @contextmanager
 def phase_clock() -> Iterator[list[float]]:
-    """Note when the first training batch is asked for and when the latest evaluation batch has been used up."""
+    """Note when the first training batch is requested and when the latest evaluation batch has been used up."""
     moments: list[float] = []
     train_batches, eval_batches = DataModule.train_batches, DataModule.eval_batches
 

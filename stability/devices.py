@@ -12,7 +12,7 @@ from stability.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 # What torch, the libraries under it and malloc say, besides the exceptions for it.
 WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
@@ -44,7 +44,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def in_parts(batch_size: int, compute: Callable[[int], Found]) -> Found:
+def in_parts(batch_size: int, compute: Callable[[int], Outcome]) -> Outcome:
     """Return what `compute` finds in as few micro-batches as memory suffices for: 1, 2, 4, ... up to one an image."""
     parts = 1
     while True:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A user's mistake, told in one line: what was given, what is accepted, the nearest match. Exit code 2."""
+    """A user's mistake in one line: what was given, what is accepted, the nearest match. Exit code 2."""
 
 
 class UnreadableImage(UserError):

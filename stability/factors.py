@@ -92,9 +92,9 @@ def differing_keys(cells: Sequence[tuple[Options, Options]]) -> list[str]:
         values = [repr(one.get(key)) for one in flat]
         if len(set(values)) == 1:
             continue
-        told = [[repr(factors.get(name)) for factors, _ in cells] for name in names if _covers(name, key)]
-        told += [[repr(one.get(name)) for one in flat] for name in found if _covers(name, key)]
-        if not any(len(set(zip(by, values, strict=True))) == len(set(by)) for by in told):
+        columns = [[repr(factors.get(name)) for factors, _ in cells] for name in names if _covers(name, key)]
+        columns += [[repr(one.get(name)) for one in flat] for name in found if _covers(name, key)]
+        if not any(len(set(zip(by, values, strict=True))) == len(set(by)) for by in columns):
             found.append(key)
     return found
 

@@ -139,7 +139,7 @@ def make_own(path: Path) -> None:
 def server_time(directory: Path) -> float:
     """Return the time that the file server of `directory` gives new files; this machine's where none can be made.
 
-    Ages of files are to be taken by it: the clocks of a cluster's machines are minutes apart.
+    Compare the times of files with it: the clocks of a cluster's machines are minutes apart.
     """
     probe = directory / f".clock.{secrets.token_hex(4)}.tmp"
     try:

@@ -1,4 +1,4 @@
-"""Quantities in words, the same wherever they are told."""
+"""Quantities in words, the same wherever they are printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
 
 
 def scaling(cells: Sequence[tuple[str, float]]) -> str:
-    """Return what to say where the optimizer's peak lr is not lr; empty where it is.
+    """Return a note where the optimizer's peak lr is not lr; empty where it is.
 
     cells: the name of each, and by what its peak lr is lr.
     """

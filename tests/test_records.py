@@ -116,7 +116,7 @@ def test_manifest_numbers_survive_exactly(tmp_path: Path) -> None:
     cells = [{"factors": {}, "ranges": {"lr": [1e-05, 1e22], "wd": None}}]
     trials = [{"id": "a", "cell": 0, "number": 0, "lr": 1e-05, "wd": 0.1 + 0.2, "seed": 3}]
     write_manifest(tmp_path, {"study": "x", "command": "lr=[1e-5, 1e-4]", "cells": cells, "trials": trials})
-    # As JSON, and to whoever reads it as YAML, where 1e-05 is a word.
+    # As JSON, and as YAML, where 1e-05 is a word.
     for values in (json.loads((tmp_path / "study.yaml").read_text()), read_manifest(tmp_path)):
         assert values["trials"] == trials
         assert values["cells"][0]["ranges"] == {"lr": [1e-05, 1e22], "wd": None}
@@ -316,7 +316,7 @@ def test_of_many_who_claim_at_once_without_locks_one_gets_it_at_most(
         for thread in threads:
             thread.join()
         assert len(won) <= 1
-        # Once it is settled, whoever comes later finds it taken; and free again when it has been given back.
+        # Once it is settled, a later claim fails until it has been given back.
         if not won:
             won = [claims.claim(tmp_path / str(number))]
         assert claims.claim(tmp_path / str(number)) is None

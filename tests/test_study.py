@@ -19,7 +19,7 @@ import stability
 from analysis import edf
 from stability.errors import UserError
 from stability.study.metrics import Metric, Metrics, metrics_of
-from stability.study.schema import Cell, Manifest, Range, Record, Sampler, Trial
+from stability.study.schema import Cell, Manifest, Range, Record, SamplerInfo, Trial
 from stability.study.shape import ShapeError, dump, parse
 from stability.study.store import Study, write_manifest
 
@@ -99,7 +99,7 @@ def test_a_new_cell_holds_no_point(tmp_path: Path, say_in: Any) -> None:
 MANIFEST = Manifest(
     study="x",
     command="a 'b' # c: 1e-4",
-    sampler=Sampler("random", 3),
+    sampler=SamplerInfo("random", 3),
     samples=2,
     cells=(Cell({"model": "a", "epochs": 2}, {"lr": (1e-5, 1e-3), "wd": None}, {"model": {"name": "a"}}),),
     trials=(Trial("t0", 0, 0, 1e-5, 0.1 + 0.2, 0), Trial("t1", 0, 1, 3e-4, 0.0, 1, role="reseed", sampler="tpe")),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.grid import Content, grid_figure
-from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels
+from analysis.figures.grid import PanelContent, grid_figure
+from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels
 from analysis.figures.text import glued
 from analysis.results import CellResults
 from analysis.style import number
@@ -33,10 +33,10 @@ def draw(analysis: Analysis) -> Figure:
     rows, relative, room = panels(analysis), analysis.is_relative, Layout.room()
     span = _span([one for row in rows for panel in row for one in panel.shown], relative)
 
-    def content(panel: Panel) -> Content:
+    def content(panel: Panel) -> PanelContent:
         own = head(panel, [_edf_label(one, relative) for one in panel.shown], room, lines=True, markers=False)
         notes = note_lines(_notes(panel, analysis.confidence, relative), room)
-        return Content(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative))
+        return PanelContent(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative))
 
     return grid_figure([[content(panel) for panel in row] for row in rows])
 
@@ -52,7 +52,7 @@ def _notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
     return [*_ranges_notes(panel), *_band_notes(panel, confidence, relative)] if panel.shown else ["no cells"]
 
 
-def _draw_edf(axes: Axes, shown: Shown, span: tuple[float, float], relative: bool, ink: float) -> None:
+def _draw_edf(axes: Axes, shown: DrawnCell, span: tuple[float, float], relative: bool, ink: float) -> None:
     curve, look = shown.curve, shown.look
     if not shown.cell.finished or (relative and shown.reference.error is None):
         axes.plot([], [], color=look.colour, linestyle=look.line)
@@ -73,7 +73,7 @@ def _extended(values: np.ndarray, before: float) -> np.ndarray:
     return np.concatenate([[before], values, [values[-1] if len(values) else before]])
 
 
-def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
+def _span(shown: Sequence[DrawnCell], relative: bool) -> tuple[float, float]:
     """Return the limits of the error axis: all finite errors of all panels, with a margin."""
     shifts = [one.reference.error if relative else 0.0 for one in shown]
     errors = [one.curve.error - shift for one, shift in zip(shown, shifts, strict=True) if shift is not None]
@@ -87,7 +87,7 @@ def _span(shown: Sequence[Shown], relative: bool) -> tuple[float, float]:
     )
 
 
-def _edf_label(shown: Shown, relative: bool) -> str:
+def _edf_label(shown: DrawnCell, relative: bool) -> str:
     cell = shown.cell
     finished, diverged = len(cell.finished), cell.count("diverged")
     words = [glued(f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}")]
@@ -101,7 +101,7 @@ def _edf_label(shown: Shown, relative: bool) -> str:
 
 def _ranges_notes(panel: Panel) -> list[str]:
     """Return the ranges that a panel's cells were sampled from, each once, with what has them."""
-    ranges: dict[str, list[Shown]] = {}
+    ranges: dict[str, list[DrawnCell]] = {}
     for one in panel.shown:
         ranges.setdefault(_ranges(one.cell), []).append(one)
     if len(ranges) == 1:
@@ -111,7 +111,7 @@ def _ranges_notes(panel: Panel) -> list[str]:
     ]
 
 
-def _range_names(groups: Sequence[Sequence[Shown]]) -> list[list[str]]:
+def _range_names(groups: Sequence[Sequence[DrawnCell]]) -> list[list[str]]:
     """Return what names each group of cells: the values of one factor where they tell the groups apart."""
     num_factors = len(groups[0][0].words)
     for place in reversed(range(num_factors)):

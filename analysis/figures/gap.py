@@ -14,15 +14,15 @@ import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.facets import MODEL
-from analysis.figures.grid import Titled, absent, headed_figure
+from analysis.figures.grid import TitledPanel, absent, headed_figure
 from analysis.figures.intervals import draw_point, ends, kind_notes
 from analysis.figures.layout import (
     ABOVE_AXES,
     NOTE_SIZE,
     TITLE_SIZE,
+    DrawnCell,
     Layout,
     Panel,
-    Shown,
     panels,
     title_height,
     value_words,
@@ -31,7 +31,7 @@ from analysis.figures.legend import LABEL_SIZE
 from analysis.figures.text import glued, wrapped
 from analysis.reached import Gap, optimizer_gaps
 from analysis.results import CellResults, varied
-from analysis.style import GREY, Look, optimizer_name
+from analysis.style import GREY, CurveStyle, optimizer_name
 from stability.errors import UserError
 from stability.study.metrics import metrics_of
 
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
     gap: Gap
     name: str
-    look: Look
+    look: CurveStyle
 
     @property
     def height(self) -> float:
@@ -95,7 +95,10 @@ def draw(analysis: Analysis) -> Figure:
     height = max(group.height for own in groups for group in own)
     heading = wrapped(_heading(gaps), RowLayout.room(WIDTH * len(groups[0])), TITLE_SIZE, "bold")
     figure, layout = headed_figure(
-        [[Titled(group.title, partial(_draw_group, group=group, height=height)) for group in own] for own in groups],
+        [
+            [TitledPanel(group.title, partial(_draw_group, group=group, height=height)) for group in own]
+            for own in groups
+        ],
         heading=heading,
         notes=_notes(analysis, gaps),
         head=title_height(heading, ABOVE_AXES),
@@ -117,7 +120,7 @@ def _groups(analysis: Analysis, gaps: Sequence[Gap]) -> list[list[Group]]:
     return [[_group(together, gaps, lambda one: words(one.cell, names))]]
 
 
-def _group(panel: Panel, gaps: Sequence[Gap], words: Callable[[Shown], Sequence[str]]) -> Group:
+def _group(panel: Panel, gaps: Sequence[Gap], words: Callable[[DrawnCell], Sequence[str]]) -> Group:
     has_pairs = len({_pair(gap) for gap in gaps}) > 1
     own: dict[CellResults, list[Gap]] = {}
     for gap in gaps:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HEIGHT = 2.1
 
 
-class Content(NamedTuple):
+class PanelContent(NamedTuple):
     """A panel with what stands above and below its axes, and the function that draws into them.
 
     Without the function the axes stay empty, and `notes` say why.
@@ -42,7 +42,7 @@ class Content(NamedTuple):
     draw: Callable[[Axes], None] | None
 
 
-def grid_figure(rows: Sequence[Sequence[Content]], kind: type[Layout] = Layout, distance: float = AXIS) -> Figure:
+def grid_figure(rows: Sequence[Sequence[PanelContent]], kind: type[Layout] = Layout, distance: float = AXIS) -> Figure:
     """Return a figure of panels.
 
     Args:
@@ -73,7 +73,7 @@ def grid_figure(rows: Sequence[Sequence[Content]], kind: type[Layout] = Layout, 
     return figure
 
 
-class Titled(NamedTuple):
+class TitledPanel(NamedTuple):
     """A panel of a figure with one heading: its title, which may be empty, and what draws into its axes."""
 
     title: str
@@ -81,7 +81,7 @@ class Titled(NamedTuple):
 
 
 def headed_figure(
-    rows: Sequence[Sequence[Titled]],
+    rows: Sequence[Sequence[TitledPanel]],
     *,
     heading: str,
     notes: Sequence[str],

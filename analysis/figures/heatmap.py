@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.facets import MODEL, MOST_COLUMNS, OPTIMIZER
-from analysis.figures.grid import Content, grid_figure
+from analysis.figures.grid import PanelContent, grid_figure
 from analysis.figures.intervals import best_words, partial_note, seeds_words
 from analysis.figures.layout import AXIS, Layout, Panel, error_label, head, note_lines, panels, value_words
 from analysis.figures.scatter import few_ticks, lr_label
@@ -70,10 +70,12 @@ def draw(analysis: Analysis) -> Figure:
     words, names = value_words(analysis.cells), [MODEL, OPTIMIZER, *varied(analysis.cells)]
     has_tiles = any(_is_grid(cell, own) for cell, own in found.items())
 
-    def content(cell: CellResults) -> Content:
+    def content(cell: CellResults) -> PanelContent:
         panel, own = Panel(", ".join(words(cell, names)), []), found.get(cell, [])
         draw = partial(_draw_panel, cell=cell, found=own, scale=scale) if own else None
-        return Content(panel, head(panel, [], ROOM, lines=False, markers=False), note_lines(_notes(own), ROOM), draw)
+        return PanelContent(
+            panel, head(panel, [], ROOM, lines=False, markers=False), note_lines(_notes(own), ROOM), draw
+        )
 
     rows = [[content(cell) for cell in row] for row in _rows(analysis)]
     return grid_figure(rows, BarLayout, TURNED if has_tiles else AXIS)

@@ -12,7 +12,7 @@ from analysis.compute.intervals import Interval
 from analysis.figures.text import GLUE, glued
 from analysis.reached import Kind
 from analysis.settings import Setting
-from analysis.style import Look, number
+from analysis.style import CurveStyle, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,13 @@ def bar_lengths(found: Sequence[Interval]) -> np.ndarray:
 
 
 def draw_point(
-    axes: Axes, place: tuple[float, float], found: Interval, look: Look, *, along: Literal["x", "y"], is_hollow: bool
+    axes: Axes,
+    place: tuple[float, float],
+    found: Interval,
+    look: CurveStyle,
+    *,
+    along: Literal["x", "y"],
+    is_hollow: bool,
 ) -> None:
     """Draw an estimate with its bar.
 

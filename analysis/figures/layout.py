@@ -13,7 +13,7 @@ from analysis.figures.text import glued, wrapped
 from analysis.reference import Reference
 from analysis.results import CellResults
 from analysis.statistics import Curve
-from analysis.style import COLUMN, GREY, Look, looks, model_names, optimizer_name, plain, value_looks
+from analysis.style import COLUMN, GREY, CurveStyle, looks, model_names, optimizer_name, plain, value_looks
 from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ TICKS, AXIS, EDGE = 0.3, 0.5, 0.05
 MARGIN = 0.06
 
 
-class Shown(NamedTuple):
-    """A cell and what is drawn of it; `words` name its value of each factor that is told apart by colour."""
+class DrawnCell(NamedTuple):
+    """A cell and what is drawn of it; `words` name its value of each factor that colours stand for."""
 
     cell: CellResults
     curve: Curve
     reference: Reference
-    look: Look
+    look: CurveStyle
     words: tuple[str, ...] = ()
 
     @property
@@ -51,7 +51,7 @@ class Panel(NamedTuple):
     """A set of axes: its title and the cells in it."""
 
     title: str
-    shown: list[Shown]
+    shown: list[DrawnCell]
 
 
 def panels(analysis: Analysis, *, without: str = "") -> list[list[Panel]]:
@@ -67,7 +67,7 @@ def panels(analysis: Analysis, *, without: str = "") -> list[list[Panel]]:
     columns, rows, colors = (_grouped(cells, names) for names in facets)
     look = cell_looks(cells, facets.color)
     drawn = {
-        cell: Shown(cell, curve, reference, look[cell], words(cell, facets.color))
+        cell: DrawnCell(cell, curve, reference, look[cell], words(cell, facets.color))
         for cell, curve, reference in zip(analysis.cells, analysis.curves, analysis.references, strict=True)
         if cell in visible
     }
@@ -100,7 +100,7 @@ def _grouped(cells: Sequence[CellResults], names: Sequence[str]) -> list[list[Ce
     return [groups[key] for key in sorted(groups)]
 
 
-def cell_looks(cells: Sequence[CellResults], names: Sequence[str]) -> dict[CellResults, Look]:
+def cell_looks(cells: Sequence[CellResults], names: Sequence[str]) -> dict[CellResults, CurveStyle]:
     """Return a look for each cell by its values of some factors; models keep theirs in every figure."""
     values = [_values(own[0], names) for own in _grouped(cells, names)]
     found = value_looks(values)
@@ -189,7 +189,7 @@ def error_label(relative: bool) -> str:
 class Head(NamedTuple):
     """What stands above a panel, in lines that fit: its title and a label per cell, in columns.
 
-    `lines` and `markers` tell what of a cell an entry of the legend shows.
+    `lines` and `markers`: whether an entry of the legend shows a cell's line and its marker.
     """
 
     title: str

@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.figures.grid import Content, absent, grid_figure, share_errors
+from analysis.figures.grid import PanelContent, absent, grid_figure, share_errors
 from analysis.figures.intervals import draw_point, ends, kind_notes
-from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels
+from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels
 from analysis.figures.text import glued
 from analysis.reached import TrainingCurve, epochs_of, training_curves
 from analysis.results import CellResults
@@ -31,7 +31,7 @@ LACKING = "results at two lengths"
 class LengthLine(NamedTuple):
     """A curve, with the look and name of its cells."""
 
-    shown: Shown
+    shown: DrawnCell
     curve: TrainingCurve
 
     @property
@@ -62,7 +62,7 @@ def draw(analysis: Analysis) -> Figure:
     return figure
 
 
-def _content(panel: Panel, curves: dict[CellResults, TrainingCurve], confidence: float) -> Content:
+def _content(panel: Panel, curves: dict[CellResults, TrainingCurve], confidence: float) -> PanelContent:
     known = [LengthLine(one, curves[one.cell]) for one in panel.shown if one.cell in curves]
     lines = [line for line in known if line.curve.points[0].cell is line.shown.cell]
     kept = Panel(panel.title, [line.shown for line in lines])
@@ -70,7 +70,7 @@ def _content(panel: Panel, curves: dict[CellResults, TrainingCurve], confidence:
     notes = kind_notes({point.kind for line in lines for point in line.curve.points}, confidence)
     notes += absent(len(panel.shown) - len(known), LACKING) if panel.shown else ["no cells"]
     draw = partial(_draw_panel, lines=lines) if lines else None
-    return Content(kept, own, note_lines(notes, Layout.room()), draw)
+    return PanelContent(kept, own, note_lines(notes, Layout.room()), draw)
 
 
 def _draw_panel(axes: Axes, lines: Sequence[LengthLine]) -> None:

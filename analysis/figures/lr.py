@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.figures.grid import Content, absent, grid_figure, share_errors
+from analysis.figures.grid import PanelContent, absent, grid_figure, share_errors
 from analysis.figures.intervals import bar_lengths, best_words, partial_note, seeds_words
-from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels
+from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels
 from analysis.figures.scatter import few_ticks, lr_label
 from analysis.settings import Setting, best_of, lr_curve
 from analysis.style import GREY
@@ -27,7 +27,7 @@ LACKING = "results at two lrs of a list"
 class LrLine(NamedTuple):
     """A cell with its settings at the tuned wd, by lr."""
 
-    shown: Shown
+    shown: DrawnCell
     curve: list[Setting]
 
     @property
@@ -52,14 +52,14 @@ def draw(analysis: Analysis) -> Figure:
     return figure
 
 
-def _content(panel: Panel, confidence: float) -> Content:
+def _content(panel: Panel, confidence: float) -> PanelContent:
     lines = [LrLine(one, curve) for one in panel.shown if (curve := lr_curve(one.cell, confidence))]
     kept = Panel(panel.title, [line.shown for line in lines])
     own = head(kept, [line.label for line in lines], Layout.room(), lines=True, markers=True)
     notes = _notes([setting for line in lines for setting in line.curve], confidence) if lines else []
     notes += absent(len(panel.shown) - len(lines), LACKING) if panel.shown else ["no cells"]
     draw = partial(_draw_panel, lines=lines) if lines else None
-    return Content(kept, own, note_lines(notes, Layout.room()), draw)
+    return PanelContent(kept, own, note_lines(notes, Layout.room()), draw)
 
 
 def _draw_panel(axes: Axes, lines: Sequence[LrLine]) -> None:

@@ -17,7 +17,7 @@ from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.facets import MODEL, OPTIMIZER
-from analysis.figures.grid import Titled, headed_figure
+from analysis.figures.grid import TitledPanel, headed_figure
 from analysis.figures.intervals import bar_lengths
 from analysis.figures.layout import (
     NOTE_SIZE,
@@ -33,7 +33,7 @@ from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_c
 from analysis.figures.text import wrapped
 from analysis.results import CellResults, varied
 from analysis.statements import Statement
-from analysis.style import COLUMN, GREY, Look
+from analysis.style import COLUMN, GREY, CurveStyle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ LEGEND_GAP, SPACING = 0.08, 0.4
 class Mark(NamedTuple):
     """How a cell is drawn and what the legend calls it."""
 
-    look: Look
+    look: CurveStyle
     size: float
     label: str
 
@@ -112,7 +112,7 @@ def draw(analysis: Analysis) -> Figure:
     heading, legend = wrapped(HEADING, room, TITLE_SIZE, "bold"), _legend(places, room)
     above = title_height(heading, ABOVE_LEGEND)
     figure, layout = headed_figure(
-        [[Titled(tile.title, partial(_draw_tile, tile=tile)) for tile in row] for row in tiles],
+        [[TitledPanel(tile.title, partial(_draw_tile, tile=tile)) for tile in row] for row in tiles],
         heading=heading,
         notes=_notes(analysis, places, has_peaks),
         head=above + legend.height + LEGEND_GAP,
@@ -163,7 +163,7 @@ def _tiles(analysis: Analysis) -> list[list[Tile]]:
 def _together(analysis: Analysis) -> dict[CellResults, Mark]:
     """Return a mark for each cell of one panel, no two alike.
 
-    The size tells optimizers apart, unless they are told apart by colour or are too many. All other factors decide
+    Each optimizer has a size, unless optimizers have colours or are too many for sizes. All other factors decide
     colour and marker.
     """
     cells, color = analysis.shown, analysis.facets.color

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import Layout, Panel, Shown, draw_head, error_label, head, panels
+from analysis.figures.layout import DrawnCell, Layout, Panel, draw_head, error_label, head, panels
 from analysis.results import CellResults, TrialResult
 from analysis.style import GREY, number, scientific
 
@@ -34,12 +34,12 @@ def draw(analysis: Analysis) -> Figure:
     """
     flat = [panel for row in panels(analysis) for panel in row if panel.shown]
     # Title and legend stand above the first column and reach over the others.
-    room = Layout.room(WIDTH * len(COORDINATES))
+    room = Layout.room(WIDTH * len(PLOT_VARIABLES))
     heads = [
         head(panel, [_scatter_label(one) for one in panel.shown], room, lines=False, markers=True) for panel in flat
     ]
     layout = Layout(
-        columns=len(COORDINATES),
+        columns=len(PLOT_VARIABLES),
         rows=len(flat),
         height=1.7,
         above=max(one.height for one in heads),
@@ -48,22 +48,22 @@ def draw(analysis: Analysis) -> Figure:
     )
     figure = layout.figure()
     for place, (panel, own) in enumerate(zip(flat, heads, strict=True)):
-        for column, coordinate in enumerate(COORDINATES):
+        for column, variable in enumerate(PLOT_VARIABLES):
             axes = layout.axes(figure, place, column)
-            _draw_scatter(axes, panel, coordinate)
+            _draw_scatter(axes, panel, variable)
             axes.set_ylabel(error_label(False) if column == 0 else "")
             if column == 0:
                 draw_head(axes, layout, own, panel)
     return figure
 
 
-def _scatter_label(shown: Shown) -> str:
+def _scatter_label(shown: DrawnCell) -> str:
     best = shown.cell.best
     words = f"best {best.error:.1f} % at lr {number(best.lr)}, wd {number(best.wd)}" if best else "none completed"
     return ": ".join(filter(None, [shown.name, words]))
 
 
-class Coordinate(NamedTuple):
+class PlotVariable(NamedTuple):
     """What errors are drawn against: the product of one or more coordinates of a point."""
 
     label: str
@@ -80,26 +80,26 @@ class Coordinate(NamedTuple):
         return math.prod(low for low, _ in ends), math.prod(high for _, high in ends)
 
 
-COORDINATES = (
-    Coordinate("learning rate", ("lr",)),
-    Coordinate("weight decay", ("wd",)),
-    Coordinate("learning rate × weight decay", ("lr", "wd")),
+PLOT_VARIABLES = (
+    PlotVariable("learning rate", ("lr",)),
+    PlotVariable("weight decay", ("wd",)),
+    PlotVariable("learning rate × weight decay", ("lr", "wd")),
 )
 
 
-def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
+def _draw_scatter(axes: Axes, panel: Panel, variable: PlotVariable) -> None:
     errors = np.concatenate([one.cell.errors[np.isfinite(one.cell.errors)] for one in panel.shown])
     low, high = (float(errors.min()), float(errors.max())) if len(errors) else (0.0, 100.0)
     margin = max(0.5, 0.06 * (high - low))
     for one in panel.shown:
         trials = [trial for trial in one.cell.finished if math.isfinite(trial.error)]
-        _mark_open(axes, one, [coordinate.value(trial) for trial in trials], [trial.error for trial in trials])
+        _mark_open(axes, one, [variable.value(trial) for trial in trials], [trial.error for trial in trials])
     for one in panel.shown:
-        _mark_best(axes, one, coordinate)
-    _mark_diverged(axes, panel, coordinate, high, margin)
-    axes.set_xlabel(_label(coordinate, panel))
+        _mark_best(axes, one, variable)
+    _mark_diverged(axes, panel, variable, high, margin)
+    axes.set_xlabel(_label(variable, panel))
     axes.grid(color="#DDDDDD", linewidth=0.4)
-    left, right = (pick(coordinate.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
+    left, right = (pick(variable.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
     if left == right:
         _pin(axes, left)
     elif left > 0:
@@ -110,15 +110,15 @@ def _draw_scatter(axes: Axes, panel: Panel, coordinate: Coordinate) -> None:
 
 
 def _pin(axes: Axes, value: float) -> None:
-    """Give the axis of a coordinate that has one value one tick."""
+    """Give the axis of a variable that has one value one tick."""
     margin = abs(value) / 2 or 1.0
     axes.set_xlim(value - margin, value + margin)
     axes.set_xticks([value], [number(value)])
 
 
-def _label(coordinate: Coordinate, panel: Panel) -> str:
-    """Return a coordinate's name, with the optimizer's peak lr where that is scaled."""
-    return lr_label([one.cell for one in panel.shown]) if coordinate.names == ("lr",) else coordinate.label
+def _label(variable: PlotVariable, panel: Panel) -> str:
+    """Return a variable's name, with the optimizer's peak lr where that is scaled."""
+    return lr_label([one.cell for one in panel.shown]) if variable.names == ("lr",) else variable.label
 
 
 def lr_label(cells: Sequence[CellResults]) -> str:
@@ -130,7 +130,7 @@ def lr_label(cells: Sequence[CellResults]) -> str:
     return f"learning rate (peak: × {factors[0]:.3g}{several})"
 
 
-def _mark_open(axes: Axes, shown: Shown, across: Sequence[float], up: Sequence[float]) -> None:
+def _mark_open(axes: Axes, shown: DrawnCell, across: Sequence[float], up: Sequence[float]) -> None:
     """Draw a cell's trials as open markers, so that none hides another model's at the same place."""
     (line,) = axes.plot(across, up, linestyle="none", marker=shown.look.marker, markersize=3.4, markeredgewidth=0.9)
     line.set(markerfacecolor="none", markeredgecolor=shown.look.colour)
@@ -157,23 +157,23 @@ def few_ticks(axes: Axes, left: float, right: float, name: Literal["x", "y"] = "
         axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
 
 
-def _mark_best(axes: Axes, shown: Shown, coordinate: Coordinate) -> None:
+def _mark_best(axes: Axes, shown: DrawnCell, variable: PlotVariable) -> None:
     best, look = shown.cell.best, shown.look
     if best:
-        place = [coordinate.value(best)], [best.error]
+        place = [variable.value(best)], [best.error]
         (line,) = axes.plot(*place, linestyle="none", marker=look.marker, markersize=7, markeredgewidth=0.9, zorder=3)
         # Not clipped where it lies at the end of a range.
         line.set(markerfacecolor=look.colour, markeredgecolor="black", clip_on=False)
 
 
-def _mark_diverged(axes: Axes, panel: Panel, coordinate: Coordinate, high: float, margin: float) -> None:
+def _mark_diverged(axes: Axes, panel: Panel, variable: PlotVariable, high: float, margin: float) -> None:
     """Draw diverged trials in a strip above all errors, a line of it for each model."""
     if not any(one.cell.count("diverged") for one in panel.shown):
         return
     floor, step = high + margin, 0.9 * margin * min(1.0, MOST_LINES / len(panel.shown))
     top = floor + step * (len(panel.shown) + 0.6)
     for place, one in enumerate(panel.shown):
-        values = [coordinate.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
+        values = [variable.value(trial) for trial in one.cell.finished if math.isinf(trial.error)]
         _mark_open(axes, one, values, [top - step * (place + 0.8)] * len(values))
     axes.axhline(floor, color=GREY, linewidth=0.5, linestyle=":")
     # The strip is no part of the error axis: its name stands in the place of a tick. In the middle of a high strip it

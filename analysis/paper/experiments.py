@@ -33,7 +33,7 @@ class Experiment:
         draw: returns the figure; None: it is a table alone.
         table: returns the table.
         relative: what the errors of its figure are relative to, as `--relative`; None: to nothing.
-        claims: what the paper says of it, each in a sentence.
+        claims: the paper's statements about it, a sentence each.
     """
 
     about: str

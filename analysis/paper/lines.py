@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
-from analysis.figures.grid import Content, grid_figure, share_errors
+from analysis.figures.grid import PanelContent, grid_figure, share_errors
 from analysis.figures.intervals import draw_point, kind_notes
-from analysis.figures.layout import Layout, Panel, Shown, error_label, head, note_lines, panels, value_words
+from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels, value_words
 from analysis.figures.text import wrapped
 from analysis.paper.rows import Row, rows
 from analysis.results import CellResults
@@ -30,7 +30,7 @@ DIVERGED = "Crosses: diverged; as in the paper, at the best error of a shorter s
 class Line(NamedTuple):
     """The rows that differ in the factor across alone, with the look and name of their cells."""
 
-    shown: Shown
+    shown: DrawnCell
     rows: list[Row]
 
 
@@ -69,7 +69,7 @@ def _content(
     values: Sequence[object],
     names: Sequence[str],
     confidence: float,
-) -> Content:
+) -> PanelContent:
     """Return a panel of lines.
 
     Args:
@@ -94,7 +94,7 @@ def _content(
     missing = sum(row.error is None and not row.diverged for row in every)
     notes += [f"Without a result: {missing} of {len(every)} cells."] if missing else []
     draw = partial(_draw_panel, lines=list(lines.values()), across=across, values=list(values), names=names)
-    return Content(kept, own, note_lines(notes, Layout.room()), draw if every else None)
+    return PanelContent(kept, own, note_lines(notes, Layout.room()), draw if every else None)
 
 
 def _draw_panel(axes: Axes, lines: Sequence[Line], across: str, values: Sequence[object], names: Sequence[str]) -> None:

@@ -75,7 +75,7 @@ def _filled(row: Row, same: Sequence[Row]) -> Row:
 
 
 @dataclass(frozen=True)
-class Timed:
+class EpochTime:
     """A model with what it costs and how long an epoch took.
 
     Attributes:
@@ -89,9 +89,9 @@ class Timed:
     seconds: float | None
 
 
-def timed(analysis: Analysis) -> list[Timed]:
+def timed(analysis: Analysis) -> list[EpochTime]:
     """Return a cell's cost and time for each cell, in the order planned."""
-    return [Timed(cell, _counts(cell), _seconds(cell)) for cell in analysis.cells]
+    return [EpochTime(cell, _counts(cell), _seconds(cell)) for cell in analysis.cells]
 
 
 def _counts(cell: CellResults) -> Complexity | None:

@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.analysis import Analysis
-from analysis.figures.grid import Titled, headed_figure
+from analysis.figures.grid import TitledPanel, headed_figure
 from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
 from analysis.paper.published import CORRELATIONS
-from analysis.paper.rows import Timed, correlation, timed
+from analysis.paper.rows import EpochTime, correlation, timed
 from analysis.results import CellResults
-from analysis.style import Look
+from analysis.style import CurveStyle
 from stability.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def draw(analysis: Analysis) -> Figure:
     title = title_height(heading, ABOVE_AXES)
     titles = {cost: f"{_r(found, cost)}published {CORRELATIONS[cost]:.2f}" for cost in COSTS}
     figure, layout = headed_figure(
-        [[Titled(titles[cost], partial(_draw_panel, cost=cost, found=found, looks=looks)) for cost in COSTS]],
+        [[TitledPanel(titles[cost], partial(_draw_panel, cost=cost, found=found, looks=looks)) for cost in COSTS]],
         heading=heading,
         notes=[
             "Times are of one process among all at work, evaluation included; compare those of one idle machine only.",
@@ -67,7 +67,7 @@ def draw(analysis: Analysis) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, cost: str, found: Sequence[Timed], looks: Mapping[CellResults, Look]) -> None:
+def _draw_panel(axes: Axes, cost: str, found: Sequence[EpochTime], looks: Mapping[CellResults, CurveStyle]) -> None:
     for one in found:
         assert one.seconds is not None
         look = looks[one.cell]
@@ -80,17 +80,17 @@ def _draw_panel(axes: Axes, cost: str, found: Sequence[Timed], looks: Mapping[Ce
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
 
-def _marker(look: Look) -> Line2D:
+def _marker(look: CurveStyle) -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], marker=look.marker, color=look.colour, linestyle="none", markersize=5)
 
 
-def _count(one: Timed, cost: str) -> float:
+def _count(one: EpochTime, cost: str) -> float:
     assert one.counts is not None
     return float(getattr(one.counts, cost))
 
 
-def _r(found: Sequence[Timed], cost: str) -> str:
+def _r(found: Sequence[EpochTime], cost: str) -> str:
     r = correlation([_count(one, cost) for one in found], [one.seconds or 0.0 for one in found])
     return "r: " if r is None else f"r: {r:.2f}, "

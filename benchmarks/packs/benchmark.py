@@ -162,7 +162,7 @@ class Benchmark:
             self._print("", f"{title}: left out: {text}")
 
     def _matmul(self) -> dict[str, Any]:
-        """Measure the peak of matrix products: in the precision asked for, what MFU is a share of."""
+        """Measure the peak of matrix products; MFU is a share of the peak at the chosen precision."""
         found = {}
         for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
             # A CPU without instructions for bfloat16 takes minutes.

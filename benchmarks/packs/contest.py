@@ -1,4 +1,4 @@
-"""Contestants taking turns on one work, round by round, and what came of it."""
+"""Contestants that take turns on one work, round by round, and their results."""
 
 from __future__ import annotations
 

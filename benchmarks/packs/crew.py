@@ -122,7 +122,7 @@ def serve(pipe: Connection, threads: int | None) -> None:
 
 
 class Seat:
-    """What one process of a crew does when it is told to."""
+    """The commands that one process of a crew carries out."""
 
     def __init__(self) -> None:
         self._way: Feed | None = None

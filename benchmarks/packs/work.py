@@ -17,8 +17,8 @@ from stability.config import DataConfig, TrialConfig
 from stability.data import DataModule, folder, get_data, sources
 from stability.data.images import FileReader, Images, MemoryReader
 from stability.data.policy import policies
-from stability.data.report import Report
-from stability.data.sources import Found
+from stability.data.report import SourceReport
+from stability.data.sources import SourceSplits
 from stability.errors import UserError
 from stability.models import build_model, lookup
 from stability.training.defaults import complete
@@ -135,7 +135,7 @@ def computed_multiply_adds(work: Work) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _find_random(data: DataConfig) -> Found:
+def _find_random(data: DataConfig) -> SourceSplits:
     """Make random images; `subset` says how many, and of how many classes."""
     count, classes = map(int, str(data.subset).split(" of "))
     chance = numpy.random.default_rng(0)
@@ -145,8 +145,8 @@ def _find_random(data: DataConfig) -> Found:
         pixels = chance.integers(0, 256, shape, dtype=numpy.uint8)
         return Images(MemoryReader.of(pixels), numpy.arange(count), numpy.arange(count) % classes)
 
-    report = Report("random images", is_read=False)
-    return Found(make(count), make(16), "test", tuple(map(str, range(classes))), "random", report)
+    report = SourceReport("random images", is_read=False)
+    return SourceSplits(make(count), make(16), "test", tuple(map(str, range(classes))), "random", report)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class CountingReader(FileReader):
         return super().read(row)
 
 
-def _find_jpegs(data: DataConfig) -> Found:
+def _find_jpegs(data: DataConfig) -> SourceSplits:
     """List class folders, to be read by a CountingReader."""
     found = folder.find(replace(data, source="imagefolder"))
     reader = found.train.reader

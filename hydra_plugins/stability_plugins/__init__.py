@@ -35,7 +35,7 @@ class StabilitySweeper(Sweeper):
         self.params, self._pack = dict(params or {}), pack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra passes to a sweeper; the launcher is made when something is to be launched."""
+        """Keep what Hydra passes to a sweeper; the launcher is made when there are trials to launch."""
         from stability.errors import UserError
         from stability.hydra.sweeper import StudySweeper
 
@@ -63,7 +63,7 @@ class PoolLauncher(Launcher):
         return self._launcher.launch(job_overrides, initial_job_idx)
 
     def trial_launcher(self) -> TrialLauncher:
-        """Return the pool as the sweeper uses it; see stability.hydra.job_launcher.TrialLauncher."""
+        """Return the pool as the sweeper uses it; see stability.execute.launcher.TrialLauncher."""
         return self._launcher
 
 

@@ -81,11 +81,11 @@ def _check(given: Value, item: Field[Value], hint: object, path: str) -> Value |
     for bound, holds, words in _BOUNDS:
         limit = item.metadata.get(bound)
         if limit is not None and isinstance(value, (int, float)) and not holds(value, limit):
-            raise UserError(f"{path}={given!r}; accepted: a number {words} {_told(limit)}")
+            raise UserError(f"{path}={given!r}; accepted: a number {words} {_limit_text(limit)}")
     return value
 
 
-def _told(limit: float) -> str:
+def _limit_text(limit: float) -> str:
     return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 

@@ -106,7 +106,7 @@ def search_range(values: Options, name: str) -> Value:
 
 
 def lr_factor(values: Options) -> float:
-    """Return by what a configuration's peak lr is its lr: 1 where lr is used as given."""
+    """Return the factor from lr to peak lr: 1 where lr is used as given."""
     batch_size, own = _batch_size(values), _lr_batch(values)
     return batch_size / own if isinstance(batch_size, int) and isinstance(own, int) else 1.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """How large a data set is, as far as that is known without reading it.
+    """The size of a data set that is known without reading its files.
 
     has_parts: whether folders of some of its classes go by its name too.
     """

@@ -242,7 +242,7 @@ class TrialConfig:
 
     @property
     def peak_lr(self) -> float | None:
-        """What a record tells of the peak lr: None where it is lr itself."""
+        """The peak lr of the record: None where it is lr itself."""
         return None if self.lr_batch == self.batch_size else self.scaled_lr
 
     @property

@@ -18,7 +18,7 @@ SIZES_LOOKED_AT = 256
 DECODED_AT_ONCE = 512
 
 
-class Decoded:
+class DecodedImages:
     """The images of a DataConfig, decoded when they are first needed.
 
     Two forms: fitted, the centre crop at the model's size (what `none`, `light` and evaluation see, exactly
@@ -99,9 +99,9 @@ class Decoded:
 
 
 @lru_cache(maxsize=4)
-def decoded(data: DataConfig) -> Decoded:
+def decoded(data: DataConfig) -> DecodedImages:
     """Return the decoded set of `data`, one per process whatever recipes and batch sizes draw from it."""
-    return Decoded(data)
+    return DecodedImages(data)
 
 
 def _decode(images: Images, form: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:

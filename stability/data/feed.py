@@ -30,8 +30,8 @@ from stability.errors import UserError
 Stage = Callable[[Tensor, numpy.ndarray], Tensor]
 Fed = Iterator[tuple[Tensor, Tensor]]
 MADE_AT_ONCE = 128
-# Jobs that each worker does ahead.
-JOBS_AHEAD = 2
+# Chunks that each worker makes ahead.
+CHUNKS_AHEAD = 2
 
 
 class Feed(Protocol):
@@ -68,15 +68,15 @@ def train_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     stage = ImageStage(data.image_size, recipe.crop)
     images = found.source.train
     if not found.fits(stored=stage.cuts):
-        return Made(images, stage, data, device)
+        return StreamingFeed(images, stage, data, device)
     pixels = _on_device(lambda: found.stored_alike(device) if stage.cuts else found.fitted(True, 1.0, device))
     if pixels is None:
-        return Made(found.stored() if stage.cuts else images, stage, data, device)
-    return Kept.of(pixels, images.labels, partial(cropped, stage, data.seed) if stage.cuts else None)
+        return StreamingFeed(found.stored() if stage.cuts else images, stage, data, device)
+    return InMemoryFeed.of(pixels, images.labels, partial(cropped, stage, data.seed) if stage.cuts else None)
 
 
 def _on_device(place: Callable[[], Tensor | None]) -> Tensor | None:
-    """Return images where they are to be kept, or None where that device has not the memory: they are streamed then."""
+    """Return images on their device, or None where that device has not the memory: they are streamed then."""
     try:
         return place()
     except Exception as error:
@@ -100,15 +100,15 @@ def eval_feed(data: DataConfig, recipe: RecipeConfig, device: str) -> Feed:
     found = decoded(data)
     images = found.source.evaluation
     if not found.fits(stored=recipe.crop == "random_resized"):
-        return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
+        return StreamingFeed(images, FitStage(data.image_size, recipe.eval_crop), data, device)
     pixels = _on_device(lambda: found.fitted(False, recipe.eval_crop, device))
     if pixels is None:
-        return Made(images, FitStage(data.image_size, recipe.eval_crop), data, device)
-    return Kept.of(pixels, images.labels)
+        return StreamingFeed(images, FitStage(data.image_size, recipe.eval_crop), data, device)
+    return InMemoryFeed.of(pixels, images.labels)
 
 
 @dataclass(frozen=True)
-class Kept:
+class InMemoryFeed:
     """Images of one size, kept on the training device: uint8 (N, C, H, W) and labels (N,)."""
 
     pixels: Tensor
@@ -119,7 +119,7 @@ class Kept:
     @classmethod
     def of(
         cls, pixels: Tensor, labels: numpy.ndarray, crop: Callable[[Tensor, int, int], Tensor] | None = None
-    ) -> Kept:
+    ) -> InMemoryFeed:
         """Put the labels beside the images.
 
         Args:
@@ -174,8 +174,8 @@ class FitStage:
         return fit(image, self.side, self.ratio)
 
 
-class Job(NamedTuple):
-    """Images for a worker to make: the first stands at `position` of `epoch`."""
+class Chunk(NamedTuple):
+    """Images that a worker makes in one go: the first stands at `position` of `epoch`."""
 
     epoch: int
     position: int
@@ -189,21 +189,21 @@ Handed = Tensor | numpy.ndarray | Problem
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes images one by one, each from the numbers of its (data.seed, epoch, position)."""
+class ChunkDataset:
+    """Makes the images of a chunk one by one, each from the random numbers of its (data.seed, epoch, position)."""
 
     images: Images
     stage: Stage
     seed: int
 
-    def __getitems__(self, job: Job) -> Tensor | Problem:
-        """Return the images of a job, uint8 (B, C, S, S), or what is wrong with one of them.
+    def __getitems__(self, chunk: Chunk) -> Tensor | Problem:
+        """Return the images of a chunk, uint8 (B, C, S, S), or what is wrong with one of them.
 
         The error is returned, not raised: DataLoader wraps what a worker raises into a traceback's text.
         """
-        draws = uniform(self.seed, Purpose.CROP, job.epoch, job.position, len(job.indices), CROP_DRAWS)
+        draws = uniform(self.seed, Purpose.CROP, chunk.epoch, chunk.position, len(chunk.indices), CROP_DRAWS)
         try:
-            return torch.stack([self._make(*pair) for pair in zip(job.indices, draws, strict=True)])
+            return torch.stack([self._make(*pair) for pair in zip(chunk.indices, draws, strict=True)])
         except (UserError, OSError) as error:
             return error
 
@@ -211,7 +211,7 @@ class Maker:
         return self.stage(self.images.read(int(index)), draws)
 
 
-class Made:
+class StreamingFeed:
     """Images that are made one by one, in worker processes where the trial may use more than one core.
 
     Args:
@@ -222,7 +222,7 @@ class Made:
     """
 
     def __init__(self, images: Images, stage: Stage, data: DataConfig, device: str) -> None:
-        self._maker = Maker(images, stage, data.seed)
+        self._dataset = ChunkDataset(images, stage, data.seed)
         self._labels = torch.from_numpy(images.labels)
         self._device = torch.device(device)
         self._workers = data.workers
@@ -231,8 +231,8 @@ class Made:
 
     def batches_ahead(self, size: int) -> int:
         """Return how many batches of `size` the workers make before they are needed."""
-        jobs = JOBS_AHEAD * _num_workers(self._workers)
-        return -(-jobs * min(size, MADE_AT_ONCE) // size)
+        chunks = CHUNKS_AHEAD * _num_workers(self._workers)
+        return -(-chunks * min(size, MADE_AT_ONCE) // size)
 
     def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
         """Yield pairs of images and labels; see `Feed`.
@@ -247,10 +247,10 @@ class Made:
             UserError: an image cannot be read.
         """
         batches = [_parts(epoch, first, order[first : first + size]) for first in range(start * size, len(order), size)]
-        made = self._run([job for parts in batches for job in parts])
+        made = self._run([chunk for parts in batches for chunk in parts])
         for parts in batches:
             pixels = torch.cat([self._to_device(next(made)) for _ in parts])
-            indices = numpy.concatenate([job.indices for job in parts])
+            indices = numpy.concatenate([chunk.indices for chunk in parts])
             yield pixels, send(self._labels[indices], self._device)
 
     def _to_device(self, pixels: Handed) -> Tensor:
@@ -258,25 +258,25 @@ class Made:
             raise pixels
         return send(torch.as_tensor(pixels), self._device)
 
-    def _run(self, jobs: list[Job]) -> Iterator[Handed]:
+    def _run(self, chunks: list[Chunk]) -> Iterator[Handed]:
         workers = _num_workers(self._workers)
         if not workers:
-            yield from map(self._maker.__getitems__, jobs)
+            yield from map(self._dataset.__getitems__, chunks)
             return
         # A stream that is read while another one is open gets workers of its own; those of a stream that is left
         # before its end go, with what they have made ahead.
         loader = self._idle.pop() if self._idle else self._loader(workers)
-        assert isinstance(loader.batch_sampler, Jobs)
-        loader.batch_sampler.jobs = jobs
+        assert isinstance(loader.batch_sampler, ChunkSampler)
+        loader.batch_sampler.chunks = chunks
         yield from loader
         self._idle.append(loader)
 
     def _loader(self, workers: int) -> DataLoader[Handed]:
         return DataLoader(
-            self._maker,  # type: ignore[arg-type]
-            batch_sampler=Jobs(),  # type: ignore[arg-type]
+            self._dataset,  # type: ignore[arg-type]
+            batch_sampler=ChunkSampler(),  # type: ignore[arg-type]
             num_workers=workers,
-            prefetch_factor=JOBS_AHEAD,
+            prefetch_factor=CHUNKS_AHEAD,
             collate_fn=_HandOver(),  # type: ignore[arg-type]
             worker_init_fn=_leave_signals_to_the_parent,
             persistent_workers=True,
@@ -286,17 +286,17 @@ class Made:
         )
 
 
-class Jobs:
-    """What is to be made in an epoch, told to a DataLoader that outlives it."""
+class ChunkSampler:
+    """The chunks of an epoch, as batch sampler: a DataLoader outlives its epochs, so `chunks` is set anew for each."""
 
     def __init__(self) -> None:
-        self.jobs: list[Job] = []
+        self.chunks: list[Chunk] = []
 
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.jobs)
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self.chunks)
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self.chunks)
 
 
 class _HandOver:
@@ -324,10 +324,10 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _parts(epoch: int, position: int, indices: numpy.ndarray) -> list[Job]:
+def _parts(epoch: int, position: int, indices: numpy.ndarray) -> list[Chunk]:
     """Divide a batch among workers, so that what they make ahead is a few hundred images, not a few batches."""
     firsts = range(0, len(indices), MADE_AT_ONCE)
-    return [Job(epoch, position + first, indices[first : first + MADE_AT_ONCE]) for first in firsts]
+    return [Chunk(epoch, position + first, indices[first : first + MADE_AT_ONCE]) for first in firsts]
 
 
 def _num_workers(asked: int | None) -> int:

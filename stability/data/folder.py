@@ -15,8 +15,8 @@ from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
-from stability.data.report import LeftOut, Report, some
-from stability.data.sources import Found
+from stability.data.report import SkippedFiles, SourceReport, some
+from stability.data.sources import SourceSplits
 from stability.data.words import folder_word
 from stability.errors import UserError, nearest
 
@@ -38,7 +38,7 @@ class Splits:
     left_out: tuple[str, ...] = ()
 
 
-def find(data: DataConfig) -> Found:
+def find(data: DataConfig) -> SourceSplits:
     """List the images of data.path. Raises UserError where it is no folder of class folders."""
     if data.path is None:
         raise UserError(f"data.path=null; data.source=imagefolder needs {NEEDS}")
@@ -46,7 +46,7 @@ def find(data: DataConfig) -> Found:
     if not root.is_dir():
         raise UserError(f"data.path={data.path} is a file; accepted: {NEEDS}")
     root = root / KAGGLE if (root / KAGGLE).is_dir() else root
-    left_out = LeftOut()
+    left_out = SkippedFiles()
     splits = _splits(root, data)
     train = _list(root, splits.train, data, left_out)
     if splits.train == "." != data.train_split and not train.sources:
@@ -58,7 +58,7 @@ def find(data: DataConfig) -> Found:
     if not any(Path(file.name).name in label_files.METADATA for one in listings for file in one.sources):
         refuse_unread(data, ("label_column",), "class folders, whose names are the labels")
     classes = agreed([(one.title, one.classes) for one in listings], data.missing_classes)
-    report = Report(
+    report = SourceReport(
         where=str(data.path),
         train=_named(splits.train),
         evaluation=_named(splits.evaluation) if evaluation else None,
@@ -69,7 +69,7 @@ def find(data: DataConfig) -> Found:
     # Of a repository whose files were not fetched, all are pointers.
     refuse_pointers(root, files[:1])
     images = [_images(root, one, classes, data) for one in listings]
-    return Found(
+    return SourceSplits(
         train=images[0],
         evaluation=images[-1] if evaluation else None,
         eval_split=_eval_split(root, splits, train, evaluation) if evaluation else None,
@@ -231,14 +231,14 @@ def _unnamed_split(root: Path, splits: Splits, train: Listing) -> str | None:
     return None
 
 
-def _list(root: Path, folder: str, data: DataConfig, left_out: LeftOut) -> Listing:
+def _list(root: Path, folder: str, data: DataConfig, left_out: SkippedFiles) -> Listing:
     """List the classes of a split and its images, sorted by name."""
     where = root / folder
     found = label_files.read(root, where, data, left_out)
     if found is not None:
         return found
     classes = folders_in(where)
-    loose = sorted(file.name for file in images_in(where, "", LeftOut(), deep=False))
+    loose = sorted(file.name for file in images_in(where, "", SkippedFiles(), deep=False))
     if not classes:
         what = f"images ({loose[0]}) but no class folders" if loose else "no class folders"
         raise UserError(f"{where} has {what}; accepted: {label_files.remedy(loose)}a folder for each class")

@@ -16,7 +16,7 @@ from stability.config import DataConfig
 from stability.data.classes import in_order
 from stability.data.listing import Listing, file_at, folders_in, images_in, is_image, labelled
 from stability.data.paths import refuse_pointers
-from stability.data.report import LeftOut
+from stability.data.report import SkippedFiles
 from stability.data.words import LABEL_NAMES
 from stability.errors import UserError, nearest
 
@@ -49,7 +49,7 @@ def has_labels(root: Path, where: Path) -> bool:
     return _find(root, where, None) is not None
 
 
-def read(root: Path, where: Path, data: DataConfig, left_out: LeftOut) -> Listing | None:
+def read(root: Path, where: Path, data: DataConfig, left_out: SkippedFiles) -> Listing | None:
     """Return the images of a folder that a file beside them labels; None where there is no such file.
 
     Args:

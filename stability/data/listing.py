@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy
 
-from stability.data.report import LeftOut
+from stability.data.report import SkippedFiles
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -25,7 +25,7 @@ class File(NamedTuple):
 
     @classmethod
     def of(cls, name: str, found: os.stat_result) -> File:
-        """Describe a file by what the file system says of it."""
+        """Describe a file by its entry in the file system."""
         return cls(name, found.st_size, _key(found))
 
 
@@ -56,7 +56,7 @@ def folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
 
 
-def images_in(folder: Path | str, prefix: str, left_out: LeftOut, *, deep: bool = True) -> Iterator[File]:
+def images_in(folder: Path | str, prefix: str, left_out: SkippedFiles, *, deep: bool = True) -> Iterator[File]:
     """Yield the image files in a folder.
 
     Args:

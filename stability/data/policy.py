@@ -51,7 +51,7 @@ RAND_LEVELS = 41
 RAND_SHIFT, RAND_ADDED = 0.45, 110
 
 
-class Step(NamedTuple):
+class AugmentationStep(NamedTuple):
     """What may be done to an image: an operation and how much of it, in its own unit."""
 
     operation: str
@@ -81,7 +81,7 @@ class Step(NamedTuple):
         return kernels[self.operation](images)
 
 
-def step(operation: str, level: float, sign: int, side: int) -> Step:
+def step(operation: str, level: float, sign: int, side: int) -> AugmentationStep:
     """Return a step of a policy.
 
     Args:
@@ -94,15 +94,15 @@ def step(operation: str, level: float, sign: int, side: int) -> Step:
         # A shift is by whole pixels; in coordinates from -1 to 1 a side is 2.
         shift = 2 * math.floor(SHIFT * side * level) / side
         much = {"S": SHEAR * level, "T": shift, "R": DEGREES * level}[operation[0]]
-        return Step(operation, sign * much)
+        return AugmentationStep(operation, sign * much)
     if operation in FACTORS:
-        return Step(operation, sign * FACTOR * level)
+        return AugmentationStep(operation, sign * FACTOR * level)
     if operation == "Posterize":
-        return Step(operation, 8 - round(4 * level))
-    return Step(operation, 255 * (1 - level)) if operation == "Solarize" else Step(operation)
+        return AugmentationStep(operation, 8 - round(4 * level))
+    return AugmentationStep(operation, 255 * (1 - level)) if operation == "Solarize" else AugmentationStep(operation)
 
 
-def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
+def rand_step(operation: str, level: float, sign: int, side: int) -> AugmentationStep:
     """Return a step of RandAugment at timm's magnitudes; see `step`.
 
     Args:
@@ -112,13 +112,13 @@ def rand_step(operation: str, level: float, sign: int, side: int) -> Step:
         side: of the images in pixels.
     """
     if operation.startswith("Translate"):
-        return Step(operation, sign * 2 * RAND_SHIFT * level)
+        return AugmentationStep(operation, sign * 2 * RAND_SHIFT * level)
     if operation == "Posterize":
-        return Step(operation, 4 - math.floor(4 * level))
+        return AugmentationStep(operation, 4 - math.floor(4 * level))
     if operation == "Solarize":
-        return Step(operation, 256 - math.floor(256 * level))
+        return AugmentationStep(operation, 256 - math.floor(256 * level))
     if operation == "SolarizeAdd":
-        return Step(operation, math.floor(RAND_ADDED * level))
+        return AugmentationStep(operation, math.floor(RAND_ADDED * level))
     return step(operation, level, sign, side)
 
 
@@ -127,7 +127,7 @@ class Policies:
     """Two steps for each image: which ones its numbers choose, and taking them."""
 
     # Those that may be chosen: nothing, then the geometric ones, then the others.
-    steps: tuple[Step, ...]
+    steps: tuple[AugmentationStep, ...]
     # From numbers in 0-1 (B, draws) to places in `steps`, (2, B).
     choose: Callable[[numpy.ndarray], numpy.ndarray]
     draws: int = POLICY_DRAWS
@@ -241,11 +241,11 @@ def _rand(side: int, fill: tuple[float, ...]) -> Policies:
     return Policies(steps, choose, RAND_DRAWS, fill)
 
 
-def _tabled(found: list[list[Step]]) -> tuple[tuple[Step, ...], numpy.ndarray]:
+def _tabled(found: list[list[AugmentationStep]]) -> tuple[tuple[AugmentationStep, ...], numpy.ndarray]:
     """Return the steps that there are in rows of two, and where those of each row stand, (n, 2)."""
-    unique = {one for both in found for one in both} - {Step("Identity")}
+    unique = {one for both in found for one in both} - {AugmentationStep("Identity")}
     ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
-    places = {one: place for place, one in enumerate((Step("Identity"), *ordered))}
+    places = {one: place for place, one in enumerate((AugmentationStep("Identity"), *ordered))}
     return tuple(places), numpy.array([[places[one] for one in both] for both in found])
 
 

@@ -61,7 +61,7 @@ class ImageStage:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochDraws:
     """The draws of one epoch by position (N,); tensors on the device of the images, arrays on the host."""
 
     number: int
@@ -99,7 +99,7 @@ class BatchStage:
         self.offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
         self.columns = torch.arange(self.side, device=device)
 
-    def epoch(self, number: int, num_images: int) -> Epoch:
+    def epoch(self, number: int, num_images: int) -> EpochDraws:
         """Draw the order and the places of epoch `number` for a set of `num_images`.
 
         With repeats r an r-th of the images is seen, each r times in a row, and the epoch keeps its length (DeiT).
@@ -109,7 +109,7 @@ class BatchStage:
         order = order[: math.ceil(num_images / repeats)].repeat(repeats)[:num_images]
         draws = generator(self.seed, Purpose.PLACE, number).random((num_images, 8))
         shifts = (draws[:, :2] * (2 * self.margin + 1)).astype(numpy.int64)
-        return Epoch(
+        return EpochDraws(
             number,
             order,
             torch.from_numpy(shifts[:, 0].copy()).to(self.device),
@@ -118,7 +118,7 @@ class BatchStage:
             draws[:, 3:],
         )
 
-    def train(self, pixels: Tensor, labels: Tensor, epoch: Epoch, index: int) -> Batch:
+    def train(self, pixels: Tensor, labels: Tensor, epoch: EpochDraws, index: int) -> Batch:
         """Return a training batch, augmented, mixed and normalised.
 
         Args:

@@ -10,7 +10,7 @@ SHOWN_CLASSES, SHOWN_FILES = 4, 6
 
 
 @dataclass(frozen=True)
-class Report:
+class SourceReport:
     """Where a set's splits come from, the order of its classes, and what was left out."""
 
     # The folder, file or hub's name.
@@ -26,7 +26,7 @@ class Report:
 
 
 @dataclass
-class LeftOut:
+class SkippedFiles:
     """Files that a listing passed over: how many of each kind."""
 
     kinds: Counter[str] = field(default_factory=Counter)

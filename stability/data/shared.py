@@ -17,10 +17,10 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data.images import FileReader, Images
-from stability.data.report import Report
+from stability.data.report import SourceReport
 
 if TYPE_CHECKING:
-    from stability.data.sources import Found
+    from stability.data.sources import SourceSplits
 
 # Where the processes of a command find what one of them has listed.
 VARIABLE = "STABILITY_LISTINGS"
@@ -37,7 +37,7 @@ def shared_listings() -> Iterator[None]:
         yield
 
 
-def once(data: DataConfig, find: Callable[[DataConfig], Found]) -> Found:
+def once(data: DataConfig, find: Callable[[DataConfig], SourceSplits]) -> SourceSplits:
     """Return what `find` finds for a folder of images, found by one process of a command for all of them.
 
     Args:
@@ -60,7 +60,7 @@ def once(data: DataConfig, find: Callable[[DataConfig], Found]) -> Found:
         return found
 
 
-def _write(path: Path, found: Found) -> None:
+def _write(path: Path, found: SourceSplits) -> None:
     arrays: dict[str, numpy.ndarray] = {}
     reader = found.train.reader
     for name, images in _splits(found).items():
@@ -76,13 +76,13 @@ def _write(path: Path, found: Found) -> None:
     os.replace(fresh, path)
 
 
-def _splits(found: Found) -> dict[str, Images]:
+def _splits(found: SourceSplits) -> dict[str, Images]:
     evaluation = None if found.evaluation is found.train else found.evaluation
     return {"train": found.train} if evaluation is None else {"train": found.train, "evaluation": evaluation}
 
 
-def _read(path: Path) -> Found:
-    from stability.data.sources import Found
+def _read(path: Path) -> SourceSplits:
+    from stability.data.sources import SourceSplits
 
     with numpy.load(path, allow_pickle=False) as arrays:
         plain = json.loads(str(arrays["plain"]))
@@ -93,10 +93,10 @@ def _read(path: Path) -> Found:
                 reader = FileReader(Path(plain["root"]), arrays[f"{name}_names"], plain["channels"], plain["exif"])
                 images[name] = Images(reader, numpy.arange(len(labels)), labels)
     report = plain["report"]
-    return Found(
+    return SourceSplits(
         train=images["train"],
         evaluation=images["train"] if plain["is_same"] else images.get("evaluation"),
-        report=Report(**{**report, "left_out": tuple(report["left_out"])}),
+        report=SourceReport(**{**report, "left_out": tuple(report["left_out"])}),
         **{name: plain[name] for name in PLAIN if name != "classes"},
         classes=tuple(plain["classes"]),
     )

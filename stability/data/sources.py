@@ -12,7 +12,7 @@ from stability.config import DataConfig, check_classes, check_source
 from stability.data.chance import Purpose, generator
 from stability.data.classes import missing
 from stability.data.images import Images
-from stability.data.report import Report, some
+from stability.data.report import SourceReport, some
 from stability.data.splits import draw, hold_out
 from stability.data.unreadable import without_unreadable
 from stability.errors import UserError
@@ -23,8 +23,8 @@ RECORDED_CLASSES = 100
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source holds: its training images, its evaluation images if it has any, and what they are."""
+class SourceSplits:
+    """The images that a source holds, by split: training, and evaluation if it has any, with their classes."""
 
     train: Images
     evaluation: Images | None
@@ -33,7 +33,7 @@ class Found:
     classes: tuple[str, ...]
     # Identifies the content, wherever it lies.
     fingerprint: str
-    report: Report
+    report: SourceReport
     # Why no part of the training images is held out unless data.val_fraction asks for it; None: it is.
     hides: str | None = None
 
@@ -48,14 +48,14 @@ class Source:
     eval_split: str
     classes: tuple[str, ...]
     fingerprint: str
-    report: Report
+    report: SourceReport
     # Which classes have no image in a split, in words.
     missing: str | None = None
     # Images that were left out as the list of unreadable ones says.
     skipped: int = 0
 
     def notes(self) -> dict[str, str | int]:
-        """Return what a record says of the set besides its counts: the classes in their order, what is missing."""
+        """Return the notes on the set for a record, besides its counts: the classes in their order, what is missing."""
         notes: dict[str, str | int] = {}
         if self.report.is_read:
             notes["classes"] = f"{self.report.order}: {some(self.classes, RECORDED_CLASSES)}"
@@ -116,41 +116,41 @@ def fingerprint(data: DataConfig) -> str:
 
 
 @lru_cache(maxsize=4)
-def _find(data: DataConfig) -> Found:
+def _find(data: DataConfig) -> SourceSplits:
     try:
         return FINDERS[data.source](data)
     except OSError as error:
         raise UserError(f"the data cannot be read: {error}") from error
 
 
-def _digits(data: DataConfig) -> Found:
+def _digits(data: DataConfig) -> SourceSplits:
     from stability.data import digits
 
     train, test, content = digits.find(data)
-    report = Report("digits of scikit-learn", "its fixed split", "its fixed split", "by number", is_read=False)
-    return Found(train, test, "test", tuple(map(str, range(10))), content, report)
+    report = SourceReport("digits of scikit-learn", "its fixed split", "its fixed split", "by number", is_read=False)
+    return SourceSplits(train, test, "test", tuple(map(str, range(10))), content, report)
 
 
-def _hf(data: DataConfig) -> Found:
+def _hf(data: DataConfig) -> SourceSplits:
     from stability.data import tables
 
     return tables.find(data)
 
 
-def _imagefolder(data: DataConfig) -> Found:
+def _imagefolder(data: DataConfig) -> SourceSplits:
     from stability.data import folder
     from stability.data.shared import once
 
     return once(data, folder.find)
 
 
-def _torch(data: DataConfig) -> Found:
+def _torch(data: DataConfig) -> SourceSplits:
     from stability.data import torch_dataset
 
     return torch_dataset.find(data)
 
 
-FINDERS: dict[str, Callable[[DataConfig], Found]] = {
+FINDERS: dict[str, Callable[[DataConfig], SourceSplits]] = {
     "digits": _digits,
     "hf": _hf,
     "imagefolder": _imagefolder,
@@ -173,7 +173,7 @@ def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: Dat
         )
 
 
-def _missing(found: Found, data: DataConfig, skipped: int) -> str | None:
+def _missing(found: SourceSplits, data: DataConfig, skipped: int) -> str | None:
     """Return which classes have no image in a split, once the unreadable ones are left out."""
     report = found.report
     readable = " without its unreadable images" if skipped else ""
@@ -183,7 +183,7 @@ def _missing(found: Found, data: DataConfig, skipped: int) -> str | None:
     return missing(splits, found.classes, data.missing_classes)
 
 
-def _split(found: Found, data: DataConfig) -> tuple[Images, Images | None, str]:
+def _split(found: SourceSplits, data: DataConfig) -> tuple[Images, Images | None, str]:
     """Return training images, evaluation images (None: the training images themselves), and what the latter are."""
     fraction = data.val_fraction
     if fraction is None:

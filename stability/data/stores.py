@@ -67,7 +67,7 @@ class Store(Protocol):
         ...
 
 
-class Local(Store):
+class LocalStore(Store):
     """Files of tables by split, under one folder."""
 
     root: Path
@@ -89,7 +89,7 @@ class Local(Store):
         return fingerprint(self.root, [*files, *(file_at(self.root, path) for path in images)])
 
 
-class Parquet(Local):
+class ParquetStore(LocalStore):
     """Parquet files by split: those of a folder, a single one, or those that a pattern matches."""
 
     def __init__(self, data: DataConfig) -> None:
@@ -132,7 +132,7 @@ class Parquet(Local):
         return tuple((first, path.parent) for first, path in zip(ends, paths, strict=False))
 
 
-class Saved(Local):
+class ArrowStore(LocalStore):
     """A folder that `save_to_disk` of `datasets` has written: one split, or several by name."""
 
     def __init__(self, root: Path, data: DataConfig) -> None:
@@ -159,7 +159,7 @@ class Saved(Local):
         return ((0, self.root),)
 
 
-class Hub(Store):
+class HubStore(Store):
     """A set on the Hugging Face hub."""
 
     def __init__(self, data: DataConfig) -> None:
@@ -315,7 +315,7 @@ def _offline_if_unreachable() -> Iterator[bool]:
 
 
 def _trouble(is_unreachable: bool) -> str:
-    """Return why the hub was not asked or does not answer, as far as that is known, to stand before its own words."""
+    """Return why the hub was not reached, where that is known: it stands before the hub's own error."""
     cache = "and the set is not in its cache here: "
     offline = os.environ.get("HF_HUB_OFFLINE", "")
     if offline.upper() in ("1", "ON", "YES", "TRUE"):

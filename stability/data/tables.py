@@ -18,9 +18,9 @@ from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
 from stability.data.paths import existing, refuse_unread
-from stability.data.report import Report
-from stability.data.sources import Found
-from stability.data.stores import Hub, Parquet, Saved, Store, is_pattern, is_saved
+from stability.data.report import SourceReport
+from stability.data.sources import SourceSplits
+from stability.data.stores import ArrowStore, HubStore, ParquetStore, Store, is_pattern, is_saved
 from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest
 
@@ -31,14 +31,14 @@ IMAGE_NAMES = ("image", "img", "file_name", "image_path", "path")
 
 
 class Feature(TypedDict, total=False):
-    """What Hugging Face's libraries say of a column: its type, and the names of its classes."""
+    """A column as Hugging Face's libraries describe it: its type, and the names of its classes."""
 
     _type: str
     names: list[str] | None
 
 
 @dataclass(frozen=True)
-class Split:
+class TableSplit:
     """A split whose labels have been read: its Arrow table, the names of its columns, its labels."""
 
     name: str
@@ -73,7 +73,7 @@ class Split:
         return numpy.where(is_known, known[numpy.where(is_known, self.labels, 0)], self.labels)
 
 
-def find(data: DataConfig) -> Found:
+def find(data: DataConfig) -> SourceSplits:
     """Read the labels of data.path or, without one, of data.name on the hub; images stay encoded.
 
     Raises UserError that says in a line what is wrong.
@@ -96,13 +96,13 @@ def find(data: DataConfig) -> Found:
     images = images[:1] * 2 if evaluation is train else images
     named = [_named_files(one) for one in images]
     others = [name for name in store.splits if name not in {one.name for one in splits}]
-    return Found(
+    return SourceSplits(
         train=images[0],
         evaluation=images[1] if evaluation else None,
         eval_split=_eval_split(store, train, evaluation, named) if evaluation else None,
         classes=classes,
         fingerprint=store.fingerprint(*numbers, images=[path for own in named for path in own]),
-        report=Report(
+        report=SourceReport(
             where=store.title,
             train=f"the {train.name} split",
             evaluation=f"the {evaluation.name} split" if evaluation else None,
@@ -129,9 +129,9 @@ def _folders(root: Path) -> list[str]:
 
 def _store(data: DataConfig) -> Store:
     if data.path is None:
-        return Hub(data)
+        return HubStore(data)
     root = Path(data.path) if is_pattern(data.path) else existing(data.path)
-    return Saved(root, data) if is_saved(root) else Parquet(data)
+    return ArrowStore(root, data) if is_saved(root) else ParquetStore(data)
 
 
 def _train_name(store: Store, data: DataConfig) -> str:
@@ -140,7 +140,7 @@ def _train_name(store: Store, data: DataConfig) -> str:
     return found[0] if data.train_split not in store.splits and len(found) == 1 else data.train_split
 
 
-def _eval_split(store: Store, train: Split, evaluation: Split, named: Sequence[Sequence[Path]]) -> str:
+def _eval_split(store: Store, train: TableSplit, evaluation: TableSplit, named: Sequence[Sequence[Path]]) -> str:
     """Return what the evaluated images are: the training images where these are among them, else what the name says.
 
     Args:
@@ -157,7 +157,7 @@ def _eval_split(store: Store, train: Split, evaluation: Split, named: Sequence[S
     return "validation" if store.word(evaluation.name) == "validation" else "test"
 
 
-def _named_alike(splits: list[Split]) -> list[Split]:
+def _named_alike(splits: list[TableSplit]) -> list[TableSplit]:
     """Return the splits; one whose table names no classes has those that the other's table names.
 
     Raises UserError where such a number has no name.
@@ -182,13 +182,13 @@ def _named_alike(splits: list[Split]) -> list[Split]:
     return alike
 
 
-def _order(splits: Sequence[Split], classes: tuple[str, ...]) -> str:
+def _order(splits: Sequence[TableSplit], classes: tuple[str, ...]) -> str:
     if any(one.names == classes for one in splits):
         return "as the table names them"
     return "by name" if any(one.names for one in splits) else "in the order of their labels"
 
 
-def _images(store: Store, split: Split, labels: numpy.ndarray, data: DataConfig) -> Images:
+def _images(store: Store, split: TableSplit, labels: numpy.ndarray, data: DataConfig) -> Images:
     """Return a split's images, encoded as they are."""
     column = split.arrow.column(split.image)
     folders = () if _holds_bytes_alone(column.type) else store.folders(split.name)
@@ -224,7 +224,7 @@ def _cells_of_paths(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | None
     return paths if content.null_count == len(column) and not paths.null_count else None
 
 
-def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
+def _evaluation(store: Store, data: DataConfig, train: TableSplit) -> TableSplit | None:
     """Return the split of data.eval_split; else the test split if labelled, else the validation split, else None.
 
     The split that is trained on is evaluated only where data.eval_split names it.
@@ -247,7 +247,7 @@ def _evaluation(store: Store, data: DataConfig, train: Split) -> Split | None:
     return None
 
 
-def _read(store: Store, name: str, data: DataConfig, key: str) -> Split | None:
+def _read(store: Store, name: str, data: DataConfig, key: str) -> TableSplit | None:
     """Return a split with its labels, or None where it has none. Raises UserError where it or a column is missing."""
     if name not in store.splits:
         accepted = ", ".join(store.splits)
@@ -261,7 +261,7 @@ def _read(store: Store, name: str, data: DataConfig, key: str) -> Split | None:
     if label is None or labels is None:
         return None
     names = features.get(label, {}).get("names")
-    return Split(name, title, arrow, image, label, labels, None if names is None else tuple(names))
+    return TableSplit(name, title, arrow, image, label, labels, None if names is None else tuple(names))
 
 
 def _features(schema: pyarrow.Schema) -> dict[str, Feature]:

@@ -19,8 +19,8 @@ import numpy
 from stability.config import DataConfig
 from stability.data.classes import agreed
 from stability.data.images import Images, MemoryReader, as_channels
-from stability.data.report import Report
-from stability.data.sources import Found
+from stability.data.report import SourceReport
+from stability.data.sources import SourceSplits
 from stability.data.words import split_word
 from stability.errors import UserError
 from stability.locate import first_line, instantiate, locate
@@ -68,7 +68,7 @@ class DatasetReader:
 
 
 @dataclass(frozen=True)
-class Split:
+class DatasetSplit:
     """A split that has been read from its first image to its last."""
 
     title: str
@@ -78,7 +78,7 @@ class Split:
     digest: str
 
 
-def find(data: DataConfig) -> Found:
+def find(data: DataConfig) -> SourceSplits:
     """Read every image of both splits. Raises UserError that says in a line what is wrong with the data set."""
     target = locate(data._target_, "data._target_", "my_package.MyDataset")
     evaluated = data.eval_split or "test"
@@ -95,17 +95,17 @@ def find(data: DataConfig) -> Found:
         images = [
             _renumbered(one.images, names, classes) for one, (_, names) in zip((train, evaluation), named, strict=True)
         ]
-    report = Report(
+    report = SourceReport(
         where=str(data._target_),
         train=f"split={data.train_split}",
         evaluation=None if evaluation is None else f"split={evaluated}",
         order="by number" if train.names is None else "as the data set names them",
     )
     if evaluation is None:
-        return Found(images[0], None, None, classes, digest, report)
+        return SourceSplits(images[0], None, None, classes, digest, report)
     is_same = evaluated == data.train_split or evaluation.digest == train.digest
     kind = "train" if is_same else "validation" if split_word(evaluated) == "validation" else "test"
-    return Found(images[0], images[1], kind, classes, digest, report)
+    return SourceSplits(images[0], images[1], kind, classes, digest, report)
 
 
 def _renumbered(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:
@@ -115,7 +115,7 @@ def _renumbered(images: Images, names: tuple[str, ...], classes: tuple[str, ...]
     return replace(images, labels=places[numpy.where(is_known, images.labels, -1)])
 
 
-class Content:
+class DatasetContent:
     """What one pass over a data set gives: labels, sizes, a digest, and the images where they take at most `limit`."""
 
     def __init__(self, limit: float) -> None:
@@ -146,13 +146,13 @@ class Content:
         return MemoryReader(pixels, shapes, ends - shapes.prod(axis=1))
 
 
-def _read(target: Callable[..., MapStyle | None], data: DataConfig, split: str) -> Split | None:
+def _read(target: Callable[..., MapStyle | None], data: DataConfig, split: str) -> DatasetSplit | None:
     """Return a split, in memory where it takes at most data.memory_gib; None where the target returns None."""
     title = f"{data._target_}(split={split!r})"
     dataset = _dataset(target, data, split, title)
     if dataset is None:
         return None
-    content = Content(data.memory_gib * 2**30)
+    content = DatasetContent(data.memory_gib * 2**30)
     for row in range(len(dataset)):
         image, label = _item(dataset, row, title)
         pixels = _pixels(image, data.channels, f"image {row} of {title}")
@@ -162,7 +162,7 @@ def _read(target: Callable[..., MapStyle | None], data: DataConfig, split: str) 
     reader = content.in_memory() or DatasetReader(dataset, data.channels, title, numpy.array(content.sizes))
     images = Images(reader, numpy.arange(len(content.labels)), numpy.array(content.labels, dtype=numpy.int64))
     names = getattr(dataset, "classes", None)
-    return Split(title, images, None if names is None else tuple(map(str, names)), content.digest.hexdigest())
+    return DatasetSplit(title, images, None if names is None else tuple(map(str, names)), content.digest.hexdigest())
 
 
 def _dataset(target: Callable[..., MapStyle | None], data: DataConfig, split: str, title: str) -> MapStyle | None:
@@ -231,7 +231,7 @@ def _check_repeats(dataset: MapStyle, pixels: numpy.ndarray, channels: int, titl
         )
 
 
-def _classes(train: Split) -> tuple[str, ...]:
+def _classes(train: DatasetSplit) -> tuple[str, ...]:
     """Return the names of the classes; without names, the labels themselves, which must leave no gap."""
     if train.names is not None:
         return train.names

@@ -17,7 +17,7 @@ from stability.data.images import EncodedReader, Images
 from stability.errors import UnreadableImage, UserError
 
 if TYPE_CHECKING:
-    from stability.data.sources import Found
+    from stability.data.sources import SourceSplits
 
 LIST = "unreadable.txt"
 CHECK = "python -m stability.data check"
@@ -32,7 +32,7 @@ def list_path(data: DataConfig) -> Path:
     return (root if root.is_dir() else root.parent if data.path is not None else Path()) / LIST
 
 
-def without_unreadable(found: Found, data: DataConfig) -> tuple[Found, int]:
+def without_unreadable(found: SourceSplits, data: DataConfig) -> tuple[SourceSplits, int]:
     """Return what a source holds without the images that the list names, and their number.
 
     Raises UserError where data.on_error=skip has no list.

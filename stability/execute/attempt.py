@@ -49,7 +49,7 @@ def failed_record(task: TrialTask, exception: str, provenance: Provenance, epoch
 
     Args:
         task: the trial.
-        exception: what is to be told of it, in words.
+        exception: the error in one line.
         provenance: its attempts (every start, those included that were cut off), failures (those on record) and times.
         epochs_done: before it failed.
     """

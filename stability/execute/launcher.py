@@ -50,7 +50,7 @@ class TrialLauncher(Protocol):
             on_event: called with a task and each event of it; None: nobody listens.
 
         Returns:
-            The ids of the trials whose launch counts: it was lost where no record came of it.
+            The ids of the trials whose launch counts as a try. A launch that left no record was lost.
         """
 
     def close(self) -> None:

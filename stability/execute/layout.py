@@ -11,7 +11,7 @@ from stability.gpus import visible_gpus
 
 
 @dataclass(frozen=True)
-class Layout:
+class ProcessLayout:
     """How this machine is divided: `size` processes with `threads` CPU threads each, on `devices` in turn."""
 
     size: int
@@ -20,7 +20,7 @@ class Layout:
     devices: tuple[str, ...] = ()
 
 
-def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> Layout:
+def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> ProcessLayout:
     """Divide this machine: a process per GPU where there are any and they are wanted, else as many as fill the cores.
 
     Neither depends on the number of trials, since the number of threads may show in the last bit of a result.
@@ -33,7 +33,7 @@ def plan_layout(size: int | None, threads: int | None, *, wants_gpu: bool) -> La
     devices = visible_gpus() if wants_gpu else ()
     cores = available_cores()
     size = size or len(devices) or max(1, cores // (threads or 1))
-    return Layout(size, threads or max(1, cores // size), devices)
+    return ProcessLayout(size, threads or max(1, cores // size), devices)
 
 
 def available_cores() -> int:

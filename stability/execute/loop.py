@@ -19,7 +19,7 @@ from stability.study.events import Event
 from stability.study.schema import Record
 from stability.study.store import read_record
 
-# How often trials that other commands run are thought of.
+# Seconds between two looks at the trials that other commands run.
 POLL_SECONDS = 1.0
 
 
@@ -41,7 +41,7 @@ class Loop:
         self._lost: Counter[tuple[str, int]] = Counter()
 
     def run(self, tasks: Sequence[TrialTask], planned: int) -> None:
-        """Launch until every trial of `tasks` has ended or used up its attempts, by whoever's hand.
+        """Launch until every trial of `tasks` has ended or used up its attempts, here or in another command.
 
         `planned`: how many trials the study has in all, for the display.
         """
@@ -58,7 +58,7 @@ class Loop:
                 self._wait([task for task, _ in missing])
 
     def _missing(self, tasks: Sequence[TrialTask]) -> list[tuple[TrialTask, Step]]:
-        """Return the trials without a record that holds, each with what is to be done next."""
+        """Return the trials without a final record, each with the next step of the failure policy."""
         missing = []
         for task in tasks:
             record = read_record(task.directory)

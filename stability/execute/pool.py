@@ -17,13 +17,13 @@ from typing import IO, Any
 
 from stability.errors import StudyError
 from stability.execute.failure import History, Step, Trouble, halves, next_step
-from stability.execute.layout import Layout
+from stability.execute.layout import ProcessLayout
 from stability.execute.task import TrialTask
 from stability.study.events import Ended, Event, from_json
 
 # Processes that die before they are ready, one after the other, until we stop trying.
 MAX_FAILED_STARTS = 2
-# How long processes that are told to leave may take: the step they are in, a checkpoint.
+# Seconds for a process to exit after the signal: it finishes its step and writes a checkpoint.
 GRACE_SECONDS = 15.0
 # How often a process is looked at whose pipe somebody else holds open.
 LOOK_SECONDS = 0.5
@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Report:
+class JobReport:
     """What happened to a job: "started", "event" (of one of its trials), "died" (it will run again, a pack in halves),
     "lost" or "ended"."""
 
@@ -81,7 +81,7 @@ class Pool:
     in halves: one of its trials may be what kills, or there is not the memory for so many.
     """
 
-    def __init__(self, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, layout: ProcessLayout, environment: Mapping[str, str] | None = None) -> None:
         self.layout = layout
         self._environment = dict(environment or {})
         self._slots = [_Slot() for _ in range(layout.size)]
@@ -103,7 +103,7 @@ class Pool:
             if self._slots[index].process is None:
                 self._start(index)
 
-    def step(self, timeout: float) -> list[Report]:
+    def step(self, timeout: float) -> list[JobReport]:
         """Feed idle processes, wait for news for `timeout` seconds at most, and return what happened.
 
         Raises StudyError where processes cannot be started.
@@ -146,7 +146,7 @@ class Pool:
             for slot in self._slots:
                 slot.clear()
 
-    def _feed(self) -> list[Report]:
+    def _feed(self) -> list[JobReport]:
         reports = []
         for index, slot in enumerate(self._slots):
             if not self._queue:
@@ -157,7 +157,7 @@ class Pool:
                 self._start(index)
             job = self._queue.popleft()
             if slot.give(job):
-                reports.append(Report("started", job, {"slot": index}))
+                reports.append(JobReport("started", job, {"slot": index}))
             else:
                 # It has just died idle; the job waits for its successor.
                 self._queue.appendleft(job)
@@ -174,7 +174,7 @@ class Pool:
         except OSError as error:
             raise StudyError(f"no worker process can be started: {error.strerror or error}") from error
 
-    def _read(self, slot: _Slot) -> list[Report]:
+    def _read(self, slot: _Slot) -> list[JobReport]:
         reports = []
         for name, payload in slot.messages():
             if name == "ready":
@@ -184,13 +184,13 @@ class Pool:
             if name == "event":
                 reports.append(_report(slot.job, from_json(payload)))
             if name == "done":
-                reports.append(Report("ended", slot.job, payload))
+                reports.append(JobReport("ended", slot.job, payload))
                 slot.job = None
                 if not payload.get("is_fit", True):
                     slot.clear()
         return reports
 
-    def _bury(self, slot: _Slot) -> list[Report]:
+    def _bury(self, slot: _Slot) -> list[JobReport]:
         """Clear a slot whose process is dead; queue its job again, or give it up."""
         assert slot.process is not None
         job, words = slot.job, describe_exit(slot.process.returncode)
@@ -204,8 +204,8 @@ class Pool:
             return []
         if not job.tasks:
             # It died after the last of its records.
-            return [Report("ended", job, {"status": "done"})]
-        report = Report("died", job, {"text": words})
+            return [JobReport("ended", job, {"status": "done"})]
+        report = JobReport("died", job, {"text": words})
         # A process that dies before it is ready is no trial's trouble.
         trouble = Trouble.DEATH if was_ready else Trouble.NONE
         task = job.task
@@ -216,18 +216,18 @@ class Pool:
         if was_ready:
             job.deaths.append(words)
             if step is Step.GIVE_UP:
-                return [Report("lost", job, {"text": describe_deaths(job.deaths)})]
-            # A death is a failure, though none that a record tells of yet.
+                return [JobReport("lost", job, {"text": describe_deaths(job.deaths)})]
+            # A death is a failure, though no record counts it yet.
             job.tasks = [replace(task, attempt=task.attempt + 1, tries=task.tries - 1)]
         self._queue.appendleft(job)
         return [report]
 
 
-def _report(job: Job, event: Event) -> Report:
+def _report(job: Job, event: Event) -> JobReport:
     """Return an event of a job's trial as a report; a trial that has ended leaves the job."""
     if isinstance(event, Ended):
         job.tasks = [task for task in job.tasks if task.id != event.id]
-    return Report("event", job, event=event)
+    return JobReport("event", job, event=event)
 
 
 class _Slot:
@@ -241,7 +241,7 @@ class _Slot:
         self._output: IO[bytes] | None = None
 
     def start(self, environment: Mapping[str, str], threads: int) -> None:
-        """Start a fresh interpreter. It is told where to import from, so that it finds what we find."""
+        """Start a fresh interpreter with this one's import path, so that it finds the same modules."""
         ours, theirs = Pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the slot is cleared
         with theirs:

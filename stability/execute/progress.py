@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe_end
-from stability.study.events import Epoch, Event, Resumed
-from stability.study.events import Progress as ProgressEvent
+from stability.study.events import Epoch, Event, Progress, Resumed
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, STATUSES, Record
 from stability.values import number
@@ -35,7 +34,7 @@ Clock = Callable[[], float]
 
 
 @dataclass
-class Running:
+class RunningTrial:
     """A trial that is being trained here. Shares are of its steps, from 0 to 1."""
 
     task: TrialTask
@@ -47,7 +46,7 @@ class Running:
     first_share: float = 0.0
 
     def full_seconds(self, now: float) -> float | None:
-        """Return how long the whole trial would take at the pace so far; None while that cannot be told."""
+        """Return how long the whole trial would take at the pace so far; None while that is unknown."""
         done = self.share - self.first_share
         return (now - self.start) / done if done >= MIN_SHARE else None
 
@@ -61,7 +60,7 @@ class StudyState:
     planned: int = 0
     slots: int = 1
     counts: Counter[str] = field(default_factory=Counter)
-    running: dict[str, Running] = field(default_factory=dict)
+    running: dict[str, RunningTrial] = field(default_factory=dict)
     waiting: dict[str, TrialTask] = field(default_factory=dict)
     # Ids of trials that other commands are running, and of whose processes, in words.
     elsewhere: set[str] = field(default_factory=set)
@@ -73,7 +72,7 @@ class StudyState:
         """Note that a trial has been started here."""
         self.waiting.pop(task.id, None)
         self.elsewhere.discard(task.id)
-        self.running[task.id] = Running(task, now)
+        self.running[task.id] = RunningTrial(task, now)
 
     def stop(self, task: TrialTask) -> None:
         """Note that a trial no longer runs here and has not ended."""
@@ -85,7 +84,7 @@ class StudyState:
         running = self.running.get(task.id)
         if running is None:
             return
-        if isinstance(event, ProgressEvent):
+        if isinstance(event, Progress):
             running.share = event.step / max(1, event.steps)
         if isinstance(event, (Epoch, Resumed)):
             running.epoch = event.epoch
@@ -103,7 +102,7 @@ class StudyState:
 
         Args:
             task: the trial.
-            record: what became of it.
+            record: its record.
             now: the time in seconds, of the clock that `start` was given.
         """
         running = self.running.pop(task.id, None)
@@ -136,7 +135,7 @@ class StudyState:
         return max([total / self.slots, *rests])
 
 
-class Progress:
+class ProgressDisplay:
     """Tells how a study is getting on, on `stream`: live where that is a terminal, else in lines."""
 
     def __init__(self, stream: IO[str] | None = None, clock: Clock = time.monotonic) -> None:
@@ -213,7 +212,7 @@ class Progress:
         self.state.waits_for = holders
 
     def ended(self, task: TrialTask, record: Record) -> None:
-        """Note that a trial has ended; a failure is told at once."""
+        """Note that a trial has ended; print a failure at once."""
         self.state.end(task, record, self._clock())
         if record.status == "failed":
             self.say(f"{task.id} ({task.label}) {describe_end(record)}")
@@ -346,7 +345,7 @@ def render(state: StudyState, now: float) -> RenderableType:
     return Group(*lines)
 
 
-def _row(one: Running) -> str:
+def _row(one: RunningTrial) -> str:
     """Return a running trial in a line, what changes first."""
     epochs = one.task.config.epochs
     number = min(one.epoch + 1, epochs)

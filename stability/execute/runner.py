@@ -14,9 +14,9 @@ from stability.config import TrialConfig
 from stability.errors import StudyError, UserError
 from stability.execute.attempt import failed_record, standing_record
 from stability.execute.launcher import OnRecord, OnTrialEvent
-from stability.execute.layout import Layout
-from stability.execute.pool import Job, Pool, Report
-from stability.execute.progress import Progress
+from stability.execute.layout import ProcessLayout
+from stability.execute.pool import Job, JobReport, Pool
+from stability.execute.progress import ProgressDisplay
 from stability.execute.task import TrialTask, together
 from stability.execute.waiting import Waiting
 from stability.execute.worker import FIRST_BATCH_FAILS
@@ -35,10 +35,13 @@ class TrialRunner:
     """Runs trials in a pool of processes that stays warm from call to call; `close` it, or use it in a `with`."""
 
     def __init__(
-        self, layout: Layout, environment: Mapping[str, str] | None = None, progress: Progress | None = None
+        self,
+        layout: ProcessLayout,
+        environment: Mapping[str, str] | None = None,
+        progress: ProgressDisplay | None = None,
     ) -> None:
         self.pool = Pool(layout, environment)
-        self.progress = progress or Progress()
+        self.progress = progress or ProgressDisplay()
         self._records: dict[str, Record] = {}
         # As they were begun last: a trial whose process died has fewer tries.
         self._tasks: dict[str, TrialTask] = {}
@@ -68,13 +71,13 @@ class TrialRunner:
             tasks: the trials.
             planned: how many the study has in all, for the display.
             standing: how many of each status ended before, for the display.
-            on_record: told of each trial as it ends.
+            on_record: called with each trial's record as it ends.
             on_event: gets the events of the trials that this pool trains, and never of another command's.
 
         Raises:
             StudyError: the study cannot go on (a full disk).
         """
-        assert len({task.id for task in tasks}) == len(tasks), "a trial is asked for twice"
+        assert len({task.id for task in tasks}) == len(tasks), "a trial is in the list twice"
         self._records, self._parked, self._on_record = {}, Waiting(), on_record
         self._on_event, self._claimed = on_event, set()
         if not tasks:
@@ -171,13 +174,13 @@ class TrialRunner:
                 self.progress.close(is_cut_off=True)
                 raise
 
-    def _started(self, report: Report) -> None:
+    def _started(self, report: JobReport) -> None:
         for task in report.job.tasks:
             self._tasks[task.id] = task
             self.progress.started(task)
 
-    def _told(self, report: Report) -> None:
-        """Pass an event on; the end of a trial is told from its record."""
+    def _event(self, report: JobReport) -> None:
+        """Pass an event on. The event of a trial's end is made from its record."""
         event = report.event
         assert event is not None
         task = self._tasks[event.id]
@@ -199,11 +202,11 @@ class TrialRunner:
             raise StudyError(f"{task.directory}: its record was written and is gone")
         self._keep(task, record)
 
-    def _died(self, report: Report) -> None:
+    def _died(self, report: JobReport) -> None:
         # The job's place in the queue may be its halves' by now.
         self.progress.died(report.job.tasks, report.payload["text"])
 
-    def _lost(self, report: Report) -> None:
+    def _lost(self, report: JobReport) -> None:
         """Write that a trial has failed whose processes died; the last of them may have written its record before."""
         task = report.job.task
         held = claim(task.directory, task.attempt)
@@ -220,7 +223,7 @@ class TrialRunner:
                 self._claimed.add(task.id)
         self._keep(task, record)
 
-    def _ended(self, report: Report) -> None:
+    def _ended(self, report: JobReport) -> None:
         outcome = report.payload
         if outcome["status"] == "stopped":
             raise StudyError(outcome["text"])
@@ -232,9 +235,9 @@ class TrialRunner:
                 # Another command had finished this trial before the job began; use its record.
                 self._recorded(task)
 
-    _HANDLERS: Mapping[str, Callable[[TrialRunner, Report], None]] = {
+    _HANDLERS: Mapping[str, Callable[[TrialRunner, JobReport], None]] = {
         "started": _started,
-        "event": _told,
+        "event": _event,
         "died": _died,
         "lost": _lost,
         "ended": _ended,

@@ -76,7 +76,7 @@ class TrialTask:
 
 
 def together(tasks: Sequence[TrialTask]) -> list[tuple[list[TrialTask], int]]:
-    """Return the packs that tasks belong to, in the order of their first: what is to run of each, and its full size."""
+    """Return the packs of tasks, in the order of their first tasks: the tasks to run, and the pack's full size."""
     packs: dict[tuple[str, ...], list[TrialTask]] = {}
     for task in tasks:
         packs.setdefault(task.pack or (task.id,), []).append(task)

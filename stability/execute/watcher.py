@@ -1,4 +1,4 @@
-"""Events of trials whose launcher passes none on: told from the records, as these appear."""
+"""Events of trials whose launcher passes no events on: they are made from the records, as these appear."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def watched(tasks: Sequence[TrialTask], tell: OnTrialEvent | None, command: str)
     Args:
         tasks: the trials that are launched within.
         tell: called with a task and an event, mostly in the watcher's thread; None: nothing is watched.
-        command: names the command: only records that its own jobs have written are told of.
+        command: names the command. Records that other commands' jobs have written give no events.
     """
     if tell is None:
         yield tasks
@@ -38,10 +38,10 @@ def watched(tasks: Sequence[TrialTask], tell: OnTrialEvent | None, command: str)
 
 
 class RecordWatcher:
-    """Tells the events of trials from their records, as these appear: Hydra's launchers pass no events on.
+    """Makes the events of trials from their records, as these appear: Hydra's launchers pass no events on.
 
-    `with RecordWatcher(tasks, tell, seconds): ...`, where the jobs of `tasks` run within. Only records that the jobs of
-    the tasks' own command have written are told of.
+    `with RecordWatcher(tasks, tell, seconds): ...`, where the jobs of `tasks` run within. Records that other commands'
+    jobs have written give no events.
 
     Args:
         tasks: the trials, each with its `command`.
@@ -69,7 +69,7 @@ class RecordWatcher:
             self._look(min(MOST_LOOKS, len(self._waiting)))
 
     def _look(self, count: int) -> None:
-        """Look at the next `count` trials, and tell of the records that are new."""
+        """Look at the next `count` trials, and pass on the events of new records."""
         for _ in range(count):
             task = self._waiting.popleft()
             if _written(task) == self._before[task.id]:

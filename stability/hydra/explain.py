@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError, unknown
 from stability.hydra.compose import choices_in_conf
-from stability.hydra.keys import SETTLED, other_sweeper, schema_keys
+from stability.hydra.keys import FIXED_KEYS, other_sweeper, schema_keys
 from stability.plan.asked import unknown_key
 from stability.values import Options
 
@@ -94,7 +94,7 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
     # OmegaConf 2.4 leaves out where it stands.
     (r"Interpolation key '(?P<name>[^']+)' not found", "a value refers to ${{{name}}}, and there is no key {name}"),
     # Hydra 1.4 looks at it before the sweeper does.
-    (r"hydra\.mode changed during", f"hydra.mode=RUN in a file: accepted: {SETTLED['hydra.mode'].instead}"),
+    (r"hydra\.mode changed during", f"hydra.mode=RUN in a file: accepted: {FIXED_KEYS['hydra.mode'].instead}"),
     (r"Could not append to config\. An item is already at '(?P<key>[^']+)'", "{key} is there already; leave out the +"),
     (r"Could not delete from config\. '(?P<key>[^']+)' does not exist", "~{key}: there is nothing to delete"),
     (r"Could not delete from config\. The value of '(?P<key>[^']+)' is (?P<value>\S+)", "~{key}: its value is {value}"),

@@ -79,7 +79,7 @@ def _check_optimizer(config: TrialConfig) -> None:
     from stability.training.optim import check_optimizer
 
     data, model = config.data, None
-    # What is wrong with a model is told elsewhere; any number of classes gives the same kinds of parameters.
+    # The model has a check of its own. Any number of classes gives the same kinds of parameters.
     with contextlib.suppress(Exception), torch.device("meta"):
         model = build_model(config.model, image_size=data.image_size, channels=data.channels, num_classes=10)
     check_optimizer(config, model)

@@ -73,7 +73,7 @@ class JobLauncher:
         planned: int,
         on_event: OnTrialEvent | None = None,
     ) -> set[str]:
-        """Launch trials as jobs; return those that were begun, or all where nothing came of any.
+        """Launch trials as jobs; return those that were begun, or all where none was begun.
 
         Hydra's launchers pass no events on: they come from the records, as these appear.
         """

@@ -32,22 +32,22 @@ _FOLDER = "runs=FOLDER study=NAME"
 
 
 @dataclass(frozen=True)
-class Settled:
+class FixedKey:
     """A key that a study decides itself: what the user writes instead, and what conf/config.yaml has for it."""
 
     instead: str
     written: str | None = None
 
 
-SETTLED = {
-    "hydra.sweep.dir": Settled(_FOLDER, "${runs}/${study}"),
-    "hydra.sweep.subdir": Settled("trials/ID, which is fixed", "trials/${hydra.job.num}"),
-    "hydra.run.dir": Settled(_FOLDER, "${hydra.sweep.dir}/${hydra.sweep.subdir}"),
-    "hydra.mode": Settled(_ONE_SWEEPER, "MULTIRUN"),
-    "hydra/sweeper": Settled("stability"),
-    "hydra.sweeper._target_": Settled(_ONE_SWEEPER, _SWEEPER),
+FIXED_KEYS = {
+    "hydra.sweep.dir": FixedKey(_FOLDER, "${runs}/${study}"),
+    "hydra.sweep.subdir": FixedKey("trials/ID, which is fixed", "trials/${hydra.job.num}"),
+    "hydra.run.dir": FixedKey(_FOLDER, "${hydra.sweep.dir}/${hydra.sweep.subdir}"),
+    "hydra.mode": FixedKey(_ONE_SWEEPER, "MULTIRUN"),
+    "hydra/sweeper": FixedKey("stability"),
+    "hydra.sweeper._target_": FixedKey(_ONE_SWEEPER, _SWEEPER),
     # Its name and search ranges would be those of another optimizer.
-    "optimizer._target_": Settled(
+    "optimizer._target_": FixedKey(
         "optimizer=NAME with a YAML of your own, optimizer/NAME.yaml in a folder for --config-dir"
     ),
 }
@@ -101,8 +101,8 @@ def _check_key(key: str, override: Override) -> None:
         raise UserError(f"cannot read {given!r}: it names no key; accepted: key=value")
     if key == "hydra/sweeper" and override.value() != "stability":
         raise other_sweeper(str(override.value()))
-    if key in SETTLED and key != "hydra/sweeper":
-        raise UserError(f"{given!r}: the study decides {key}; accepted: {SETTLED[key].instead}")
+    if key in FIXED_KEYS and key != "hydra/sweeper":
+        raise UserError(f"{given!r}: the study decides {key}; accepted: {FIXED_KEYS[key].instead}")
     if override.is_delete() and key in NEEDED:
         raise UserError(f"{given!r}: no trial without its {key}; accepted: {key}=NAME")
     if override.is_delete() and _default(key) is not None:
@@ -177,10 +177,10 @@ def check_composed(config: DictConfig, known: Collection[str]) -> None:
     refuse_foreign(given | _sweeper_keys(sweeper))
     for key in _sweeper_keys(sweeper, distributions=False):
         raise UserError(f"{key} in a file: the sweeper has no such key; accepted: hydra.sweeper.params")
-    for key, settled in SETTLED.items():
-        found = _at(node, key) if settled.written else None
-        if found != settled.written:
-            raise UserError(f"{key}={found} in a file: the study decides {key}; accepted: {settled.instead}")
+    for key, fixed in FIXED_KEYS.items():
+        found = _at(node, key) if fixed.written else None
+        if found != fixed.written:
+            raise UserError(f"{key}={found} in a file: the study decides {key}; accepted: {fixed.instead}")
     _check_launcher(group(node, "launcher"))
 
 
@@ -224,7 +224,7 @@ def _check_launcher(node: Options) -> None:
 # How a file gives a model or an optimizer a class of the user's own.
 _OWN_CLASS = {
     "model": "'override /model: custom' in the file's defaults, or model/NAME.yaml in a folder for --config-dir",
-    "optimizer": SETTLED["optimizer._target_"].instead,
+    "optimizer": FIXED_KEYS["optimizer._target_"].instead,
 }
 
 

@@ -19,7 +19,7 @@ from stability.errors import UserError, unknown
 from stability.hydra.keys import NEEDED, check_keys, check_params, key_of
 from stability.hydra.logspace import expanded
 from stability.hydra.plain import value_of
-from stability.plan.asked import Asked, Axis, Coordinate, check_range
+from stability.plan.asked import Axis, Coordinate, ParsedCommand, check_range
 from stability.study.schema import Scale
 from stability.values import Options, Value, hints
 
@@ -63,7 +63,7 @@ def custom_model(overrides: Sequence[Override]) -> list[str]:
     return ["model=custom"] if "model._target_" in keys and "model" not in keys else []
 
 
-def parse(params: Options, arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> Asked:
+def parse(params: Options, arguments: Sequence[str], choices_of: typing.Callable[[str], list[str]]) -> ParsedCommand:
     """Parse a study's `params` and a command line, which wins where both set a key.
 
     Args:
@@ -89,7 +89,7 @@ def parse(params: Options, arguments: Sequence[str], choices_of: typing.Callable
             axes.append(_axis(name, override, choices_of))
         else:
             fixed.append(str(override.input_line))
-    return Asked(tuple(fixed), tuple(axes), coordinates, _digest(last))
+    return ParsedCommand(tuple(fixed), tuple(axes), coordinates, _digest(last))
 
 
 def _completed(override: Override) -> list[str]:

@@ -13,7 +13,7 @@ from stability.plan.cells import Plan, describe
 
 
 def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
-    """Refuse for `plan=true` what the run would refuse of a place; return what is to be said of it.
+    """Check the folders of a study for `plan=true` as a run does; return lines of advice.
 
     Args:
         plan: the study's.

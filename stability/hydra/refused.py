@@ -41,5 +41,5 @@ def _problem(plan: Plan, cell: CellPlan, check: Callable[[Plan], object]) -> str
 
 
 def left_out_line(cell: CellPlan, problem: str) -> str:
-    """Return the line that tells of a cell that is left out, and why."""
+    """Return the line that names a cell that is left out, and why."""
     return f"left out (failing_cells=skip): {describe(cell.factors)}: {problem}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
-from stability.execute.layout import Layout, available_cores, plan_layout
+from stability.execute.layout import ProcessLayout, available_cores, plan_layout
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.files import shared_like
@@ -329,7 +329,7 @@ def _check_pool(plan: Plan) -> None:
         )
 
 
-def _layout(plan: Plan) -> Layout:
+def _layout(plan: Plan) -> ProcessLayout:
     """Return how the pool divides this machine."""
     wants_gpu = any(cell.config.device != "cpu" for cell in plan.cells)
     return plan_layout(plan.config.pool.size, plan.config.pool.threads, wants_gpu=wants_gpu)

@@ -52,7 +52,7 @@ def _is_distribution(key: str, value: Value) -> bool:
 
 
 def refuse_foreign(given: Options) -> None:
-    """Refuse keys of other sweepers; the error tells how they are written here.
+    """Refuse keys of other sweepers; the error shows how they are written here.
 
     Args:
         given: values by dotted key or config group; others than foreign keys are passed over.

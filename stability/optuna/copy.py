@@ -58,7 +58,7 @@ def rebuild(directory: Path, storage: str | None) -> int:
     """
     if storage is not None:
         _delete(directory, storage)
-    return Copy(directory, storage).update()
+    return OptunaExporter(directory, storage).update()
 
 
 def remove_half_written(directory: Path) -> None:
@@ -79,10 +79,10 @@ def _delete(directory: Path, storage: str) -> None:
                 optuna.delete_study(study_name=summary.study_name, storage=database)
 
 
-class Copy:
-    """The copy of one study: a journal in its folder (`storage` null), or an RDB by its URL, where copies share one.
+class OptunaExporter:
+    """Writes one study to Optuna: to a journal in its folder (`storage` null), or to an RDB that studies share.
 
-    A copy that raised is to be thrown away: nothing is known of what it had written.
+    Discard an exporter that raised: which of the records it has written is unknown.
     """
 
     def __init__(self, directory: Path, storage: str | None) -> None:
@@ -129,7 +129,7 @@ class Copy:
         return self._manifest
 
     def _read_manifest(self) -> bool:
-        """Read the manifest if it has changed; tell whether it has."""
+        """Read the manifest if it has changed; return whether it has."""
         path = self._directory / MANIFEST
         if not self._is_new(path):
             return False
@@ -216,7 +216,7 @@ class Copy:
 def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """Return a planned trial and its record as Optuna has trials.
 
-    A diverged trial becomes a pruned one without a value: cut short, and told apart from a failed one at a glance.
+    A diverged trial becomes a pruned one without a value, so that it does not look like a failed one.
     (As complete with the value inf it breaks the dashboard's charts, whose browser code takes "inf" for a label.)
 
     Args:
@@ -229,7 +229,7 @@ def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, BaseD
     states = {"completed": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
     status, result, provenance = record.status, record.result, record.provenance
     complete = _local(provenance.end) or datetime.now()
-    told = {"diverged_step": result.diverged_step, "exception": result.exception}
+    attributes = {"diverged_step": result.diverged_step, "exception": result.exception}
     return optuna.trial.FrozenTrial(
         number=-1,
         trial_id=-1,
@@ -244,7 +244,7 @@ def frozen_trial(trial: Trial, record: Record, distributions: Mapping[str, BaseD
             "number": trial.number,
             "seed": trial.seed,
             "status": status,
-            **{name: value for name, value in told.items() if value is not None},
+            **{name: value for name, value in attributes.items() if value is not None},
         },
         system_attrs={},
         intermediate_values=_errors_by_epoch(result),

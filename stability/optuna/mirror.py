@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from stability.optuna.copy import OFF, Copy, remove_half_written
+from stability.optuna.copy import OFF, OptunaExporter, remove_half_written
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Mirror:
         self._directory, self._storage = directory, storage
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="optuna-mirror")
-        self._told: set[str] = set()
-        self._copy: Copy | None = None
+        self._warned: set[str] = set()
+        self._copy: OptunaExporter | None = None
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Mirror:
@@ -72,14 +72,14 @@ class Mirror:
             self._lock.close()
 
     def _update(self) -> bool:
-        """Copy what is new; tell whether that went well."""
+        """Write the new records; return whether that succeeded."""
         try:
             # One mirror at a time, which sees the records of every command on this study.
             if self._lock is None and (lock := _lock(self._directory / LOCK)):
                 self._lock = lock
                 remove_half_written(self._directory)
             if self._lock is not None:
-                self._copy = self._copy or Copy(self._directory, self._storage)
+                self._copy = self._copy or OptunaExporter(self._directory, self._storage)
                 self._copy.update()
         except Exception as error:
             # A thread's boundary: whatever Optuna or a database raises, the study goes on.
@@ -89,8 +89,8 @@ class Mirror:
         return True
 
     def _warn(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._warned:
+            self._warned.add(text)
             logger.warning(
                 "the Optuna mirror is behind (%s); python -m analysis.optuna %s makes it again", text, self._directory
             )

@@ -31,7 +31,7 @@ class Coordinate:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedCommand:
     """A parsed command line. `digest` is 6 hex digits of what decides the plan."""
 
     fixed: tuple[str, ...]

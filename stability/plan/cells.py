@@ -21,7 +21,7 @@ from stability.config import (
 )
 from stability.errors import UserError
 from stability.factors import MISSING, factor_value
-from stability.plan.asked import Asked, Axis, Composition, Coordinate, check_range, unknown_key
+from stability.plan.asked import Axis, Composition, Coordinate, ParsedCommand, check_range, unknown_key
 from stability.plan.tuned import Settings, wanted
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def all_trials(self) -> tuple[Trial, ...]:
-        """Every trial that has been asked for, whatever its role."""
+        """Every trial of the plan, whatever its role."""
         return self.trials + self.after
 
     @property
@@ -127,7 +127,7 @@ class Plan:
         return self.cells[trial.cell].config_of(trial)
 
 
-def make_plan(asked: Asked, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:
+def make_plan(asked: ParsedCommand, compose: Callable[[Sequence[str]], Composition], name: str | None) -> Plan:
     """Compose every cell of a command and place its points.
 
     Args:
@@ -174,7 +174,7 @@ class _Draft:
     overrides: tuple[str, ...]
 
 
-def _draft(asked: Asked, chosen: tuple[int, ...], compose: Callable[[Sequence[str]], Composition]) -> _Draft:
+def _draft(asked: ParsedCommand, chosen: tuple[int, ...], compose: Callable[[Sequence[str]], Composition]) -> _Draft:
     overrides = (*asked.fixed, *(axis.overrides[index] for axis, index in zip(asked.axes, chosen, strict=True)))
     composition = compose(overrides)
     known = {item.name for schema in (TrialConfig, StudyConfig) for item in fields(schema)}
@@ -191,7 +191,7 @@ def _check_frame(first: StudyConfig, other: StudyConfig) -> None:
             )
 
 
-def _cell(index: int, draft: _Draft, asked: Asked, study: StudyConfig, settings: Settings) -> CellPlan:
+def _cell(index: int, draft: _Draft, asked: ParsedCommand, study: StudyConfig, settings: Settings) -> CellPlan:
     """Check a composed cell and settle what is drawn in it, from where."""
     values, given = dict(draft.composition.values), asked.coordinates
     tuned = wanted(values)

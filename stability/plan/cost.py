@@ -1,4 +1,4 @@
-"""What the trials of a study cost: compute, and seconds as far as times are known, which are remembered."""
+"""What the trials of a study cost: compute, and seconds where times were measured. Measured times are remembered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stability.study.schema import ENDED, Provenance, Record
 from stability.study.store import records_of
 
 if TYPE_CHECKING:
-    from stability.execute.layout import Layout
+    from stability.execute.layout import ProcessLayout
 
 # What is remembered of a data set, in the order of `Size`.
 COUNTS = ("num_classes", "train_images", "eval_images")
@@ -58,7 +58,7 @@ class Cost:
         return STEP_FACTOR * self.multiply_adds * self.images
 
 
-def costs_of(plan: Plan, layout: Layout) -> list[Cost]:
+def costs_of(plan: Plan, layout: ProcessLayout) -> list[Cost]:
     """Return what a trial of each cell costs. `layout`: processes and threads of this machine, which times hold for."""
     remembered = timings.recall()
     return estimated([_cost(plan, cell, layout, remembered) for cell in plan.cells])
@@ -76,7 +76,7 @@ def estimated(costs: Sequence[Cost]) -> list[Cost]:
     ]
 
 
-def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
+def learn(plan: Plan, records: Mapping[str, Record], layout: ProcessLayout) -> None:
     """Remember how long the trials of a plan took, and how large its data is.
 
     Args:
@@ -99,7 +99,7 @@ def learn(plan: Plan, records: Mapping[str, Record], layout: Layout) -> None:
     timings.remember(seconds_per_image=seconds, data=sizes)
 
 
-def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout) -> None:
+def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: ProcessLayout) -> None:
     """Remember the measured seconds of an optimizer step of a trial of each cell, the evaluation estimated besides.
 
     Args:
@@ -120,7 +120,7 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Layout)
     timings.remember(seconds_per_image=seconds, data=sizes)
 
 
-def _is_of_here(provenance: Provenance, layout: Layout) -> bool:
+def _is_of_here(provenance: Provenance, layout: ProcessLayout) -> bool:
     """Tell whether a trial's time holds for others here: it ran on this machine, with as many threads."""
     known = provenance.seconds and provenance.train_images
     is_here = provenance.host in (None, socket.gethostname())
@@ -136,7 +136,7 @@ def _pace(record: Record) -> float:
     return origin.seconds / images / (origin.pack_size or 1)
 
 
-def _key(plan: Plan, cell: CellPlan, layout: Layout) -> str:
+def _key(plan: Plan, cell: CellPlan, layout: ProcessLayout) -> str:
     device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
     # On a CPU, trials train alone unless pack.size is a number.
     pack = 1 if pack == "auto" and not layout.devices else pack
@@ -165,7 +165,7 @@ def statuses_of(plan: Plan, directory: Path) -> dict[str, str]:
     return {name: record.status if record else "planned" for name, record in records}
 
 
-def _cost(plan: Plan, cell: CellPlan, layout: Layout, remembered: timings.Timings) -> Cost:
+def _cost(plan: Plan, cell: CellPlan, layout: ProcessLayout, remembered: timings.Timings) -> Cost:
     config = cell.config
     size = _size(cell, remembered)
     images = None

@@ -18,7 +18,7 @@ from stability.factors import MISSING, differing_keys, factor_name, factor_value
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, Sampler, Scalar
+from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, SamplerInfo, Scalar
 from stability.study.shape import parse
 from stability.study.store import read_manifest, write_manifest
 from stability.values import Options, Value, group
@@ -105,12 +105,12 @@ def _contrast(plan: Plan) -> Contrast | None:
     return None if missing else found
 
 
-def _sampler(plan: Plan) -> Sampler:
+def _sampler(plan: Plan) -> SamplerInfo:
     """Return a sampler as the manifest holds it: a shipped one by its name and seed alone."""
     name, seed, sampler = plan.sampler_name, plan.config.sweep.seed, plan.sampler
     if sampler is None or name in SHIPPED:
-        return Sampler(name, seed)
-    return Sampler(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
+        return SamplerInfo(name, seed)
+    return SamplerInfo(name, seed, sampler.words, sampler.is_independent, sampler.needs_results)
 
 
 def several(packs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
@@ -140,7 +140,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
         UserError: the command changes what existing cells hold fixed; the message names key, old and new value.
     """
     if standing is None:
-        return replace(planned, cells=_told_apart(planned.cells))
+        return replace(planned, cells=_distinguished(planned.cells))
     _refuse_version(standing.study, standing.results_version, planned.results_version)
     _refuse(standing.study, "sampler", standing.sampler.name, planned.sampler.name)
     if planned.sampler.name != GRID:
@@ -156,7 +156,7 @@ def grow(standing: Manifest | None, planned: Manifest) -> Manifest:
     grown = replace(
         standing,
         # Without new cells, the factors do not change.
-        cells=standing.cells if tuple(cells) == standing.cells else _told_apart(cells),
+        cells=standing.cells if tuple(cells) == standing.cells else _distinguished(cells),
         trials=standing.trials + fresh,
         packs=several([*standing.packs, *packs]),
         samples=max(planned.samples or 0, standing.samples or 0) or None,
@@ -191,7 +191,7 @@ def _commanded(grown: Manifest, standing: Manifest, planned: Manifest) -> Manife
     return replace(grown, command=planned.command, commands=commands, overrides=planned.overrides)
 
 
-def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+def _distinguished(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """Return cells with a new factor for each key that differs among them without one."""
     keys = differing_keys([(cell.factors, held(cell.config)) for cell in cells])
     named = dict.fromkeys(name for cell in cells for name in cell.factors)

@@ -16,7 +16,7 @@ from stability.values import Value
 
 if TYPE_CHECKING:
     from stability.execute.launcher import TrialLauncher
-    from stability.execute.layout import Layout
+    from stability.execute.layout import ProcessLayout
     from stability.plan.cells import Plan
     from stability.study.schema import Manifest
 
@@ -51,7 +51,7 @@ def group(trials: Mapping[str, TrialConfig], size: Callable[[TrialConfig], int])
 class PackSizes:
     """How many trials of each architecture a study's packs hold: pack.size, or measured where that is `auto`."""
 
-    def __init__(self, plan: Plan, layout: Layout, launcher: TrialLauncher | None) -> None:
+    def __init__(self, plan: Plan, layout: ProcessLayout, launcher: TrialLauncher | None) -> None:
         self._asked, self._launcher = plan.config.pack.size, launcher
         self._has_gpu = bool(layout.devices)
         self._is_for_cpu = all(cell.config.device == "cpu" for cell in plan.cells)

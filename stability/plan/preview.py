@@ -13,13 +13,15 @@ from stability.study.schema import ENDED, Trial
 from stability.words import duration, scaling
 
 if TYPE_CHECKING:
-    from stability.execute.layout import Layout
+    from stability.execute.layout import ProcessLayout
 
-# After a time that other cells give, and what is said of it below the table.
+# The mark of a time that other cells give, and its explanation below the table.
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
 
-def show(plan: Plan, directory: Path, layout: Layout, statuses: Mapping[str, str], advice: Sequence[str] = ()) -> None:
+def show(
+    plan: Plan, directory: Path, layout: ProcessLayout, statuses: Mapping[str, str], advice: Sequence[str] = ()
+) -> None:
     """Print what the plan would run, what of it exists, what it costs and what to type next. Nothing is written.
 
     Args:
@@ -119,7 +121,7 @@ def _span(cell: CellPlan, name: str, trials: Sequence[Trial], factor: float = 1.
     return f"{listed}, ..." if len(values) > 4 else listed
 
 
-def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], layout: Layout) -> list[str]:
+def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], layout: ProcessLayout) -> list[str]:
     counts = Counter(statuses.values())
     exists = ", ".join(f"{counts[status]} {status}" for status in (*ENDED, "failed") if counts[status])
     compute = [cost.compute for cost in missing]
@@ -153,7 +155,7 @@ def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
     return f"{done}, nothing of the study written; next: {go_on}"
 
 
-def _elapsed(seconds: Sequence[float], layout: Layout) -> float:
+def _elapsed(seconds: Sequence[float], layout: ProcessLayout) -> float:
     """Return the seconds that trials take in the layout's processes: never less than the longest."""
     return max(sum(seconds) / layout.size, max(seconds, default=0.0))
 

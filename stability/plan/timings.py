@@ -1,4 +1,4 @@
-"""Timings that this machine remembers, so that a plan can tell how long it takes. They may be deleted."""
+"""Timings that this machine remembers, from which a plan estimates its time. They may be deleted."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Settings:
 
 
 def wanted(values: Options) -> list[str]:
-    """Return which coordinates of a composed configuration are to be tuned ones."""
+    """Return the coordinates of a composed configuration that `tuned` sets."""
     return [name for name in DRAWN if values.get(name) == TUNED]
 
 

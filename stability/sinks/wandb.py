@@ -306,5 +306,5 @@ def _short(text: str, length: int) -> str:
 
 
 def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
-    """Return what can be drawn of a row; the status tells of what is not finite."""
+    """Return the finite values of a row; the status shows a divergence."""
     return {name: value for name, value in row.items() if value is not None and number(value) is not None}

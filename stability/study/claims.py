@@ -105,7 +105,7 @@ class Claim:
 def claim(directory: Path, attempt: int = 1) -> Claim | None:
     """Claim the trial in `directory` (made if need be); None where somebody else is running it.
 
-    `attempt` is the number of this attempt, as far as records tell; owners who died are counted besides.
+    `attempt` is the number of this attempt by the records. Attempts whose process died have no record and are added.
     Raises OSError where the folder cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ def _is_alive(owner: Owner, path: Path, has_locks: bool) -> bool:
     """Tell whether the owner written in a lock file may still be at work, given that we could lock it ourselves."""
     if "host" not in owner:
         return False
-    # Containers of one machine have different names but one kernel, whose locks are to be believed.
+    # Containers of one machine have different names but one kernel, whose locks are reliable.
     boot = _boot()
     is_here = owner["host"] == socket.gethostname() or bool(boot and owner.get("boot") == boot)
     if is_here and has_locks:

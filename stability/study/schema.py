@@ -99,7 +99,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class SamplerInfo:
     """What chose the points of a study.
 
     words, independent, adaptive: of a sampler of the user's own, what `stability.samplers.Sampler` declares.
@@ -141,7 +141,7 @@ class Manifest:
     commands: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     created: str = ""
-    sampler: Sampler = Sampler(GRID)
+    sampler: SamplerInfo = SamplerInfo(GRID)
     samples: int | None = None
     fingerprint: str | None = None
     data: Options = field(default_factory=dict)

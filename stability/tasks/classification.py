@@ -26,7 +26,7 @@ LEAST_CLASSES_FOR_TOP5 = 6
 def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -> Tensor:
     """Return each member's mean cross-entropy, (K,).
 
-    No member's loss is computed in another way because of another member's smoothing.
+    Each member's loss depends on that member's smoothing alone.
 
     Args:
         logits: (K, B, classes).

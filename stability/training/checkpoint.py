@@ -192,7 +192,7 @@ def _state(content: dict[str, Any]) -> State:
     if content.get(COUNT, found) != found:
         raise ValueError(f"an optimizer's state of {found} values, of which {content[COUNT]} were written")
     return {
-        # As they were: an epoch's number is to stay a whole one.
+        # The curve as it was: an epoch's number stays an integer.
         "progress": replace(parse(Progress, values, "progress"), curve=list(values["curve"])),
         "model": dict(content["model"]),
         "optimizer": dict(content["optimizer"]),

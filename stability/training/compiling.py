@@ -51,7 +51,7 @@ _PACES: dict[str, Pace] = {}
 
 
 class Compiler:
-    """Calls a stack, compiled or not, and times steps as far as that is to be decided."""
+    """Calls a stack, compiled or not, and times its steps until compiling it or not is decided."""
 
     def __init__(self, stack: ModelStack, mode: bool | str, key: str, *, begins: bool = False) -> None:
         """Decide whether steps are compiled from the first one on.

@@ -105,7 +105,7 @@ def make_optimizer(
         optimizer = target(groups, lr=config.scaled_lr, **arguments)
     # What a class raises for an argument of the wrong type or length is its own: IndexError, AttributeError, ...
     except Exception as error:
-        raise UserError(f"{path} refuses its arguments: {first_line(error)}{_told(arguments)}") from error
+        raise UserError(f"{path} refuses its arguments: {first_line(error)}{_given(arguments)}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(f"{path} returns a {type(optimizer).__name__}; accepted: a torch.optim.Optimizer")
     if config.wd and "weight_decay" not in optimizer.defaults and "weight_decay" not in _accepted(target):
@@ -190,13 +190,14 @@ def _try_step(config: TrialConfig, optimizer: torch.optim.Optimizer) -> None:
     except Exception as error:
         if _steps_with_closure(optimizer):
             raise _needs_closure(path) from error
-        raise UserError(f"{path} cannot take a step: {first_line(error)}{_told(_own_arguments(config))}") from error
+        raise UserError(f"{path} cannot take a step: {first_line(error)}{_given(_own_arguments(config))}") from error
 
     if not moves:
         if _steps_with_closure(optimizer) and _moves(optimizer, lambda: optimizer.step(lambda: 1.0)):
             raise _needs_closure(path)
+        given = _given(_own_arguments(config))
         raise ClosureNeeded(
-            f"{path} moves no weight in {TRIED_STEPS} steps at lr={config.scaled_lr:g}{_told(_own_arguments(config))}; "
+            f"{path} moves no weight in {TRIED_STEPS} steps at lr={config.scaled_lr:g}{given}; "
             "accepted: an optimizer whose step() changes the parameters by their gradients"
         )
 
@@ -263,7 +264,7 @@ def _kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> tuple[s
     return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
 
 
-def _told(arguments: Options) -> str:
+def _given(arguments: Options) -> str:
     """Return the arguments for a message."""
     named = ", ".join(f"optimizer.{name}={value!r}" for name, value in arguments.items() if name not in IMPLEMENTATIONS)
     return f" ({named})" if named else ""

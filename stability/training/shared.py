@@ -32,7 +32,7 @@ class SharedUpdates:
     """Steps the members of a stack (K > 1), those of one kind together; the others step their own optimizers.
 
     The members' optimizers stay what they are. lr and wd are read from them at every step, and their states are views
-    into stacked tensors kept here: `state_dict` and `load_state_dict` work as ever, and a checkpoint does not tell how
+    into stacked tensors kept here: `state_dict` and `load_state_dict` work as ever, and a checkpoint does not show how
     its steps were made. Everything is built at the first step, from the optimizers' states, and again when the members
     are others than at the last step, when an optimizer or its state has been replaced, and when other parameters have
     gradients. In between, no member that shares may step by its own optimizer.
@@ -71,7 +71,7 @@ class SharedUpdates:
         return any(member in update.members for update in self._updates)
 
     def _build(self, members: Sequence[Member]) -> None:
-        # The last step's tensors live on as far as the optimizers' states hold them.
+        # Release the last step's tensors; those in the optimizers' states stay alive.
         self._updates = []
         found: dict[tuple[int, int], list[Member]] = {}
         for number, group in enumerate(groups(members)):

@@ -30,7 +30,7 @@ class CheckpointWriter:
         # The module's own list, which loses the members that have ended.
         self._members, self._on_event = members, on_event
         self._states: list[State | None] = [None] * len(members)
-        self._written = self._told = time.monotonic()
+        self._written = self._reported = time.monotonic()
         # How long the last checkpoints took.
         self._took = 0.0
         # Whether no step has been taken yet from the checkpoints that the members continue from.
@@ -52,7 +52,7 @@ class CheckpointWriter:
                 self._on_event(Resumed(member.id, len(member.progress.curve), member.progress.step))
         self._is_untried = any(state is not None for _, state in found)
         self._states = []
-        self._written = self._told = time.monotonic()
+        self._written = self._reported = time.monotonic()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -68,8 +68,8 @@ class CheckpointWriter:
     def after_step(self) -> None:
         """Send the members' progress and the last values of their probes, about once a second."""
         now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
+        if now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
             for member in self._members:
                 self._on_event(Progress(member.id, member.progress.step, member.schedule.total_steps))
                 self._send_probes(member)

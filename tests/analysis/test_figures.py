@@ -1,4 +1,4 @@
-"""Figures that can be printed: nothing overlaps, nothing is cut, models are told apart in colour and in grey."""
+"""Figures that can be printed: nothing overlaps, nothing is cut, models differ in colour and in grey."""
 
 from __future__ import annotations
 
@@ -249,5 +249,5 @@ def test_a_coordinate_of_one_value_has_one_tick(analysed: Analysed) -> None:
 def test_the_axis_of_lr_tells_how_the_peak_is_scaled(factors: list[float], words: str) -> None:
     shown: Any = [SimpleNamespace(cell=SimpleNamespace(lr_factor=factor)) for factor in factors]
     panel = Panel("", shown)
-    assert scatter._label(scatter.COORDINATES[0], panel) == words
-    assert scatter._label(scatter.COORDINATES[1], panel) == "weight decay"
+    assert scatter._label(scatter.PLOT_VARIABLES[0], panel) == words
+    assert scatter._label(scatter.PLOT_VARIABLES[1], panel) == "weight decay"

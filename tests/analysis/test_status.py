@@ -14,7 +14,7 @@ import yaml
 
 import stability
 from analysis import edf
-from analysis.status import STATES, Standing, main, time_left
+from analysis.status import STATES, StudySnapshot, main, time_left
 from stability.errors import UserError
 from stability.study.claims import claim
 from stability.study.store import MANIFEST, RECORD, Study, trial_directory
@@ -24,7 +24,7 @@ MakeStudy = Callable[..., Path]
 
 
 def counted(folder: Path) -> dict[str, int]:
-    return Standing(Study.open(folder)).counts()
+    return StudySnapshot(Study.open(folder)).counts()
 
 
 def forget(folder: Path, number: int) -> None:
@@ -70,7 +70,7 @@ def test_every_trial_is_counted_once(study: MakeStudy, capsys: Any) -> None:
     counts = counted(folder)
     assert (counts["planned"], counts["failed"], counts["running"], counts["missing"]) == (64, 3, 3, 6)
     assert sum(counts[state] for state in STATES) == 64
-    cells = [Standing(Study.open(folder)).counts(cell) for cell in range(4)]
+    cells = [StudySnapshot(Study.open(folder)).counts(cell) for cell in range(4)]
     assert {name: sum(cell[name] for cell in cells) for name in counts} == counts
     assert main([str(folder)]) == 0
     printed = capsys.readouterr().out
@@ -96,20 +96,20 @@ def test_time_left_follows_from_what_has_ended(study: MakeStudy) -> None:
     for number in range(8):
         forget(folder, number)
     # 32 trials of 3.5 s are missing.
-    assert time_left(Standing(Study.open(folder))) == "nobody is at work; 1 min 52 s of training are missing"
+    assert time_left(StudySnapshot(Study.open(folder))) == "nobody is at work; 1 min 52 s of training are missing"
     manifest = read_manifest(folder)
     assert manifest is not None
     keys = [trial["id"] for trial in manifest["trials"] if trial["number"] == 0]
     claims = [claim(trial_directory(folder, key)) for key in keys]
     # 28 to come and 4 halfway, four at a time.
-    assert time_left(Standing(Study.open(folder))) == "about 26 s, 4 at a time"
+    assert time_left(StudySnapshot(Study.open(folder))) == "about 26 s, 4 at a time"
     for one in claims:
         assert one is not None
         one.release()
     for number in range(16):
         if number >= 8:
             forget(folder, number)
-    assert time_left(Standing(Study.open(folder))).startswith("not known: nothing has ended yet in 4 of 4 cells")
+    assert time_left(StudySnapshot(Study.open(folder))).startswith("not known: nothing has ended yet in 4 of 4 cells")
 
 
 def test_points_that_tpe_has_yet_to_choose_are_missing(study: MakeStudy) -> None:

@@ -17,15 +17,15 @@ from stability.plan.cells import Plan
 
 
 @dataclass(frozen=True)
-class Said:
-    """What came of a command: its exit code and what it printed."""
+class CommandOutput:
+    """The output of a command: its exit code and the text that it printed."""
 
     code: int
     out: str
     err: str
 
 
-Say = Callable[..., Said]
+Say = Callable[..., CommandOutput]
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,11 @@ def say(place: Path) -> Say:
     """Say a command in `place`, as `python -m stability.run` would."""
     from stability.run import main
 
-    def saying(*arguments: str) -> Said:
+    def saying(*arguments: str) -> CommandOutput:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(arguments)
-        return Said(code, out.getvalue(), err.getvalue())
+        return CommandOutput(code, out.getvalue(), err.getvalue())
 
     return saying
 

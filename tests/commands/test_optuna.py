@@ -16,7 +16,7 @@ import pytest
 from stability.errors import UserError
 from stability.optuna import copy as mirror_module
 from stability.optuna import mirror as optuna_bridge
-from stability.optuna.copy import JOURNAL, Copy, check_storage, rebuild
+from stability.optuna.copy import JOURNAL, OptunaExporter, check_storage, rebuild
 from stability.optuna.mirror import Mirror
 from stability.samplers import Request, log_scale
 from stability.samplers.random import uniform
@@ -267,7 +267,7 @@ def test_mirror_takes_up_a_plan_that_grows(tmp_path: Path, monkeypatch: pytest.M
     assert len(copied(journal(folder))) == 12
     manifest = read_manifest(folder)
     assert manifest is not None
-    copy = Copy(folder, None)
+    copy = OptunaExporter(folder, None)
     copy.update()
     for cell in manifest["cells"]:
         cell["factors"] = {**cell["factors"], "recipe": "light"}
@@ -310,7 +310,7 @@ def test_a_mirror_that_fails_or_hangs_costs_a_bounded_time(
         time.sleep(5)
 
     for trouble, words in ((fail, "database is down"), (hang, "not done")):
-        monkeypatch.setattr(mirror_module.Copy, "update", trouble)
+        monkeypatch.setattr(mirror_module.OptunaExporter, "update", trouble)
         start = time.monotonic()
         with Mirror(folder, None):
             pass

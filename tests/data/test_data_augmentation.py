@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from stability.data.chance import Purpose, uniform
 from stability.data.crop import CROP_DRAWS, crop_boxes, random_resized_crop, random_resized_crops
-from stability.data.policy import FACTORS, GEOMETRIC, RAND, Policies, Step, policies, step
+from stability.data.policy import FACTORS, GEOMETRIC, RAND, AugmentationStep, Policies, policies, step
 
 SMOOTH = v2.InterpolationMode.BILINEAR
 OPERATIONS = ("Identity", *(name for name in RAND if name != "SolarizeAdd"))
@@ -82,10 +82,10 @@ def test_images_of_a_few_pixels_have_policies_too(augment: str, side: int) -> No
     chosen = policies(augment, side)
     assert chosen(images, uniform(0, Purpose.POLICY, 0, 0, 300, chosen.draws)).shape == images.shape
     expected = reference.adjust_sharpness(images, 1.9)
-    assert torch.equal(Step("Sharpness", 0.9)(images), expected)
+    assert torch.equal(AugmentationStep("Sharpness", 0.9)(images), expected)
 
 
-def referenced(one: Step, image: Tensor, side: int) -> Tensor:
+def referenced(one: AugmentationStep, image: Tensor, side: int) -> Tensor:
     """Return what torchvision's policies make of an image by an operation's name and magnitude."""
     name, much = one
     if name.startswith("Translate"):
@@ -106,7 +106,9 @@ def test_steps_are_the_referenced_ones(operation: str, channels: int, side: int)
             one = step(operation, level, sign, side)
             # Among others, so that every image's own step shows.
             other = step("Rotate", 1.0, 1, side)
-            both = Policies((Step("Identity"), *sorted({one, other}, key=lambda it: it.operation not in GEOMETRIC)), no)
+            both = Policies(
+                (AugmentationStep("Identity"), *sorted({one, other}, key=lambda it: it.operation not in GEOMETRIC)), no
+            )
             places = numpy.array([both.steps.index(one), both.steps.index(other)] * 12)
             taken = both._take(images, places)
             for image, place, made in zip(images, places, taken, strict=True):
@@ -133,7 +135,7 @@ def test_the_steps_have_the_published_magnitudes(side: int) -> None:
             for place in range(bins) if most == 9 else (27,):
                 both = [step(operation, place / most, sign, side) for sign in (1, -1)]
                 if listed is None:
-                    assert both == [Step(operation)] * 2
+                    assert both == [AugmentationStep(operation)] * 2
                     continue
                 expected = float(listed[place])
                 if operation.startswith("Translate"):
@@ -159,7 +161,7 @@ def test_the_table_of_autoaugment_is_the_published_one() -> None:
             if probability > 0:
                 assert chosen.steps[taken[0]] == wanted
             if probability < 1:
-                assert chosen.steps[taken[1]] == Step("Identity")
+                assert chosen.steps[taken[1]] == AugmentationStep("Identity")
 
 
 @pytest.mark.parametrize("augment", ["auto", "rand"])

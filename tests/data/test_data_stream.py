@@ -19,8 +19,8 @@ import torch
 from stability.config import DataConfig, RecipeConfig
 from stability.data import Batch, DataModule, get_data
 from stability.data.crop import CROP_DRAWS
-from stability.data.decoded import Decoded
-from stability.data.feed import Job, Kept, Made
+from stability.data.decoded import DecodedImages
+from stability.data.feed import Chunk, InMemoryFeed, StreamingFeed
 from stability.data.images import FileReader
 from stability.data.policy import _kernels
 from stability.data.policy import policies as find_policies
@@ -49,10 +49,10 @@ def test_the_stream_is_the_same_whatever_the_workers_and_the_memory(recipe: Reci
     before = torch.get_rng_state()
     for workers in (0, 3) if recipe is DEIT else (0, 1):
         streamed = get_data(replace(DIGITS, memory_gib=0.0, workers=workers), recipe, 32)
-        assert isinstance(streamed._train_feed, Made)
+        assert isinstance(streamed._train_feed, StreamingFeed)
         assert same(streamed.train_batches(2), expected)
         assert same(streamed.eval_batches(), evaluation)
-    assert isinstance(get_data(DIGITS, recipe, 32)._train_feed, Kept)
+    assert isinstance(get_data(DIGITS, recipe, 32)._train_feed, InMemoryFeed)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -70,13 +70,13 @@ def test_the_stream_is_the_same_from_whichever_batch_it_is_started(recipe: Recip
 
 def test_an_image_is_cropped_anew_at_every_position_of_every_epoch() -> None:
     feed = get_data(replace(DIGITS, memory_gib=0.0, workers=0), replace(PAPER, augment="none"), 32)._train_feed
-    assert isinstance(feed, Made)
-    jobs = [Job(epoch, position, numpy.array([5, 5, 5])) for epoch in (0, 1) for position in (0, 3)]
-    made = [feed._maker.__getitems__(job) for job in jobs]
+    assert isinstance(feed, StreamingFeed)
+    jobs = [Chunk(epoch, position, numpy.array([5, 5, 5])) for epoch in (0, 1) for position in (0, 3)]
+    made = [feed._dataset.__getitems__(job) for job in jobs]
     images = torch.cat([one for one in made if isinstance(one, torch.Tensor)])
     # Of a small image two parts may well be the same.
     assert len({image.numpy().tobytes() for image in images}) >= 10
-    alone = feed._maker.__getitems__(Job(1, 4, numpy.array([5])))
+    alone = feed._dataset.__getitems__(Chunk(1, 4, numpy.array([5])))
     assert torch.equal(alone[0], images[10])  # type: ignore[index]
 
 
@@ -109,11 +109,11 @@ def test_what_the_device_has_no_memory_for_is_streamed(recipe: RecipeConfig, mon
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Decoded, "fitted", full)
-    monkeypatch.setattr(Decoded, "stored_alike", full)
+    monkeypatch.setattr(DecodedImages, "fitted", full)
+    monkeypatch.setattr(DecodedImages, "stored_alike", full)
     data = DataModule(DIGITS, recipe, 32)
-    assert isinstance(data._train_feed, Made)
-    assert isinstance(data._eval_feed, Made)
+    assert isinstance(data._train_feed, StreamingFeed)
+    assert isinstance(data._eval_feed, StreamingFeed)
     assert same(data.train_batches(0), expected)
     assert same(data.eval_batches(), evaluated)
 
@@ -163,8 +163,8 @@ def test_real_jpegs_of_all_sizes_stream_as_they_are_kept(shared_data: Path) -> N
     kept = get_data(data, PAPER, 47)
     # Their 82 MiB at the stored sizes do not fit into 0.01 GiB.
     streamed = get_data(replace(data, memory_gib=0.01, workers=2), PAPER, 47)
-    assert isinstance(kept._eval_feed, Kept)
-    assert isinstance(streamed._train_feed, Made)
+    assert isinstance(kept._eval_feed, InMemoryFeed)
+    assert isinstance(streamed._train_feed, StreamingFeed)
     assert same(kept.train_batches(0), streamed.train_batches(0))
     assert same(kept.eval_batches(), streamed.eval_batches())
 
@@ -198,7 +198,7 @@ class Failing(FileReader):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_share_in_trouble_is_no_unreadable_image(tmp_path: Path, workers: int, monkeypatch: Any) -> None:
-    """It is the study's trouble, told with the image's name; no trial is charged, and no image left out for it."""
+    """The study stops with the image's name; no trial is charged, and no image left out for it."""
     root = write_images(tmp_path / "train", {"cat": 4, "dog": 4}).parent
     write_images(root / "val", {"cat": 2, "dog": 2})
     data = DataConfig(
@@ -241,8 +241,8 @@ def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
     )
     for config, recipe in ((replace(DIGITS, memory_gib=0.0), PAPER), (data, PAPER)):
         feed = get_data(config, recipe, 8)._train_feed
-        assert isinstance(feed, Made)
-        copied = pickle.loads(pickle.dumps(feed._maker))
+        assert isinstance(feed, StreamingFeed)
+        copied = pickle.loads(pickle.dumps(feed._dataset))
         image = copied.stage(copied.images.read(3), numpy.full(CROP_DRAWS, 0.5))
         assert image.shape == (config.channels, 16, 16)
 

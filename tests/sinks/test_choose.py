@@ -1,4 +1,4 @@
-"""From `logger=` to loggers: mistakes are told in one line."""
+"""From `logger=` to loggers: a mistake is an error of one line."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def told(place: Path, path: str = "told") -> list[dict[str, Any]]:
 
 
 def check_told_once(place: Path) -> None:
-    """Check that every record's trial was told from its start to its end, once."""
+    """Check that the logger got every record's trial from its start to its end, once."""
     records = read_records(place / "runs" / "x")
     lines = told(place)
     assert records

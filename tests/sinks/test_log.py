@@ -85,7 +85,7 @@ def test_what_was_deleted_is_made_again(name: str, content: Any, study: Path, ca
     for _ in range(2):
         assert main([str(study), "--logger", name]) == 0
         assert content(study) == before
-    assert f"quick: {name} has been told of 2 of 3 planned trials" in capsys.readouterr().out
+    assert f"quick: {name} has 2 of 3 planned trials" in capsys.readouterr().out
 
 
 def test_keys_and_loggers_of_ones_own(study: Path, tmp_path: Path) -> None:

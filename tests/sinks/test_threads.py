@@ -18,7 +18,7 @@ MakeTrial = Callable[..., LoggedTrial]
 
 
 class Recorder(Logger):
-    """Remembers what it is told, and by which thread."""
+    """Remembers its events, and the thread of each."""
 
     def __init__(self) -> None:
         self.told: list[Event] = []

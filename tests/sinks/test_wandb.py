@@ -27,7 +27,7 @@ CELL = {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 3}
 CONFIG = {"model": {"name": "vitp_tiny"}, "lr": 1.23e-3, "wd": 0.05, "seed": 3, "epochs": 3}
 CURVE = [{"epoch": n, "train_loss": 2.0 / n, "top1_error": 60.0 / n, "ema_top1_error": None} for n in (1, 2, 3)]
 RESULT = {"top1_error": 20.0, "best_epoch": 3, "diverged_step": None, "exception": None, "curve": CURVE}
-# A wandb that does as a file of its own says, and keeps what it was told in another.
+# A wandb whose behaviour one file sets, and that writes every call to another file.
 FAKE = """
 import json, os, time
 
@@ -78,7 +78,7 @@ behave("import")
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Put a wandb in place that behaves badly: `fake(where, how)` returns what reads back what it was told."""
+    """Put a wandb in place that behaves badly: `fake(where, how)` returns a function that reads its calls back."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(FAKE)
     heard, release = tmp_path / "heard", str(tmp_path / "release")
@@ -156,7 +156,7 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
     cell = {"factors": CELL, "config": CONFIG}
     write_manifest(folder, {"study": "s", "command": "c", "cells": [cell], "trials": trials})
     assert main([str(folder), "--offline", "--project", "mine"]) == 0
-    assert "told of 3 of 4 planned trials" in capsys.readouterr().out
+    assert "has 3 of 4 planned trials" in capsys.readouterr().out
     found = {run["run_id"]: (run, rows) for run, rows in map(read_back, runs_of(folder))}
     assert set(found) == {f"s-{number:012x}" for number in range(3)}
     for one in records:
@@ -282,7 +282,7 @@ def test_a_bad_wandb_costs_nothing(
                 loggers.take(trial, event)
         assert time.monotonic() - start < 0.3
     assert time.monotonic() - start < 2.0
-    # Without a network the runs are kept offline; of other trouble the user is told.
+    # Without a network the runs are kept offline; other trouble is printed.
     is_saved = (where, how) == ("init", "error")
     assert ("kept offline" in caplog.text) == is_saved
     assert ("given up" in caplog.text) == (not is_saved)

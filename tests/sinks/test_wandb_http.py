@@ -123,7 +123,7 @@ def test_a_server_that_dies_in_the_middle_costs_no_run(
 
 
 def check_kept_offline(folder: Path, count: int, caplog: Any) -> None:
-    """Check that so many whole runs are kept offline, and that the user was told so once."""
+    """Check that so many whole runs are kept offline, and that one line says so."""
     runs = [read_back(one) for one in runs_of(folder)]
     assert [(run["exit_code"], [row["epoch"] for row in rows]) for run, rows in runs] == [(0, [1, 2, 3])] * count
     assert len({run["run_id"] for run, _ in runs}) == count

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stability.config import TrialConfig
+from stability.training.checkpoint import NAME
 from stability.training.defaults import complete
+from tests.plain import train
+from tests.training.cuts import cutting, ends_in_a_cut
 
 VIT = "stability.models.vit.VisionTransformer"
 ENCODER = {"_target_": VIT, "hidden_size": 16, "blocks": 2, "heads": 2, "mlp_ratio": 2.0, "family": "tiny"}
@@ -34,3 +38,14 @@ def trial() -> Callable[..., TrialConfig]:
         return complete(values | {"data": DIGITS, "epochs": 3, "lr": 3e-3} | changes)
 
     return make
+
+
+@pytest.fixture
+def cut_trial(trial: Callable[..., TrialConfig], tmp_path: Path) -> TrialConfig:
+    """A trial cut at its fifth step, its checkpoint in tmp_path."""
+    config = trial("conv", training={"checkpoint_seconds": 0})
+    with pytest.MonkeyPatch.context() as scissors:
+        cutting(scissors, 9)
+        assert ends_in_a_cut(lambda: train(config, directory=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    return config

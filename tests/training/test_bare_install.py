@@ -17,10 +17,10 @@ SCRIPT = """
 
     import stability
 
-    assert "torch" not in sys.modules, "import stability is to be quick"
+    assert "torch" not in sys.modules, "import stability must be quick"
     import stability.training
 
-    assert "torch" not in sys.modules, "import stability.training is to be quick"
+    assert "torch" not in sys.modules, "import stability.training must be quick"
     record = stability.train({"model": "vitc_tiny", "epochs": 1, "data": {"name": "digits", "train_size": 128}})
     assert record.status == "completed"
     print("top-1 error", record.result.value("top1_error"))

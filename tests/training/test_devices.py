@@ -25,7 +25,7 @@ import stability
 from stability.config import DataConfig, RecipeConfig, TrialConfig
 from stability.data import get_data
 from stability.data.crop import CROP_DRAWS
-from stability.data.feed import Kept, cropped
+from stability.data.feed import InMemoryFeed, cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.errors import UserError
 from stability.training.defaults import complete
@@ -123,7 +123,7 @@ class Waits(TorchDispatchMode):
         name = function.overloadpacket.__name__
         # The last argument of aten::copy_ is whether not to block.
         does_not_block = keywords.get("non_blocking") or (name == "copy_" and arguments[2:] == (True,))
-        # Though told not to block, a copy out of pageable memory may.
+        # With non_blocking=True too, a copy out of pageable memory may block.
         does_not_block &= all(hasattr(one, "was_pinned") for one in tree_leaves(arguments) if _is_on_host(one))
         made = function(*arguments, **keywords)
         after = {one.device.type for one in tree_leaves(made) if isinstance(one, Tensor)}
@@ -160,7 +160,7 @@ def take_steps(module: StackModule, count: int) -> list[str]:
     stage = BatchStage(config.recipe, config.data, 10, GPU)
     epoch = stage.epoch(0, 128)
     pixels, labels = torch.empty(128, 1, 40, 40, dtype=torch.uint8, device=GPU), torch.empty(128, device=GPU).long()
-    feed = Kept(pixels, labels, partial(cropped, ImageStage(16, "random_resized"), 0))
+    feed = InMemoryFeed(pixels, labels, partial(cropped, ImageStage(16, "random_resized"), 0))
     batches = feed.batches(epoch.order, 32)
     next(batches)
     with Waits() as waits:

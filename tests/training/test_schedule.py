@@ -27,7 +27,7 @@ def test_scales_the_lr_with_the_batch_and_counts_in_steps(trial):
     config = trial(lr=1e-3, epochs=20, batch_size=128, schedule={"name": "cosine", "lr_batch": 64})
     schedule = make_schedule(config, steps_per_epoch=10)
     assert schedule.peak == pytest.approx(2e-3)
-    # A tenth of the schedule where nothing is asked for.
+    # A tenth of the schedule is the default.
     assert (schedule.warmup_steps, schedule.total_steps) == (20, 200)
 
 

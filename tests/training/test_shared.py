@@ -368,7 +368,7 @@ def test_a_pack_that_shares_updates_trains_to_the_same_bits(trial, monkeypatch, 
     shared = records_of(pack({}), compact=compact)
     assert [result["epochs_done"] for result in shared] == [3, 3, 0, 1, 2, 3]
     assert shared == records_of(pack(PLAIN), compact=compact)
-    # Named implementations are not shared, nor is one that was not asked for.
+    # Updates are not shared where an implementation is named, nor with share_updates off.
     monkeypatch.setattr(StackModule, "share_updates", False)
     assert shared == records_of(pack(PLAIN), compact=compact)
 

@@ -15,7 +15,7 @@ import pytest
 from stability.errors import StudyError
 from stability.execute import layout as layouts
 from stability.execute import pool as pools
-from stability.execute.layout import Layout, available_cores, plan_layout
+from stability.execute.layout import ProcessLayout, available_cores, plan_layout
 from stability.execute.pool import Job, Pool, describe_deaths
 from stability.execute.task import TrialTask
 from stability.gpus import visible_gpus
@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """One process, for all tests: a fresh one takes seconds to import torch."""
-    pool = Pool(Layout(size=1, threads=1))
+    pool = Pool(ProcessLayout(size=1, threads=1))
     yield pool
     pool.kill(grace=0)
 
@@ -116,7 +116,7 @@ def test_idle_processes_end_when_they_are_told_to(pool: Pool, make_task: Make) -
 
 def test_processes_that_cannot_start_end_the_study_in_a_line(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_BOOTSTRAP", "import sys; sys.exit('no torch here')")
-    pool = Pool(Layout(size=1, threads=1))
+    pool = Pool(ProcessLayout(size=1, threads=1))
     pool.submit(Job("pack", [make_task()]))
     with pytest.raises(StudyError, match="worker processes cannot start: no torch here"):
         drain(pool)
@@ -129,13 +129,13 @@ from stability.study.identity import trial_id
 from stability.config import to_dict
 from stability.gpus import visible_gpus
 from stability.execute.pool import Job, Pool
-from stability.execute.layout import Layout
+from stability.execute.layout import ProcessLayout
 from stability.execute.task import TrialTask
 from stability.training.defaults import complete
 
 model = {"name": "plain", "_target_": "misbehaving_models.Plain", "sleep": 60}
 config = complete({"model": model, "recipe": "none"})
-pool = Pool(Layout(1, 1))
+pool = Pool(ProcessLayout(1, 1))
 pool.submit(Job("pack", [TrialTask(trial_id(config), "s", Path(sys.argv[1]), {}, config)]))
 # In its first forward pass, which takes a minute: the process says nothing, and must notice by itself.
 while not list(Path(sys.argv[1]).glob("trials/*/log.txt")):
@@ -165,22 +165,22 @@ def test_processes_end_with_their_supervisor(tmp_path: Path) -> None:
 def test_a_cpu_has_a_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layouts, "available_cores", lambda: 8)
     monkeypatch.setattr(layouts, "visible_gpus", lambda: pytest.fail("a GPU was looked for"))
-    assert plan_layout(None, None, wants_gpu=False) == Layout(8, 1)
-    assert plan_layout(2, None, wants_gpu=False) == Layout(2, 4)
-    assert plan_layout(16, None, wants_gpu=False) == Layout(16, 1)
-    assert plan_layout(2, 3, wants_gpu=False) == Layout(2, 3)
-    assert plan_layout(None, 3, wants_gpu=False) == Layout(2, 3)
-    assert plan_layout(None, 16, wants_gpu=False) == Layout(1, 16)
+    assert plan_layout(None, None, wants_gpu=False) == ProcessLayout(8, 1)
+    assert plan_layout(2, None, wants_gpu=False) == ProcessLayout(2, 4)
+    assert plan_layout(16, None, wants_gpu=False) == ProcessLayout(16, 1)
+    assert plan_layout(2, 3, wants_gpu=False) == ProcessLayout(2, 3)
+    assert plan_layout(None, 3, wants_gpu=False) == ProcessLayout(2, 3)
+    assert plan_layout(None, 16, wants_gpu=False) == ProcessLayout(1, 16)
 
 
 def test_gpus_have_a_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layouts, "available_cores", lambda: 16)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
     assert visible_gpus() == ("0", "2")
-    assert plan_layout(None, None, wants_gpu=True) == Layout(2, 8, ("0", "2"))
-    assert plan_layout(4, None, wants_gpu=True) == Layout(4, 4, ("0", "2"))
+    assert plan_layout(None, None, wants_gpu=True) == ProcessLayout(2, 8, ("0", "2"))
+    assert plan_layout(4, None, wants_gpu=True) == ProcessLayout(4, 4, ("0", "2"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert plan_layout(None, None, wants_gpu=True) == Layout(16, 1)
+    assert plan_layout(None, None, wants_gpu=True) == ProcessLayout(16, 1)
 
 
 def test_a_gpu_process_sees_its_gpu_alone(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_a_gpu_process_sees_its_gpu_alone(make_task: Make, monkeypatch: pytest.M
     monkeypatch.setattr(
         pools._Slot, "start", lambda slot, variables, threads: environments.append(variables["CUDA_VISIBLE_DEVICES"])
     )
-    Pool(Layout(3, 1, ("0", "5"))).warm_up(3)
+    Pool(ProcessLayout(3, 1, ("0", "5"))).warm_up(3)
     assert environments == ["0", "5", "0"]
 
 

@@ -19,7 +19,7 @@ from hydra.types import HydraContext, RunMode
 
 from stability.errors import UserError
 from stability.execute.attempt import failed_record
-from stability.execute.layout import Layout
+from stability.execute.layout import ProcessLayout
 from stability.execute.task import TrialTask
 from stability.hydra import versions
 from stability.hydra.compose import CONF, register_resolvers
@@ -41,12 +41,12 @@ class TestAsAnyLauncher(LauncherTestSuite):
 
     @pytest.fixture(autouse=True)
     def defaults_of_the_suite(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The suite is written for Hydra 1.1's defaults; a test before it may have asked for others in this process."""
+        """The suite is written for Hydra 1.1's defaults; a test before it may have set others in this process."""
         monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.Version("1.1"))
 
 
 class StandIn:
-    """A TrialRunner that runs nothing: first batches fail as told, trials have failed."""
+    """A TrialRunner that runs nothing: first batches fail as the test sets, trials have failed."""
 
     def __init__(self, problems: list[str | None] | None = None) -> None:
         self.problems, self.calls = problems, dict[str, Any]()
@@ -83,7 +83,7 @@ def make_launcher(tmp_path: Path) -> Callable[..., PoolLauncher]:
 def test_its_processes_are_as_configured(make_launcher: Callable[..., PoolLauncher]) -> None:
     launcher = make_launcher("pool.size=3", "pool.threads=2", "device=cpu", "+hydra.job.env_set.ANSWER=42")
     pool = launcher._pool().pool
-    assert pool.layout == Layout(3, 2)
+    assert pool.layout == ProcessLayout(3, 2)
     assert pool._environment == {"ANSWER": "42"}
     assert not any(slot.process for slot in pool._slots)
     launcher.close()
@@ -119,7 +119,7 @@ def test_what_stands_is_counted_for_the_display(make_launcher: Callable[..., Poo
     assert launcher.launch_trials([]) == []
 
 
-class Told(Callback):
+class TrialEnds(Callback):
     """A callback that remembers the trials that have ended."""
 
     ended: list[Any] = []  # noqa: RUF012 - Hydra makes the callback, the test looks at it
@@ -132,13 +132,13 @@ def test_callbacks_are_told_of_every_trial(
     make_launcher: Callable[..., PoolLauncher], make_task: Make, tmp_path: Path
 ) -> None:
     launcher, runner = make_launcher(), StandIn()
-    launcher._context.callbacks.callbacks.append(Told())
+    launcher._context.callbacks.callbacks.append(TrialEnds())
     launcher._runner = runner  # type: ignore[assignment]
     seen: list[str] = []
     place = (f"runs={tmp_path}/runs", "study=test")
     task = dataclasses.replace(make_task(), overrides=("lr=0.125", *place), hydra={})
     launcher.launch_trials([task], on_record=lambda record: seen.append(record.id))
-    assert Told.ended == [(0.125, task.id)]
+    assert TrialEnds.ended == [(0.125, task.id)]
     assert seen == [task.id]
     overrides = (task.directory / ".hydra" / "overrides.yaml").read_text()
     assert overrides.splitlines()[0] == "- lr=0.125"

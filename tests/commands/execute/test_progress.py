@@ -8,17 +8,16 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from stability.execute.progress import LINE_SECONDS, MAX_ROWS, Progress, StudyState, render, summary
+from stability.execute.progress import LINE_SECONDS, MAX_ROWS, ProgressDisplay, StudyState, render, summary
 from stability.execute.task import TrialTask
-from stability.study.events import Epoch, Resumed
-from stability.study.events import Progress as Step
+from stability.study.events import Epoch, Progress, Resumed
 from stability.study.schema import Provenance, Record, Result, Status
 
 Make = Callable[..., TrialTask]
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -104,15 +103,15 @@ def test_trials_of_another_command_cost_no_time_here(tasks: list[TrialTask]) -> 
 def test_progress_within_an_epoch_moves_the_share(tasks: list[TrialTask]) -> None:
     state = begun(tasks)
     state.start(tasks[0], 0.0)
-    state.event(tasks[0], Step(tasks[0].id, 10, 40))
+    state.event(tasks[0], Progress(tasks[0].id, 10, 40))
     assert state.running[tasks[0].id].share == 0.25
     # News of a trial that has ended meanwhile is no news.
-    state.event(tasks[1], Step(tasks[1].id, 10, 40))
+    state.event(tasks[1], Progress(tasks[1].id, 10, 40))
 
 
 def test_without_a_terminal_there_is_a_line_a_minute(tasks: list[TrialTask]) -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = Progress(stream, clock)
+    progress = ProgressDisplay(stream, clock)
     progress.begin("s", tasks, 2, planned=10, standing={"completed": 3, "diverged": 1})
     for second in range(150):
         clock.now += 1
@@ -136,7 +135,7 @@ def test_without_a_terminal_there_is_a_line_a_minute(tasks: list[TrialTask]) -> 
 
 def test_rounds_of_a_study_begin_once(tasks: list[TrialTask]) -> None:
     stream = io.StringIO()
-    progress = Progress(stream, Clock())
+    progress = ProgressDisplay(stream, Clock())
     progress.begin("s", tasks[:2], 2, planned=4, standing={})
     for task in tasks[:2]:
         progress.ended(task, ended(task))
@@ -154,7 +153,7 @@ def test_rounds_of_a_study_begin_once(tasks: list[TrialTask]) -> None:
 
 def test_a_study_cut_off_says_how_to_go_on(tasks: list[TrialTask]) -> None:
     stream = io.StringIO()
-    progress = Progress(stream, Clock())
+    progress = ProgressDisplay(stream, Clock())
     progress.close(is_cut_off=True)
     assert stream.getvalue() == ""
     progress.begin("s", tasks, 2, planned=None, standing={})
@@ -170,7 +169,7 @@ def test_a_study_cut_off_says_how_to_go_on(tasks: list[TrialTask]) -> None:
 def test_on_a_terminal_there_is_a_display(tasks: list[TrialTask], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     stream, clock = Terminal(), Clock()
-    progress = Progress(stream, clock)
+    progress = ProgressDisplay(stream, clock)
     progress.begin("s", tasks, 2, planned=6, standing={})
     progress.started(tasks[0])
     progress.event(tasks[0], epoch(tasks[0], 1, error=43.21))
@@ -193,7 +192,7 @@ def test_on_a_terminal_there_is_a_display(tasks: list[TrialTask], monkeypatch: p
 def test_a_dumb_terminal_gets_lines(tasks: list[TrialTask], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream = Terminal()
-    Progress(stream, Clock()).begin("s", tasks, 2, planned=6, standing={})
+    ProgressDisplay(stream, Clock()).begin("s", tasks, 2, planned=6, standing={})
     assert stream.getvalue() == "s: 6 trials; 6 to run, 2 at a time\n"
 
 

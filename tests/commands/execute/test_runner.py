@@ -20,9 +20,9 @@ import torch
 
 from stability.errors import StudyError, UserError
 from stability.execute.attempt import failed_record
-from stability.execute.layout import Layout
-from stability.execute.pool import Report
-from stability.execute.progress import Progress
+from stability.execute.layout import ProcessLayout
+from stability.execute.pool import JobReport
+from stability.execute.progress import ProgressDisplay
 from stability.execute.runner import TrialRunner
 from stability.execute.task import TrialTask
 from stability.study.claims import claim, is_claimed
@@ -36,7 +36,7 @@ Make = Callable[..., TrialTask]
 @pytest.fixture(scope="module")
 def runner() -> Iterator[TrialRunner]:
     """Two processes for all tests that do not break them."""
-    with PlainRunner(Layout(2, 1), progress=Progress(io.StringIO())) as runner:
+    with PlainRunner(ProcessLayout(2, 1), progress=ProgressDisplay(io.StringIO())) as runner:
         yield runner
 
 
@@ -44,7 +44,7 @@ def runner() -> Iterator[TrialRunner]:
 def output(runner: TrialRunner) -> io.StringIO:
     """What the runner's progress prints."""
     stream = io.StringIO()
-    runner.progress = Progress(stream)
+    runner.progress = ProgressDisplay(stream)
     return stream
 
 
@@ -244,9 +244,9 @@ def test_output_is_lines_where_there_is_no_terminal(runner: TrialRunner, make_ta
 
 
 def test_a_first_batch_that_ends_its_process_is_a_problem(make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = PlainRunner(Layout(1, 1), progress=Progress(io.StringIO()))
+    runner = PlainRunner(ProcessLayout(1, 1), progress=ProgressDisplay(io.StringIO()))
     lost = {"text": "worker died (signal 9) twice"}
-    monkeypatch.setattr(runner.pool, "step", lambda timeout: [Report("lost", runner.pool._queue[0], lost)])
+    monkeypatch.setattr(runner.pool, "step", lambda timeout: [JobReport("lost", runner.pool._queue[0], lost)])
     assert runner.first_batches([make_task()]) == ["its first batch fails: worker died (signal 9) twice"]
 
 

@@ -83,7 +83,7 @@ def test_an_exception_ends_a_trial_as_failed_and_its_text_is_kept(make_task: Mak
     assert "about to fail" in log_of(task)
     assert not is_claimed(task.directory)
 
-    # It stands until a further attempt is asked for.
+    # It stands until a further attempt is claimed.
     assert run_trial(task) == record
     again = run_trial(dataclasses.replace(task, attempt=2))
     assert again["status"] == "failed"
@@ -356,7 +356,7 @@ def test_memory_that_does_not_suffice_halves_the_manifests_packs_too(
     monkeypatch.setattr("stability.plan.packing.gpu_name", lambda: "A100")
     tasks, manifest = pack_of_four(make_task, "Hungry", most=128)
     first, second, *_ = (task.id for task in tasks)
-    # Three of the four were asked for: too many at once, and the fourth is alone then.
+    # Three of the four are in the job: too many at once, and the fourth is alone then.
     run_pack(tasks[:3], full_size=4)
     directory = Path(tasks[0].study_directory)
     # The process that trains leaves a note, and the one that plans reads it.

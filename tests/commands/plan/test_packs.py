@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stability.config import MEMBER_KEYS, in_common
 from stability.execute.failure import halves
-from stability.execute.layout import Layout
+from stability.execute.layout import ProcessLayout
 from stability.execute.task import together
 from stability.hydra.job_launcher import JobLauncher
 from stability.plan import timings
@@ -117,19 +117,19 @@ class SlurmLauncher:
 
 
 def test_a_cluster_whose_gpus_are_elsewhere_is_told_how_to_pack(plan_of):
-    here = Layout(2, 1, ())
+    here = ProcessLayout(2, 1, ())
     assert "pack.size=N" in PackSizes(plan_of(*STUDY[1:]), here, JobLauncher(SlurmLauncher())).advice
     for overrides, layout, launcher in (
         (["pack.size=4"], here, JobLauncher(SlurmLauncher())),
         (["device=cpu"], here, JobLauncher(SlurmLauncher())),
-        ([], Layout(1, 4, ("0",)), JobLauncher(SlurmLauncher())),
+        ([], ProcessLayout(1, 4, ("0",)), JobLauncher(SlurmLauncher())),
         ([], here, Launcher()),
     ):
         assert PackSizes(plan_of(*STUDY[1:], *overrides), layout, launcher).advice is None
 
 
 def test_a_measured_size_is_remembered(plan_of, place):
-    plan, gpu = plan_of(*STUDY[1:]), Layout(1, 4, ("0",))
+    plan, gpu = plan_of(*STUDY[1:]), ProcessLayout(1, 4, ("0",))
     launcher = Launcher()
     sizes = PackSizes(plan, gpu, launcher)
     assert {sizes.of(cell.config) for cell in plan.cells} == {4}
@@ -142,14 +142,14 @@ def test_a_measured_size_is_remembered(plan_of, place):
     more = plan_of(*STUDY[1:], "samples=16")
     assert PackSizes(more, gpu, again).of(more.cells[0].config) == 4
     assert again.asked == [1, 2, 4, 8, 16]
-    assert PackSizes(plan, Layout(2, 1), Launcher()).of(plan.cells[0].config) == 1
+    assert PackSizes(plan, ProcessLayout(2, 1), Launcher()).of(plan.cells[0].config) == 1
     asked = plan_of(*STUDY[1:], "pack.size=2")
-    assert PackSizes(asked, Layout(2, 1), None).of(asked.cells[0].config) == 2
+    assert PackSizes(asked, ProcessLayout(2, 1), None).of(asked.cells[0].config) == 2
 
 
 def test_a_remembered_size_falls_when_it_runs_out_of_memory(plan_of, place, monkeypatch):
     monkeypatch.setattr("stability.plan.packing.gpu_name", lambda: "A100")
-    plan, gpu = plan_of(*STUDY[1:]), Layout(1, 4, ("0",))
+    plan, gpu = plan_of(*STUDY[1:]), ProcessLayout(1, 4, ("0",))
     config = plan.cells[0].config
     sizes = PackSizes(plan, gpu, Launcher())
     assert sizes.of(config) == 4
@@ -169,7 +169,7 @@ def test_a_remembered_size_falls_when_it_runs_out_of_memory(plan_of, place, monk
     assert again.asked == [1, 2]
     ran_out_of_memory(config, 2)
     assert PackSizes(more, gpu, again).of(config) == 1
-    # What was asked for is not for a memory of other commands to change.
+    # A size on the command line wins over what earlier commands have learned.
     assert PackSizes(plan_of(*STUDY[1:], "pack.size=4"), gpu, again).of(config) == 4
     assert again.asked == [1, 2]
 
@@ -251,7 +251,7 @@ def test_rounds_of_a_sampler_are_packed(say, place, pretence):
     assert say("-m", "samples=6", "sweep.sampler=tpe", "pack.size=3", "pool.size=1", "study=x").code == 0
     manifest = read_manifest(place / "runs" / "x")
     assert sorted(map(len, manifest["packs"])) == [3, 3]
-    # Every round is launched with what was asked for before, and only its own trials are missing.
+    # Every round is launched with the trials of earlier rounds, and only its own are missing.
     assert [{task.pack for task in tasks} for tasks in pretence.launched] == [
         {tuple(pack)} for pack in manifest["packs"]
     ]

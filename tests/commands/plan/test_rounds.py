@@ -1,4 +1,4 @@
-"""TPE in a study: points asked for in rounds, kept in the manifest, the same for every command that knows the same."""
+"""TPE in a study: points drawn in rounds, kept in the manifest, the same for every command that knows the same."""
 
 from __future__ import annotations
 
