@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -59,7 +60,8 @@ def _check(data: DataConfig) -> int:
     from rich.progress import MofNCompleteColumn, Progress
 
     # Whole splits: a subset's images are drawn from them.
-    source = load(replace(data, on_error="fail", unreadable=None, train_size=None, eval_size=None))
+    with tempfile.NamedTemporaryFile() as empty:
+        source = load(replace(data, on_error="skip", unreadable=empty.name, train_size=None, eval_size=None))
     print(source.describe())
     parts = [source.train] if source.evaluation is source.train else [source.train, source.evaluation]
     wrong: dict[str, str] = {}

@@ -192,6 +192,11 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
             owners.setdefault(one, []).append(name)
     if not owners or (len(owners) == 1 and next(iter(owners)).lower() in PLAIN):
         return
+    if len(inside) == 1 and any(map(folder_word, owners)):
+        (only,) = inside
+        raise UserError(
+            f"{root} holds {only}/ alone, and that {some(sorted(owners))}; accepted: data.path={root / only}"
+        )
     # Two classes that hold one, or a class and one of its own name within another.
     both = [
         [*own, *(name for name in inside if name.casefold() == one and name not in own)]
@@ -200,6 +205,11 @@ def _refuse_hidden_splits(root: Path, listing: Listing) -> None:
     first, second = next(((own[0], own[1]) for own in both if len(own) > 1), ("", ""))
     if first:
         shared = sorted(inside[first] & (inside[second] | {second.casefold()}))
+        if all(map(folder_word, shared)):
+            raise UserError(
+                f"{first}/ and {second}/ of {root} each hold {some(shared)}: splits inside of classes; accepted: "
+                f"classes inside of splits, as {shared[0]}/{first}; data.train_split=. takes {first} and {second} whole"
+            )
         raise UserError(
             f"{first}/ and {second}/ of {root} hold the same names ({some(shared)}): splits, not classes? "
             f"{_NAMES_TRAIN}, data.eval_split the other; data.train_split=. takes them as classes"

@@ -162,11 +162,13 @@ class EncodedReader:
         if isinstance(error, FileNotFoundError):
             path = str(error.filename)
             return f"a link to {os.readlink(path)}, which is missing" if os.path.islink(path) else "no such file"
+        # Pillow's own words name an object of Python.
+        words = "no image of a type that Pillow knows" if "cannot identify image file" in str(error) else str(error)
         try:
             with self.open(row) as file:
-                return LFS_WORDS if file.read(len(LFS)) == LFS else str(error)
+                return LFS_WORDS if file.read(len(LFS)) == LFS else words
         except (OSError, ValueError):
-            return str(error)
+            return words
 
 
 @dataclass(frozen=True)

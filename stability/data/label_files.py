@@ -166,7 +166,7 @@ def _ground_truth(truth: Path, meaning: Path, where: Path) -> Pairs:
             )
         return [(name, numbers[number - 1]) for number, name in sorted(files.items())]
     except (KeyError, ValueError, IndexError, TypeError, OSError, NotImplementedError) as error:
-        raise UserError(f"{truth} with {meaning} cannot be read: {type(error).__name__}: {error}") from error
+        raise UserError(f"{truth} with {meaning} cannot be read: {error}") from error
 
 
 def _tiny(path: Path) -> Pairs:

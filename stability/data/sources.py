@@ -14,7 +14,7 @@ from stability.data.classes import missing
 from stability.data.images import Images
 from stability.data.report import SourceReport, some
 from stability.data.splits import draw, hold_out
-from stability.data.unreadable import without_unreadable
+from stability.data.unreadable import CHECK, without_unreadable
 from stability.errors import UserError
 
 DEFAULT_VAL_FRACTION = 0.2
@@ -36,6 +36,8 @@ class SourceSplits:
     report: SourceReport
     # Why no part of the training images is held out unless data.val_fraction asks for it; None: it is.
     hides: str | None = None
+    # The first image whose file is missing, in words; None: all are there.
+    missing_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def load(data: DataConfig) -> Source:
     found = _find(
         replace(data, seed=0, train_size=None, eval_size=None, val_fraction=None, on_error="fail", unreadable=None)
     )
+    if found.missing_file and data.on_error != "skip":
+        raise UserError(f"{found.missing_file}; `{CHECK}` lists all such images, data.on_error=skip leaves them out")
     check_classes(data, len(found.classes))
     found, skipped = without_unreadable(found, data)
     for name, images in (("training", found.train), ("evaluation", found.evaluation)):
@@ -169,7 +173,7 @@ def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: Dat
         row = int(numpy.argmax(wrong))
         raise UserError(
             f"{where}: label {images.labels[row]} of {name} image {row} is out of range; "
-            f"accepted: 0 to {len(classes) - 1}, one for each class"
+            f"accepted: whole numbers from 0, a class each, {len(classes)} of them"
         )
 
 

@@ -94,7 +94,7 @@ def find(data: DataConfig) -> SourceSplits:
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
-    named = [_named_files(one) for one in images]
+    named, missing = zip(*map(_named_files, images), strict=True)
     others = [name for name in store.splits if name not in {one.name for one in splits}]
     return SourceSplits(
         train=images[0],
@@ -102,6 +102,7 @@ def find(data: DataConfig) -> SourceSplits:
         eval_split=_eval_split(store, train, evaluation, named) if evaluation else None,
         classes=classes,
         fingerprint=store.fingerprint(*numbers, images=[path for own in named for path in own]),
+        missing_file=next(filter(None, missing), None),
         report=SourceReport(
             where=store.title,
             train=f"the {train.name} split",
@@ -196,18 +197,17 @@ def _images(store: Store, split: TableSplit, labels: numpy.ndarray, data: DataCo
     return Images(reader, numpy.arange(len(labels)), labels)
 
 
-def _named_files(images: Images) -> list[Path]:
-    """Return the files that a column of paths names. Raises UserError where one is missing."""
+def _named_files(images: Images) -> tuple[list[Path], str | None]:
+    """Return the files that a column of paths names, and the first one that is missing, in words."""
     reader = images.reader
     assert isinstance(reader, TableReader)
     cells = _cells_of_paths(reader.column)
     if cells is None:
-        return []
+        return [], None
     paths = [reader.located(row, str(cell)) for row, cell in enumerate(cells.to_pylist())]
     row = next((row for row, path in enumerate(paths) if not path.is_file()), None)
-    if row is not None:
-        raise UserError(f"unreadable image {reader.name(row)}: {paths[row]} is no file")
-    return paths
+    missing = None if row is None else f"unreadable image {reader.name(row)}: {paths[row]} is no file"
+    return [path for path in paths if path.is_file()], missing
 
 
 def _cells_of_paths(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | None:

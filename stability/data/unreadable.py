@@ -48,6 +48,11 @@ def without_unreadable(found: SourceSplits, data: DataConfig) -> tuple[SourceSpl
     evaluation, more = (train, []) if is_same or found.evaluation is None else _without(found.evaluation, listed)
     names = sorted({*dropped, *more})
     if not names:
+        if listed - {""}:
+            raise UserError(
+                f"{path} names no image of {found.report.where}: it is of another set, or from before a change; "
+                f"accepted: `{CHECK}` with the same data keys, which writes it anew"
+            )
         return found, 0
     digest = hashlib.sha256("\n".join([found.fingerprint, *names]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     kept = replace(found, train=train, evaluation=evaluation if found.evaluation is not None else None)

@@ -236,7 +236,8 @@ def first_batch_problem(task: TrialTask) -> str | None:
             raise trouble from None
         if isinstance(error, UserError):
             return str(error)
-        return f"{FIRST_BATCH_FAILS}{' '.join(describe(error).split())}"
+        size = task.config.data.image_size
+        return f"{FIRST_BATCH_FAILS}{' '.join(describe(error).split())} (images of data.image_size={size} px)"
     return None
 
 

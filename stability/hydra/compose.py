@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stability.hydra.keys import ADDED, check_composed, check_target, schema_keys
+from stability.hydra.keys import ADDED, check_composed, check_name, check_target, schema_keys
 from stability.hydra.overrides import parsed, quoted
 from stability.hydra.plain import contents, value_of
 from stability.hydra.versions import register_resolver
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # The folder that holds conf/ and sweeps/: of the checkout, or where the wheel was installed.
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+# Groups whose choices are told apart by the key name, in tables and figures.
+NAMED = ("model", "optimizer", "recipe")
 
 
 def register_resolvers() -> None:
@@ -128,6 +130,8 @@ class Composer:
         Raises UserError where a file puts another class in their place.
         """
         given = {one.partition("=")[0].lstrip("+") for one in overrides}
+        for part in NAMED:
+            check_name(part, found.choices.get(part), group(found.written, part).get("name"), self._shipped(part))
         for part in ("model", "optimizer"):
             choice, written = found.choices.get(part), group(found.written, part)
             words = repr((choice, group(found.values, part)))
@@ -137,6 +141,11 @@ class Composer:
             if not is_shipped(part, group(found.values, part)):
                 check_target(part, str(choice), written.get("_target_"), self._own_target(part, str(choice)))
         return found
+
+    @staticmethod
+    @functools.cache
+    def _shipped(part: str) -> frozenset[str]:
+        return frozenset(path.stem for path in (CONF / part).glob("*.yaml"))
 
     def _own_target(self, part: str, choice: str) -> Value:
         """Return `_target_` of a choice's own YAML, composed alone; None beside a --config-path without ours."""

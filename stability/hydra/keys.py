@@ -221,6 +221,25 @@ def _check_launcher(node: Options) -> None:
         )
 
 
+def check_name(part: str, choice: Value, name: Value, shipped: Collection[str]) -> None:
+    """Refuse a choice that goes by the name of another shipped one: tables and figures would call it that.
+
+    Args:
+        part: model, optimizer or recipe.
+        choice: the group's choice.
+        name: the key name as composed.
+        shipped: the choices that come with the program.
+
+    Raises:
+        UserError: the name is another choice's.
+    """
+    if name != choice and name in shipped:
+        raise UserError(
+            f"{part}.name={name} with {part}={choice}: that is another {part}'s name; "
+            f"accepted: {part}={name}, or a name of your own"
+        )
+
+
 # How a file gives a model or an optimizer a class of the user's own.
 _OWN_CLASS = {
     "model": "'override /model: custom' in the file's defaults, or model/NAME.yaml in a folder for --config-dir",

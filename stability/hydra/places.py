@@ -1,4 +1,4 @@
-"""Whether what a plan needs is here: the data's folder, a data set of the user's own, a GPU. Nothing is read."""
+"""Whether what a plan needs is here: the data and what its folder holds, a data set of the user's own, a GPU."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import glob
 from collections.abc import Callable
 from pathlib import Path
 
-from stability.config import DataConfig
+from stability.config import DataConfig, TrialConfig
 from stability.errors import UserError
 from stability.locate import locate
+from stability.outputs import announced
+from stability.plan import timings
 from stability.plan.cells import Plan, describe
+from stability.plan.cost import COUNTS
 
 
 def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
@@ -30,6 +33,7 @@ def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
         checked.add(repr(data))
         try:
             _check_data(data)
+            _list(cell.config)
         except UserError as error:
             words = f"{describe(cell.factors)}: " if len(plan.cells) > 1 else ""
             raise UserError(f"{words}{error}") from error
@@ -60,3 +64,16 @@ def _check_data(data: DataConfig) -> None:
             from stability.data.paths import existing
 
             existing(data.path)
+
+
+def _list(config: TrialConfig) -> None:
+    """List a set that lies here, and remember its size. Raises UserError where training would refuse it."""
+    data = config.data
+    if data.path is None or data.source not in ("imagefolder", "hf"):
+        return
+    from stability.data.sources import load
+
+    with announced(f"listing {data.path}"):
+        found = load(data)
+    counts = (len(found.classes), len(found.train), len(found.evaluation))
+    timings.remember(seconds_per_image={}, data={timings.data_key(config): dict(zip(COUNTS, counts, strict=True))})

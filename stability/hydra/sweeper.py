@@ -327,6 +327,9 @@ def _check_pool(plan: Plan) -> None:
         raise UserError(
             f"pool.size={size}; accepted: 1 to {most} processes on this machine, or null for as many as fit"
         )
+    threads, most = plan.config.pool.threads, MOST_ON_A_CORE * available_cores()
+    if threads is not None and threads > most:
+        raise UserError(f"pool.threads={threads}; accepted: 1 to {most} on this machine, or null for as many as fit")
 
 
 def _layout(plan: Plan) -> ProcessLayout:

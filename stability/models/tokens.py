@@ -61,7 +61,7 @@ def _grid(made: Tensor | tuple[object, ...]) -> tuple[int, int] | None:
 
 
 def check_tokens(model: nn.Module, image_size: int, channels: int, img_size: object = None) -> None:
-    """Raise UserError where a model sees the whole image as one patch: nothing is left to attend to.
+    """Raise UserError where a model sees the whole image as one patch, or leaves pixels at its edges unread.
 
     Args:
         model: as built.
@@ -69,6 +69,7 @@ def check_tokens(model: nn.Module, image_size: int, channels: int, img_size: obj
         channels: of the images.
         img_size: what the configuration gives the model as model.img_size; None: nothing.
     """
+    _check_multiple(model, image_size, channels)
     if grid_of(model, image_size, channels) != (1, 1):
         return
     own = "" if img_size is None else f" (model.img_size={img_size})"
@@ -78,4 +79,21 @@ def check_tokens(model: nn.Module, image_size: int, channels: int, img_size: obj
     raise UserError(
         f"data.image_size={image_size}{own} is one patch of {type(model).__name__}; accepted: a larger data.image_size "
         f"(images are resized to it{both}), or a model of smaller patches ({advice} where it takes that)"
+    )
+
+
+def _check_multiple(model: nn.Module, image_size: int, channels: int) -> None:
+    """Raise UserError where patches of the first convolution leave pixels over: they would be cut off silently."""
+    from torch import nn
+
+    first = next((one for one in model.modules() if isinstance(one, nn.Conv2d)), None)
+    if first is None or first.in_channels != channels or first.padding not in ((0, 0), "valid"):
+        return
+    side = first.kernel_size[0]
+    over = image_size % side
+    if first.kernel_size != first.stride or side == 1 or not over or image_size < side:
+        return
+    raise UserError(
+        f"data.image_size={image_size} is no multiple of the patches of {side} px of {type(model).__name__}: {over} px "
+        f"of each side would not be read; accepted: {image_size - over} or {image_size - over + side}"
     )

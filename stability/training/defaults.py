@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from stability.config import RecipeConfig, ScheduleConfig, TrialConfig, parse_trial
+from stability.config import RecipeConfig, ScheduleConfig, StudyConfig, TrialConfig, parse_trial
 from stability.errors import UserError
 from stability.shipped import choices, default_choices, read
 from stability.values import Options, Value
@@ -25,6 +25,12 @@ def complete(config: TrialConfig | Options) -> TrialConfig:
         return config
     if not isinstance(config, Mapping):
         raise UserError(f"a trial's configuration is {type(config).__name__}; accepted: TrialConfig or a mapping")
+    strays = sorted(config.keys() & {item.name for item in dataclasses.fields(StudyConfig)})
+    if strays:
+        raise UserError(
+            f"{', '.join(map(repr, strays))}: of a study, and one trial is trained here; "
+            "accepted: leave it out, or python -m stability.run"
+        )
     groups = {group: _complete_group(group, config.get(group, default_choices()[group])) for group in COMPLETE}
     return parse_trial({**config, **groups})
 
