@@ -119,5 +119,5 @@ def test_a_mistake_is_told_in_a_line(arguments: list[str], words: str, study: Pa
 
 def test_a_logger_that_fails_is_told_in_a_line(study: Path, tmp_path: Path) -> None:
     options = [f"path={tmp_path / 'lines'}", f"last='{1:012x}'"]
-    with pytest.raises(StudyError, match="Lines took 1 of 2 trials and no more: full"):
+    with pytest.raises(StudyError, match="Lines stopped after 1 of 2 trials: full"):
         main([str(study), "--logger", f"{__name__}.Lines", *options])

@@ -180,7 +180,7 @@ def test_what_cannot_be_told_again_is_said(tmp_path: Path, fake: Any, make_trial
     trials = [{name: record[name] for name in ("id", "lr", "wd", "seed")} | {"cell": 0, "number": 0}]
     cells = [{"factors": CELL, "config": CONFIG}]
     write_manifest(tmp_path / "s", {"study": "s", "command": "c", "cells": cells, "trials": trials})
-    with pytest.raises(StudyError, match="took 0 of 1 trials and no more: no"):
+    with pytest.raises(StudyError, match="stopped after 0 of 1 trials: no"):
         main([str(tmp_path / "s"), "--offline"])
 
 
