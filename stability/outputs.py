@@ -55,7 +55,7 @@ def silence_outputs() -> None:
 
 
 @contextlib.contextmanager
-def announced(text: str, seconds: float = 3.0) -> Iterator[None]:
+def announced(text: str, seconds: float = 10.0) -> Iterator[None]:
     """Print what takes so long, once it has taken more than so many seconds."""
     timer = threading.Timer(seconds, functools.partial(print, text, flush=True))
     timer.daemon = True

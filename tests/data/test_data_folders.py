@@ -116,7 +116,16 @@ def test_one_split_beside_class_folders_is_refused(tmp_path: Path) -> None:
 def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write_images(tmp_path / name, {"train": 2, "test": 1})
-    assert "hold the same names (test, train)" in refusal(replace(FOLDER, path=str(tmp_path)))
+    said = refusal(replace(FOLDER, path=str(tmp_path)))
+    assert f"cat/ and dog/ of {tmp_path} each hold test, train: splits inside of classes" in said
+    assert "accepted: classes inside of splits, as test/cat" in said
+
+
+def test_an_archives_own_folder_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "dataset" / "train", {"cat": 3, "dog": 2})
+    write_images(tmp_path / "dataset" / "val", {"cat": 1, "dog": 1})
+    said = refusal(replace(FOLDER, path=str(tmp_path)))
+    assert f"holds dataset/ alone, and that train, val; accepted: data.path={tmp_path}/dataset" in said
 
 
 def test_class_folders_may_all_hold_a_folder_of_images(tmp_path: Path) -> None:

@@ -63,6 +63,36 @@ def test_a_link_to_a_missing_file_is_listed(tmp_path: Path, capfd: pytest.Captur
         load(data).train.read(3)
 
 
+def test_a_list_of_another_set_is_refused(broken: Path) -> None:
+    (broken / "unreadable.txt").write_text("training/cat/1.png\tcut off\nsomething else\n")
+    said = refusal(replace(FOLDER, path=str(broken), on_error="skip"))
+    assert f"{broken}/unreadable.txt names no image of {broken}" in said
+    assert "`python -m stability.data check` with the same data keys, which writes it anew" in said
+
+
+def test_files_that_a_table_names_and_that_are_missing_are_listed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    write_images(tmp_path / "images", {"all": 12})
+    paths = [f"images/all/{number}.png" for number in range(12)]
+    paths[5], paths[7] = "images/gone.png", "images/lost.png"
+    table = pyarrow.table({"image": paths, "label": [0, 1] * 6})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    data = replace(TABLES, path=str(tmp_path / "train.parquet"))
+    said = refusal(data)
+    assert "images/gone.png is no file; `python -m stability.data check` lists all such images" in said
+    assert main(["check", "data=hf", f"data.path={data.path}"]) == 1
+    said = capfd.readouterr().out
+    assert "12 images read, 2 unreadable" in said
+    assert "gone.png" in said
+    assert "lost.png" in said
+    found = load(replace(data, on_error="skip", val_fraction=0.0))
+    assert (len(found.train), found.skipped) == (10, 2)
+
+
 def test_a_set_without_unreadable_images_needs_no_list(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_images(tmp_path / "train", {"cat": 3, "dog": 3})
     write_images(tmp_path / "val", {"cat": 2, "dog": 2})

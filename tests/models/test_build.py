@@ -217,6 +217,15 @@ class TestTimm:
             build_model(model, **SIZES | {"image_size": size})
         assert ("model.img_size=16" in str(error.value)) == ("img_size" in model)
 
+    @pytest.mark.parametrize("size", [40, 47])
+    def test_patches_that_leave_pixels_unread_are_refused(self, size: int) -> None:
+        model = node(CNN, architecture="vit_tiny_patch16_224")
+        said = rf"data.image_size={size} is no multiple of the patches of 16 px .*: {size - 32} px of each side"
+        with pytest.raises(UserError, match=rf"{said} would not be read; accepted: 32 or 48"), torch.device("meta"):
+            build_model(model, **SIZES | {"image_size": size})
+        with torch.device("meta"):
+            build_model(model, **SIZES | {"image_size": 48})
+
     @pytest.mark.parametrize("architecture", ["xcit_nano_12_p16_224", "levit_128s"])
     def test_a_grid_that_a_model_does_not_say_is_found(self, architecture: str) -> None:
         assert count_with_tokens(node(CNN, architecture=architecture), Input(32, 3, 10))[1] == (2, 2)

@@ -113,3 +113,9 @@ def test_the_first_batch_tries_the_optimizer_too(trial, monkeypatch):
 def test_a_mistake_in_a_mapping_is_told_as_it_is(changes: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         train({"data": {"name": "digits", "train_size": 260}, "epochs": 1, **changes})
+
+
+@pytest.mark.parametrize("strays", [{"plan": True}, {"samples": 3}, {"study": "x", "runs": "elsewhere"}])
+def test_keys_of_a_study_are_refused(strays: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{min(strays)!r}.*: of a study, and one trial is trained here"):
+        train({"epochs": 1, **strays})
