@@ -25,7 +25,7 @@ from benchmarks.machine import describe, spread
 from stability.config import TrialConfig
 from stability.data import DataModule
 from stability.execute.task import TrialTask
-from stability.execute.worker import run_trial
+from stability.execute.worker import run_pack
 from stability.study.identity import trial_id
 from stability.training import train
 
@@ -34,7 +34,7 @@ PHASES = ("before the first batch", "steps and evaluations", "after the last eva
 
 @contextmanager
 def phase_clock() -> Iterator[list[float]]:
-    """Note when the first training batch is requested and when the latest evaluation batch has been used up."""
+    """Note when the first training batch is asked for and when the latest evaluation batch has been used up."""
     moments: list[float] = []
     train_batches, eval_batches = DataModule.train_batches, DataModule.eval_batches
 
@@ -84,7 +84,7 @@ def run_whole(config: TrialConfig) -> None:
         task = TrialTask(
             trial_id(config), "overhead", Path(folder), factors, config, overrides=("a=b",), hydra=hydra_node()
         )
-        record = run_trial(task)
+        (record,) = run_pack([task])
     assert record is not None
     assert record.status == "completed", record.result.exception
 
@@ -110,7 +110,7 @@ def main() -> None:
     seconds: dict[str, list[list[float]]] = {name: [] for name in WAYS}
     for _ in range(arguments.repeats):
         for name, way in WAYS.items():
-            seconds[name].append(timed(functools.partial(way, config)))
+            seconds[name].append(timed(lambda way=way: way(config)))
 
     print(f"{arguments.model}, {config.epochs} epochs, {arguments.repeats} rounds; seconds: median (min to max)")
     print(f"bare loop: {spread([sum(row) for row in seconds['bare']])}")
