@@ -27,6 +27,7 @@ from stability.data import DataModule
 from stability.execute.task import TrialTask
 from stability.execute.worker import run_pack
 from stability.study.identity import trial_id
+from stability.study.schema import Scalar
 from stability.training import train
 
 PHASES = ("before the first batch", "steps and evaluations", "after the last evaluation")
@@ -80,7 +81,8 @@ def hydra_node() -> Any:
 def run_whole(config: TrialConfig) -> None:
     """Run the trial as a worker of the pool does: claim, log, .hydra/, checkpoints by time, record."""
     with tempfile.TemporaryDirectory() as folder:
-        factors = {"model": config.model["name"], "optimizer": config.optimizer["name"], "epochs": config.epochs}
+        names = {"model": str(config.model["name"]), "optimizer": str(config.optimizer["name"])}
+        factors: dict[str, Scalar] = {**names, "epochs": config.epochs}
         task = TrialTask(
             trial_id(config), "overhead", Path(folder), factors, config, overrides=("a=b",), hydra=hydra_node()
         )
@@ -110,7 +112,7 @@ def main() -> None:
     seconds: dict[str, list[list[float]]] = {name: [] for name in WAYS}
     for _ in range(arguments.repeats):
         for name, way in WAYS.items():
-            seconds[name].append(timed(lambda way=way: way(config)))
+            seconds[name].append(timed(functools.partial(way, config)))
 
     print(f"{arguments.model}, {config.epochs} epochs, {arguments.repeats} rounds; seconds: median (min to max)")
     print(f"bare loop: {spread([sum(row) for row in seconds['bare']])}")

@@ -42,13 +42,14 @@ def loose_aliases(source: str) -> set[str]:
     for node in ast.parse(source).body:
         # A call or a value in braces is no type.
         kinds: tuple[type[ast.expr], ...] = (ast.Subscript, ast.BinOp, ast.Name)
-        targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets
         elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).split(".")[-1] == "TypeAlias":
             # A type that refers to itself is written as text.
             targets, kinds = [node.target], (*kinds, ast.Constant)
-        if targets and isinstance(node.value, kinds):
+        else:
+            continue
+        if isinstance(node.value, kinds):
             text = ast.unparse(node.value)
             if re.search(r"\bAny\b", text) or LOOSE.search(text):
                 found |= {target.id for target in targets if isinstance(target, ast.Name)}
