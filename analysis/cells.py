@@ -12,15 +12,17 @@ from stability.config import parse_trial
 from stability.errors import UserError
 from stability.factors import MISSING, differing_keys, factor_name, factor_value, held
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.schema import COORDINATES, DRAWN, GRID, Cell, Manifest, Settings, Trial
-from stability.study.store import Study, study_folders
+from stability.study.schema import GRID, Cell, Manifest, Settings, Trial
+from stability.study.store import MANIFEST, Study, study_folders
+from stability.values import COORDINATES, DRAWN
 
 
 def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[CellResults]]:
     """Return the study folders that `runs` name and the cells of all of them together, in the order planned.
 
     Cells of different studies are one where nothing but their points differs. Whatever else differs becomes a factor of
-    all cells; where only the ranges differ, the study's name does. Raises UserError where a path holds no study.
+    all cells; where only the ranges differ, the study's name does. Raises UserError where a path holds no study, or a
+    study plans no trial of one of its cells.
     """
     directories = list(dict.fromkeys(folder for path in runs for folder in study_folders(path)))
     cells = [cell for folder in directories for cell in _read_study(folder)]
@@ -29,6 +31,10 @@ def read_cells(runs: Sequence[Path]) -> tuple[list[Path], list[CellResults]]:
 
 def _read_study(folder: Path) -> list[CellResults]:
     study = Study.open(folder)
+    empty = [cell.label for place, cell in enumerate(study.cells) if not study.manifest.planned(place)]
+    if empty:
+        what = f"has none of the cell {empty[0]}" if study.trials else "is empty"
+        raise UserError(f"{folder / MANIFEST}: trials {what}: nothing to compare; accepted: trials of every cell")
     samples, after = study.manifest.by_cell, study.manifest.by_role("tune", "reseed", "longer")
     return [_read_cell(study, cell, own, others) for cell, own, others in zip(study.cells, samples, after, strict=True)]
 

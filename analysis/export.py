@@ -17,8 +17,9 @@ from analysis.statistics import Curve
 from analysis.summary import NEAR, summary
 from analysis.wording import sentences, verdict
 from stability.factors import flattened
-from stability.study.schema import COORDINATES, Scalar
+from stability.study.schema import Scalar
 from stability.study.table import columns, factors_of
+from stability.values import COORDINATES
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis

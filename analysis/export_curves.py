@@ -11,6 +11,7 @@ from analysis.export import csv_text, factor_names
 from analysis.reached import Gap, optimizer_gaps, training_curves
 from analysis.settings import has_repeats, settings
 from stability.study.schema import Scalar
+from stability.values import DRAWN
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -51,7 +52,7 @@ def settings_csv(analysis: Analysis) -> str:
         for cell in analysis.cells
         for one in settings(cell, analysis.confidence)
     ]
-    columns = ("lr", "wd", "planned", "seeds", "mean", "sd", "lower", "upper", "diverged")
+    columns = (*DRAWN, "planned", "seeds", "mean", "sd", "lower", "upper", "diverged")
     return csv_text(rows, [*factor_names(analysis), *columns])
 
 

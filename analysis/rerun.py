@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stability.config import DataConfig, TrialConfig, to_dict
-from stability.study.schema import COORDINATES, Cell, Manifest, Record, Settings, Trial
-from stability.values import Value
+from stability.study.schema import Cell, Manifest, Record, Settings, Trial
+from stability.values import COORDINATES, Value
 
 GROUPS = ("model", "optimizer", "data", "recipe", "schedule")
 # Keys that decide no result and are left out: where points are drawn from, and how a trial survives.

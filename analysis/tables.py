@@ -22,6 +22,7 @@ from analysis.style import number
 from analysis.summary import NEAR, Summary, summary
 from analysis.wording import answer_lines, names, statement_lines
 from stability.study.metrics import metrics_of
+from stability.values import DRAWN
 from stability.words import scaling
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def settings_table(analysis: Analysis) -> str:
     best = {cell: sorted(own, key=lambda one: one.rank)[:most] for cell, own in every.items()}
     factors = ["model", "optimizer", *varied(analysis.cells)]
     level = f"{100 * analysis.confidence:g} % interval"
-    rows = [[*factors, "lr", "wd", "seeds", "mean", "sd", level, "diverged"]]
+    rows = [[*factors, *DRAWN, "seeds", "mean", "sd", level, "diverged"]]
     rows += [
         [*(str(cell.factors.get(name, "")) for name in factors), *_setting_texts(one)]
         for cell, own in best.items()

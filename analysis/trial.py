@@ -90,7 +90,7 @@ def find(runs: Path, given: str) -> PlannedTrial:
 
 def show(found: PlannedTrial) -> None:
     """Print everything that is known of a trial."""
-    record = read_record(found.directory)
+    record = read_record(found.directory, found.trial)
     trial = found.trial
     point = " ".join(f"{name}={value!r}" for name, value in trial.point.items())
     factor = lr_factor(found.cell.config)
@@ -146,9 +146,9 @@ def _show_configuration(config: Settings) -> None:
     hidden = {"model": ("family",), "optimizer": ("search",)}
     shown = dict(config)
     for name, keys in hidden.items():
-        group = config[name]
-        assert isinstance(group, Mapping)
-        shown[name] = {key: value for key, value in group.items() if key not in keys}
+        group = config.get(name)
+        if isinstance(group, Mapping):
+            shown[name] = {key: value for key, value in group.items() if key not in keys}
     print("\nconfiguration")
     _show_groups(shown)
 

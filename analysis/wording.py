@@ -10,6 +10,7 @@ from analysis.answers import Answer
 from analysis.compute.intervals import Interval
 from analysis.statements import Statement, reruns
 from stability.study.schema import cell_label
+from stability.values import DRAWN
 
 # A command prints so many pairs in full; the rest is in the CSV.
 MOST_PAIRS = 6
@@ -77,7 +78,7 @@ def _heading(answer: Answer, extra: Sequence[str]) -> str:
     where = cell_label({name: rest[name] for name in ("model", "optimizer", *extra) if name in rest})
     parts = [f"{where + ': ' if where else ''}{one} against {other}", f"{answer.points} shared points"]
     ranges = (answer.first.cell.ranges, answer.second.cell.ranges)
-    for name in ("lr", "wd"):
+    for name in DRAWN:
         texts = [_range(own.get(name)) for own in ranges]
         if any(texts):
             parts.append(f"{name} {texts[0] if texts[0] == texts[1] else f'{texts[0]} and {texts[1]}'}")

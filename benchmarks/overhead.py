@@ -25,8 +25,9 @@ from benchmarks.machine import describe, spread
 from stability.config import TrialConfig
 from stability.data import DataModule
 from stability.execute.task import TrialTask
-from stability.execute.worker import run_trial
+from stability.execute.worker import run_pack
 from stability.study.identity import trial_id
+from stability.study.schema import Scalar
 from stability.training import train
 
 PHASES = ("before the first batch", "steps and evaluations", "after the last evaluation")
@@ -34,7 +35,7 @@ PHASES = ("before the first batch", "steps and evaluations", "after the last eva
 
 @contextmanager
 def phase_clock() -> Iterator[list[float]]:
-    """Note when the first training batch is requested and when the latest evaluation batch has been used up."""
+    """Note when the first training batch is asked for and when the latest evaluation batch has been used up."""
     moments: list[float] = []
     train_batches, eval_batches = DataModule.train_batches, DataModule.eval_batches
 
@@ -80,11 +81,12 @@ def hydra_node() -> Any:
 def run_whole(config: TrialConfig) -> None:
     """Run the trial as a worker of the pool does: claim, log, .hydra/, checkpoints by time, record."""
     with tempfile.TemporaryDirectory() as folder:
-        factors = {"model": config.model["name"], "optimizer": config.optimizer["name"], "epochs": config.epochs}
+        names = {"model": str(config.model["name"]), "optimizer": str(config.optimizer["name"])}
+        factors: dict[str, Scalar] = {**names, "epochs": config.epochs}
         task = TrialTask(
             trial_id(config), "overhead", Path(folder), factors, config, overrides=("a=b",), hydra=hydra_node()
         )
-        record = run_trial(task)
+        (record,) = run_pack([task])
     assert record is not None
     assert record.status == "completed", record.result.exception
 

@@ -21,7 +21,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("stability", "analysis")
 LOOSE = re.compile(r"\b(?:Mapping|dict)\[str, object\]")
-ALIAS = re.compile(rf"^(\w+)(?:: TypeAlias)? = (?:Any|{LOOSE.pattern})$", re.MULTILINE)
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -42,10 +41,18 @@ def loose_aliases(source: str) -> set[str]:
     found = set()
     for node in ast.parse(source).body:
         # A call or a value in braces is no type.
-        if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Subscript, ast.BinOp, ast.Name)):
+        kinds: tuple[type[ast.expr], ...] = (ast.Subscript, ast.BinOp, ast.Name)
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).split(".")[-1] == "TypeAlias":
+            # A type that refers to itself is written as text.
+            targets, kinds = [node.target], (*kinds, ast.Constant)
+        else:
+            continue
+        if isinstance(node.value, kinds):
             text = ast.unparse(node.value)
             if re.search(r"\bAny\b", text) or LOOSE.search(text):
-                found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
     return found
 
 

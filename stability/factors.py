@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from stability.config import identity, parse_trial, to_dict
-from stability.values import Options, Value, group
+from stability.values import COORDINATES, Options, Value, group
 
 
 class Missing(Enum):
@@ -27,7 +27,7 @@ def held(config: Options) -> dict[str, Value]:
     Raises UserError where the configuration is not valid in this version.
     """
     parsed = parse_trial(config)
-    kept = {name: value for name, value in identity(parsed).items() if name not in ("lr", "wd", "seed")}
+    kept = {name: value for name, value in identity(parsed).items() if name not in COORDINATES}
     # As given: a warm-up that follows from the number of epochs is not a factor.
     given = _modern(to_dict(parsed))
     return kept | {"schedule": given["schedule"], "recipe": given["recipe"]}

@@ -13,13 +13,20 @@ from typing import TypeAlias
 # What a YAML or JSON file holds at any key; and a group of such keys, as the arguments of a `_target_`.
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value] | None"
 Options: TypeAlias = Mapping[str, Value]
+# The coordinates of a point, and those of them that can be drawn from a range.
+COORDINATES = ("lr", "wd", "seed")
+DRAWN = ("lr", "wd")
 
 
 def number(value: object) -> float | None:
     """Return a value as a finite number; None for anything else, true and false included."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        # A whole number that no float can hold.
+        return None
 
 
 def plain(value: object) -> Value:

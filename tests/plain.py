@@ -71,9 +71,9 @@ def plainly(on_event: OnEvent | None) -> Callable[[Event], None] | None:
     return None if on_event is None else tell
 
 
-def run_trial(task: TrialTask, *arguments: Any, **options: Any) -> Any:
+def run_trial(task: TrialTask, on_event: Callable[[Event], None] | None = None, **options: Any) -> Any:
     """Run a planned trial; return its record as its file holds it, with status `claimed` where it runs elsewhere."""
-    return plain_record(worker.run_trial(task, *arguments, **options), task)
+    return run_pack([task], on_event, **options)[0]
 
 
 def run_pack(tasks: Sequence[TrialTask], *arguments: Any, **options: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_an_error_of_classification_is_named_in_its_task_alone() -> None:
     files = [path for folder in ("stability", "analysis") for path in (ROOT / folder).rglob("*.py")]
     named = {path.name for path in files if "top1_error" in path.read_text()}
     assert named == {"classification.py"}
+
+
+def test_the_coordinates_are_listed_in_one_place() -> None:
+    found = []
+    for path in (path for folder in ("stability", "analysis") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            words = [getattr(one, "value", None) for one in getattr(node, "elts", ())]
+            found += [path.name for pair in itertools.pairwise(words) if pair == ("lr", "wd")]
+    # The product of both is one of the axes of a scatter figure.
+    assert sorted(found) == ["scatter.py", "values.py", "values.py"]
 
 
 # Hooks of Lightning, and the methods of launchers: their arguments are documented where the hook or protocol is.

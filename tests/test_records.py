@@ -89,6 +89,7 @@ def test_what_is_no_record_is_said_with_its_path(tmp_path: Path, text: str) -> N
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
+    tmp_path /= record()["id"]
     write_record(tmp_path, record(status="failed"))
     with pytest.raises(TypeError):
         write_record(tmp_path, record(result={"error": object()}))
@@ -102,6 +103,7 @@ def test_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path: Path, monkeypat
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
+    tmp_path /= record()["id"]
     write_record(tmp_path, record(status="failed"))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
@@ -134,8 +136,10 @@ def test_load_has_one_row_per_planned_trial(tmp_path: Path) -> None:
     cells = [{"factors": {"model": "tiny", "optimizer": "sgd", "epochs": 2}}]
     for study in ("one", "two"):
         write_manifest(tmp_path / study, {"study": study, "cells": cells, "trials": trials})
-    write_record(tmp_path / "one" / "trials" / "a", record(id="a"))
-    write_record(tmp_path / "one" / "trials" / "b", record(id="b", status="diverged", result={"top1_error": None}))
+    point = {"lr": 0.1, "wd": 0.0}
+    write_record(tmp_path / "one" / "trials" / "a", record(id="a", seed=0, **point))
+    diverged = record(id="b", seed=1, status="diverged", result={"top1_error": None}, **point)
+    write_record(tmp_path / "one" / "trials" / "b", diverged)
     table = table_module.load(tmp_path)
     assert list(table["study"]) == ["one"] * 3 + ["two"] * 3
     assert list(table["status"]) == ["completed", "diverged", *["planned"] * 4]

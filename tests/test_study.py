@@ -182,10 +182,10 @@ def test_a_curve_prefers_the_averaged_weights() -> None:
         {"epoch": 1, "top1_error": 9.0, "ema_top1_error": None},
         {"epoch": 2, "top1_error": 8.0, "ema_top1_error": 7},
     ]
-    record = Record.from_json({**RECORD, "result": {"curve": curve}}, "r")
+    record = Record.from_json({**RECORD, "result": {"top1_error": 7, "curve": curve}}, "r")
     assert [row.evaluated(metrics_of().primary) for row in record.result.rows] == [9.0, 7.0]
     with pytest.raises(ShapeError, match=r"r: result\.curve\[0\]\.epoch is None; accepted: a whole number"):
-        Record.from_json({**RECORD, "result": {"curve": [{}]}}, "r")
+        Record.from_json({**RECORD, "result": {"top1_error": 7, "curve": [{}]}}, "r")
 
 
 @dataclass(frozen=True)

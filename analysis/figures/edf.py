@@ -15,6 +15,7 @@ from analysis.figures.text import glued
 from analysis.results import CellResults
 from analysis.style import number
 from analysis.tables import plan_words
+from stability.values import DRAWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
 
 
 def _ranges(cell: CellResults) -> str:
-    return ", ".join(glued(f"{name} {_range(cell, name)}") for name in ("lr", "wd"))
+    return ", ".join(glued(f"{name} {_range(cell, name)}") for name in DRAWN)
 
 
 def _range(cell: CellResults, name: str) -> str:

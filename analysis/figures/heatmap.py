@@ -20,6 +20,7 @@ from analysis.results import CellResults, varied
 from analysis.settings import Setting, best_of, settings
 from analysis.style import number
 from stability.errors import UserError
+from stability.values import DRAWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +115,7 @@ def _values(found: Sequence[Setting]) -> tuple[list[float], list[float]]:
 
 def _is_grid(cell: CellResults, found: Sequence[Setting]) -> bool:
     lrs, wds = _values(found)
-    return not any(cell.ranges.get(name) for name in ("lr", "wd")) and len(found) >= FILLED * len(lrs) * len(wds)
+    return not any(cell.ranges.get(name) for name in DRAWN) and len(found) >= FILLED * len(lrs) * len(wds)
 
 
 def _draw_tiles(axes: Axes, cell: CellResults, found: Sequence[Setting], scale: Scale) -> None:
@@ -167,7 +168,7 @@ def _draw_points(axes: Axes, cell: CellResults, found: Sequence[Setting], scale:
         )
     best = best_of(found)
     axes.scatter([best.lr], [best.wd], s=70, facecolors="none", edgecolors="black", linewidths=1.4, clip_on=False)
-    for name, values in zip(("lr", "wd"), _values(found), strict=True):
+    for name, values in zip(DRAWN, _values(found), strict=True):
         _set_range(axes, name, cell.ranges.get(name) or (values[0], values[-1]), cell.scales.get(name, "log"))
 
 

@@ -13,6 +13,7 @@ from analysis.figures.text import GLUE, glued
 from analysis.reached import Kind
 from analysis.settings import Setting
 from analysis.style import CurveStyle, number
+from stability.values import DRAWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ def ends(found: Interval) -> str:
 
 def best_words(best: Setting) -> str:
     """Return a setting's error with its interval, and the setting."""
-    mean, place = best.error.mean, [glued(f"{name} {number(getattr(best, name))}") for name in ("lr", "wd")]
+    mean, place = best.error.mean, [glued(f"{name} {number(getattr(best, name))}") for name in DRAWN]
     return f"{mean.estimate:.1f}{GLUE}%{ends(mean)} at {', '.join(place)}"
 
 

@@ -69,7 +69,10 @@ def _plain_reader(kind: type) -> Reader:
         if type(value) is kind or (isinstance(value, kind) and not isinstance(value, bool)):
             return value
         if kind is float and type(value) is int:
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise WrongError(value, (WORDS[kind],), "is too large a number") from None
         raise WrongError(value, (WORDS.get(kind, f"a {kind.__name__}"),))
 
     return read

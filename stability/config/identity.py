@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stability.config.checks import TARGETED
 from stability.config.schema import EXTENSIONS, StudyConfig, TrialConfig
-from stability.values import Options, Value, group
+from stability.values import COORDINATES, Options, Value, group
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -49,7 +49,7 @@ def identity(config: TrialConfig) -> dict[str, Value]:
 
 
 # Keys in which members of a pack may differ; they agree in all others.
-MEMBER_KEYS = ("lr", "wd", "seed", "epochs", "optimizer", "schedule")
+MEMBER_KEYS = (*COORDINATES, "epochs", "optimizer", "schedule")
 MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
 
 

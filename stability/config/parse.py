@@ -11,7 +11,7 @@ from stability.config.checks import build
 from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, StudyConfig, TrialConfig
 from stability.errors import UserError, nearest
 from stability.shipped import default_group
-from stability.values import Options, Value, group
+from stability.values import Options, Value, group, number
 
 
 def parse_trial(values: Options) -> TrialConfig:
@@ -97,18 +97,18 @@ def search_range(values: Options, name: str) -> Value:
     lr_batch, so that the lr of a step does not change.
     """
     ranges = group(group(group(values, "optimizer"), "search"), str(group(values, "model").get("family")))
-    found, meant, own = ranges.get(name), ranges.get("lr_batch"), _lr_batch(values)
-    if name != "lr" or meant == own or not isinstance(meant, int) or not isinstance(own, int):
+    found, meant, own = ranges.get(name), number(ranges.get("lr_batch")), number(_lr_batch(values))
+    if name != "lr" or meant == own or not meant or own is None or not isinstance(found, (list, tuple)):
         return found
-    if not isinstance(found, (list, tuple)):
-        return found
-    return [end * own / meant if isinstance(end, (int, float)) else end for end in found]
+    ends = [(end, number(end)) for end in found]
+    return [end if known is None else known * own / meant for end, known in ends]
 
 
 def lr_factor(values: Options) -> float:
     """Return the factor from lr to peak lr: 1 where lr is used as given."""
-    batch_size, own = _batch_size(values), _lr_batch(values)
-    return batch_size / own if isinstance(batch_size, int) and isinstance(own, int) else 1.0
+    batch_size, own = number(_batch_size(values)), number(_lr_batch(values))
+    # Anything else is refused by `parse_trial`; a study of another version of the program may hold it.
+    return batch_size / own if batch_size and own and batch_size > 0 and own > 0 else 1.0
 
 
 def _batch_size(values: Options) -> Value:

@@ -27,7 +27,7 @@ LOG = "log.txt"
 
 def standing_record(task: TrialTask) -> Record | None:
     """Return the existing record if the trial completed, diverged, or has used up its attempts; otherwise None."""
-    record = read_record(task.directory)
+    record = read_record(task.directory, task.config)
     return record if record is not None and (record.has_ended or record.failures >= task.attempt) else None
 
 

@@ -47,7 +47,7 @@ class Loop:
         """
         for task in tasks:
             if task.id not in self._limits:
-                record = read_record(task.directory)
+                record = read_record(task.directory, task.config)
                 failed = record.failures if record else 0
                 self._limits[task.id] = failed + attempts_left(record)
         while missing := self._missing(tasks):
@@ -61,7 +61,7 @@ class Loop:
         """Return the trials without a final record, each with the next step of the failure policy."""
         missing = []
         for task in tasks:
-            record = read_record(task.directory)
+            record = read_record(task.directory, task.config)
             failed = record.failures if record else 0
             limit = self._limits[task.id]
             if record is not None and (record.has_ended or failed >= limit):

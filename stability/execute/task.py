@@ -10,7 +10,7 @@ from typing import Any
 
 from stability.config import TrialConfig, to_dict
 from stability.sinks.base import LoggedTrial
-from stability.study.schema import Role, cell_label
+from stability.study.schema import Role, Scalar, cell_label
 from stability.study.store import trial_directory
 
 
@@ -22,7 +22,7 @@ class TrialTask:
     study: str
     study_directory: Path | str
     # Factor -> the choice's name, always with model, optimizer and epochs: `cell` of the record.
-    factors: Mapping[str, Any]
+    factors: Mapping[str, Scalar]
     # The trial's configuration, lr, wd and seed set.
     config: TrialConfig
     # One more than the failures on record: a failed record of fewer is no obstacle.

@@ -28,17 +28,6 @@ FIRST_BATCH_FAILS = "its first batch fails: "
 OnEvent = Callable[[Event], None]
 
 
-def run_trial(task: TrialTask, on_event: OnEvent | None = None, *, capture_output: bool = False) -> Record | None:
-    """Run a planned trial by itself; see `run_pack`.
-
-    Args:
-        task: the trial.
-        on_event: as of `run_pack`.
-        capture_output: as of `run_pack`.
-    """
-    return run_pack([task], on_event, full_size=1, capture_output=capture_output)[0]
-
-
 def run_pack(
     tasks: Sequence[TrialTask],
     on_event: OnEvent | None = None,

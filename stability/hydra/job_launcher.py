@@ -78,12 +78,12 @@ class JobLauncher:
         Hydra's launchers pass no events on: they come from the records, as these appear.
         """
         begun = {task.id: attempts_begun(task.directory) for task in tasks}
-        records = {task.id: read_record(task.directory) for task in tasks}
+        records = {task.id: read_record(task.directory, task.config) for task in tasks}
         with watched(tasks, on_event, self._command) as named:
             self._launch([members for members, _ in together(named)])
         # A trial that a broken batch never began does not count as tried, unless no trial of the batch began.
         died = {task.id for task in tasks if attempts_begun(task.directory) != begun[task.id]}
-        is_futile = not died and all(read_record(task.directory) == records[task.id] for task in tasks)
+        is_futile = not died and all(read_record(task.directory, task.config) == records[task.id] for task in tasks)
         return {task.id for task in tasks} if is_futile else died
 
     def close(self) -> None:

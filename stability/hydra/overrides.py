@@ -21,12 +21,11 @@ from stability.hydra.logspace import expanded
 from stability.hydra.plain import value_of
 from stability.plan.asked import Axis, Coordinate, ParsedCommand, check_range
 from stability.study.schema import Scale
-from stability.values import Options, Value, hints
+from stability.values import COORDINATES, Options, Value, hints
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Glob, Override
 
-COORDINATES = ("lr", "wd", "seed")
 SCALES: tuple[Scale, ...] = ("log", "linear")
 # The most values that a key may be given.
 MOST_VALUES = 100_000

@@ -83,7 +83,7 @@ class StudySweeper:
             for note in preview.notes(plan):
                 print(note)
             with announced(f"reading the records of {directory}"):
-                records = _records(plan, directory)
+                records = records_of(directory, plan.all_trials)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
@@ -107,7 +107,7 @@ class StudySweeper:
                 listening = stack.enter_context(Loggers(loggers))
                 plan = self._run(launcher, plan, directory, sizes, listening)
         if launcher is not None:
-            records = _records(plan, directory)
+            records = records_of(directory, plan.all_trials)
         cost.learn(plan, records, _layout(plan))
         _report(plan, directory, records)
         if left_out:
@@ -349,11 +349,6 @@ def _fingerprints(plan: Plan) -> list[str]:
             print(source.describe(), flush=True)
             known[repr(cell.config.data)] = source.fingerprint
     return [known[repr(cell.config.data)] for cell in plan.cells]
-
-
-def _records(plan: Plan, directory: Path) -> dict[str, Record]:
-    found = records_of(directory, (trial.id for trial in plan.all_trials))
-    return {identifier: record for identifier, record in found if record is not None}
 
 
 def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from stability.errors import UserError
-from stability.values import Options, Value, group
+from stability.values import DRAWN, Options, Value, group
 
 # Keys of other sweepers. {} stands for the value that was given.
 WORDS = {
@@ -33,7 +33,7 @@ SAMPLERS = {"bayes": "tpe", "tpe": "tpe", "random": "random", "qmc": "sobol", "s
 _SWEEPER = "hydra.sweeper."
 # Keys of one parameter's distribution, by which a mapping is known as one.
 _DISTRIBUTION = {"type", "distribution", "low", "high", "min", "max", "values", "value", "choices", "log", "step", "q"}
-_DRAWN = {"lr": "lr", "learning_rate": "lr", "wd": "wd", "weight_decay": "wd"}
+_OUR_NAMES = {"lr": "lr", "learning_rate": "lr", "wd": "wd", "weight_decay": "wd"}
 
 
 def is_foreign(key: str) -> bool:
@@ -48,7 +48,7 @@ def is_foreign(key: str) -> bool:
 
 def _is_distribution(key: str, value: Value) -> bool:
     """Tell whether a coordinate is given a distribution, as Optuna or W&B describes one."""
-    return key in _DRAWN and isinstance(value, Mapping) and bool(_DISTRIBUTION & value.keys())
+    return key in _OUR_NAMES and isinstance(value, Mapping) and bool(_DISTRIBUTION & value.keys())
 
 
 def refuse_foreign(given: Options) -> None:
@@ -130,7 +130,7 @@ def _parameters(node: Options, prefix: str = "") -> Iterator[str]:
 
 def distribution(key: str, given: Options) -> str:
     """Return the override that stands for one parameter's distribution, as Optuna or W&B describes it."""
-    key = _DRAWN.get(key.rpartition(".")[2], key)
+    key = _OUR_NAMES.get(key.rpartition(".")[2], key)
     values = given.get("values", given.get("choices"))
     if isinstance(values, (list, tuple)):
         return f"{key}={','.join(map(_text, values))}"
@@ -140,7 +140,7 @@ def distribution(key: str, given: Options) -> str:
     # W&B's log_uniform takes exponents of e; log_uniform_values takes the ends themselves.
     if str(given.get("distribution", "")).endswith("log_uniform"):
         low, high = (math.exp(end) if isinstance(end, (int, float)) else end for end in (low, high))
-    if key in ("lr", "wd"):
+    if key in DRAWN:
         is_linear = given.get("distribution") in ("uniform", "q_uniform") or given.get("log") is False
         return f"{key}=tag({'linear' if is_linear else 'log'},interval({_text(low)},{_text(high)}))"
     if isinstance(low, int) and isinstance(high, int):

@@ -55,13 +55,3 @@ AUTHORS_CODE = {
     "vitp_72gf": Published(352.95, 71.207, 65.52),
     "vitc_72gf": Published(354.95, 72.789, 67.63),
 }
-
-# Multiply-adds of the stem alone (M), table 3.
-STEM_MULTIPLY_ADDS = {
-    "vitp_4gf": 58,
-    "vitc_4gf": 435,
-    "vit_s1_4gf": 422,
-    "vit_s2_4gf": 422,
-    "vit_s3_4gf": 458,
-    "vit_s4_4gf": 407,
-}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING
 from stability.errors import UserError
 from stability.files import write_text
 from stability.study.metrics import metrics_of
-from stability.study.schema import DRAWN, Manifest, Record, Result, Trial
+from stability.study.schema import Manifest, Record, Result, Trial
 from stability.study.store import MANIFEST, RECORD, read_manifest, read_record, trial_directory
-from stability.values import Value
+from stability.values import DRAWN, Value
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = "optuna.journal"
 # optuna.storage=none: no mirror.
@@ -104,7 +107,8 @@ class OptunaExporter:
     def update(self) -> int:
         """Copy what has ended since the last call; return how many trials that were.
 
-        Raises what the storage raises, and UserError on a manifest or record that cannot be read.
+        A record that cannot be read is left out, and a warning names it. Raises what the storage raises, and UserError
+        on a manifest that cannot be read.
         """
         grown = self._read_manifest()
         fresh = self._fresh()
@@ -152,13 +156,16 @@ class OptunaExporter:
             directory = trial_directory(self._directory, trial.id)
             if not self._is_new(directory / RECORD):
                 continue
-            # A record that cannot be read is named by analysis.status; the others are copied.
-            with contextlib.suppress(UserError):
-                record = read_record(directory)
-                if record is not None:
-                    fresh.append((trial, record))
-                    if record.has_ended:
-                        del self._open_trials[trial.id]
+            try:
+                record = read_record(directory, trial)
+            except UserError as error:
+                # The others are copied.
+                logger.warning("left out of the Optuna copy: %s", error)
+                continue
+            if record is not None:
+                fresh.append((trial, record))
+                if record.has_ended:
+                    del self._open_trials[trial.id]
         return sorted(fresh, key=lambda pair: (str(pair[1].provenance.end), pair[0].id))
 
     def _is_new(self, path: Path) -> bool:
@@ -258,8 +265,11 @@ def _errors_by_epoch(result: Result) -> dict[int, float]:
 
 
 def _local(time: str | None) -> datetime | None:
-    """Return ISO 8601 in UTC as Optuna keeps times: local, without a zone."""
-    return datetime.fromisoformat(time).astimezone().replace(tzinfo=None) if time else None
+    """Return ISO 8601 in UTC as Optuna keeps times: local, without a zone; None for what is no such time."""
+    try:
+        return datetime.fromisoformat(time).astimezone().replace(tzinfo=None) if time else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class _Lines:

@@ -25,8 +25,8 @@ from stability.plan.asked import Axis, Composition, Coordinate, ParsedCommand, c
 from stability.plan.tuned import Settings, wanted
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
-from stability.study.schema import COORDINATES, DRAWN, GRID, Scalar, Scale, Trial
-from stability.values import Options, group
+from stability.study.schema import GRID, Scalar, Scale, Trial
+from stability.values import COORDINATES, DRAWN, Options, group
 
 # The number of a point within its cell, lr, wd and seed.
 Point = tuple[int, float, float, int]

@@ -17,7 +17,7 @@ from stability.outputs import announced
 from stability.plan import timings
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.study.schema import ENDED, Provenance, Record
-from stability.study.store import records_of
+from stability.study.store import PLANNED, records_of
 
 if TYPE_CHECKING:
     from stability.execute.layout import ProcessLayout
@@ -161,8 +161,8 @@ def costs_to_come(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]
 
 def statuses_of(plan: Plan, directory: Path) -> dict[str, str]:
     """Return the status of each trial's record by its id; `planned` without one. Each record is read once."""
-    records = records_of(directory, (trial.id for trial in plan.all_trials))
-    return {name: record.status if record else "planned" for name, record in records}
+    records = records_of(directory, plan.all_trials)
+    return {trial.id: records[trial.id].status if trial.id in records else PLANNED for trial in plan.all_trials}
 
 
 def _cost(plan: Plan, cell: CellPlan, layout: ProcessLayout, remembered: timings.Timings) -> Cost:

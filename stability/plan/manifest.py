@@ -18,10 +18,10 @@ from stability.factors import MISSING, differing_keys, factor_name, factor_value
 from stability.plan.cells import FACTORS, CellPlan, Plan, describe
 from stability.samplers import SHIPPED
 from stability.study.identity import RESULTS_VERSION, results_version
-from stability.study.schema import COORDINATES, GRID, Cell, Contrast, Manifest, SamplerInfo, Scalar
+from stability.study.schema import GRID, Cell, Contrast, Manifest, SamplerInfo, Scalar
 from stability.study.shape import parse
 from stability.study.store import read_manifest, write_manifest
-from stability.values import Options, Value, group
+from stability.values import COORDINATES, Options, Value, group
 
 VERSION = 1
 # Held while the manifest is read, grown and written.
@@ -248,7 +248,7 @@ def _fixed(config: Options | TrialConfig) -> dict[str, Value]:
     """Return what decides a cell's results by dotted key, but for the coordinates of its points."""
     parsed = config if isinstance(config, TrialConfig) else parse_trial(config)
     flat = flattened(identity(parsed))
-    kept = {key: value for key, value in flat.items() if key not in ("lr", "wd", "seed")}
+    kept = {key: value for key, value in flat.items() if key not in COORDINATES}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
 
 

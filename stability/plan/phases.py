@@ -14,13 +14,14 @@ from pathlib import Path
 from stability.errors import UserError
 from stability.plan.cells import CellPlan, Plan
 from stability.plan.manifest import change, places
+from stability.plan.records import EndedRecords
 from stability.plan.rounds import Pack, with_trials
 from stability.samplers import Request, checked_points
 from stability.samplers.tpe import Tpe
 from stability.study.best import best_setting
 from stability.study.identity import trial_id
 from stability.study.schema import TPE, Manifest, Record, Role, Trial
-from stability.study.store import read_manifest, read_record, trial_directory
+from stability.study.store import read_manifest
 
 # The number of the first trial of each role, which its seed follows from: no sample has it.
 FIRST: Mapping[Role, int] = {"tune": 1_000_000, "reseed": 2_000_000, "longer": 3_000_000}
@@ -55,7 +56,7 @@ def phases(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
     """
     if not _asks(plan):
         return
-    wanted = functools.partial(_with_wanted, plan, directory, max(1, size // len(plan.cells)), pack)
+    wanted = functools.partial(_with_wanted, plan, EndedRecords(directory), max(1, size // len(plan.cells)), pack)
     while True:
         manifest = change(directory, wanted)
         grown = standing(plan, manifest)
@@ -75,12 +76,12 @@ def is_open(plan: Plan, directory: Path) -> bool:
     if not _asks(plan):
         return False
     manifest = read_manifest(directory)
-    return manifest is not None and any(_wanted(plan, manifest, directory, 1))
+    return manifest is not None and any(_wanted(plan, manifest, EndedRecords(directory), 1))
 
 
-def _with_wanted(plan: Plan, directory: Path, each: int, pack: Pack, manifest: Manifest | None) -> Manifest:
+def _with_wanted(plan: Plan, records: EndedRecords, each: int, pack: Pack, manifest: Manifest | None) -> Manifest:
     assert manifest is not None
-    fresh = _wanted(plan, manifest, directory, each)
+    fresh = _wanted(plan, manifest, records, each)
     configs = {
         trial.id: plan.config_of(trial) for cell, trials in zip(plan.cells, fresh, strict=True) for trial in trials
     }
@@ -91,7 +92,7 @@ def _with_wanted(plan: Plan, directory: Path, each: int, pack: Pack, manifest: M
     return with_trials(manifest, placed, pack(configs))
 
 
-def _wanted(plan: Plan, manifest: Manifest, directory: Path, each: int) -> list[list[Trial]]:
+def _wanted(plan: Plan, manifest: Manifest, records: EndedRecords, each: int) -> list[list[Trial]]:
     """Return the trials that are wanted next of each cell of a plan."""
     own: dict[int, list[Trial]] = {place: [] for place in places(manifest, plan)}
     # Samples that another command asked for are no concern of this one.
@@ -99,16 +100,15 @@ def _wanted(plan: Plan, manifest: Manifest, directory: Path, each: int) -> list[
     for trial in manifest.trials:
         if trial.cell in own and (trial.role != "sample" or trial.id in samples):
             own[trial.cell].append(trial)
-    return [_next(plan, cell, trials, directory, each) for cell, trials in zip(plan.cells, own.values(), strict=True)]
+    return [_next(plan, cell, trials, records, each) for cell, trials in zip(plan.cells, own.values(), strict=True)]
 
 
-def _next(plan: Plan, cell: CellPlan, trials: Sequence[Trial], directory: Path, each: int) -> list[Trial]:
+def _next(plan: Plan, cell: CellPlan, trials: Sequence[Trial], records: EndedRecords, each: int) -> list[Trial]:
     """Return what is wanted next of a cell: a round of TPE, then reruns and a longer schedule together."""
     config = plan.config
     searched = [trial for trial in trials if trial.role in ("sample", "tune")]
-    records = [read_record(trial_directory(directory, trial.id)) for trial in searched]
-    known = [record for record in records if record is not None]
-    if len(known) < len(searched):
+    known = records.of(searched)
+    if known is None:
         # Another command still trains these: it will have asked when this one looks again.
         return []
     tuned = sum(trial.role == "tune" for trial in trials)

@@ -9,10 +9,11 @@ from pathlib import Path
 from stability.config import TrialConfig
 from stability.plan.cells import CellPlan, Plan
 from stability.plan.manifest import change, places
+from stability.plan.records import EndedRecords
 from stability.samplers import Request, checked_points
 from stability.study.identity import trial_ids
 from stability.study.schema import Manifest, Record, Trial
-from stability.study.store import read_manifest, read_record, trial_directory
+from stability.study.store import read_manifest
 
 
 def standing(plan: Plan, manifest: Manifest | None) -> Plan:
@@ -43,7 +44,7 @@ def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
     """
     manifest = read_manifest(directory)
     assert manifest is not None
-    records = _Records(directory)
+    records = EndedRecords(directory)
     yield standing(plan, manifest), manifest
     while True:
         known = len(manifest.trials)
@@ -53,7 +54,7 @@ def rounds(plan: Plan, directory: Path, size: int, pack: Pack) -> Iterator[tuple
         yield standing(plan, manifest), manifest
 
 
-def _with_round(plan: Plan, manifest: Manifest | None, known: _Records, size: int, pack: Pack) -> Manifest:
+def _with_round(plan: Plan, manifest: Manifest | None, known: EndedRecords, size: int, pack: Pack) -> Manifest:
     """Return the manifest with the next points of every cell that has fewer than are planned."""
     assert manifest is not None
     each = max(1, size // len(plan.cells))
@@ -83,26 +84,6 @@ def with_trials(manifest: Manifest, fresh: Sequence[Sequence[Trial]], packs: Seq
     new = tuple(row[rank] for rank in ranks for row in fresh if rank < len(row))
     several = tuple(tuple(one) for one in packs if len(one) > 1)
     return replace(manifest, trials=manifest.trials + new, packs=manifest.packs + several)
-
-
-class _Records:
-    """A study's records. Those of trials that have ended do not change any more: each is read once."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._ended: dict[str, Record] = {}
-
-    def of(self, trials: Sequence[Trial]) -> list[Record] | None:
-        """Return the records of trials; None where a trial has none."""
-        found = []
-        for trial in trials:
-            record = self._ended.get(trial.id) or read_record(trial_directory(self._directory, trial.id))
-            if record is None:
-                return None
-            if record.has_ended:
-                self._ended[trial.id] = record
-            found.append(record)
-        return found
 
 
 def _ask(plan: Plan, cell: CellPlan, count: int, start: int, finished: Sequence[Record]) -> list[Trial]:

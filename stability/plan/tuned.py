@@ -10,9 +10,9 @@ from pathlib import Path
 from stability.config import StudyConfig
 from stability.errors import UserError
 from stability.study.best import best_setting
-from stability.study.schema import DRAWN, Manifest, Scalar
+from stability.study.schema import Manifest, Scalar
 from stability.study.store import Study, read_manifest
-from stability.values import Options, Value, group, number
+from stability.values import DRAWN, Options, Value, group, number
 
 TUNED = "tuned"
 # The study that has the settings of a scale, and the file of sweeps/ that plans it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stability.samplers import Request
-from stability.study.schema import DRAWN
+from stability.values import DRAWN
 
 
 class Sobol:

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from stability.errors import UserError
 from stability.study.events import Ended, Epoch, Event, Probe, Resumed, Started
-from stability.study.schema import COORDINATES, Scalar, cell_label
-from stability.values import Options, Value
+from stability.study.schema import Scalar, cell_label
+from stability.values import COORDINATES, Options, Value
 
 
 @dataclass(frozen=True)

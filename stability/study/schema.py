@@ -6,19 +6,16 @@ record.json. All are frozen. Fields that nothing fills yet are absent from the J
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
+from stability.study.checks import manifest_problem, record_problem
 from stability.study.metrics import BEST, EMA, Metric
 from stability.study.shape import ShapeError, dump, parse
-from stability.values import Options, Value
+from stability.values import COORDINATES, Options, Value, number
 
-# The coordinates of a point, and those of them that can be drawn from a range.
-COORDINATES = ("lr", "wd", "seed")
-DRAWN = ("lr", "wd")
 # What a plain grid is called where others have the name of a sampler, and the sampler whose points depend on results.
 GRID, RANDOM, TPE = "grid", "random", "tpe"
 Status = Literal["completed", "diverged", "failed"]
@@ -46,6 +43,19 @@ class Range:
     low: float
     high: float
     scale: Scale = "log"
+
+
+class Point(Protocol):
+    """Anything with the coordinates of a point: a planned trial, or a trial's configuration."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def wd(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -156,14 +166,8 @@ class Manifest:
     def from_json(cls, values: object, where: str) -> Manifest:
         """Return the manifest of a file. Raises ShapeError, naming `where` and the key, where it holds none."""
         found = parse(cls, values, where)
-        for place, trial in enumerate(found.trials):
-            if not 0 <= trial.cell < len(found.cells):
-                raise ShapeError(
-                    f"{where}: trials[{place}].cell is {trial.cell}; accepted: 0 to {len(found.cells) - 1}"
-                )
-            # It names the trial's folder and files.
-            if not re.fullmatch(r"\w+", trial.id):
-                raise ShapeError(f"{where}: trials[{place}].id is {trial.id!r}; accepted: letters and digits")
+        if problem := manifest_problem(found):
+            raise ShapeError(f"{where}: {problem}")
         return found
 
     def to_json(self) -> Value:
@@ -198,11 +202,6 @@ class Manifest:
         return max(len(self.by_cell[cell]), waiting)
 
 
-def _number(value: object) -> float | None:
-    """Return a value of JSON as a number; None for anything else."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
 @dataclass(frozen=True)
 class EpochRow:
     """One epoch of a trial's curve.
@@ -223,7 +222,7 @@ class EpochRow:
 
     def value(self, key: str) -> float | None:
         """Return a metric or probe by its key; None where it is missing."""
-        return _number(self.rest.get(key))
+        return number(self.rest.get(key))
 
     def evaluated(self, metric: Metric) -> float | None:
         """Return a metric of the weights that the recipe evaluates: the averaged ones where there are any."""
@@ -247,7 +246,7 @@ class Result:
 
     def value(self, key: str) -> float | None:
         """Return a final metric by its key; None where it is missing."""
-        return _number(self.rest.get(key))
+        return number(self.rest.get(key))
 
     def best(self, metric: Metric) -> float | None:
         """Return a metric at the best epoch."""
@@ -323,11 +322,8 @@ class Record:
     def from_json(cls, values: object, where: str) -> Record:
         """Return the record of a file. Raises ShapeError, naming `where` and the key, where it holds none."""
         found = parse(cls, values, where)
-        for place, row in enumerate(found.result.curve):
-            if type(row.get("epoch")) is not int:
-                raise ShapeError(
-                    f"{where}: result.curve[{place}].epoch is {row.get('epoch')!r}; accepted: a whole number"
-                )
+        if problem := record_problem(found):
+            raise ShapeError(f"{where}: {problem}")
         return found
 
     def to_json(self) -> dict[str, Value]:

@@ -39,10 +39,15 @@ def parse(schema: type[T], values: object, where: str) -> T:
     try:
         return _object_reader(schema)(values)  # type: ignore[return-value]
     except WrongError as error:
-        place = f"{where}: {error.path}" if error.path else where
-        words = " or ".join(filter(None, (", ".join(error.accepted[:-1]), *error.accepted[-1:])))
-        accepted = f"; accepted: {words}" if words else ""
-        raise ShapeError(f"{place} {error.problem}{accepted}") from None
+        raise shape_error(error, where) from None
+
+
+def shape_error(error: WrongError, where: str) -> ShapeError:
+    """Return the error in one line that names `where` and the key."""
+    place = f"{where}: {error.path}" if error.path else where
+    words = " or ".join(filter(None, (", ".join(error.accepted[:-1]), *error.accepted[-1:])))
+    accepted = f"; accepted: {words}" if words else ""
+    return ShapeError(f"{place} {error.problem}{accepted}")
 
 
 def dump(value: Value | DataclassInstance) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from stability.errors import UserError, nearest
 from stability.files import write_text
-from stability.study.metrics import metrics_of
-from stability.study.schema import Cell, Manifest, Record, Trial
+from stability.study.checks import contradiction
+from stability.study.content import json_values, yaml_values
+from stability.study.schema import Cell, Manifest, Point, Record, Trial
 from stability.study.shape import ShapeError
 from stability.values import Value, plain
 
@@ -55,32 +57,44 @@ def read_json(directory: Path) -> dict[str, Value] | None:
     """
     path = directory / RECORD
     try:
-        with open(path, "rb") as file:
-            values = json.loads(file.read())
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no record: {error}; {REMEDY}") from error
+    where = f"{path} is no record"
+    try:
+        values = json_values(data.decode("utf-8-sig"), where)
+    except UserError as error:
+        raise UserError(f"{error}; {REMEDY}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; {REMEDY}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no record: it holds no object; {REMEDY}")
+        raise UserError(f"{where}: it holds no object; {REMEDY}")
     return values
 
 
-def read_record(directory: Path) -> Record | None:
+def read_record(directory: Path, planned: Point | None = None) -> Record | None:
     """Return the record of the trial in `directory`, or None where it has not ended.
 
+    Args:
+        directory: the trial's folder, which the trial's id names.
+        planned: the point that the trial was planned at; None: not known.
+
     Raises:
-        UserError: the file is there and holds no record; the message names file and key.
+        UserError: the file is there and holds no record of this trial; the message names file and key.
     """
     values = read_json(directory)
     if values is None:
         return None
+    where = f"{directory / RECORD} is no record"
     try:
-        return Record.from_json(values, f"{directory / RECORD} is no record")
+        record = Record.from_json(values, where)
     except ShapeError as error:
         raise ShapeError(f"{error}; {REMEDY}") from None
+    if problem := contradiction(record, directory.name, planned):
+        raise ShapeError(f"{where}: {problem}; {REMEDY}")
+    return record
 
 
 def write_manifest(study_directory: Path, manifest: Manifest) -> None:
@@ -121,30 +135,27 @@ def read_manifest(study_directory: Path) -> Manifest | None:
     """
     path = study_directory / MANIFEST
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    values = _parsed(text, path)
+    values = _manifest_values(text, path)
     if not isinstance(values, dict) or "trials" not in values:
         raise UserError(f"{path} is no manifest of a study: it has no list of trials")
     return Manifest.from_json(values, str(path))
 
 
-def _parsed(text: str, path: Path) -> Value:
+def _manifest_values(text: str, path: Path) -> Value:
     if text.startswith("{"):
         try:
-            return json.loads(text)
+            return json_values(text, str(path))
+        except UserError:
+            raise
         except ValueError:
             # YAML's flow style begins with a brace too.
             pass
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    return yaml_values(text, str(path))
 
 
 def studies(runs: Path) -> Iterator[Path]:
@@ -214,11 +225,7 @@ class Study:
         manifest = read_manifest(directory)
         if manifest is None:
             raise UserError(f"{directory} holds no study; accepted: a folder with {MANIFEST}")
-        records, unreadable = read_records(directory)
-        problems = {name: problem for name, record in records.items() if (problem := _missing_error(record))}
-        for name, problem in problems.items():
-            del records[name]
-            unreadable[name] = f"{trial_directory(directory, name) / RECORD} is no record: {problem}; {REMEDY}"
+        records, unreadable = read_records(directory, manifest.trials)
         return cls(directory, manifest, records, unreadable)
 
     @property
@@ -257,13 +264,17 @@ class Study:
         return Counter(map(self.status, self.trials))
 
 
-def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, str]]:
-    """Return every record of a study by trial id, and of those that cannot be read the reason."""
+def read_records(study_directory: Path, planned: Iterable[Trial] = ()) -> tuple[dict[str, Record], dict[str, str]]:
+    """Return every record of a study by trial id, and of those that cannot be read the reason.
+
+    Trials that are not planned any more are included.
+    """
+    points = {trial.id: trial for trial in planned}
     records: dict[str, Record] = {}
     unreadable: dict[str, str] = {}
     for name in _trial_names(study_directory):
         try:
-            record = read_record(trial_directory(study_directory, name))
+            record = read_record(trial_directory(study_directory, name), points.get(name))
         except UserError as error:
             unreadable[name] = str(error)
         else:
@@ -272,22 +283,29 @@ def read_records(study_directory: Path) -> tuple[dict[str, Record], dict[str, st
     return records, unreadable
 
 
-def records_of(study_directory: Path, identifiers: Iterable[str]) -> Iterator[tuple[str, Record | None]]:
-    """Yield trial ids with their records, None where there is none. The folder is listed once.
+def records_of(study_directory: Path, trials: Iterable[Trial]) -> dict[str, Record]:
+    """Return the records of planned trials by id; trials without one are left out.
 
-    Raises UserError where a record cannot be read.
+    Raises:
+        UserError: a record cannot be read. A command that trains stops then, and so does its plan: to train such a
+            trial again would overwrite what is there.
     """
+    wanted = list(trials)
     there = set(_trial_names(study_directory))
-    for identifier in identifiers:
-        yield identifier, read_record(trial_directory(study_directory, identifier)) if identifier in there else None
-
-
-def _missing_error(record: Record) -> str | None:
-    """Return what is wrong with a record that is completed and has no error; None for every other record."""
-    key = metrics_of().primary.key
-    if record.status != "completed" or record.result.value(key) is not None:
-        return None
-    return f"it is completed and result.{key} is {record.result.rest.get(key)!r}; accepted: a number"
+    records: dict[str, Record] = {}
+    problems = []
+    for trial in wanted:
+        if trial.id in there:
+            try:
+                record = read_record(trial_directory(study_directory, trial.id), trial)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                records |= {trial.id: record} if record else {}
+    if problems:
+        more = f" ({len(problems) - 1} more: python -m analysis.status {shlex.quote(str(study_directory))})"
+        raise UserError(f"{problems[0]}{more if len(problems) > 1 else ''}")
+    return records
 
 
 def _trial_names(study_directory: Path) -> list[str]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from stability.config import lr_factor
 from stability.errors import UserError
-from stability.study.schema import COORDINATES, Record, Scalar, Trial
+from stability.study.schema import Record, Scalar, Trial
 from stability.study.shape import REST, dump
 from stability.study.store import MANIFEST, Study, studies
-from stability.values import Value
+from stability.values import COORDINATES, Value
 
 if TYPE_CHECKING:
     import pandas

@@ -14,12 +14,12 @@ from stability.errors import UserError
 from stability.locate import bind, first_line, locate
 from stability.study.metrics import BEST, EMA, Metric, Metrics
 from stability.tasks import task_of
-from stability.values import Options
+from stability.values import COORDINATES, Options
 
 # Fields of curve rows, results and tables that a metric or a probe cannot be called.
 RESERVED = frozenset(
     {
-        *("study", "id", "number", "model", "optimizer", "epochs", "lr", "wd", "seed", "status"),
+        *("study", "id", "number", "model", "optimizer", "epochs", *COORDINATES, "status"),
         *("epoch", "train_loss", "gradient_norm"),
         *("diverged_step", "exception", "epochs_done", "curve"),
     }

@@ -191,6 +191,28 @@ def test_copy_holds_what_the_records_say(kind: str, tmp_path: Path) -> None:
         assert trial.duration.total_seconds() == 30.5
 
 
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_a_record_that_cannot_be_read_is_left_out_and_named(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "small"
+    records = plan_study(folder)
+    records[0]["result"]["top1_error"] = None
+    records[1]["lr"] = 0.5
+    records[2]["result"]["curve"][0]["train_loss"] = "x"
+    # A time that is none is no reason to leave a trial out.
+    records[3]["provenance"]["end"] = "yesterday"
+    for record in records:
+        end(folder, record)
+    url = None if kind == "journal" else f"sqlite:///{tmp_path}/optuna.db"
+    assert rebuild(folder, url) == len(records) - 3
+    assert copied(url or journal(folder)).keys() == {record["id"] for record in records[3:]}
+    for record, key in zip(records[:3], ("result.top1_error", "lr", "result.curve[0].train_loss"), strict=True):
+        (told,) = (one.getMessage() for one in caplog.records if record["id"] in one.getMessage())
+        assert told.startswith("left out of the Optuna copy: ")
+        assert f"{key} is " in told
+
+
 def test_copy_of_a_grid_spans_the_listed_values(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     records = plan_study(folder)

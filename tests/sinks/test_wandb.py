@@ -151,7 +151,8 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
     for one in records:
         write_record(trial_directory(folder, one["id"]), {**one, "provenance": {}})
     trials = [
-        {"id": f"{number:012x}", "cell": 0, "number": number, "lr": 1.0, "wd": 0.0, "seed": 0} for number in range(4)
+        {"id": f"{number:012x}", "cell": 0, "number": number, "lr": 1e-3 * (number + 1), "wd": 0.05, "seed": number}
+        for number in range(4)
     ]
     cell = {"factors": CELL, "config": CONFIG}
     write_manifest(folder, {"study": "s", "command": "c", "cells": [cell], "trials": trials})

@@ -137,7 +137,7 @@ def test_what_is_launched_again_is_in_the_packs_that_the_manifest_has_by_then(ta
             return {task.id for task in tasks}
 
     packs = [tasks[name].pack for name in ("t0", "t4")]
-    write_manifest(directory, {"study": "x", "cells": [], "trials": [], "packs": packs})
+    write_manifest(directory, {"study": "x", "cells": [{"factors": {}}], "trials": [], "packs": packs})
     Loop(Halving(), directory).run([tasks[name] for name in ("t0", "t4", "t5")], 3)
     assert launched == [{"t4": packs[1], "t5": packs[1]}, {"t0": ("t0", "t1")}, {"t4": ()}]
 

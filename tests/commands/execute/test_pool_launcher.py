@@ -111,7 +111,8 @@ def test_what_stands_is_counted_for_the_display(make_launcher: Callable[..., Poo
     launcher._runner = runner  # type: ignore[assignment]
     tasks = [make_task(seed=seed) for seed in range(4)]
     for task, status in zip(tasks, ("completed", "diverged", "failed", "failed"), strict=True):
-        write_record(task.directory, {**failed_record(task, "x", Provenance()).to_json(), "status": status})
+        ended = failed_record(task, "x", Provenance()).to_json() | {"status": status}
+        write_record(task.directory, ended | ({"result": {"top1_error": 9.0}} if status == "completed" else {}))
     records = launcher.launch_trials(tasks[3:], planned=9)
     assert [record.id for record in records] == [tasks[3].id]
     assert runner.calls["standing"] == {"completed": 1, "diverged": 1}

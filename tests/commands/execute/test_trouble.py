@@ -25,7 +25,7 @@ from stability.execute.worker import first_batch_problem
 from stability.files import WriteError, describe_trouble, disk_trouble, server_time, shared_like, write_text
 from stability.plan import manifest
 from stability.study.claims import LOCK, STALE_SECONDS, claim, is_claimed
-from stability.study.schema import Manifest
+from stability.study.schema import Cell, Manifest
 from stability.study.store import read_manifest, write_manifest
 from tests.plain import read_record, run_trial
 
@@ -130,7 +130,7 @@ def test_an_output_on_a_full_disk_is_told_in_a_line(
     monkeypatch.setenv("PYTHONUNBUFFERED", buffered)
     done = command("stability.run", "plan=true", shell="> /dev/full", place=tmp_path)
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
-    write_manifest(tmp_path / "runs" / "x", Manifest(study="x", cells=(), trials=()))
+    write_manifest(tmp_path / "runs" / "x", Manifest(study="x", cells=(Cell({}),), trials=()))
     done = command("analysis.status", "runs/x", shell="> /dev/full", place=tmp_path)
     assert (done.returncode, done.stderr) == (1, "analysis.status: standard output: No space left on device\n")
     done = command("stability.models", "vitp_tiny", shell="> /dev/full", place=tmp_path)
@@ -201,7 +201,7 @@ def shared(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("version", ["this", "one without group permissions"])
 def test_users_of_a_group_continue_each_others_studies(shared: Path, make_task: Any, version: str) -> None:
     task = replace(make_task(), study_directory=shared / "x")
-    empty = Manifest(study="x", cells=(), trials=())
+    empty = Manifest(study="x", cells=(Cell({}),), trials=())
 
     def begin() -> None:
         with shared_like(shared / "x"):
@@ -316,7 +316,7 @@ def without_flock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_commands_lose_no_plan_without_flock(without_flock: None, tmp_path: Path) -> None:
-    write_manifest(tmp_path, Manifest(study="x", cells=(), trials=()))
+    write_manifest(tmp_path, Manifest(study="x", cells=(Cell({}),), trials=()))
 
     def grow(standing: Manifest | None) -> Manifest:
         assert standing is not None
@@ -339,7 +339,7 @@ def test_a_dead_commands_lock_is_named_without_flock(
     held.touch()
     monkeypatch.setattr(manifest, "LONGEST_GROWTH", 0.1)
     with pytest.raises(StudyError, match="has died") as caught:
-        manifest.change(tmp_path, lambda _: Manifest(study="x", cells=(), trials=()))
+        manifest.change(tmp_path, lambda _: Manifest(study="x", cells=(Cell({}),), trials=()))
     assert str(held) in str(caught.value)
     assert held.exists()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stability.plan import records as records_module
 from stability.study.best import best_setting
 from stability.study.identity import trial_id
 from stability.study.schema import Provenance, Record, Result
@@ -124,3 +125,17 @@ def test_what_cannot_be_is_a_line(say, place, pretence, words, message):
     assert message in said.err
     assert len(said.err.splitlines()) == 1
     assert not (place / "runs").exists()
+
+
+def test_records_of_ended_trials_are_read_once(say, place, pretence, monkeypatch):
+    read: Counter[str] = Counter()
+    plain = records_module.read_record
+
+    def counted(directory, planned):
+        read[directory.name] += 1
+        return plain(directory, planned)
+
+    monkeypatch.setattr(records_module, "read_record", counted)
+    assert say(*STUDY, "samples=12", "tune=3", "reseed=2", "pool.size=1").code == 0
+    searched = [trial for trial in read_manifest(place / "runs" / "x")["trials"] if trial.get("role") != "reseed"]
+    assert read == {trial["id"]: 1 for trial in searched}
