@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import UserError
 from stability.hydra.plain import contents, value_of
-from stability.hydra.vocabulary import SAMPLERS, refuse_foreign
+from stability.hydra.vocabulary import SAMPLERS, is_distribution, refuse_foreign
 from stability.values import Options, Value, group, hints
 
 if TYPE_CHECKING:
@@ -172,7 +172,13 @@ def check_composed(config: DictConfig, known: Collection[str]) -> None:
     if choices.get("hydra/sweeper") != "stability":
         raise other_sweeper(str(choices.get("hydra/sweeper")))
     _check_package(whole.get("sweeps"), choices.get("sweeps"))
-    given = {key: value for key, value in whole.items() if key not in (*known, "hydra", "sweeps")}
+    within = group(whole, "optimizer")
+    inside = {f"optimizer.{key}": within[key] for key in ("lr", "weight_decay") if key in within}
+    given = {
+        key: value
+        for key, value in (whole | inside).items()
+        if key not in (*known, "hydra", "sweeps") or is_distribution(key, value)
+    }
     sweeper = group(node, "sweeper")
     refuse_foreign(given | _sweeper_keys(sweeper))
     for key in _sweeper_keys(sweeper, distributions=False):

@@ -34,11 +34,18 @@ _SWEEPER = "hydra.sweeper."
 # Keys of one parameter's distribution, by which a mapping is known as one.
 _DISTRIBUTION = {"type", "distribution", "low", "high", "min", "max", "values", "value", "choices", "log", "step", "q"}
 _OUR_NAMES = {"lr": "lr", "learning_rate": "lr", "wd": "wd", "weight_decay": "wd"}
+# Names of coordinates elsewhere, and keys under which a sampler is chosen.
+_THEIR_NAMES = ("learning_rate", "weight_decay", "optimizer.lr", "optimizer.weight_decay")
+_SAMPLER = ("sweep.method", "sweep.sampler")
+# A key of a study that holds a mapping which looks like a distribution.
+_CONTRAST = "contrast"
 
 
 def is_foreign(key: str) -> bool:
     """Tell whether a dotted key, or a config group, is another sweeper's."""
     if key == "hydra/sweeper/sampler":
+        return True
+    if key in (*_THEIR_NAMES, "sweep.method"):
         return True
     head = key.removeprefix(_SWEEPER).split(".")[0]
     if head == "params":
@@ -46,9 +53,11 @@ def is_foreign(key: str) -> bool:
     return head in (*WORDS, *PARAMETERS, "method", "sampler")
 
 
-def _is_distribution(key: str, value: Value) -> bool:
-    """Tell whether a coordinate is given a distribution, as Optuna or W&B describes one."""
-    return key in _OUR_NAMES and isinstance(value, Mapping) and bool(_DISTRIBUTION & value.keys())
+def is_distribution(key: str, value: Value) -> bool:
+    """Tell whether a key is given a distribution, as Optuna or W&B describes one."""
+    if not isinstance(value, Mapping) or not value or key == _CONTRAST:
+        return False
+    return value.keys() <= _DISTRIBUTION or (key in _OUR_NAMES and bool(_DISTRIBUTION & value.keys()))
 
 
 def refuse_foreign(given: Options) -> None:
@@ -60,7 +69,11 @@ def refuse_foreign(given: Options) -> None:
     Raises:
         UserError: on one line for all of them.
     """
-    foreign = {key: value for key, value in given.items() if is_foreign(key) or _is_distribution(key, value)}
+    foreign = {
+        key: value
+        for key, value in _with_parts_joined(given).items()
+        if is_foreign(key) or is_distribution(key, value) or (key in _SAMPLER and str(value) in ("bayes", "qmc"))
+    }
     answers = list(
         dict.fromkeys(answer for key, value in _gathered(foreign).items() for answer in _answers(key, value))
     )
@@ -70,6 +83,18 @@ def refuse_foreign(given: Options) -> None:
         answers.append("samples=N")
     words = ", ".join(_shown(key, value) for key, value in foreign.items())
     raise UserError(f"{words}: another sweeper's way to write it; accepted here: {', '.join(answers)}")
+
+
+def _with_parts_joined(given: Options) -> dict[str, Value]:
+    """Return values in which the parts of one distribution, as lr.min and lr.max, are one mapping."""
+    joined: dict[str, Value] = {}
+    for key, value in given.items():
+        parent, _, part = key.rpartition(".")
+        if part in _DISTRIBUTION and parent in (*_OUR_NAMES, *_THEIR_NAMES, "seed", "epochs", "batch_size"):
+            joined[parent] = {**group(joined, parent), part: value}
+        else:
+            joined[key] = value
+    return joined
 
 
 def _shown(key: str, value: Value) -> str:
@@ -102,8 +127,12 @@ def _answers(key: str, value: Value) -> Iterator[str]:
     name = key.removeprefix(_SWEEPER).removeprefix("hydra/sweeper/")
     head, _, rest = name.partition(".")
     node = value if isinstance(value, Mapping) else {}
-    if _is_distribution(key, value):
+    if is_distribution(key, value):
         yield distribution(key, node)
+    elif key in _THEIR_NAMES:
+        yield f"{_OUR_NAMES[key.rpartition('.')[2]]}={_text(value)}"
+    elif key in _SAMPLER:
+        yield f"sweep.sampler={SAMPLERS.get(str(value), 'tpe')}"
     elif head in PARAMETERS:
         yield from _parameters(node)
     elif head == "method" and value == "grid":

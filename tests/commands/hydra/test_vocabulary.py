@@ -42,6 +42,16 @@ COMMANDS = [
     ("parameters.optimizer.values=[adamw,sgd]", ["optimizer=adamw,sgd"]),
     ("early_terminate.type=hyperband", ["all its epochs"]),
     ("run_cap=40", ["samples=40"]),
+    ("+lr.distribution=log_uniform_values +lr.min=1e-4 +lr.max=1e-2", ["lr=tag(log,interval(0.0001,0.01))"]),
+    ("lr.min=1e-4 lr.max=1e-2", ["lr=tag(log,interval(0.0001,0.01))"]),
+    ("optimizer.lr={type:float,low:1e-4,high:1e-2,log:true}", ["lr=tag(log,interval(0.0001,0.01))"]),
+    ("optimizer.lr=1e-3", ["lr=0.001"]),
+    ("epochs={type:int,low:1,high:8}", ["epochs=range(1,9)"]),
+    ("model={type:categorical,choices:[vitp_tiny,vitc_tiny]}", ["model=vitp_tiny,vitc_tiny"]),
+    ("learning_rate=1e-3", ["'learning_rate=0.001'", "lr=0.001"]),
+    ("weight_decay=interval(0.01,0.1)", ["wd=interval(0.01,0.1)"]),
+    ("sweep.sampler=bayes samples=4", ["sweep.sampler=tpe"]),
+    ("sweep.method=random samples=4", ["sweep.sampler=random"]),
     ("project=stems", ["logger.wandb.project=stems"]),
 ]
 
@@ -85,6 +95,11 @@ FILES = {
         "# @package _global_\nhydra: {sweeper: {params: {lr: {type: float, low: 1e-4, high: 1e-2, log: true}}}}\n",
         ["lr=tag(log,interval(0.0001,0.01))"],
     ),
+    "a coordinate": (
+        "# @package _global_\nsamples: 4\nlr: {distribution: log_uniform_values, min: 1e-4, max: 1e-2}\n",
+        ["lr=tag(log,interval(0.0001,0.01))"],
+    ),
+    "lr of the optimizer": ("# @package _global_\noptimizer: {lr: 1.0e-3}\n", ["lr=0.001"]),
     "dotted params": (
         "# @package _global_\nhydra: {sweeper: {params: {optimizer.lr: {type: float, low: 1e-4, high: 1e-2}}}}\n",
         ["lr=tag(log,interval(0.0001,0.01))"],
