@@ -16,7 +16,8 @@ from stability.errors import unknown
 from stability.values import Value
 
 # Beside the package in a checkout and in an installation; not by import, which a user's own conf/ would answer.
-CONF = Path(__file__).resolve().parents[1] / "conf"
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import itertools
 import re
 from pathlib import Path
@@ -31,12 +32,17 @@ PAGE = ROOT / "docs" / "architecture.md"
 MOST_LINES = 400
 
 
-def imported(path: Path) -> set[str]:
-    """Return the folders and modules of stability that a file imports, those for the type checker left out."""
+def imports_of(path: Path) -> list[ast.AST]:
+    """Return what a file imports, in its functions too, but for the type checker alone."""
     tree = ast.parse(path.read_text())
     checking = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     passed_over = {id(one) for node in checking for one in ast.walk(node)}
-    nodes = [node for node in ast.walk(tree) if id(node) not in passed_over]
+    return [node for node in ast.walk(tree) if id(node) not in passed_over]
+
+
+def imported(path: Path) -> set[str]:
+    """Return the folders and modules of stability that a file imports, those for the type checker left out."""
+    nodes = imports_of(path)
     names = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     whole = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "stability"]
@@ -50,6 +56,23 @@ def test_imports_run_one_way(folder: str) -> None:
     assert files
     strange = {str(path): imported(path) - ALLOWED[folder] - BASE - {folder} for path in files}
     assert {name: found for name, found in strange.items() if found} == {}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Not in its functions either: two modules that need each other are one, or lack a third below both."""
+    files = [path for top in ("stability", "analysis", "hydra_plugins") for path in (ROOT / top).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        nodes = imports_of(path)
+        whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        parts = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        names = {(node.module or "", f"{node.module}.{alias.name}") for node in parts for alias in node.names}
+        graph[name] = {below if below in modules else above for above, below in names} & modules.keys() | (
+            whole & modules.keys()
+        )
+    # Raises CycleError, which names the circle.
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_the_page_has_these_directions() -> None:

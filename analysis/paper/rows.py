@@ -10,7 +10,8 @@ from analysis.analysis import Analysis
 from analysis.paper.published import published
 from analysis.reached import Kind, epochs_of, groups_without, reached
 from analysis.results import CellResults, TrialResult
-from stability.models.table import Complexity, lookup
+from stability.models.counts import Complexity
+from stability.models.table import lookup
 from stability.values import group
 
 

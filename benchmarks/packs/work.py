@@ -18,7 +18,7 @@ from stability.data import DataModule, folder, get_data, sources
 from stability.data.images import FileReader, Images, MemoryReader
 from stability.data.policy import policies
 from stability.data.report import SourceReport
-from stability.data.sources import SourceSplits
+from stability.data.source_splits import SourceSplits
 from stability.errors import UserError
 from stability.models import build_model, lookup
 from stability.training.defaults import complete

@@ -2,7 +2,8 @@
 
 from stability.config.data_keys import check_channels, check_classes, check_source
 from stability.config.identity import MEMBER_KEYS, identity, in_common, to_dict
-from stability.config.parse import check_batch_size, lr_factor, middle, parse_study, parse_trial, search_range
+from stability.config.parse import check_batch_size, parse_study, parse_trial
+from stability.config.ranges import lr_factor, middle, search_range
 from stability.config.schema import (
     DataConfig,
     OptunaConfig,

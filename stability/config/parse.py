@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Literal
 
 from stability.config.checks import build
-from stability.config.schema import EXTENSIONS, SCHEDULES, UNRANGED, StudyConfig, TrialConfig
+from stability.config.ranges import UNRANGED
+from stability.config.schema import EXTENSIONS, SCHEDULES, StudyConfig, TrialConfig
 from stability.errors import UserError, nearest
-from stability.shipped import default_group
-from stability.values import Options, Value, group, number
+from stability.values import Options, Value
 
 
 def parse_trial(values: Options) -> TrialConfig:
@@ -88,57 +87,6 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
         raise UserError(
             f"batch_size={batch_size} is more than the {train_images} training images; accepted: 1 to {train_images}"
         )
-
-
-def search_range(values: Options, name: str) -> Value:
-    """Return the range of `name` (lr or wd) that a configuration's optimizer gives for its model's family, or None.
-
-    A range of lr is for the batch size that stands beside it as `lr_batch`. It is converted to the configuration's own
-    lr_batch, so that the lr of a step does not change.
-    """
-    ranges = group(group(group(values, "optimizer"), "search"), str(group(values, "model").get("family")))
-    found, meant, own = ranges.get(name), number(ranges.get("lr_batch")), number(_lr_batch(values))
-    if name != "lr" or meant == own or not meant or own is None or not isinstance(found, (list, tuple)):
-        return found
-    ends = [(end, number(end)) for end in found]
-    return [end if known is None else known * own / meant for end, known in ends]
-
-
-def lr_factor(values: Options) -> float:
-    """Return the factor from lr to peak lr: 1 where lr is used as given."""
-    batch_size, own = number(_batch_size(values)), number(_lr_batch(values))
-    # Anything else is refused by `parse_trial`; a study of another version of the program may hold it.
-    return batch_size / own if batch_size and own and batch_size > 0 and own > 0 else 1.0
-
-
-def _batch_size(values: Options) -> Value:
-    return values.get("batch_size", default_group("")["batch_size"])
-
-
-def _lr_batch(values: Options) -> Value:
-    """Return TrialConfig.lr_batch of a configuration that has not been checked yet."""
-    given = [group(values, name).get("lr_batch") for name in ("schedule", "recipe")]
-    return next((one for one in given if one is not None), _batch_size(values))
-
-
-def middle(low: float, high: float, scale: Literal["log", "linear"] = "log") -> float:
-    """Return the mean of a range on its scale to two digits: the value to try where nothing is known.
-
-    Args:
-        low: the range's lower end.
-        high: its upper end.
-        scale: `log` or `linear`.
-    """
-    mean = math.sqrt(low * high) if scale == "log" else (low + high) / 2
-    return min(max(float(f"{mean:.2g}"), low), high)
-
-
-def unset(values: Options, name: str) -> float:
-    """Return what lr or wd is where it is null or left out: the middle of its range, if there is one."""
-    match search_range(values, name):
-        case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
-            return middle(low, high)
-    return UNRANGED[name]
 
 
 def parse_study(values: Options) -> StudyConfig:

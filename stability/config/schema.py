@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from typing import Any, TypeVar
 
+from stability.config.ranges import UNRANGED, unset
 from stability.shipped import default_group
 from stability.values import Options, Value
 
 Schema = TypeVar("Schema")
-# lr and wd where they are left out and the optimizer names no range for models of this family.
-UNRANGED = {"lr": 1e-3, "wd": 0.05}
 # Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
 SCHEDULES = ("cosine",)
 SOURCES = ("digits", "hf", "imagefolder", "torch")
@@ -221,8 +220,6 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         """Give lr and wd a value where they are null."""
-        from stability.config.parse import unset
-
         for name in UNRANGED:
             if getattr(self, name) is None:
                 groups = {"recipe": vars(self.recipe), "schedule": vars(self.schedule)}

@@ -16,7 +16,7 @@ from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import SkippedFiles, SourceReport, some
-from stability.data.sources import SourceSplits
+from stability.data.source_splits import SourceSplits
 from stability.data.words import folder_word
 from stability.errors import UserError, nearest
 

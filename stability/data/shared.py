@@ -20,7 +20,7 @@ from stability.data.images import FileReader, Images
 from stability.data.report import SourceReport
 
 if TYPE_CHECKING:
-    from stability.data.sources import SourceSplits
+    from stability.data.source_splits import SourceSplits
 
 # Where the processes of a command find what one of them has listed.
 VARIABLE = "STABILITY_LISTINGS"
@@ -82,7 +82,7 @@ def _splits(found: SourceSplits) -> dict[str, Images]:
 
 
 def _read(path: Path) -> SourceSplits:
-    from stability.data.sources import SourceSplits
+    from stability.data.source_splits import SourceSplits
 
     with numpy.load(path, allow_pickle=False) as arrays:
         plain = json.loads(str(arrays["plain"]))

@@ -13,6 +13,7 @@ from stability.data.chance import Purpose, generator
 from stability.data.classes import missing
 from stability.data.images import Images
 from stability.data.report import SourceReport, some
+from stability.data.source_splits import SourceSplits
 from stability.data.splits import draw, hold_out
 from stability.data.unreadable import CHECK, without_unreadable
 from stability.errors import UserError
@@ -20,24 +21,6 @@ from stability.errors import UserError
 DEFAULT_VAL_FRACTION = 0.2
 # Classes that a record names, in their order.
 RECORDED_CLASSES = 100
-
-
-@dataclass(frozen=True)
-class SourceSplits:
-    """The images that a source holds, by split: training, and evaluation if it has any, with their classes."""
-
-    train: Images
-    evaluation: Images | None
-    # test, validation, or train (the training images themselves); None where there are no evaluation images.
-    eval_split: str | None
-    classes: tuple[str, ...]
-    # Identifies the content, wherever it lies.
-    fingerprint: str
-    report: SourceReport
-    # Why no part of the training images is held out unless data.val_fraction asks for it; None: it is.
-    hides: str | None = None
-    # The first image whose file is missing, in words; None: all are there.
-    missing_file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
 from stability.data.paths import existing, refuse_unread
 from stability.data.report import SourceReport
-from stability.data.sources import SourceSplits
+from stability.data.source_splits import SourceSplits
 from stability.data.stores import ArrowStore, HubStore, ParquetStore, Store, is_pattern, is_saved
 from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest

@@ -20,7 +20,7 @@ from stability.config import DataConfig
 from stability.data.classes import agreed
 from stability.data.images import Images, MemoryReader, as_channels
 from stability.data.report import SourceReport
-from stability.data.sources import SourceSplits
+from stability.data.source_splits import SourceSplits
 from stability.data.words import split_word
 from stability.errors import UserError
 from stability.locate import first_line, instantiate, locate

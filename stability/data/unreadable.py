@@ -17,7 +17,7 @@ from stability.data.images import EncodedReader, Images
 from stability.errors import UnreadableImage, UserError
 
 if TYPE_CHECKING:
-    from stability.data.sources import SourceSplits
+    from stability.data.source_splits import SourceSplits
 
 LIST = "unreadable.txt"
 CHECK = "python -m stability.data check"

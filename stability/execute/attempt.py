@@ -19,7 +19,7 @@ from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
 from stability.study.schema import Provenance, Record, Result
 from stability.study.store import read_record, write_record
-from stability.training.checkpoint import remove_checkpoints
+from stability.training.checkpoint_file import remove_checkpoints
 from stability.words import utc_now
 
 LOG = "log.txt"

@@ -16,7 +16,7 @@ from stability.hydra.overrides import parsed, quoted
 from stability.hydra.plain import contents, value_of
 from stability.hydra.versions import register_resolver
 from stability.plan.asked import Composition
-from stability.shipped import default_group
+from stability.shipped import CONF, ROOT, default_group
 from stability.training.defaults import is_shipped
 from stability.values import Options, Value, group
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from hydra.core.object_type import ObjectType
     from omegaconf import DictConfig
 
-# The folder that holds conf/ and sweeps/: of the checkout, or where the wheel was installed.
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
 # Groups whose choices are told apart by the key name, in tables and figures.
 NAMED = ("model", "optimizer", "recipe")
 

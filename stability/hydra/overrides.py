@@ -107,7 +107,7 @@ def _completed(override: Override) -> list[str]:
 
 def _search_path(line: str, paths: Sequence[Value]) -> str:
     """Return a search path's elements with those of conf/config.yaml, whose list this one replaces."""
-    from stability.hydra.compose import ROOT
+    from stability.shipped import ROOT
 
     for path in paths:
         folder = str(path).removeprefix("file://")

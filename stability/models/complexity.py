@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stability.errors import UserError
 from stability.models.build import build_model
-from stability.models.table import Complexity, Input
+from stability.models.counts import Complexity, Input
 from stability.models.tokens import grid_of
 from stability.values import Options
 

@@ -10,30 +10,13 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from stability.models.build import OWN_KEYS
+from stability.models.counts import Complexity, Input
 from stability.models.named import model_names, read_model
 from stability.values import Options, Value
 
 PATH = Path(__file__).with_name("complexity.csv")
-
-
-class Complexity(NamedTuple):
-    """What a model costs for one image: parameters, multiply-adds, elements put out by products, residual blocks."""
-
-    params: int
-    multiply_adds: int
-    activations: int
-    blocks: int
-
-
-class Input(NamedTuple):
-    """What a model reads and tells apart: images (channels, image_size, image_size) of num_classes."""
-
-    image_size: int
-    channels: int
-    num_classes: int
 
 
 IMAGENET, CIFAR10, DIGITS = Input(224, 3, 1000), Input(32, 3, 10), Input(16, 1, 10)

@@ -214,7 +214,7 @@ def _multiply_adds(cell: CellPlan, classes: int | None) -> tuple[int | None, str
         found = lookup(cell.config.model, data.image_size, data.channels, guess)
         if found is not None:
             return found.multiply_adds, ""
-    from stability.models.table import Input
+    from stability.models.counts import Input
 
     size, words = Input(data.image_size, data.channels, classes or 1000), describe(cell.factors)
     try:

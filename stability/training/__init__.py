@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stability.lazy import lazily
 
 if TYPE_CHECKING:
-    from stability.training.checkpoint import remove_checkpoints
+    from stability.training.checkpoint_file import remove_checkpoints
     from stability.training.stack import ModelStack
     from stability.training.trial import measure, train, train_pack, try_first_batch
 

@@ -1,91 +1,32 @@
-"""A trial's checkpoint: one file, written whole, with all that the trial needs to continue to the same result.
+"""A trial's checkpoint, read: all that the trial needs to continue to the same result.
 
 It holds tensors and plain values only. A file of a study may come from anybody: reading it runs none of its code.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
-from stability.files import write_atomic
 from stability.study.shape import parse
+from stability.training.checkpoint_file import (
+    COUNT,
+    NAME,
+    NEXT_NAME,
+    VERSION,
+    WITH_OBJECTS,
+    State,
+    count_values,
+    file_version,
+    log,
+)
+from stability.training.member import Progress, Sums
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.optim.optimizer import StateDict
-
-    from stability.training.member import Progress
-
-# Raised by hand when what is written below changes. Files of version 1 hold `Progress` as an object, and are read too.
-VERSION = 2
-WITH_OBJECTS = 1
-NAME = "checkpoint.pt"
-# Written by a pack beside the standing one, until all of its members have theirs.
-NEXT_NAME = "checkpoint.next.pt"
-# How many values the optimizer's state has. Files written before it came have no such entry, and are read too.
-COUNT = "optimizer_values"
 # What the first files of version 1 do not have, and what stands for it.
 LATER: dict[str, Any] = {"right": None, "probes": ()}
-
-log = logging.getLogger("stability.training")
-
-
-class State(TypedDict):
-    """What a checkpoint holds of a trial: state_dicts of its model and its optimizer, and the averages of its weights
-    by name (None: the recipe has none)."""
-
-    progress: Progress
-    model: dict[str, Tensor]
-    optimizer: StateDict
-    ema: dict[str, Tensor] | None
-
-
-def write_checkpoint(directory: Path, identifier: str, state: State, *, is_next: bool = False) -> None:
-    """Write a trial's state into `directory`, whole or not at all.
-
-    Args:
-        directory: the trial's folder; it is made where it does not exist.
-        identifier: the trial's id, kept in the file.
-        state: what to write; tensors of any device.
-        is_next: write beside the standing checkpoint, which `settle_checkpoint` replaces. Members of a pack step
-            together, so each keeps its last step until all have written the next.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    import torch
-    from torch.utils._pytree import tree_map_only
-
-    directory.mkdir(parents=True, exist_ok=True)
-    values = {"version": _version(VERSION), "id": identifier, **state, "progress": asdict(state["progress"])}
-    values[COUNT] = _count(state["optimizer"])
-    content = tree_map_only(torch.Tensor, _apart, values)
-    write_atomic(directory / (NEXT_NAME if is_next else NAME), lambda file: torch.save(content, file))
-
-
-def _apart(tensor: Tensor) -> Tensor:
-    """Return a tensor in a storage of its own: torch.save writes all of the storage that a view is a part of."""
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-
-
-def settle_checkpoint(directory: Path) -> None:
-    """Replace the standing checkpoint by the next one; do nothing where there is no next one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(directory / NEXT_NAME, directory / NAME)
-
-
-def _count(optimizer: Mapping[str, Any]) -> int:
-    """Return how many values an optimizer's state has: of an emptied state the optimizer itself says nothing."""
-    from torch.utils._pytree import tree_leaves
-
-    return len(tree_leaves(dict(optimizer)))
 
 
 def read_checkpoints(
@@ -121,7 +62,7 @@ def _read(
     try:
         content = _load(path, trusts)
         found = (content["version"], content["id"])
-        wanted = [(_version(one), identifier) for one in (VERSION, WITH_OBJECTS)]
+        wanted = [(file_version(one), identifier) for one in (VERSION, WITH_OBJECTS)]
         if found not in wanted:
             log.warning("%s is of version and trial %s, not %s: the trial starts afresh", path, found, wanted[0])
             return None
@@ -144,8 +85,6 @@ def _load(path: Path, trusts: bool) -> dict[str, Any]:
     """
     import torch
 
-    from stability.training.member import Progress, Sums
-
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -160,8 +99,6 @@ def _load(path: Path, trusts: bool) -> dict[str, Any]:
 def _foreign(path: Path) -> str | None:
     """Return in words which classes a file holds that are not read; None where that is not its trouble."""
     import torch
-
-    from stability.training.member import Progress, Sums
 
     try:
         with torch.serialization.safe_globals([Progress, Sums]):
@@ -178,8 +115,6 @@ def _state(content: dict[str, Any]) -> State:
 
     Raises KeyError, ValueError or UserError where a part is missing or of another kind.
     """
-    from stability.training.member import Progress, Sums
-
     progress = content["progress"]
     if isinstance(progress, Progress):
         # Of version 1. What the object itself does not have, its class would give: a default.
@@ -188,7 +123,7 @@ def _state(content: dict[str, Any]) -> State:
         own, sums = progress, progress["sums"]
     values = {field.name: own[field.name] for field in fields(Progress)}
     values["sums"] = {field.name: sums[field.name] for field in fields(Sums)}
-    found = _count(content["optimizer"])
+    found = count_values(content["optimizer"])
     if content.get(COUNT, found) != found:
         raise ValueError(f"an optimizer's state of {found} values, of which {content[COUNT]} were written")
     return {
@@ -212,16 +147,3 @@ def of_one_step(states: Sequence[Mapping[int, State | None]]) -> list[dict[int, 
     for place, own in enumerate(states):
         groups.setdefault(max(own), {})[place] = max(own)
     return [groups[step] for step in sorted(groups, reverse=True)]
-
-
-def remove_checkpoints(directory: Path) -> None:
-    """Remove the checkpoint of the trial in `directory`, half-written ones included."""
-    for name in (NAME, NEXT_NAME):
-        for path in [directory / name, *directory.glob(f".{name}.*.tmp")]:
-            path.unlink(missing_ok=True)
-
-
-def _version(own: int) -> tuple[int, int]:
-    from stability.study.identity import RESULTS_VERSION
-
-    return (own, RESULTS_VERSION)

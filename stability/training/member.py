@@ -19,7 +19,7 @@ from stability.study.identity import trial_id
 from stability.study.metrics import EMA
 from stability.study.schema import Result
 from stability.tasks import LOSS
-from stability.training.checkpoint import State, log, write_checkpoint
+from stability.training.checkpoint_file import State, log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
 from stability.training.measures import metrics_table

@@ -22,7 +22,8 @@ from stability.study.correctness import FILE, KEY, Correctness, write_correctnes
 from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
-from stability.training.checkpoint import State, log, of_one_step, read_checkpoints
+from stability.training.checkpoint import of_one_step, read_checkpoints
+from stability.training.checkpoint_file import State, log
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
 from stability.training.interruption import Interruption

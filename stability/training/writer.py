@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from stability.devices import is_short_of_memory
 from stability.locate import first_line
 from stability.study.events import Epoch, Event, Probe, Progress, Resumed
-from stability.training.checkpoint import State, settle_checkpoint
+from stability.training.checkpoint_file import State, settle_checkpoint
 from stability.training.member import Member, Row
 from stability.values import number
 

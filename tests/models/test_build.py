@@ -16,8 +16,8 @@ from torch import nn
 from stability.errors import UserError
 from stability.models import build_model
 from stability.models.complexity import count, count_with_tokens
+from stability.models.counts import Input
 from stability.models.named import FORMS, model_names, read_model
-from stability.models.table import Input
 from stability.shipped import CONF
 
 SIZES = {"image_size": 16, "channels": 1, "num_classes": 10}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stability.config import TrialConfig
-from stability.training.checkpoint import NAME
+from stability.training.checkpoint_file import NAME
 from stability.training.defaults import complete
 from tests.plain import train
 from tests.training.cuts import cutting, ends_in_a_cut

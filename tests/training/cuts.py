@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from stability.training.checkpoint import NAME
+from stability.training.checkpoint_file import NAME
 from stability.training.module import StackModule
 from stability.training.writer import CheckpointWriter
 from tests.plain import train

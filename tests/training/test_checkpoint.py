@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from stability.training.checkpoint import NAME
+from stability.training.checkpoint_file import NAME
 from stability.training.member import Progress, Sums
 from tests.plain import train, train_pack
 from tests.training.cuts import afresh, check_starts_afresh, cutting, ends_in_a_cut, rewritten
@@ -24,7 +24,7 @@ def test_passes_over_a_torn_checkpoint(cut_trial, tmp_path, caplog):
 
 
 def test_passes_over_a_checkpoint_of_another_version(cut_trial, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("stability.training.checkpoint.VERSION", 0)
+    monkeypatch.setattr("stability.training.checkpoint_file.VERSION", 0)
     check_starts_afresh(cut_trial, tmp_path, caplog, "the trial starts afresh")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stability.training import module
-from stability.training.checkpoint import NAME
+from stability.training.checkpoint_file import NAME
 from stability.training.interruption import Interruption
 from stability.training.module import StackModule
 from tests.plain import train

@@ -101,7 +101,7 @@ def cut_at(moment: int, run: Callable[[], None]) -> bool:
 
 
 def _settle(directory: Any) -> None:
-    from stability.training.checkpoint import settle_checkpoint
+    from stability.training.checkpoint_file import settle_checkpoint
 
     settle_checkpoint(directory)
 
