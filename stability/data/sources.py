@@ -156,7 +156,7 @@ def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: Dat
         row = int(numpy.argmax(wrong))
         raise UserError(
             f"{where}: label {images.labels[row]} of {name} image {row} is out of range; "
-            f"accepted: whole numbers from 0, a class each, {len(classes)} of them"
+            f"accepted: 0 to {len(classes) - 1}, one for each class"
         )
 
 

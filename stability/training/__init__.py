@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelStack", "measure", "remove_checkpoints", "train", "train_pack", "try_first_batch"]
 
-_HOMES = {"ModelStack": "stack", "remove_checkpoints": "checkpoint"}
+_HOMES = {"ModelStack": "stack", "remove_checkpoints": "checkpoint_file"}
 __getattr__ = lazily(__name__, dict.fromkeys(__all__, "trial") | _HOMES)

@@ -24,7 +24,7 @@ def test_passes_over_a_torn_checkpoint(cut_trial, tmp_path, caplog):
 
 
 def test_passes_over_a_checkpoint_of_another_version(cut_trial, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("stability.training.checkpoint_file.VERSION", 0)
+    monkeypatch.setattr("stability.training.checkpoint.VERSION", 0)
     check_starts_afresh(cut_trial, tmp_path, caplog, "the trial starts afresh")
 
 

@@ -220,7 +220,8 @@ def test_first_batches_are_tried_and_nothing_is_written(runner: TrialRunner, mak
     ]
     problems = runner.first_batches(tasks)
     assert problems[0] is None
-    assert problems[1] == "its first batch fails: RuntimeError: broken on purpose"
+    said = "its first batch fails: RuntimeError: broken on purpose (images of data.image_size=16 px)"
+    assert problems[1] == said
     assert "Missing" in (problems[2] or "")
     assert not (tmp_path / "runs").exists()
 

@@ -43,8 +43,7 @@ def test_a_plan_says_why_a_model_could_not_be_counted_and_how_it_divides_images(
 
 
 def test_data_of_unknown_size_costs_an_unknown_amount(say, place):
-    (place / "somewhere").mkdir()
-    out = say("data=imagefolder", "data.path=somewhere", "data.name=mine", "data.image_size=16", "plan=true").out
+    out = say("data=hf", "data.name=somebody/somewhere", "data.image_size=16", "plan=true").out
     assert "to compute: unknown" in out
     assert "time: unknown" in out
 
