@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapLayout(Layout):
+    """Axes with room on their left for numbers of two digits below zero."""
+
+    left: ClassVar[float] = 0.68
+
 
 HEADING = "Further left is better; lower is less sensitive"
 # Up to this many cells share one panel.
@@ -108,7 +117,7 @@ def draw(analysis: Analysis) -> Figure:
     tiles, has_peaks = _tiles(analysis), _has_peaks(analysis)
     places = [place for row in tiles for tile in row for place in tile.places]
     width = COLUMN if len(tiles[0]) > 1 else WIDTH
-    room = Layout.room(width * len(tiles[0]))
+    room = MapLayout.room(width * len(tiles[0]))
     heading, legend = wrapped(HEADING, room, TITLE_SIZE, "bold"), _legend(places, room)
     above = title_height(heading, ABOVE_LEGEND)
     figure, layout = headed_figure(
@@ -118,6 +127,7 @@ def draw(analysis: Analysis) -> Figure:
         head=above + legend.height + LEGEND_GAP,
         height=LOW_HEIGHT if len(tiles) > 1 else HEIGHT,
         width=width,
+        kind=MapLayout,
     )
     _set_scales(figure.axes, places, from_zero=_is_together(analysis))
     _name_axes(figure.axes, layout, has_peaks)

@@ -244,3 +244,17 @@ def test_each_figure_is_one_call_in_a_notebook_and_a_file(grid: Grid, kind: str)
     assert "ViT$_P$" not in words
     assert rendered(found, "png").startswith(b"\x89PNG")
     assert rendered(found, "pdf").startswith(b"%PDF")
+
+
+@pytest.mark.usefixtures("style")
+def test_a_map_of_sensitivities_below_zero_is_not_cut(tmp_path: Path) -> None:
+    """Where reruns of the best setting are no better than the points around it."""
+
+    def error(factors: dict[str, Any], lr: float, wd: float, seed: int, role: str) -> float:
+        return 40.0 + seed % 3 / 10 if role == "reseed" else 38.0 + 100 * lr
+
+    cells = cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"))
+    folder = make_grid(tmp_path / "study", error, cells=cells, lrs=tuple(logspace(1e-4, 1e-2, 12)), reruns=5)
+    found = find("map")(analyse(folder))
+    assert found.axes[0].get_ylim()[0] < 0
+    check_texts(found)
