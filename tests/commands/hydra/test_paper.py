@@ -30,7 +30,9 @@ def test_every_figure_and_table_of_models_has_its_study():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("scale", [pytest.param("cifar10", marks=pytest.mark.slow), "digits", "imagenet"])
+@pytest.mark.parametrize(
+    "scale", ["digits", *(pytest.param(one, marks=pytest.mark.slow) for one in ("cifar10", "imagenet"))]
+)
 def test_an_experiment_is_planned_at_every_scale_in_a_folder_of_its_own(name, scale, plan_of):
     point = AT_ANY_POINT if name in TUNED and scale != "imagenet" else ()
     plan = plan_of(f"sweeps={name}", f"scale={scale}", *point)
