@@ -34,7 +34,8 @@ def lr_factor(values: Options) -> float:
 
 
 def _batch_size(values: Options) -> Value:
-    return values.get("batch_size", default_group("")["batch_size"])
+    # Reading the default takes a copy of all of them.
+    return values["batch_size"] if "batch_size" in values else default_group("")["batch_size"]
 
 
 def _lr_batch(values: Options) -> Value:
