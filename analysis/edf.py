@@ -118,9 +118,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     options = Options(**vars(parser.parse(arguments)))
     if not 0 < options.confidence < 1:
         raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")
-    if options.out and options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out} is a file; accepted: a folder, made if need be")
+    check_out(options.out)
     return options
+
+
+def check_out(out: Path | None) -> None:
+    """Raise UserError where what --out names is no folder and cannot be one."""
+    if out and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; accepted: a folder, made if need be")
 
 
 def check_finished(runs: Sequence[Path], cells: Sequence[CellResults]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.command import Parser
-from stability.errors import UserError, unknown
+from stability.errors import unknown
 from stability.outputs import run
 
 if TYPE_CHECKING:
@@ -40,14 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if experiment is None:
         raise unknown("figure", options.name, EXPERIMENTS)
     from analysis.analysis import analyse
-    from analysis.edf import check_finished, write
+    from analysis.edf import check_finished, check_out, write
 
     relative = [experiment.relative] if experiment.relative else []
     analysis = analyse(*options.runs, relative=relative)
     check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "paper"
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; accepted: a folder, made if need be")
+    check_out(out)
     files = files_of(options.name, experiment, analysis)
     write(out, files)
     print(experiment.table(analysis).text())

@@ -23,11 +23,16 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words
 
 def aligned(rows: Sequence[Sequence[str]], words: int) -> str:
     """Return rows as lines of equally wide columns, the first `words` columns aligned to the left, others right."""
+    return in_columns(rows, [place < words for place in range(len(rows[0]))])
+
+
+def in_columns(rows: Sequence[Sequence[str]], are_words: Sequence[bool]) -> str:
+    """Return rows as lines of equally wide columns: those of words aligned to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        fields = enumerate(zip(row, widths, strict=True))
-        texts = (f"{text:<{width}}" if place < words else f"{text:>{width}}" for place, (text, width) in fields)
+        fields = zip(row, widths, are_words, strict=True)
+        texts = (f"{text:<{width}}" if is_word else f"{text:>{width}}" for text, width, is_word in fields)
         lines.append("  ".join(texts).rstrip())
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from analysis.paper.published import MINUTES
 from analysis.paper.rows import Row, rows, timed
 from analysis.paper.tables import Column, Table
 from analysis.results import CellResults
+from analysis.summary import NEAR, summary
 from stability.study.metrics import metrics_of
 from stability.study.schema import Scalar
 
@@ -88,15 +89,14 @@ def distribution_table(analysis: Analysis) -> Table:
         Column("best", "best seen (%)", metric.digits),
         Column("within_4", "within 4 points (%)", 0),
     ]
-    return Table(columns, [_distribution_values(cell) for cell in analysis.cells])
+    return Table(columns, [_distribution_values(cell, analysis.confidence) for cell in analysis.cells])
 
 
-def _distribution_values(cell: CellResults) -> dict[str, Scalar]:
-    best = cell.best.error if cell.best else None
-    near = sum(trial.error <= best + 4 for trial in cell.finished) if best is not None else 0
-    share = 100 * near / cell.planned if cell.planned and best is not None else None
-    diverged = cell.count("diverged")
-    return {**cell.factors, "planned": cell.planned, "diverged": diverged, "best": best, "within_4": share}
+def _distribution_values(cell: CellResults, confidence: float) -> dict[str, Scalar]:
+    found = summary(cell, cell.best.error if cell.best else None, confidence)
+    share = 100 * found.near[NEAR.index(4.0)] / found.planned if found.near else None
+    numbers = {"planned": found.planned, "diverged": found.diverged, "best": found.best, "within_4": share}
+    return {**cell.factors, **numbers}
 
 
 def times_table(analysis: Analysis) -> Table:

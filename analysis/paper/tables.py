@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.export import csv_text
+from analysis.screen import in_columns
 from stability.study.schema import Scalar
 
 # What a cell without a value shows.
@@ -62,16 +63,8 @@ class Table:
 
     def text(self) -> str:
         """Return the table for a terminal, with the notes below."""
-        lines = [self._heads, *self._texts]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
-        table = [
-            "  ".join(
-                text.rjust(width) if one.is_number else text.ljust(width)
-                for text, width, one in zip(line, widths, self.columns, strict=True)
-            ).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*table, *self.notes])
+        lines = in_columns([self._heads, *self._texts], [not one.is_number for one in self.columns])
+        return "\n".join([lines, *self.notes])
 
     @property
     def _heads(self) -> list[str]:

@@ -93,3 +93,14 @@ def unequal_classes(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[st
     return UserError(
         f"the classes of two splits differ: {'; '.join(parts) or f'their order in {title} and {other_title}'}{remedy}"
     )
+
+
+def first_stray(labels: numpy.ndarray, num_classes: int) -> int | None:
+    """Return the place of the first label that is no class's number; None: all are.
+
+    Args:
+        labels: whole numbers (N,).
+        num_classes: classes are numbered from 0.
+    """
+    strange = (labels < 0) | (labels >= num_classes)
+    return int(numpy.argmax(strange)) if strange.any() else None

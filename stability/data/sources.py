@@ -10,7 +10,7 @@ import numpy
 
 from stability.config import DataConfig, check_classes, check_source
 from stability.data.chance import Purpose, generator
-from stability.data.classes import missing
+from stability.data.classes import first_stray, missing
 from stability.data.images import Images
 from stability.data.report import SourceReport, some
 from stability.data.source_splits import SourceSplits
@@ -151,9 +151,8 @@ def _check_labels(name: str, images: Images, classes: tuple[str, ...], data: Dat
         raise UserError(f"{where} has no {name} images")
     if len(classes) < 2:
         raise UserError(f"{where} has a single class ({', '.join(classes)}); a classification set has at least two")
-    wrong = (images.labels < 0) | (images.labels >= len(classes))
-    if wrong.any():
-        row = int(numpy.argmax(wrong))
+    row = first_stray(images.labels, len(classes))
+    if row is not None:
         raise UserError(
             f"{where}: label {images.labels[row]} of {name} image {row} is out of range; "
             f"accepted: 0 to {len(classes) - 1}, one for each class"

@@ -13,7 +13,7 @@ import numpy
 
 from stability.config import DataConfig
 from stability.data import folder
-from stability.data.classes import agreed
+from stability.data.classes import agreed, first_stray
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
@@ -169,9 +169,8 @@ def _named_alike(splits: list[TableSplit]) -> list[TableSplit]:
     alike = []
     for one in splits:
         if one.names is None and one.labels.dtype.kind == "i":
-            strange = (one.labels < 0) | (one.labels >= len(names))
-            if strange.any():
-                row = int(numpy.argmax(strange))
+            row = first_stray(one.labels, len(names))
+            if row is not None:
                 raise UserError(
                     f"label {one.labels[row]} in row {row} of {one.title} has no name: the other split's table names "
                     f"{len(names)} classes; accepted: 0 to {len(names) - 1}"

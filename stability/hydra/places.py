@@ -12,7 +12,7 @@ from stability.locate import locate
 from stability.outputs import announced
 from stability.plan import timings
 from stability.plan.cells import Plan, describe
-from stability.plan.cost import COUNTS
+from stability.plan.cost import counts_of
 
 
 def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
@@ -74,6 +74,5 @@ def _list(config: TrialConfig) -> None:
     from stability.data.sources import load
 
     with announced(f"listing {data.path}"):
-        found = load(data)
-    counts = (len(found.classes), len(found.train), len(found.evaluation))
-    timings.remember(seconds_per_image={}, data={timings.data_key(config): dict(zip(COUNTS, counts, strict=True))})
+        counts = counts_of(load(data))
+    timings.remember(seconds_per_image={}, data={timings.data_key(config): counts})

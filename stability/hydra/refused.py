@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from stability.errors import UserError
 from stability.plan.cells import CellPlan, Plan, describe
@@ -19,16 +20,35 @@ def refused(plan: Plan, check: Callable[[Plan], object]) -> dict[int, str]:
     Raises:
         UserError: the check refuses the plan, and the command is to stop at that, or every cell is refused.
     """
+    return failing(plan, plan.cells, partial(check, plan), lambda cell: _problem(plan, cell, check))
+
+
+def failing(
+    plan: Plan,
+    cells: Sequence[CellPlan],
+    check: Callable[[], object],
+    problem: Callable[[CellPlan], str | None],
+) -> dict[int, str]:
+    """Return what is wrong with the cells that fail, by place; more than none only with failing_cells=skip.
+
+    Args:
+        plan: of all cells.
+        cells: those that are checked.
+        check: raises UserError where one of them fails.
+        problem: returns what is wrong with one alone; None: nothing.
+
+    Raises:
+        UserError: of `check`, where the command is to stop at that, or every cell of the plan fails.
+    """
     try:
-        check(plan)
+        check()
     except UserError:
         if plan.config.failing_cells == "stop":
             raise
-        found = {cell.index: _problem(plan, cell, check) for cell in plan.cells}
-        failing = {place: words for place, words in found.items() if words is not None}
-        if len(failing) == len(plan.cells):
+        found = {cell.index: words for cell in cells if (words := problem(cell)) is not None}
+        if len(found) == len(plan.cells):
             raise
-        return failing
+        return found
     return {}
 
 

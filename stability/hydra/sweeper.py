@@ -24,7 +24,7 @@ from stability.hydra.keys import SWEEPER
 from stability.hydra.overrides import parse, quoted
 from stability.hydra.places import check_places
 from stability.hydra.plain import contents
-from stability.hydra.refused import left_out_line, refused
+from stability.hydra.refused import failing, left_out_line, refused
 from stability.optuna.copy import check_storage
 from stability.optuna.mirror import Mirror
 from stability.outputs import announced
@@ -236,18 +236,16 @@ class StudySweeper:
         ended = {trial.cell for trial in plan.trials if trial.id in records and records[trial.id].has_ended}
         first = {trial.cell: trial for trial in reversed(missing)}
         cells = [cell for cell in plan.cells if cell.index not in ended]
-        tasks = [self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors) for cell in cells]
-        try:
-            launcher.try_cells(tasks)
-        except UserError:
-            if plan.config.failing_cells == "stop":
-                raise
-            problems = [_problem(launcher, task) for task in tasks]
-            failing = {cell.index: words for cell, words in zip(cells, problems, strict=True) if words is not None}
-            if len(failing) == len(plan.cells):
-                raise
-            return failing
-        return {}
+        tasks = {
+            cell.index: self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors)
+            for cell in cells
+        }
+        return failing(
+            plan,
+            cells,
+            lambda: launcher.try_cells(list(tasks.values())),
+            lambda cell: _problem(launcher, tasks[cell.index]),
+        )
 
     def _tasks(self, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> list[TrialTask]:
         """Return the tasks of some of a plan's trials, with the factors and packs that the manifest has for them."""

@@ -20,6 +20,7 @@ from stability.study.schema import ENDED, Provenance, Record
 from stability.study.store import PLANNED, records_of
 
 if TYPE_CHECKING:
+    from stability.data.sources import Source
     from stability.execute.layout import ProcessLayout
 
 # What is remembered of a data set, in the order of `Size`.
@@ -111,13 +112,16 @@ def keep_measured(plan: Plan, seconds_per_step: Sequence[float], layout: Process
 
     seconds, sizes = {}, {}
     for cell, step in zip(plan.cells, seconds_per_step, strict=True):
-        source = load(cell.config.data)
-        size = Size(len(source.classes), len(source.train), len(source.evaluation))
-        evaluation = size.eval_images / (STEP_FACTOR * size.train_images)
+        counts = sizes[timings.data_key(cell.config)] = counts_of(load(cell.config.data))
+        evaluation = counts["eval_images"] / (STEP_FACTOR * counts["train_images"])
         seconds[_key(plan, cell, layout)] = step / cell.config.batch_size * (1 + evaluation)
-        counts = (size.classes, size.train_images, size.eval_images)
-        sizes[timings.data_key(cell.config)] = dict(zip(COUNTS, counts, strict=True))
     timings.remember(seconds_per_image=seconds, data=sizes)
+
+
+def counts_of(source: Source) -> dict[str, int]:
+    """Return what is remembered of a data set: its size, by COUNTS."""
+    sizes = len(source.classes), len(source.train), len(source.evaluation)
+    return dict(zip(COUNTS, sizes, strict=True))
 
 
 def _is_of_here(provenance: Provenance, layout: ProcessLayout) -> bool:
