@@ -27,7 +27,7 @@ PUBLISHED = "Stars: published, ImageNet at 224 px (arXiv 2106.14881v3); not meas
 DIVERGED = "Crosses: diverged; as in the paper, at the best error of a shorter schedule."
 
 
-class Line(NamedTuple):
+class Series(NamedTuple):
     """The rows that differ in the factor across alone, with the look and name of their cells."""
 
     shown: DrawnCell
@@ -70,7 +70,7 @@ def _content(
     names: Sequence[str],
     confidence: float,
 ) -> PanelContent:
-    """Return a panel of lines.
+    """Return a panel with its markers.
 
     Args:
         panel: whose cells these are.
@@ -80,10 +80,10 @@ def _content(
         names: of the values.
         confidence: of the intervals.
     """
-    lines: dict[tuple[object, ...], Line] = {}
+    lines: dict[tuple[object, ...], Series] = {}
     for one in panel.shown:
         key = tuple(value for name, value in sorted(one.cell.factors.items()) if name != across)
-        lines.setdefault(key, Line(one, [])).rows.append(found[one.cell])
+        lines.setdefault(key, Series(one, [])).rows.append(found[one.cell])
     kept = Panel(panel.title, [line.shown for line in lines.values()])
     labels = [line.shown.name for line in lines.values()] if len(lines) > 1 else []
     own = head(kept, labels, Layout.room(), lines=False, markers=True)
@@ -97,7 +97,9 @@ def _content(
     return PanelContent(kept, own, note_lines(notes, Layout.room()), draw if every else None)
 
 
-def _draw_panel(axes: Axes, lines: Sequence[Line], across: str, values: Sequence[object], names: Sequence[str]) -> None:
+def _draw_panel(
+    axes: Axes, lines: Sequence[Series], across: str, values: Sequence[object], names: Sequence[str]
+) -> None:
     for place, line in enumerate(lines):
         look = line.shown.look
         shift = 0.16 * (place - (len(lines) - 1) / 2) if len(lines) > 1 else 0.0
@@ -127,7 +129,7 @@ def _draw_panel(axes: Axes, lines: Sequence[Line], across: str, values: Sequence
 
 def _set_axes(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlim(-0.5, len(names) - 0.5)
-    texts = [wrapped(name, NAMES - 0.2, 6.5).replace(" ", " ") for name in names]
+    texts = [wrapped(name, NAMES - 0.2, 6.5) for name in names]
     axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(0.0, bottom), top)

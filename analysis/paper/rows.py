@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.analysis import Analysis
 from analysis.paper.published import published
@@ -72,7 +72,7 @@ def _filled(row: Row, same: Sequence[Row]) -> Row:
         return row
     epochs = epochs_of(row.cell)
     known = [one.error for one in same if one.error is not None and epochs_of(one.cell) < epochs]
-    return Row(**{**vars(row), "error": min(known, default=None)})
+    return replace(row, error=min(known, default=None))
 
 
 @dataclass(frozen=True)

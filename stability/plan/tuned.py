@@ -10,7 +10,7 @@ from pathlib import Path
 from stability.config import StudyConfig
 from stability.errors import UserError
 from stability.study.best import best_setting
-from stability.study.schema import Manifest, Scalar
+from stability.study.schema import Scalar
 from stability.study.store import Study, read_manifest
 from stability.values import DRAWN, Options, Value, group, number
 
@@ -40,28 +40,23 @@ class Settings:
         Raises:
             UserError: nothing says what they are.
         """
-        planned = self._planned(factors, names)
-        if planned is not None:
-            return planned
-        which = self._scale.get("settings")
-        found = self._found(factors) if which is None else self._listed(str(which), factors)
+        found = self._planned.get(frozenset(factors.items()), {})
+        if not found.keys() >= set(names):
+            which = self._scale.get("settings")
+            found = self._found(factors) if which is None else self._listed(str(which), factors)
         return {name: found[name] for name in names}
 
-    def _planned(self, factors: Mapping[str, Scalar], names: Sequence[str]) -> dict[str, float] | None:
-        """Return the values that the study's manifest has for a cell; None where the cell is new."""
-        manifest = self._manifest
-        for place, cell in enumerate(manifest.cells if manifest else ()):
-            if dict(cell.factors) == dict(factors):
-                assert manifest is not None
-                samples = [one for one in manifest.trials if one.cell == place and one.role == "sample"]
-                values = [{name: {"lr": one.lr, "wd": one.wd}[name] for name in names} for one in samples]
-                # Of one value alone: a cell with others was not planned by tuned ones.
-                return values[0] if values and all(one == values[0] for one in values) else None
-        return None
-
     @cached_property
-    def _manifest(self) -> Manifest | None:
-        return read_manifest(self._directory)
+    def _planned(self) -> dict[frozenset[tuple[str, Scalar]], dict[str, float]]:
+        """What the study's manifest has for each cell, by its factors: coordinates of one value in all its samples."""
+        manifest = read_manifest(self._directory)
+        values: dict[frozenset[tuple[str, Scalar]], dict[str, set[float]]] = {}
+        for trial in manifest.trials if manifest else ():
+            if trial.role == "sample" and manifest:
+                own = values.setdefault(frozenset(manifest.cell_of(trial).factors.items()), {})
+                for name in DRAWN:
+                    own.setdefault(name, set()).add(getattr(trial, name))
+        return {cell: {name: min(seen) for name, seen in own.items() if len(seen) == 1} for cell, own in values.items()}
 
     def _listed(self, which: str, factors: Mapping[str, Scalar]) -> dict[str, float]:
         """Return the setting of the first line of a table that fits a cell."""
