@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
-from pathlib import Path
 
 from stability.config import DataConfig, TrialConfig
 from stability.errors import UserError
@@ -51,19 +49,9 @@ def check_places(plan: Plan, is_remote: Callable[[], bool]) -> list[str]:
 
 
 def _check_data(data: DataConfig) -> None:
-    """Raise UserError where a path does not exist, or a data set of the user's own is not found."""
+    """Raise UserError where a data set of the user's own is not found. It may make its folder itself."""
     if data.source == "torch":
         locate(data._target_, "data._target_", "my_package.MyDataset")
-    # A torch data set may make its folder itself.
-    elif data.path is not None and data.source != "digits":
-        path = Path(data.path).expanduser()
-        if data.source == "hf" and glob.has_magic(data.path) and not path.exists():
-            if next(glob.iglob(str(path), recursive=True), None) is None:
-                raise UserError(f"data.path={data.path} matches no file")
-        elif not path.exists():
-            from stability.data.paths import existing
-
-            existing(data.path)
 
 
 def _list(config: TrialConfig) -> None:
