@@ -1,20 +1,16 @@
-"""Where the tables of a Hugging Face set lie: local Parquet files, `save_to_disk`'s folders, or the hub."""
+"""Where the tables of a Hugging Face set lie: local Parquet files or `save_to_disk`'s folders."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib
 import itertools
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlparse
 
 import numpy
 
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_ONCE = 1024
-REACH_SECONDS = 5
 
 
 class Store(Protocol):
@@ -122,11 +117,11 @@ class ParquetStore(LocalStore):
         if sum(file.size for file in self.by_split[split]) <= self._memory_bytes:
             return _read(files)
         paths = {"train": [str(file) for file in files]}
-        return _require("datasets").load_dataset("parquet", data_files=paths)["train"].data
+        return require("datasets").load_dataset("parquet", data_files=paths)["train"].data
 
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return each file's folder, with its first row."""
-        parquet = _require("pyarrow.parquet")
+        parquet = require("pyarrow.parquet")
         paths = [self.root / file.name for file in self.by_split[split]]
         ends = itertools.accumulate((parquet.read_metadata(path).num_rows for path in paths), initial=0)
         return tuple((first, path.parent) for first, path in zip(ends, paths, strict=False))
@@ -141,7 +136,7 @@ class ArrowStore(LocalStore):
         refuse_pointers(root, [file_at(root, path) for path in parts])
         refuse_unread(data, ("subset",), "a folder of save_to_disk")
         try:
-            saved = _require("datasets").load_from_disk(str(root))
+            saved = require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"data.path={data.path} cannot be loaded: {' '.join(str(error).split())}") from error
         self._sets = saved if hasattr(saved, "keys") else {data.train_split: saved}
@@ -157,36 +152,6 @@ class ArrowStore(LocalStore):
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return the set's folder."""
         return ((0, self.root),)
-
-
-class HubStore(Store):
-    """A set on the Hugging Face hub."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self.title, self.left_out = str(data.name), ()
-        self._subset = data.subset
-        with _offline_if_unreachable() as is_unreachable:
-            datasets = _require("datasets")
-        try:
-            self._by_split = datasets.load_dataset(data.name, data.subset)
-        except (OSError, ValueError, RuntimeError) as error:
-            words = _trouble(is_unreachable) + " ".join(str(error).split())
-            raise UserError(
-                f"data.name={data.name} cannot be had from the hub: {words}; "
-                "data.path reads Parquet files that lie here, data.subset names one of several configurations"
-            ) from error
-        self.splits = tuple(self._by_split)
-
-    def open(self, split: str) -> pyarrow.Table:
-        """Return a split, mapped from the cache on disk."""
-        return self._by_split[split].data
-
-    def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
-        """Return a hash of the set's name and its labels."""
-        digest = hashlib.sha256(f"{self.title}\0{self._subset}".encode())
-        for one in labels:
-            digest.update(one.tobytes())
-        return digest.hexdigest()[:16]
 
 
 def is_saved(path: Path) -> bool:
@@ -272,7 +237,7 @@ def is_pattern(path: str) -> bool:
 
 def _read(files: list[Path]) -> pyarrow.Table:
     """Read Parquet files into one table, some rows at a time: a chunk of nested bytes holds no more than 2 GiB."""
-    parquet, pyarrow = _require("pyarrow.parquet"), _require("pyarrow")
+    parquet, pyarrow = require("pyarrow.parquet"), require("pyarrow")
     tables = []
     for file in files:
         try:
@@ -289,54 +254,9 @@ def _read(files: list[Path]) -> pyarrow.Table:
         ) from error
 
 
-def _require(module: str) -> ModuleType:
+def require(module: str) -> ModuleType:
+    """Import a module that reads tables. Raises UserError that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"data.source=hf needs {module}: pip install 'stability[hf]' ({error})") from error
-
-
-@contextmanager
-def _offline_if_unreachable() -> Iterator[bool]:
-    """Tell the hub's libraries, which read it when imported, that there is no network where there is none.
-
-    Yields whether that is so. They use what lies in their cache then, or fail at once: without it
-    they knock for half a minute.
-    """
-    hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if _proxy() or "HF_HUB_OFFLINE" in os.environ or _reaches(hub.hostname or "", hub.port or 443):
-        yield False
-        return
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield True
-    finally:
-        del os.environ["HF_HUB_OFFLINE"]
-
-
-def _trouble(is_unreachable: bool) -> str:
-    """Return why the hub was not reached, where that is known: it stands before the hub's own error."""
-    cache = "and the set is not in its cache here: "
-    offline = os.environ.get("HF_HUB_OFFLINE", "")
-    if offline.upper() in ("1", "ON", "YES", "TRUE"):
-        return f"HF_HUB_OFFLINE={offline} is set, {cache}"
-    if is_unreachable:
-        return f"no network reaches the hub, {cache}"
-    name = _proxy()
-    proxy = urlparse(os.environ[name] if "://" in os.environ.get(name, "") else f"http://{os.environ.get(name, '')}")
-    if name and not _reaches(proxy.hostname or "", proxy.port or 80):
-        return f"the network's proxy {proxy.hostname}:{proxy.port or 80} ({name}) does not answer, {cache}"
-    return ""
-
-
-def _proxy() -> str:
-    """Return the variable that names the proxy through which the hub is asked; empty where there is none."""
-    return next((name for name in os.environ if name.lower() in ("https_proxy", "all_proxy") and os.environ[name]), "")
-
-
-def _reaches(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
-    except OSError:
-        return False
-    return True

@@ -14,13 +14,14 @@ import numpy
 from stability.config import DataConfig
 from stability.data import folder
 from stability.data.classes import agreed, first_stray
+from stability.data.hub import HubStore
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
 from stability.data.paths import existing, refuse_unread
 from stability.data.report import SourceReport
 from stability.data.source_splits import SourceSplits
-from stability.data.stores import ArrowStore, HubStore, ParquetStore, Store, is_pattern, is_saved
+from stability.data.stores import ArrowStore, ParquetStore, Store, is_pattern, is_saved
 from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest
 

@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def trials_end_first(tasks: Sequence[TrialTask], withdraw: Callable[[], None]) -> Iterator[None]:
+def trials_end_first(tasks: Sequence[TrialTask], withdraw: Callable[[], object]) -> Iterator[None]:
     """Let a signal end trials that child processes train, after a checkpoint each, before it ends this process.
 
     A second signal does not wait for them.

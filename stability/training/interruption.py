@@ -47,9 +47,9 @@ def exit_on_signals() -> Iterator[None]:
 class Interruption:
     """Holds signals back between `deliver` calls, then gives them to the caller's own handlers.
 
-    A second signal passes at once, unless it is the same one (no Ctrl-C) within SAME_SECONDS. Where the caller has no handler for SIGTERM, it ends in SystemExit(143), and so on.
-    What the caller ignores stays ignored, and outside the main thread, where Python delivers no signals, nothing is
-    touched.
+    A second signal passes at once, unless it is the same one (no Ctrl-C) within SAME_SECONDS. Where the caller has no
+    handler for SIGTERM, it ends in SystemExit(143), and so on. What the caller ignores stays ignored, and outside the
+    main thread, where Python delivers no signals, nothing is touched.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +43,13 @@ def waits(directory: Path) -> None:
     time.sleep(60)
 
 
+def launch(tasks: list[TrialTask], number: int, withdraw: Callable[[], object]) -> None:
+    """Send this process a signal while trials are launched."""
+    with trials_end_first(tasks, withdraw):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+
 def wait_for(condition: Any) -> None:
     deadline = time.monotonic() + 30
     while not condition():
@@ -65,9 +73,7 @@ def test_a_signal_waits_for_the_checkpoints_of_children_and_leaves_idle_ones_alo
         wait_for(lambda: is_claimed(trial) and idle.exists())
         tasks = cast(list[TrialTask], [Task(trial), Task(tmp_path / "not begun")])
         with pytest.raises(SystemExit) as caught:
-            with trials_end_first(tasks, withdraw=lambda: withdrawn.append(is_claimed(trial))):
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(60)
+            launch(tasks, signal.SIGTERM, lambda: withdrawn.append(is_claimed(trial)))
         assert caught.value.code == 143
         assert (trial / "checkpoint.pt").read_text() == "1 True"
         assert withdrawn == [True]
@@ -80,8 +86,6 @@ def test_a_signal_waits_for_the_checkpoints_of_children_and_leaves_idle_ones_alo
             child.join()
 
 
-def test_without_children_nothing_is_withdrawn(tmp_path: Path) -> None:
+def test_without_children_nothing_is_withdrawn() -> None:
     with pytest.raises(KeyboardInterrupt):
-        with trials_end_first([], withdraw=lambda: pytest.fail("jobs may begin later, on other machines")):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(60)
+        launch([], signal.SIGINT, lambda: pytest.fail("jobs may begin later, on other machines"))
