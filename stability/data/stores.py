@@ -18,7 +18,7 @@ from stability.config import DataConfig
 from stability.data.listing import File, file_at
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import some
-from stability.data.words import beside_split, is_suspect, split_word, words_in
+from stability.data.words import beside_split, split_word, suspect, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -180,10 +180,10 @@ def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:
     """Raise UserError where no file's name says a split for certain, and one seems to: all would be trained on."""
     if len(files) == 1 or any(split_word(str(file)) for file in files):
         return
-    suspect = next((file for file in files if any(map(is_suspect, file.with_suffix("").parts))), None)
-    if suspect is not None:
+    found = suspect([str(file.with_suffix("")) for file in files])
+    if found is not None:
         raise UserError(
-            f"data.path={data.path}: {suspect} seems to name a split; accepted: names as train.parquet and "
+            f"data.path={data.path}: {found}.parquet seems to name a split; accepted: names as train.parquet and "
             f"test.parquet, or a pattern as data.path='{data.path}/**/*.parquet', which trains on all"
         )
 
