@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy
 
 from stability.config import DataConfig
+from stability.data import card
 from stability.data.listing import File, file_at
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import some
@@ -92,24 +93,18 @@ class ParquetStore(LocalStore):
         self.root, found = _parquet_files(data.path)
         self._memory_bytes = data.memory_gib * 2**30
         self.title = data.path
-        if data.subset is not None:
-            parts = {part for file in found for part in file.parts[:-1]}
-            parts |= {_configuration(file) for file in found} - {""}
-            found = [
-                file
-                for file in found
-                if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
-            ]
-            if not found:
-                raise unknown("data.subset", data.subset, parts)
-        names = _by_split(found, data.train_split)
-        if not is_pattern(data.path):
-            _refuse_suspects(found, data)
-            _refuse_configurations(names, data)
+        is_folder = not is_pattern(data.path) and existing(data.path).is_dir()
+        own, others = card.chosen(self.root, data) if is_folder else (None, ())
+        is_listed = own is not None and own.patterns is not None
+        names = card.files_by_split(self.root, own) if own and is_listed else _told_by_names(found, own, others, data)
         self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
         refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
-        used = {one for own in names.values() for one in own}
-        self.left_out = tuple(f"{file} (no split's name)" for file in found if file not in used)
+        used = {one for files in names.values() for one in files}
+        unused = [file for file in found if file not in used]
+        self.left_out = tuple(f"{file} (no split's name)" for file in unused)
+        if own and is_listed:
+            what = f"that configuration {own.name} of {card.CARD} does not name"
+            self.left_out = (f"{len(unused)} Parquet files {what}",) if unused else ()
 
     def open(self, split: str) -> pyarrow.Table:
         """Read a split into memory; one larger than data.memory_gib is mapped from the cache of `datasets` on disk."""
@@ -174,6 +169,40 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
         if split is not None:
             splits.setdefault(split, []).append(file)
     return splits or {train_split: files}
+
+
+def _told_by_names(
+    found: Sequence[Path], own: card.Configuration | None, others: Sequence[str], data: DataConfig
+) -> dict[str, list[Path]]:
+    """Return files by split, as their names say it.
+
+    Args:
+        found: all Parquet files of the set.
+        own: the configuration that is read, which has a folder at most; None where no card names one.
+        others: the names of further configurations.
+        data: the set.
+
+    Raises:
+        UserError: data.subset is none of the set's, or the names may say what is not meant.
+    """
+    assert data.path is not None
+    files = list(found)
+    if own is not None:
+        files = [file for file in files if file.is_relative_to(own.folder)]
+        if not files:
+            raise UserError(f"data.path={data.path}: configuration {own.name!r} has no Parquet file in {own.folder}/")
+    elif data.subset is not None:
+        parts = {part for file in files for part in file.parts[:-1]} | {_configuration(file) for file in files} - {""}
+        files = [
+            file for file in files if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
+        ]
+        if not files:
+            raise unknown("data.subset", data.subset, others or parts)
+    names = _by_split(files, data.train_split)
+    if not is_pattern(data.path):
+        _refuse_suspects(files, data)
+        _refuse_configurations(names, data)
+    return names
 
 
 def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy
 
 from stability.config import DataConfig
-from stability.data import folder
+from stability.data import card, folder
 from stability.data.classes import agreed, first_stray
 from stability.data.file_content import FileContent, content_once, holds_words
 from stability.data.hub import HubStore
@@ -84,7 +84,7 @@ def find(data: DataConfig) -> SourceSplits:
         raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")
     if data.path is not None and _is_folder_of_images(data.path):
         refuse_unread(data, ("subset", "image_column"), "a folder of images with metadata")
-        return once(data, folder.find)
+        return _with_note(once(data, folder.find), existing(data.path))
     store = _store(data)
     train = _read(store, _train_name(store, data), data, "train_split")
     if train is None:
@@ -113,6 +113,14 @@ def find(data: DataConfig) -> SourceSplits:
             left_out=(*(f"the {name} split" for name in others), *store.left_out),
         ),
     )
+
+
+def _with_note(found: SourceSplits, root: Path) -> SourceSplits:
+    """Return what a folder of images holds; it says where its README.md names files, since its folders are read."""
+    if not card.names_files(root):
+        return found
+    left_out = (*found.report.left_out, f"the configurations of {card.CARD} (read for Parquet files)")
+    return replace(found, report=replace(found.report, left_out=left_out))
 
 
 def _is_folder_of_images(path: str) -> bool:

@@ -28,9 +28,10 @@ SUSPECT = re.compile(r"(?:train|test|valid)[a-z]*|[a-z]*(?:train|test|valid|val)
 # English words that begin or end like that.
 _ENGLISH = """
     trains trained trainer trainers trainee trainees trainable strain restrain constrain distrain
-    tested tester testers testament testaments testify testimony testimonial testbed latest contest protest attest detest
-    fastest greatest shortest lightest brightest smartest hottest wettest fattest fittest flattest cutest whitest quietest
-    sweetest neatest tightest slightest straightest softest politest remotest minutest strictest
+    tested tester testers testament testaments testify testimony testimonial testbed
+    latest contest protest attest detest fastest greatest shortest lightest brightest smartest hottest wettest fattest
+    fittest flattest cutest whitest quietest sweetest neatest tightest slightest straightest softest politest remotest
+    minutest strictest
     invalid validity validator validators validated
     interval retrieval carnival festival arrival survival approval disapproval removal rival naval oval medieval revival
     upheaval primeval serval narval larval
