@@ -43,14 +43,17 @@ def identity(config: TrialConfig) -> dict[str, Value]:
     for part in ("model", "optimizer"):
         kept = {name: value for name, value in group(values, part).items() if name not in ("family", "search")}
         values[part] = _spelled(kept)
-    schedule = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
-    values["schedule"] = {**group(values, "schedule"), **schedule}
+    resolved: Options = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    values["schedule"] = {**group(values, "schedule"), "name": config.schedule_name, **resolved}
     return values
 
 
 # Keys in which members of a pack may differ; they agree in all others.
 MEMBER_KEYS = (*COORDINATES, "epochs", "optimizer", "schedule")
-MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
+MEMBER_RECIPE_KEYS = (
+    *("name", "label_smoothing", "ema", "clip_norm", "nesterov"),
+    *("schedule", "lr_batch", "warmup_epochs"),
+)
 
 
 def in_common(config: TrialConfig) -> dict[str, Value]:
