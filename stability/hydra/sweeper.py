@@ -35,8 +35,10 @@ from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
+from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, records_of
+from stability.study.weights import without_weights
 from stability.values import Options
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ class StudySweeper:
             with announced(f"reading the records of {directory}"):
                 records = records_of(directory, plan.all_trials)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
+            bare = _ended_without_weights(plan, directory, standing, records) if standing else None
+            if bare is not None:
+                print(bare)
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
             left_out: dict[int, str] = {}
@@ -274,6 +279,15 @@ class StudySweeper:
     def _hydra_node(self) -> Options | None:
         """What .hydra/hydra.yaml of a trial holds; None where the user wants no .hydra/."""
         return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
+
+
+def _ended_without_weights(
+    plan: Plan, directory: Path, standing: Manifest, records: Mapping[str, Record]
+) -> str | None:
+    """Return a line on trials that ended before the command asked for their weights; None: there are none."""
+    own = {trial.id for trial in plan.all_trials if plan.config_of(trial).training.keep_weights != "none"}
+    trials = [PlannedTrial(directory, standing, trial) for trial in standing.trials if trial.id in own]
+    return without_weights(trials, records)
 
 
 def _name(sweeps: str | None, scale: str | None) -> str | None:

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 OWN_KEYS = ("name", "family", "_target_", "search")
 
 
+# Arguments of timm's models that say which weights they begin with; a pickle may be among them.
+TIMM = "stability.models.cnn.timm_model"
+TIMM_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+
+
+def without_weights(model: Options) -> Options:
+    """Return a model's configuration without what says which weights it begins with: it builds the same layers."""
+    left_out = TIMM_WEIGHTS if model.get("_target_") == TIMM else ()
+    return {name: value for name, value in model.items() if name not in left_out}
+
+
 def build_model(
     model: Options, *, image_size: int, channels: int, num_classes: int, stochastic_depth: float = 0.0
 ) -> nn.Module:

@@ -32,6 +32,7 @@ from stability.training.module import StackModule
 from stability.training.optim import refuse_closure
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
+from stability.training.weights import keep_weights
 from stability.training.writer import OnEvent, UnusableStateError
 from stability.values import Options
 
@@ -102,6 +103,11 @@ def train_pack(
     trials = [complete(config) for config in configs]
     _check_alike(trials)
     shared = trials[0]
+    if shared.training.keep_weights != "none" and (directories is None or None in directories):
+        raise UserError(
+            f"training.keep_weights={shared.training.keep_weights} and no folder for the weights; "
+            "accepted: directory=FOLDER with it (of a pack directories=[...]), or training.keep_weights=none"
+        )
     device = pick_device(shared.device)
     # Trainer and module hold each other: without this the last trial's memory would stay taken on the device.
     if device.type == "cuda":
@@ -122,7 +128,8 @@ def train_pack(
     def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        record = records[member.id] = _record(member, module, study, own[member.id], _keep_images(member, module))
+        files = {**_keep_images(member, module), **keep_weights(member, module.data.info, study)}
+        record = records[member.id] = _record(member, module, study, own[member.id], files)
         if on_record is not None:
             on_record(record)
 
