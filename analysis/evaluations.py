@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from analysis.results import CellResults, TrialResult
 from stability.study.evaluations import Evaluation, read_evaluations
-from stability.study.metrics import metrics_of
-from stability.study.weights import kept_epoch
+from stability.study.weights import error_of_weights as of_record
 
 # What chose a trial, by the split that its study evaluated.
 CHOSEN_BY = {"holdout": "held-out images", "validation": "validation images", "train": "training images"}
@@ -36,11 +35,9 @@ class ChosenTrial:
 
 def error_of_weights(trial: TrialResult) -> float:
     """Return the error of the weights that a trial keeps, in percent: at its best epoch where it keeps those."""
-    record = trial.record
-    if record is not None and trial.status == "completed" and kept_epoch(record) == "best":
-        best = record.result.best(metrics_of().primary)
-        return trial.error if best is None else best
-    return trial.error
+    if trial.record is None or trial.status != "completed":
+        return trial.error
+    return of_record(trial.record)
 
 
 def chosen_trial(cell: CellResults) -> ChosenTrial | None:

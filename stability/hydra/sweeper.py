@@ -35,6 +35,7 @@ from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
+from stability.study.initial import initial_of
 from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, records_of
@@ -314,7 +315,13 @@ def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     cell = plan.cells[trial.cell]
     if trial.role == "longer":
         settled |= {"epochs": str(cell.config_of(trial).epochs)}
-    study = (*settled, "plan", "tune", "reseed", "longer")
+    initial = initial_of(cell.config.model)
+    if initial is not None:
+        # As found when the cell was planned.
+        trial_key = "" if initial.trial is None else f",trial:{quoted(initial.trial)}"
+        values = f"{{name:{quoted(initial.name)},fingerprint:{quoted(initial.fingerprint)}{trial_key}}}"
+        settled |= {"++model.init": values}
+    study = (*(name.lstrip("+") for name in settled), "plan", "tune", "reseed", "longer")
     kept = [one for one in cell.overrides if one.partition("=")[0].lstrip("+~") not in study]
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 

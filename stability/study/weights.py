@@ -16,12 +16,13 @@ from pathlib import Path
 
 from stability.errors import UserError
 from stability.study.content import json_values
+from stability.study.metrics import metrics_of
 from stability.study.planned import PlannedTrial
 from stability.study.rerun import rerun_command
 from stability.study.schema import Kept, Record
 from stability.study.shape import dump, parse
 from stability.study.store import read_record
-from stability.values import Options, group
+from stability.values import Options
 
 # Its name in a record's `files` and provenance, the file's, and our entry in the file's metadata.
 KEY = "weights"
@@ -74,6 +75,15 @@ def kept_epoch(record: Record) -> Kept | None:
         return None
     note = record.provenance.rest.get(KEY)
     return "best" if isinstance(note, Mapping) and note.get("kept") == "best" else "last"
+
+
+def error_of_weights(record: Record) -> float:
+    """Return the primary metric of the weights that a completed trial keeps: at its best epoch where it keeps those."""
+    metric = metrics_of().primary
+    best = record.result.best(metric) if kept_epoch(record) == "best" else None
+    value = record.result.value(metric.key) if best is None else best
+    assert value is not None, "a completed trial has its primary metric"
+    return value
 
 
 @dataclass(frozen=True)
@@ -196,8 +206,3 @@ def without_weights(trials: Sequence[PlannedTrial], records: Mapping[str, Record
     more = f", the first ({first.trial.id}) in a study of its own" if len(bare) > 1 else ", in a study of its own"
     number = "1 trial has" if len(bare) == 1 else f"{len(bare)} trials have"
     return f"{number} ended without training.keep_weights, and no weights. This trains it again{more}: {again}"
-
-
-def model_options(info: WeightsInfo) -> Options:
-    """Return the configuration of the model that a file's weights are of."""
-    return group(info.config, "model")

@@ -69,6 +69,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
             **info.notes,
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
             **({"metrics": shown} if shown else {}),
+            **({"beginning": module.stack.beginning} if module.stack.beginning else {}),
             **({KEY: info_of(member, info).note} if keeps_weights(member) else {}),
         },
     )

@@ -26,6 +26,7 @@ from stability.training.checkpoint import of_one_step, read_checkpoints
 from stability.training.checkpoint_file import State, log
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
+from stability.training.initial import begin
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
@@ -146,6 +147,8 @@ def train_pack(
             on_end=keep,
             interruption=interruption,
         )
+        if module.stack.beginning:
+            log.warning("%s", module.stack.beginning)
         # The module frees a pack's checkpoints, which are as large as the pack, once it has begun.
         module.keeper.continue_from(found)
         found.clear()
@@ -189,7 +192,10 @@ def _check_alike(trials: Sequence[TrialConfig]) -> None:
 def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> ModelStack:
     """Build the members' models as a stack of `size`, padded with copies of the last."""
     models = [build(config, data) for config in configs]
-    return ModelStack(models + models[-1:] * (size - len(models)))
+    words = begin(models, configs[0], data.info.num_classes)
+    stack = ModelStack(models + models[-1:] * (size - len(models)))
+    stack.beginning = words
+    return stack
 
 
 def _keep_images(member: Member, module: StackModule) -> dict[str, str]:
