@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+import stability
 from analysis.evaluated import main as show
 from stability.data.matching import match_classes
 from stability.errors import UserError
@@ -57,6 +58,8 @@ def test_the_held_out_images_choose_and_the_test_images_judge(study, capsys):
         assert float(row["error"]) == results[row["id"]]["best_top1_error"]
         found = read_evaluations(study / "trials" / row["id"])["digits-test"]
         assert float(row["digits-test"]) == found.value("top1_error")
+        table = stability.load(study).set_index("id")
+        assert table.loc[row["id"], "digits-test.top1_error"] == found.value("top1_error")
         assert (found.eval_images, found.kept, found.epoch) == (360, "best", results[row["id"]]["best_epoch"])
 
 
