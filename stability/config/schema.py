@@ -190,6 +190,8 @@ class TrainingConfig:
     compile: bool | str = key(identity=False)
     checkpoint_seconds: float = key(ge=0, identity=False)
     keep_checkpoints: bool = key(identity=False)
+    # The weights of a trial, beside its record: those of its last epoch, or of its best one on held-out images.
+    keep_weights: str = key(choices=("none", "last", "best"), identity=False)
     # Run what code a study's folder names: objects in checkpoints, targets in YAML files that lie there.
     trust_files: bool = key(identity=False)
 
