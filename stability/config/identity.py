@@ -43,8 +43,8 @@ def identity(config: TrialConfig) -> dict[str, Value]:
     for part in ("model", "optimizer"):
         kept = {name: value for name, value in group(values, part).items() if name not in ("family", "search")}
         values[part] = _spelled(kept | _identity_of_init(kept.get("init")))
-    schedule = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
-    values["schedule"] = {**group(values, "schedule"), **schedule}
+    resolved: Options = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
+    values["schedule"] = {**group(values, "schedule"), "name": config.schedule_name, **resolved}
     return values
 
 
@@ -57,7 +57,10 @@ def _identity_of_init(init: Value) -> dict[str, Value]:
 
 # Keys in which members of a pack may differ; they agree in all others.
 MEMBER_KEYS = (*COORDINATES, "epochs", "optimizer", "schedule")
-MEMBER_RECIPE_KEYS = ("name", "label_smoothing", "ema", "clip_norm", "lr_batch", "warmup_epochs")
+MEMBER_RECIPE_KEYS = (
+    *("name", "label_smoothing", "ema", "clip_norm", "nesterov"),
+    *("schedule", "lr_batch", "warmup_epochs"),
+)
 
 
 def in_common(config: TrialConfig) -> dict[str, Value]:

@@ -42,8 +42,8 @@ def parse_trial(values: Options) -> TrialConfig:
         _check_target(getattr(config, part), part, "my_package.MyModel")
     for part in ("schedule", "data"):
         _check_finite(getattr(config, part).arguments, part)
-    if config.schedule._target_ is None and config.schedule.name not in SCHEDULES:
-        given = config.schedule.name
+    given = config.schedule_name
+    if config.schedule._target_ is None and given not in SCHEDULES:
         raise UserError(f"schedule.name={given!r}{nearest(given, SCHEDULES)}; accepted: {', '.join(SCHEDULES)}")
     if (config.data.source == "torch") != (config.data._target_ is not None):
         raise UserError(

@@ -51,7 +51,7 @@ def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfi
         schedule = config.schedule
         own = {"_target_": schedule._target_, **schedule.arguments}
         # Without the number of steps, the schedule is found and its arguments are checked; it is not called.
-        checks.append(lambda one: make_schedule(one, steps) if steps else Schedule(schedule.name, 1.0, 0, 1, own))
+        checks.append(lambda one: make_schedule(one, steps) if steps else Schedule(one.schedule_name, 1.0, 0, 1, own))
     if config.metrics or config.probes:
         from stability.training.measures import metrics_table, own_metrics, own_probes
 

@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import Any
 
+import pytest
+
 from stability.study.store import Study
 
 STUDY = ("-m", "device=cpu", "pool.size=1", "samples=4", "epochs=2")
@@ -88,6 +90,7 @@ def test_the_same_command_again_trains_nothing_and_a_change_is_refused(user: Any
     assert "metrics" in said.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
     from stability.study.rerun import rerun_command
 

@@ -121,10 +121,15 @@ def test_interpolated_positions_keep_a_plane():
     assert resized_positions(given, torch.empty(1, 65, 1), None) is None
 
 
-@pytest.mark.parametrize(("together", "shared"), [(False, None), (True, None), (True, True)])
-def test_frozen_parts_do_not_move_and_keep_their_statistics(together, shared, pretrained, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("together", "shared", "precise"), [(False, None, 0), (True, None, 0), (True, True, 0), (False, None, 192)]
+)
+def test_frozen_parts_do_not_move_and_keep_their_statistics(
+    together, shared, precise, pretrained, tmp_path, monkeypatch
+):
     monkeypatch.setattr(StackModule, "share_updates", shared)
     config = replace(of(TINY_C, pretrained, freeze=["stem.*"]), lr=0.01, seed=5)
+    config = replace(config, recipe=replace(config.recipe, precise_bn=precise))
     config = replace(config, training=replace(config.training, keep_weights="last"))
     configs = [config, replace(config, seed=6)] if together else [config]
     folders = [tmp_path / str(place) for place in range(len(configs))]
