@@ -17,6 +17,7 @@ from stability.values import DRAWN
 
 # What chose a trial, by the split that its study evaluated.
 CHOSEN_BY = {"holdout": "held-out images", "validation": "validation images", "train": "training images"}
+ONLY = "nothing: the only trial"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ChosenTrial:
         cell: the cell.
         trial: the completed trial of lowest error, samples and search alike; reruns of it are no candidates.
         error: of the weights that it keeps: those of its last epoch, or of its best one.
-        chosen_by: the images that the error is of.
+        chosen_by: the images whose error chose it.
         evaluations: of its weights, by the set's name; empty where there are none.
     """
 
@@ -53,8 +54,9 @@ def chosen_trial(cell: CellResults) -> ChosenTrial | None:
         return None
     error, trial = min(known, key=lambda pair: pair[0])
     split = trial.record.provenance.eval_split if trial.record else None
+    chosen_by = CHOSEN_BY.get(str(split), f"{split or 'evaluated'} images") if len(known) > 1 else ONLY
     found = read_evaluations(trial.folder) if trial.folder else {}
-    return ChosenTrial(cell, trial, error, CHOSEN_BY.get(str(split), f"{split or 'evaluated'} images"), found)
+    return ChosenTrial(cell, trial, error, chosen_by, found)
 
 
 def set_names(found: Sequence[ChosenTrial]) -> list[str]:

@@ -127,6 +127,19 @@ def test_a_study_without_weights_and_one_without_evaluations(tmp_path):
         show([str(tmp_path / "bare")])
 
 
+def test_the_table_says_what_chose_a_trial(tmp_path, capsys):
+    """Two trials that only the test images tell apart, and one that nothing chose."""
+    folder = tmp_path / "study"
+    trained_study(folder, [tiny(lr=1e-4), tiny(lr=1e-2), tiny(TINY_C)])
+    assert main([str(folder), "data=digits_tilted"]) == 0
+    assert show([str(folder), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "Chosen by the test images themselves: their error is too low." in said
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "evaluated.csv").read_text())))
+    assert [row["chosen_by"] for row in rows] == ["test images", "nothing: the only trial"]
+    assert all(float(row["digits-tilted-test"]) > 0 for row in rows)
+
+
 def test_an_evaluation_that_is_none_is_named(study):
     identifier = min(records(study))
     path = study / "trials" / identifier / "evaluated.broken.json"
