@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from analysis.style import BLACK, CurveStyle
 
-# Stands for the colour of the page's text: black is no colour on a dark page.
-INK = "@ink"
+# Stand for the colour of the page's text, and for the same of little opacity: black is no colour on a dark page.
+INK, FAINT_INK = "@ink", "@faint-ink"
 # Of lines, in pixels.
 WIDTH = 2.0
 # Of a mark in plotly.js, in pixels, for each point of size in matplotlib.
@@ -45,6 +45,14 @@ MARKERS = {
 def colour(look: CurveStyle) -> str:
     """Return a look's colour on the page."""
     return INK if look.colour == BLACK else look.colour
+
+
+def faint(look: CurveStyle) -> str:
+    """Return a look's colour where what is below it is to show."""
+    if colour(look) == INK:
+        return FAINT_INK
+    red, green, blue = bytes.fromhex(look.colour.removeprefix("#"))
+    return f"rgba({red},{green},{blue},0.16)"
 
 
 def dashes(look: CurveStyle, width: float = WIDTH) -> list[float]:

@@ -22,7 +22,8 @@
   function read() {
     const style = getComputedStyle(root);
     const ink = style.getPropertyValue("--ink").trim();
-    const colours = { "@ink": ink, "@ink29": `${ink}29` };
+    const parts = ink.match(/\w\w/g).map((part) => parseInt(part, 16));
+    const colours = { "@ink": ink, "@faint-ink": `rgba(${parts.join()},0.16)` };
     const isColour = (key) => key === "color" || key === "fillcolor";
     figures = JSON.parse(text, (key, value) =>
       isColour(key) && Object.hasOwn(colours, value) ? colours[value] : value,

@@ -7,13 +7,10 @@ import math
 from analysis.analysis import Analysis
 from analysis.figures.edf import MOST_BANDS, EdfSteps, cell_label, edf_steps, error_span, panel_notes, shift
 from analysis.figures.layout import DrawnCell, Panel, error_label, panels
-from analysis.report.looks import colour
+from analysis.report.looks import faint
 from analysis.report.names import CellNames, plain_words, trial_label
 from analysis.report.plots.base import Chart, Plot, axis, in_strip, keys, lane, line, markers, with_strip
 from stability.values import Options
-
-# What a colour ends with that lets what is below it show.
-FAINT = "29"
 
 
 def chart(analysis: Analysis, names: CellNames) -> Chart:
@@ -66,7 +63,7 @@ def _band(shown: DrawnCell, steps: EdfSteps, opacity: float, names: CellNames) -
         return []
     look, cell, across = shown.look, names.number(shown.cell), steps.error.tolist()
     edge: Options = {"shape": "hv", "width": 0.6}
-    fill: Options = {"fill": "tonexty", "fillcolor": colour(look) + FAINT}
+    fill: Options = {"fill": "tonexty", "fillcolor": faint(look)}
     lower = line(across, steps.lower.tolist(), cell, look, line=edge, opacity=opacity)
     return [lower, line(across, steps.upper.tolist(), cell, look, line=edge, opacity=opacity, **fill)]
 
