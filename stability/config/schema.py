@@ -13,7 +13,7 @@ from stability.values import Options, Value
 
 Schema = TypeVar("Schema")
 # Schedules that come with the program, and sources of data; what `_target_` names is a user's own.
-SCHEDULES = ("cosine",)
+SCHEDULES = ("cosine", "cosine_by_epoch")
 SOURCES = ("digits", "hf", "imagefolder", "torch")
 # A seed with the numbers of a study's trials added stays one that torch takes.
 MOST_SEED = 2**62
@@ -138,7 +138,7 @@ class RecipeConfig:
     # shift: by up to an eighth of the side, zero-padded; random_resized: area 0.08-1, ratio 3/4-4/3.
     crop: str = key(choices=("none", "shift", "random_resized"))
     flip: bool = key()
-    augment: str = key(choices=("none", "auto", "rand"))
+    augment: str = key(choices=("none", "auto", "auto_v0", "rand"))
     mixup: float = key(ge=0)
     cutmix: float = key(ge=0)
     label_smoothing: float = key(ge=0, lt=1)
@@ -149,9 +149,17 @@ class RecipeConfig:
     ema: bool = key()
     # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
     clip_norm: float | None = key(None, gt=0)
+    # The deviation of what is added along the principal components of ImageNet's colours (Krizhevsky et al., 2012).
+    lighting: float = key(ge=0)
+    # Of so many training images statistics of BatchNorm are computed anew before each evaluation; 0: it evaluates with
+    # the running ones.
+    precise_bn: int = key(ge=0, le=10**9)
+    # Whether the momentum of torch.optim.SGD is Nesterov's, where optimizer.nesterov is left out.
+    nesterov: bool = key()
     # Evaluation: the centre crop's side over the resized short side.
     eval_crop: float = key(gt=0, le=1)
-    # What schedule.lr_batch and schedule.warmup_epochs are where they are left null.
+    # What schedule.name, schedule.lr_batch and schedule.warmup_epochs are where they are left null.
+    schedule: str = key(choices=SCHEDULES, identity=False)
     lr_batch: int | None = key(ge=1, identity=False)
     warmup_epochs: float | None = key(ge=0, identity=False)
 
@@ -161,7 +169,8 @@ class RecipeConfig:
 class ScheduleConfig:
     """The lr of every optimizer step: linear warm-up, then half a period of cosine; or a schedule of the user's own."""
 
-    name: str = key()
+    # null: the recipe's.
+    name: str | None = key()
     # null: the recipe's, cut to a tenth of a short schedule (paper: 5, protocol of section 4).
     warmup_epochs: float | None = key(ge=0)
     # lr is given for this batch size and scales linearly with batch_size; null: the recipe's, else batch_size itself.
@@ -181,6 +190,8 @@ class TrainingConfig:
     compile: bool | str = key(identity=False)
     checkpoint_seconds: float = key(ge=0, identity=False)
     keep_checkpoints: bool = key(identity=False)
+    # The weights of a trial, beside its record: those of its last epoch, or of its best one on held-out images.
+    keep_weights: str = key(choices=("none", "last", "best"), identity=False)
     # Run what code a study's folder names: objects in checkpoints, targets in YAML files that lie there.
     trust_files: bool = key(identity=False)
 
@@ -231,6 +242,11 @@ class TrialConfig:
     def lr_batch(self) -> int:
         """Batch size that lr is given for: the schedule's, else the recipe's, else the trial's own."""
         return self.schedule.lr_batch or self.recipe.lr_batch or self.batch_size
+
+    @property
+    def schedule_name(self) -> str:
+        """The schedule: as given, else the recipe's."""
+        return self.schedule.name or self.recipe.schedule
 
     @property
     def scaled_lr(self) -> float:

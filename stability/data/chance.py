@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     TRAIN_SUBSET = 6
     EVAL_SUBSET = 7
     POLICY = 8
+    LIGHTING = 9
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0) -> numpy.random.Generator:

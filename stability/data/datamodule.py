@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy
 import torch
+from torch import Tensor
 
 from stability.config import DataConfig, RecipeConfig, check_batch_size
 from stability.data import sources
@@ -101,6 +102,13 @@ class DataModule:
         assert epoch >= 0, epoch
         assert 0 <= start <= self.steps_per_epoch, start
         return Stream(self, epoch, start)
+
+    def unmixed_batches(self, epoch: int, count: int) -> Iterator[Tensor]:
+        """Yield the images of an epoch's first `count` training batches, augmented as there, not mixed."""
+        draws = self._stage.epoch(epoch, self.info.train_images)
+        order = draws.order[: min(count, self.steps_per_epoch) * self.batch_size]
+        for index, (pixels, _) in enumerate(self._train_feed.batches(order, self.batch_size, epoch)):
+            yield self._stage.augment(pixels, draws, index)
 
     def eval_batches(self) -> Iterable[Batch]:
         """Yield the evaluation images in their order; the last batch may be smaller."""

@@ -1,4 +1,4 @@
-"""AutoAugment and DeiT's RandAugment on a batch of images, on its device, each image with a policy of its own.
+"""AutoAugment (two tables) and DeiT's RandAugment on a batch of images, on its device, each image its own policy.
 
 A policy is two steps, each one of a few dozen (an operation, a magnitude, a sign). Images that take the same step take
 it together; those that are sheared, shifted or turned do so in one call, whatever their steps.
@@ -41,6 +41,19 @@ ShearX 0.6 5     Equalize 1.0 9     | Color 0.4 0     Equalize 0.6 3     | Equal
 Solarize 0.6 5   AutoContrast 0.6 5 | Invert 0.6 4    Equalize 1.0 8     | Color 0.6 4      Contrast 1.0 8
 Equalize 0.8 8   Equalize 0.6 3
 """
+# EfficientNet's table "v0", which the code that the paper's authors released has in its place (levels of 10).
+V0 = """
+Equalize 0.8 1   ShearY 0.8 4       | Color 0.4 9     Equalize 0.6 3     | Color 0.4 1      Rotate 0.6 8
+Solarize 0.8 3   Equalize 0.4 7     | Solarize 0.4 2  Solarize 0.6 2     | Color 0.2 0      Equalize 0.8 8
+Equalize 0.4 8   SolarizeAdd 0.8 3  | ShearX 0.2 9    Rotate 0.6 8       | Color 0.6 1      Equalize 1.0 2
+Invert 0.4 9     Rotate 0.6 0       | Equalize 1.0 9  ShearY 0.6 3       | Color 0.4 7      Equalize 0.6 0
+Posterize 0.4 6  AutoContrast 0.4 7 | Solarize 0.6 8  Color 0.6 9        | Solarize 0.2 4   Rotate 0.8 9
+Rotate 1.0 7     TranslateY 0.8 9   | ShearX 0.0 0    Solarize 0.8 4     | ShearY 0.8 0     Color 0.6 4
+Color 1.0 0      Rotate 0.6 2       | Equalize 0.8 4  Equalize 0.0 8     | Equalize 1.0 4   AutoContrast 0.6 2
+ShearY 0.4 7     SolarizeAdd 0.6 7  | Posterize 0.8 2 Solarize 0.6 10    | Solarize 0.6 8   Equalize 0.6 1
+Color 0.8 6      Rotate 0.4 5
+"""
+GREY = 128.0
 # RandAugment as DeiT trains with it, timm's rand-m9-mstd0.5-inc1: two of these operations, drawn apart, each taken with
 # probability 0.5, at a level from a normal distribution (mean and deviation of 10), cut to 0-10.
 RAND = (*GEOMETRIC, *FACTORS, "Posterize", "Solarize", "SolarizeAdd", "AutoContrast", "Equalize", "Invert")
@@ -78,6 +91,8 @@ class AugmentationStep(NamedTuple):
             return kernels[self.operation](images, 1 + self.magnitude)
         if self.operation in ("Posterize", "Solarize"):
             return kernels[self.operation](images, self.magnitude)
+        if self.operation == "SolarizeAdd":
+            return _added(images, self.magnitude)
         return kernels[self.operation](images)
 
 
@@ -100,6 +115,28 @@ def step(operation: str, level: float, sign: int, side: int) -> AugmentationStep
     if operation == "Posterize":
         return AugmentationStep(operation, 8 - round(4 * level))
     return AugmentationStep(operation, 255 * (1 - level)) if operation == "Solarize" else AugmentationStep(operation)
+
+
+def v0_step(operation: str, level: float, sign: int, side: int) -> AugmentationStep:
+    """Return a step of the table v0 at its magnitudes; see `step`.
+
+    Factors run from 0.1 to 1.9 and have no sign; the levels of Posterize and Solarize are what is left of an image,
+    one bit at least (with none it would be black).
+
+    Args:
+        operation: its name.
+        level: the magnitude, 0 to 1.
+        sign: of the magnitude, -1 or 1, where the operation has two directions.
+        side: of the images in pixels.
+    """
+    if operation in FACTORS:
+        return AugmentationStep(operation, FACTOR * (2 * level - 1))
+    if operation == "Posterize":
+        return AugmentationStep(operation, max(1, math.floor(4 * level)))
+    if operation == "Solarize":
+        # Above 255 nothing is turned over.
+        return AugmentationStep(operation, math.floor(256 * level)) if level < 1 else AugmentationStep("Identity")
+    return rand_step(operation, level, sign, side)
 
 
 def rand_step(operation: str, level: float, sign: int, side: int) -> AugmentationStep:
@@ -131,9 +168,11 @@ class Policies:
     # From numbers in 0-1 (B, draws) to places in `steps`, (2, B).
     choose: Callable[[numpy.ndarray], numpy.ndarray]
     draws: int = POLICY_DRAWS
-    # RandAugment's: what comes from outside an image that is moved, of each channel in 0-255. Empty: black, with
-    # bilinear sampling, and images that take the same step take it together.
+    # What comes from outside an image that is moved, of each channel in 0-255. Empty: black.
     fill: tuple[float, ...] = ()
+    # RandAugment's: bicubic sampling; and steps are so many that hardly two images take the same.
+    is_bicubic: bool = False
+    takes_each: bool = False
 
     def __call__(self, images: Tensor, draws: numpy.ndarray) -> Tensor:
         """Return images, uint8 (B, C, S, S), changed by their policies; `draws`: uniform (B, self.draws)."""
@@ -176,24 +215,35 @@ class Policies:
         others = 1 + len(self._thetas)
         if (first := starts[1]) < (last := starts[others]):
             thetas = self._thetas[arranged[first:last] - 1]
-            sorted_images[first:last] = _warp(sorted_images[first:last], send(thetas, images.device), self.fill)
-        if self.fill:
+            sorted_images[first:last] = self._warp(sorted_images[first:last], send(thetas, images.device))
+        if self.takes_each:
             much = send(torch.from_numpy(self._magnitudes[arranged]), images.device).view(-1, 1, 1, 1)
             for operation, low, high in self._spans:
                 if (first := starts[low]) < (last := starts[high]):
                     sorted_images[first:last] = _each(operation, sorted_images[first:last], much[first:last])
-        for place in range(others, 0 if self.fill else len(self.steps)):
+        for place in range(others, 0 if self.takes_each else len(self.steps)):
             if (first := starts[place]) < (last := starts[place + 1]):
                 sorted_images[first:last] = self.steps[place](sorted_images[first:last])
         return torch.empty_like(images).index_copy_(0, where, sorted_images)
 
+    def _warp(self, images: Tensor, thetas: Tensor) -> Tensor:
+        """Sample each image by its matrix."""
+        grid = functional.affine_grid(thetas, list(images.shape), align_corners=False)
+        if not self.fill:
+            return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
+        # Outside is 0 to grid_sample.
+        offset = send(torch.tensor(self.fill).view(1, -1, 1, 1), images.device)
+        mode = "bicubic" if self.is_bicubic else "bilinear"
+        sampled = functional.grid_sample(images.float() - offset, grid, mode=mode, align_corners=False) + offset
+        return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
 
 @lru_cache(maxsize=4)
 def policies(augment: str, side: int, mean: tuple[float, ...] = (0.5,)) -> Policies:
-    """Return AutoAugment (its ImageNet policy), or RandAugment as in DeiT.
+    """Return AutoAugment (its ImageNet policy, or the table v0), or RandAugment as in DeiT.
 
     Args:
-        augment: auto or rand.
+        augment: auto, auto_v0 or rand.
         side: of the images, in pixels.
         mean: of each channel of the data, in 0-1: RandAugment fills with it what it moves in from outside.
 
@@ -206,15 +256,30 @@ def policies(augment: str, side: int, mean: tuple[float, ...] = (0.5,)) -> Polic
         raise UserError(
             f"recipe.augment={augment} needs torchvision: pip install 'stability[images]' ({error})"
         ) from error
-    return _auto(side) if augment == "auto" else _rand(side, tuple(float(min(255, round(255 * one))) for one in mean))
+    if augment == "rand":
+        return _rand(side, tuple(float(min(255, round(255 * one))) for one in mean))
+    if augment == "auto_v0":
+        return _auto(V0, 10, v0_step, side, (GREY,) * len(mean))
+    return _auto(IMAGENET, 9, step, side)
 
 
-def _auto(side: int) -> Policies:
-    words = IMAGENET.replace("|", " ").split()
+def _auto(
+    listed: str, most: int, make: Callable[..., AugmentationStep], side: int, fill: tuple[float, ...] = ()
+) -> Policies:
+    """Return the policies of a table, of which each image takes one.
+
+    Args:
+        listed: the table: operation, probability and level of both steps of each policy.
+        most: the highest level.
+        make: returns a step: `step`, or what takes the same arguments.
+        side: of the images, in pixels.
+        fill: as of `Policies`.
+    """
+    words = listed.replace("|", " ").split()
     names = numpy.array(words[0::3]).reshape(-1, 2)
     chances, levels = (numpy.array(words[start::3], float).reshape(-1, 2) for start in (1, 2))
-    pairs = [(str(name), float(level) / 9) for name, level in zip(names.flat, levels.flat, strict=True)]
-    steps, table = _tabled([[step(name, level, sign, side) for sign in (1, -1)] for name, level in pairs])
+    pairs = [(str(name), float(level) / most) for name, level in zip(names.flat, levels.flat, strict=True)]
+    steps, table = _tabled([[make(name, level, sign, side) for sign in (1, -1)] for name, level in pairs])
     table = table.reshape(*names.shape, 2)
 
     def choose(draws: numpy.ndarray) -> numpy.ndarray:
@@ -223,7 +288,7 @@ def _auto(side: int) -> Policies:
         taken = draws[:, 1:3] < chances[policy]
         return numpy.stack([table[policy, place, signs[:, place]] * taken[:, place] for place in (0, 1)])
 
-    return Policies(steps, choose)
+    return Policies(steps, choose, fill=fill)
 
 
 def _rand(side: int, fill: tuple[float, ...]) -> Policies:
@@ -238,7 +303,7 @@ def _rand(side: int, fill: tuple[float, ...]) -> Policies:
         operations, places = (operation * len(RAND)).astype(int), (level * RAND_LEVELS).astype(int)
         return (table[operations, places, (sign < 0.5).astype(int)] * (taken < RAND_CHANCE)).T
 
-    return Policies(steps, choose, RAND_DRAWS, fill)
+    return Policies(steps, choose, RAND_DRAWS, fill, is_bicubic=True, takes_each=True)
 
 
 def _tabled(found: list[list[AugmentationStep]]) -> tuple[tuple[AugmentationStep, ...], numpy.ndarray]:
@@ -247,17 +312,6 @@ def _tabled(found: list[list[AugmentationStep]]) -> tuple[tuple[AugmentationStep
     ordered = sorted(unique, key=lambda one: (one.operation not in GEOMETRIC, one))
     places = {one: place for place, one in enumerate((AugmentationStep("Identity"), *ordered))}
     return tuple(places), numpy.array([[places[one] for one in both] for both in found])
-
-
-def _warp(images: Tensor, thetas: Tensor, fill: tuple[float, ...] = ()) -> Tensor:
-    """Sample each image by its matrix: bilinearly with black from outside; with a fill bicubically, as DeiT does."""
-    grid = functional.affine_grid(thetas, list(images.shape), align_corners=False)
-    if not fill:
-        return functional.grid_sample(images.float(), grid, align_corners=False).round_().to(torch.uint8)
-    # Outside is 0 to grid_sample.
-    offset = send(torch.tensor(fill).view(1, -1, 1, 1), images.device)
-    sampled = functional.grid_sample(images.float() - offset, grid, mode="bicubic", align_corners=False) + offset
-    return sampled.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _each(operation: str, images: Tensor, much: Tensor) -> Tensor:
@@ -274,8 +328,13 @@ def _each(operation: str, images: Tensor, much: Tensor) -> Tensor:
     if operation == "Solarize":
         return torch.where(images >= much, 255 - images, images)
     if operation == "SolarizeAdd":
-        return torch.where(images < 128, (images + much).clamp_(max=255).to(torch.uint8), images)
+        return _added(images, much)
     return _kernels()[operation](images)
+
+
+def _added(images: Tensor, much: float | Tensor) -> Tensor:
+    """Make the dark half of an image's values brighter."""
+    return torch.where(images < 128, (images + much).clamp_(max=255).to(torch.uint8), images)
 
 
 def _extreme(operation: str, images: Tensor) -> Tensor | float:

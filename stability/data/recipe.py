@@ -1,8 +1,8 @@
 """What a recipe does to training images: it crops each, then changes them a batch at a time, on the training device.
 
 Images that lie in memory in one size are cropped there too; others one by one on the CPU, in worker processes where
-there are any. The batch stage applies policies, shifts, mirrors, normalises, erases and mixes. To mirror after a policy
-is as good as before it: policies draw the sign of every geometric step evenly.
+there are any. The batch stage applies policies, shifts, mirrors, normalises, changes colours, erases and mixes. To
+mirror after a policy is as good as before it: policies draw the sign of every geometric step evenly.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ from stability.devices import send
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The same in grey: the luma (Rec. 601, as Pillow has it) of the means; of the deviations, nearly equal, the mean.
 GREY_MEAN, GREY_STD = (0.459,), (0.226,)
+# Of ImageNet's colours in 0-1: the deviations along their principal components, and these, as columns (rows: R, G, B).
+# Source: Krizhevsky et al., 2012, section 4.1; the values are those of fb.resnet.torch.
+COMPONENT_SCALES = (0.2175, 0.0188, 0.0045)
+COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+# Luma of a colour (Rec. 601).
+LUMA = (0.299, 0.587, 0.114)
 
 
 class Batch(NamedTuple):
@@ -98,6 +104,7 @@ class BatchStage:
         self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
         self.offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
         self.columns = torch.arange(self.side, device=device)
+        self._components = components(std) if recipe.lighting else None
 
     def epoch(self, number: int, num_images: int) -> EpochDraws:
         """Draw the order and the places of epoch `number` for a set of `num_images`.
@@ -127,6 +134,19 @@ class BatchStage:
             epoch: what is drawn for the epoch.
             index: of the batch in the epoch.
         """
+        images = self.augment(pixels, epoch, index)
+        if self.recipe.mixup or self.recipe.cutmix:
+            return self._mix(images, labels, generator(self.seed, Purpose.MIX, epoch.number, index))
+        return Batch(images, labels)
+
+    def augment(self, pixels: Tensor, epoch: EpochDraws, index: int) -> Tensor:
+        """Return the images of a training batch, augmented and normalised, not mixed: float32 (B, C, S, S).
+
+        Args:
+            pixels: uint8 (B, C, S, S), of the batch's positions in order.
+            epoch: what is drawn for the epoch.
+            index: of the batch in the epoch.
+        """
         positions = slice(index * len(pixels), (index + 1) * len(pixels))
         if self.policies is not None:
             draws = uniform(self.seed, Purpose.POLICY, epoch.number, positions.start, len(pixels), self.policies.draws)
@@ -134,12 +154,14 @@ class BatchStage:
         if self.margin or self.mirrors:
             pixels = self._move(pixels, epoch.top[positions], epoch.left[positions], epoch.mirrored[positions])
         images = self._normalise(pixels)
+        if self._components is not None:
+            chance = generator(self.seed, Purpose.LIGHTING, epoch.number, index)
+            weights = self.recipe.lighting * chance.standard_normal((len(images), 3)) @ self._components
+            images += send(torch.from_numpy(weights.astype(numpy.float32))[..., None, None], self.device)
         if self.recipe.erasing:
             noise = generator(self.seed, Purpose.NOISE, epoch.number, index)
             images = erase(images, epoch.boxes[positions], self.recipe.erasing, noise)
-        if self.recipe.mixup or self.recipe.cutmix:
-            return self._mix(images, labels, generator(self.seed, Purpose.MIX, epoch.number, index))
-        return Batch(images, labels)
+        return images
 
     def evaluate(self, pixels: Tensor, labels: Tensor) -> Batch:
         """Normalise uint8 images (B, C, S, S)."""
@@ -182,6 +204,18 @@ def statistics(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = data.mean or (GREY_MEAN if grey else IMAGENET_MEAN)
     std = data.std or (GREY_STD if grey else IMAGENET_STD)
     return mean, std
+
+
+def components(std: tuple[float, ...]) -> numpy.ndarray:
+    """Return what one deviation along each principal component of colours adds to normalised images: (3, C).
+
+    To grey images the luma of what it would add to colours.
+
+    Args:
+        std: of each channel, which the images are divided by.
+    """
+    added = numpy.array(COMPONENTS) * numpy.array(COMPONENT_SCALES)
+    return ((LUMA @ added)[None] if len(std) == 1 else added).T / numpy.array(std)
 
 
 def cut_box(share: float, side: int, chance: numpy.random.Generator) -> tuple[int, int, int, int]:

@@ -58,6 +58,12 @@ class Settings:
                     own.setdefault(name, set()).add(getattr(trial, name))
         return {cell: {name: min(seen) for name, seen in own.items() if len(seen) == 1} for cell, own in values.items()}
 
+    def model_of(self, factors: Mapping[str, Scalar]) -> Options | None:
+        """Return the model that the study's manifest has for a cell; None where it has no such cell."""
+        manifest = read_manifest(self._directory)
+        cells = manifest.cells if manifest else ()
+        return next((group(cell.config, "model") for cell in cells if dict(cell.factors) == dict(factors)), None)
+
     def _listed(self, which: str, factors: Mapping[str, Scalar]) -> dict[str, float]:
         """Return the setting of the first line of a table that fits a cell."""
         lines = self._scale.get(which)

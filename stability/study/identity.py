@@ -20,7 +20,14 @@ BF16_STEP = 2
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Value] = dict.fromkeys(
     ("recipe.clip_norm", "schedule._target_", "data._target_", "metrics", "probes", "callbacks")
-) | {"data.exif": False, "data.missing_classes": "refuse", "data.on_error": "fail"}
+) | {
+    "data.exif": False,
+    "data.missing_classes": "refuse",
+    "data.on_error": "fail",
+    "recipe.lighting": 0.0,
+    "recipe.precise_bn": 0,
+    "recipe.nesterov": False,
+}
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

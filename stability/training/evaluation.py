@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from stability.tasks import Task, task_of
+from stability.training.contexts import autocast
 from stability.training.measures import Measure
+from stability.training.stack import ModelStack
 
 # A model's metrics by key; None where one is not finite or does not apply.
 Score = dict[str, float | None]
@@ -45,6 +47,34 @@ def evaluate(
         images_seen, classes = images_seen + len(targets), logits.shape[-1]
     assert sums is not None, "nothing to evaluate on"
     return [_score(task, own, row, images_seen, classes) for row in sums.tolist()]
+
+
+def evaluated_logits(
+    stack: ModelStack,
+    averages: Sequence[Mapping[str, Tensor]],
+    images: Tensor,
+    micro_batches: int,
+    to: torch.dtype | None,
+) -> Tensor:
+    """Return logits (K, B, classes) of a stack's weights, then those of the averages: (2K, B, classes).
+
+    All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
+
+    Args:
+        stack: K models.
+        averages: as many states of its architecture, parameters and buffers by name, or none.
+        images: (B, C, H, W).
+        micro_batches: the number of parts that the images are computed in.
+        to: the type of products; None: that of their inputs.
+    """
+    parts = []
+    for rows in parts_of(len(images), micro_batches):
+        with autocast(images.device, to):
+            logits = stack(images[rows])
+            if averages:
+                logits = torch.cat([logits, stack.apply_states(averages, images[rows])])
+        parts.append(logits)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def parts_of(images: int, count: int) -> list[slice]:

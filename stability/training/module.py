@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -13,9 +13,10 @@ from torch import Tensor
 from stability.devices import send
 from stability.errors import UserError
 from stability.tasks import task_of
+from stability.training.batch_norm import set_precise_statistics
 from stability.training.compiling import Compiler, key_of
 from stability.training.contexts import autocast
-from stability.training.evaluation import Score, at_least_float32, evaluate, parts_of
+from stability.training.evaluation import Score, at_least_float32, evaluate, evaluated_logits, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, keep_masks
 from stability.training.measures import own_metrics, own_probes
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 # Steps whose losses and norms wait on a GPU until the host reads them: each read waits for the device.
 STEPS_PER_READ = 16
 T = TypeVar("T")
-OnEnd = Callable[[Member, "StackModule"], None]
 
 
 class StackModule(pl.LightningModule):
@@ -60,7 +60,7 @@ class StackModule(pl.LightningModule):
         compact: bool = False,
         micro_batches: int = 1,
         on_event: OnEvent | None = None,
-        on_end: OnEnd | None = None,
+        on_end: Callable[[Member, StackModule], None] | None = None,
         interruption: Interruption | None = None,
     ) -> None:
         """Take in a stack and its members.
@@ -69,7 +69,7 @@ class StackModule(pl.LightningModule):
             stack: its first members are `members`; what it holds beyond them is padding.
             members: of one architecture, data set and batch size.
             data: the batches.
-            full_size: with how many members the pack began, those included that have ended before; None: `members`.
+            full_size: with how many members the pack began; None: `members`.
             compact: go on in a smaller stack when half of it is empty.
             micro_batches: the number of parts that a batch is computed in, to save memory; batch norms see the parts.
             on_event: called with each event.
@@ -121,8 +121,7 @@ class StackModule(pl.LightningModule):
             epochs = self.trainer.fit_loop.epoch_progress
             for counter in (epochs.current, epochs.total):
                 counter.increment_by(self.step // self.data.steps_per_epoch)
-            steps = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            steps.total.increment_by(self.step)
+            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.increment_by(self.step)
         self.close_epoch()
 
     def on_train_start(self) -> None:
@@ -273,8 +272,7 @@ class StackModule(pl.LightningModule):
             for member in training:
                 member.update()
             return
-        if self._updates is None:
-            self._updates = SharedUpdates(self.stack)
+        self._updates = self._updates or SharedUpdates(self.stack)
         for member in training:
             member.set_lr()
         self._updates.step(training)
@@ -301,19 +299,28 @@ class StackModule(pl.LightningModule):
         self.stack.eval()
         for member in due:
             member.switch("eval")
+        self._set_statistics()
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         scores = self.scores(self.data.eval_batches(), forward, right)
         images = torch.cat(right, dim=1).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
-            member.switch("train")
             place = self.stack.size + member.index if member.ema else member.index
             row = member.close_epoch(scores[member.index], scores[place] if member.ema else None)
+            member.switch("train")
             if not member.is_training:
                 member.progress.right = images[place].clone()
             self.keeper.epoch(member, row)
         self.boundary()
+
+    def _set_statistics(self) -> None:
+        """Compute the statistics of BatchNorm anew where the recipe does."""
+        if images := self.members[0].config.recipe.precise_bn:
+            ended, count = self.step // self.data.steps_per_epoch - 1, max(1, images // self.data.batch_size)
+            batches = self.data.unmixed_batches(ended, count)
+            with autocast(self.device, self.autocast_type):
+                set_precise_statistics(self.stack, self._averages(), batches, self.micro_batches)
 
     def scores(
         self,
@@ -331,20 +338,13 @@ class StackModule(pl.LightningModule):
         return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics, right)
 
     def evaluation_logits(self, images: Tensor) -> Tensor:
-        """Return logits (K, B, classes) of the stack's weights; (2K, B, classes) where any member has an average.
+        """Return what `evaluated_logits` does of the stack and of the averages, where any member has one."""
+        return evaluated_logits(self.stack, self._averages(), images, self.micro_batches, self.autocast_type)
 
-        All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
-        """
-        averages = {member.index: member.ema.state for member in self.members if member.ema is not None}
-        parts = []
-        for rows in parts_of(len(images), self.micro_batches):
-            with autocast(images.device, self.autocast_type):
-                logits = self.stack(images[rows])
-                if averages:
-                    states = [averages.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)]
-                    logits = torch.cat([logits, self.stack.apply_states(states, images[rows])])
-            parts.append(logits)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    def _averages(self) -> list[Mapping[str, Tensor]]:
+        """Return the averaged state of every lane, its own where it has none; nothing where no member has any."""
+        found = {member.index: member.ema.state for member in self.members if member.ema is not None}
+        return [found.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)] if found else []
 
     def boundary(self) -> None:
         """Drop members that have ended, write checkpoints if they are due, and pass on a signal that came in."""

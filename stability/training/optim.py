@@ -290,6 +290,8 @@ def _arguments(config: TrialConfig, target: Callable[..., object], path: str) ->
             raise UserError(f"optimizer.{name}={value!r}; accepted: a value like {default!r}, the default of {path}")
     if target in FUSED and not any(name in given for name in IMPLEMENTATIONS):
         given["fused"] = True
+    if config.recipe.nesterov and target is torch.optim.SGD and given.get("momentum"):
+        given.setdefault("nesterov", True)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 

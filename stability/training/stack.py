@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class ModelStack(nn.Module):
         assert models, "a stack of nothing"
         self.size = len(models)
         self.is_looped, self.loop_reason = False, ""
+        # What weights the models began with, and what of them is frozen, in words.
+        self.beginning: str | None = None
         self._is_tried = False
         if self.size == 1:
             self.model = models[0]
@@ -87,9 +90,19 @@ class ModelStack(nn.Module):
 
     def apply_states(self, states: Sequence[Mapping[str, Tensor]], images: Tensor) -> Tensor:
         """Return logits (len(states), B, classes) of this architecture with other weights, one mapping a model."""
+        return self.call(self.together(states), images)
+
+    def together(self, states: Sequence[Mapping[str, Tensor]]) -> States:
+        """Return the states of models as they are called: stacked, or one by one where they are called in turn."""
         if len(states) == 1 or self.is_looped:
-            return self._call_in_turn(states, images, None, None)
-        return self._call_together({name: torch.stack([one[name] for one in states]) for name in states[0]}, images)
+            return States([dict(one) for one in states], is_stacked=False)
+        return States([{name: torch.stack([one[name] for one in states]) for name in states[0]}], is_stacked=True)
+
+    def call(self, states: States, images: Tensor) -> Tensor:
+        """Return logits (models, B, classes); layers that train change their buffers in `states`."""
+        if states.is_stacked:
+            return self._call_together(states.parts[0], images)
+        return self._call_in_turn(states.parts, images, None, None)
 
     def prepare(self, images: Tensor) -> None:
         """Find out, once, whether the members can be computed together, forward and backward; no buffer is changed."""
@@ -226,7 +239,7 @@ class ModelStack(nn.Module):
         chosen = ModelStack.__new__(ModelStack)
         nn.Module.__init__(chosen)
         chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
-        chosen.loop_reason = self.loop_reason
+        chosen.loop_reason, chosen.beginning = self.loop_reason, self.beginning
         chosen.training = self.training
         if len(indices) == 1:
             own = self.member_tensors(indices[0])
@@ -252,6 +265,13 @@ class ModelStack(nn.Module):
         for name in self._parameter_names:
             view[name].requires_grad_(self.stacked(name).requires_grad)
         return view
+
+
+class States(NamedTuple):
+    """Parameters and buffers of models by name: one mapping of stacked tensors, or a mapping a model."""
+
+    parts: list[dict[str, Tensor]]
+    is_stacked: bool
 
 
 class MemberAxis(Mapping[str, Tensor]):

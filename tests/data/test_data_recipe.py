@@ -39,8 +39,12 @@ def test_recipes_and_data_compose() -> None:
                 }
             )
             assert config.recipe.name == recipe.stem
-            assert config.lr_batch == (2048 if recipe.stem.startswith(("paper", "deit")) else config.batch_size)
-            assert config.recipe.ema is (recipe.stem.startswith(("paper", "deit")) and recipe.stem != "paper_no_ema")
+            assert config.lr_batch == (
+                2048 if recipe.stem.startswith(("paper", "released", "deit")) else config.batch_size
+            )
+            assert config.recipe.ema is (
+                recipe.stem.startswith(("paper", "released", "deit")) and recipe.stem != "paper_no_ema"
+            )
             statistics(config.data)
 
 

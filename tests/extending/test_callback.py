@@ -114,6 +114,7 @@ EPOCH = ["on_train_epoch_start", *BATCH * 4, "on_train_epoch_end"]
 ALL = ["setup", "on_fit_start", "on_train_start", *EPOCH * 2, "on_train_end", "on_fit_end", "teardown"]
 
 
+@pytest.mark.slow
 def test_a_study_calls_a_users_callback(user: Any, equal_records: Any) -> None:
     user.write(CALLBACKS)
     diaries = user.folder / "diaries"

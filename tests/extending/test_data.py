@@ -85,6 +85,7 @@ def data(user: Any, name: str, **changes: Any) -> dict[str, Any]:
     return OWN | {"_target_": user.path(name)} | changes
 
 
+@pytest.mark.slow
 def test_a_study_trains_on_a_users_data_set(user: Any, equal_records: Any) -> None:
     user.write(DATA)
     user.configure("data", "bars", data(user, "Bars", bars=3, train_size=None, eval_size=None))

@@ -56,6 +56,7 @@ METRICS = """
 """
 
 
+@pytest.mark.slow
 def test_a_study_measures_a_users_metric(user: Any, equal_records: Any) -> None:
     user.write(METRICS)
     own: dict[str, Any] = {name: {"_target_": user.path(name)} for name in ("confidence", "wrong")}

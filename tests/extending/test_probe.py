@@ -43,6 +43,7 @@ PROBES = """
 """
 
 
+@pytest.mark.slow
 def test_a_study_computes_a_users_probe(user: Any, equal_records: Any) -> None:
     user.write(PROBES)
     probes = {name: {"_target_": user.path(name)} for name in ("stem_gradient", "all_gradients")}

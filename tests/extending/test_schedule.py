@@ -39,6 +39,7 @@ POWER = """
 """
 
 
+@pytest.mark.slow
 def test_a_study_trains_under_a_users_schedule(user: Any, equal_records: Any) -> None:
     user.write(POWER)
     user.configure("schedule", "power", {"_target_": user.path("power"), "exponent": 2.0, "warmup_epochs": 0})

@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import Any
 
+import pytest
+
 from stability.study.store import Study
 
 STUDY = ("-m", "device=cpu", "pool.size=1", "samples=4", "epochs=2")
@@ -88,8 +90,9 @@ def test_the_same_command_again_trains_nothing_and_a_change_is_refused(user: Any
     assert "metrics" in said.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
-    from analysis.rerun import rerun_command
+    from stability.study.rerun import rerun_command
 
     user.write(OWN)
     records = user.study(*everything(user))
@@ -104,7 +107,7 @@ def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
 
 
 def test_a_study_without_anything_of_its_own_says_nothing_of_it_when_it_runs_again(user: Any) -> None:
-    from analysis.rerun import rerun_command
+    from stability.study.rerun import rerun_command
 
     user.study("samples=1", "epochs=1")
     manifest = Study.open(user.folder / "work" / "runs" / "own").manifest

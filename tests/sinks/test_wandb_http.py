@@ -91,7 +91,9 @@ def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(
     assert WandbLogger(project="given")._project == "given"
 
 
-@pytest.mark.parametrize("mode", ["refused", "401", "500", "hung", "dead"])
+@pytest.mark.parametrize(
+    "mode", ["refused", "401", "hung", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("500", "dead"))]
+)
 def test_a_server_in_trouble_costs_no_run(
     server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, mode: str
 ) -> None:

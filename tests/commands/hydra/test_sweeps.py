@@ -21,6 +21,7 @@ EXPECTED = {
     "digits": (TINY, ["adamw", "sgd"], 20, [12, 36], 64, "light"),
     "cifar10": ([*TINY, "regnety_tiny"], ["adamw", "sgd"], 24, [6], 64, "light"),
     "cifar10_50k": (TINY, ["adamw", "sgd"], 12, [6], 64, "light"),
+    "cifar10_length": (TINY, ["adamw"], 1, [6, 12], 64, "light"),
     "fig4": ([*PAPER, "regnety_16gf"], ["adamw"], 64, [50], 2048, "paper"),
     "fig5": ([*PAPER, "regnety_16gf"], ["sgd"], 64, [50], 2048, "paper"),
 }
