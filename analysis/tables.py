@@ -196,7 +196,7 @@ def answers_text(analysis: Analysis) -> str:
         [
             *explanation(analysis),
             "",
-            *counts(analysis),
+            *([*counts(analysis), "Of the cells shown:"] if counts(analysis) else []),
             *answer_lines(visible(analysis), analysis.confidence, varied(analysis.cells)),
         ]
         if analysis.answers
@@ -229,7 +229,7 @@ def _counts(found: Sequence[Answer]) -> list[str]:
         groups.setdefault((one.factor, names(one)), []).append(one)
     lines = [f"  {_count(factor, both, own)}" for (factor, both), own in groups.items()]
     more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in answers.csv"] if len(lines) > ALL_SHOWN else []
-    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Of the cells shown:"]
+    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more]
 
 
 def _count(factor: str, both: tuple[str, str], found: Sequence[Answer]) -> str:

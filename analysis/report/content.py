@@ -15,7 +15,7 @@ from analysis.report.failures import Failures, failures
 from analysis.report.names import CellNames
 from analysis.report.plots import curves, edf, errors, stability_map
 from analysis.report.plots.base import Chart
-from analysis.report.tables import SortableTable, chosen_table, hidden_cells, plain_table, trials_table
+from analysis.report.tables import SortableTable, plain_table, ranked_table, trials_table
 from analysis.results import varied
 from analysis.sections import own_section
 from analysis.wording import AnswerWords, answer_words, in_full, left_out
@@ -49,7 +49,7 @@ class Content:
         charts: the other figures but for the curves.
         cells: the table of analysis.edf, with the lines below it.
         settings: the best settings, where they have several seeds.
-        curves: of single trials, with `chosen`, the table of these.
+        curves: of single trials, with `ranked`, the table of these.
         pictures: figures of the user's choice, and the lr curve where a study has one.
         trials: all of them, with `unlisted`, the number of cells whose trials are left out.
         failures: with their texts.
@@ -75,7 +75,7 @@ class Content:
     settings: SortableTable | None
     settings_notes: list[str]
     curves: Chart
-    chosen: SortableTable
+    ranked: SortableTable
     pictures: list[Picture]
     trials: SortableTable
     unlisted: int
@@ -124,10 +124,10 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         settings=plain_table(settings) if settings else None,
         settings_notes=[" ".join(settings.notes)] if settings else [],
         curves=curves.chart(analysis, names),
-        chosen=chosen_table(analysis, names),
+        ranked=ranked_table(analysis, names),
         pictures=pictures,
         trials=trials_table(analysis),
-        unlisted=len(hidden_cells(analysis)),
+        unlisted=len(analysis.cells) - len(analysis.shown),
         failures=failures(analysis),
         sections=own,
         fixed=origin.fixed(analysis),

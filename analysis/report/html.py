@@ -50,12 +50,12 @@ def page(content: Content) -> str:
     )
     environment.globals["swatch"] = _swatch
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    charts = [content.stability_map, *content.charts, content.curves]
     scripts = {name: _script(name) for name in ("theme", "plotly", "page")}
     return environment.get_template("page.html").render(
         content=content,
         question=QUESTION,
-        charts=[content.stability_map, *content.charts, content.curves],
-        figures=_figures([content.stability_map, *content.charts, content.curves]),
+        figures=_figures(charts),
         style=Markup((FOLDER / "page.css").read_text()),
         scripts={name: Markup(text) for name, text in scripts.items()},
         policy=_policy(list(scripts.values())),

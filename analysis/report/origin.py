@@ -11,9 +11,9 @@ from typing import NamedTuple
 from analysis.analysis import Analysis
 from analysis.figures.edf import ranges_words
 from analysis.report.names import CellNames, error_words
-from analysis.rerun import rerun_command
 from analysis.results import CellResults, provenance_counts
 from stability.factors import flattened
+from stability.study.rerun import rerun_command
 from stability.study.store import read_manifest
 from stability.values import Value, plain
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.export import factor_names
-from analysis.report.curves import chosen_trials
+from analysis.report.curves import ranked_trials
 from analysis.report.names import CellNames
-from analysis.results import CellResults, TrialResult
+from analysis.results import TrialResult
 from analysis.style import number
 from analysis.tables import Table
 from stability.study.metrics import metrics_of
@@ -76,16 +76,16 @@ def trials_table(analysis: Analysis) -> SortableTable:
     return _of_columns(columns)
 
 
-def chosen_table(analysis: Analysis, names: CellNames) -> SortableTable:
+def ranked_table(analysis: Analysis, names: CellNames) -> SortableTable:
     """Return the trials whose curves are drawn."""
-    chosen = [(cell, one) for cell in analysis.shown for one in chosen_trials(cell)]
-    columns = {"cell": [Field(names.name(cell)) for cell, _ in chosen]}
-    columns["among its trials"] = [Field(one.place) for _, one in chosen]
+    found = [(cell, one) for cell in analysis.shown for one in ranked_trials(cell)]
+    columns = {"cell": [Field(names.name(cell)) for cell, _ in found]}
+    columns["among its trials"] = [Field(one.place) for _, one in found]
     for name in COORDINATES:
-        columns[name] = [_number(getattr(one.trial, name)) for _, one in chosen]
-    columns["status"] = [Field(one.trial.status) for _, one in chosen]
-    columns[metrics_of().primary.title] = [_error(one.trial) for _, one in chosen]
-    columns["trial"] = [Field(one.trial.id) for _, one in chosen]
+        columns[name] = [_number(getattr(one.trial, name)) for _, one in found]
+    columns["status"] = [Field(one.trial.status) for _, one in found]
+    columns[metrics_of().primary.title] = [_error(one.trial) for _, one in found]
+    columns["trial"] = [Field(one.trial.id) for _, one in found]
     return _of_columns(columns)
 
 
@@ -120,9 +120,3 @@ def _epochs(trial: TrialResult) -> Field:
 def _time(trial: TrialResult) -> Field:
     seconds = trial.record.provenance.seconds if trial.record else None
     return Field("-") if seconds is None else Field(duration(seconds), seconds)
-
-
-def hidden_cells(analysis: Analysis) -> Sequence[CellResults]:
-    """Return the cells whose trials the page does not list."""
-    shown = set(analysis.shown)
-    return [cell for cell in analysis.cells if cell not in shown]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.analysis import Analysis
 from analysis.figures.layout import DrawnCell, Panel, panels
-from analysis.report.curves import ChosenTrial, chosen_trials
+from analysis.report.curves import RankedTrial, ranked_trials
 from analysis.report.looks import colour
 from analysis.report.names import CellNames, plain_words, trial_label
 from analysis.report.plots.base import Chart, Plot, axis, keys, line
@@ -15,13 +15,12 @@ from stability.values import Options
 
 # Of lines, in pixels.
 WIDTHS = {"best": 3.0, "median": 1.8, "worst": 1.0}
-Chosen = dict[str, list[ChosenTrial]]
 
 
 def chart(analysis: Analysis, names: CellNames) -> Chart:
     """Return the curves, in the panels of the EDFs, all with the same axes."""
     rows = panels(analysis, words=plain_words)
-    every = [one for cell in analysis.shown for one in chosen_trials(cell)]
+    every = [one for cell in analysis.shown for one in ranked_trials(cell)]
     errors = [error for one in every for error in one.errors]
     epochs = [epoch for one in every for epoch in one.epochs]
     limits: Options = {
@@ -35,7 +34,7 @@ def chart(analysis: Analysis, names: CellNames) -> Chart:
     return Chart("curves", "Best, median and worst trials", plots, _caption(analysis, every))
 
 
-def _caption(analysis: Analysis, every: Sequence[ChosenTrial]) -> list[str]:
+def _caption(analysis: Analysis, every: Sequence[RankedTrial]) -> list[str]:
     which = [place for place in WIDTHS if any(one.place == place for one in every)]
     words = " and ".join(filter(None, [", ".join(which[:-1]), which[-1]]))
     caption = [f"{metrics_of().primary.title} after each epoch, of the {words} trial of each cell by final error."]
@@ -52,8 +51,7 @@ def _caption(analysis: Analysis, every: Sequence[ChosenTrial]) -> list[str]:
 
 
 def _plot(name: str, panel: Panel, limits: Options, names: CellNames) -> Plot:
-    chosen = {one.cell: [trial for trial in chosen_trials(one.cell) if trial.epochs] for one in panel.shown}
-    traces = [_trace(one, trial, names) for one in panel.shown for trial in chosen[one.cell]]
+    traces = [_trace(one, trial, names) for one in panel.shown for trial in ranked_trials(one.cell) if trial.epochs]
     return Plot(
         name=name,
         title=panel.title,
@@ -65,7 +63,7 @@ def _plot(name: str, panel: Panel, limits: Options, names: CellNames) -> Plot:
     )
 
 
-def _trace(shown: DrawnCell, one: ChosenTrial, names: CellNames) -> Options:
+def _trace(shown: DrawnCell, one: RankedTrial, names: CellNames) -> Options:
     last = len(one.epochs) - 1
     is_cut = one.trial.status == "diverged"
     label = trial_label(one.trial, f"{names.name(shown.cell)}, {one.place}")

@@ -91,6 +91,22 @@ def test_a_trial_of_each_role_is_listed_and_only_samples_are_in_the_edf(study: M
     assert len(texts) == 8
 
 
+def test_trials_of_tpe_and_of_a_longer_schedule_are_listed_as_such(study: MakeStudy, report: Report) -> None:
+    from tests.plain import write_manifest, write_record
+
+    folder = study(samples=4, models=("vitc_tiny",), optimizers=("adamw",))
+    manifest, records = read_manifest(folder), read_records(folder)
+    first = next(iter(records.values()))
+    for number, role in enumerate(("tune", "longer")):
+        name = f"{number:012x}"
+        point = {"lr": first["lr"], "wd": first["wd"], "seed": 1000 + number}
+        manifest["trials"].append({"id": name, "cell": 0, "number": number, **point, "role": role})
+        write_record(folder / "trials" / name, first | point | {"id": name, "role": role})
+    write_manifest(folder, manifest)
+    rows = report(folder).one("table", id="trials").rows()
+    assert [(row["role"], row["epochs"]) for row in rows] == [("sample", "8")] * 4 + [("tune", "8"), ("longer", "16")]
+
+
 def test_figures_tell_of_each_trial_what_it_is(study: MakeStudy, report: Report) -> None:
     folder = study(change=with_trouble)
     found, records = figures(report(folder)), read_records(folder)
@@ -161,7 +177,7 @@ def test_curves_are_of_the_best_the_median_and_the_worst_trial(study: MakeStudy,
     page, records = report(folder), read_records(folder)
     ended = [one for one in records.values() if one["status"] in ("completed", "diverged")]
     errors = sorted(math.inf if one["status"] == "diverged" else one["result"]["top1_error"] for one in ended)
-    rows = page.one("table", id="chosen").rows()
+    rows = page.one("table", id="ranked").rows()
     assert [row["among its trials"] for row in rows] == ["best", "median", "worst"]
     assert rows[0]["top-1 error (%)"] == f"{errors[0]:.2f}"
     assert rows[1]["top-1 error (%)"] == f"{errors[(len(errors) - 1) // 2]:.2f}"
@@ -234,7 +250,7 @@ def test_one_cell_has_nothing_to_be_compared_with(study: MakeStudy, report: Repo
 
 def test_a_single_trial_has_a_page(study: MakeStudy, report: Report) -> None:
     page = report(study(models=("vitc_tiny",), optimizers=("adamw",), samples=1, change=with_curve))
-    assert [row["among its trials"] for row in page.one("table", id="chosen").rows()] == ["best"]
+    assert [row["among its trials"] for row in page.one("table", id="ranked").rows()] == ["best"]
     assert len(figures(page)["curves-0-0"]["traces"]) == 1
 
 
@@ -261,6 +277,8 @@ def test_a_grid_has_no_bands_and_says_so_and_its_lr_curve_is_there(tmp_path: Pat
 def test_of_many_cells_a_part_is_shown_and_that_is_said(study: MakeStudy, report: Report) -> None:
     page = report(study(epochs=tuple(range(1, 21)), samples=2))
     assert "show 12 of 80 cells" in page.one("main").text
+    assert "model vitp_tiny and vitc_tiny: level decided in" in page.one(id="answer").text
+    assert "Of the cells shown:" not in page.one("main").text
     assert len(page.one("table", id="cells").rows()) == 12
     assert len(page.one("table", id="trials").rows()) == 24
     assert "Trials of 68 cells that are not shown are left out" in page.one(id="trials-part").text
