@@ -119,6 +119,8 @@ def _with_weights(folders: Sequence[Path]) -> list[PlannedTrial]:
     records = [(one, record) for one in planned if (record := read_record(one.directory, one.trial)) is not None]
     completed = [(one, record) for one, record in records if record.status == "completed"]
     found = [one for one, record in completed if kept_epoch(record)]
+    if not planned:
+        raise UserError(f"{folders[0]} plans no trial; accepted: a study with trials that have ended")
     if not found:
         weights_file(completed[0][0] if completed else planned[0])
     if len(found) < len(completed):

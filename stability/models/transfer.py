@@ -171,6 +171,11 @@ def freeze(model: nn.Module, chosen: Sequence[str]) -> None:
             module.train = _stay
 
 
+def is_frozen(module: nn.Module) -> bool:
+    """Tell whether `freeze` keeps the statistics of a norm."""
+    return vars(module).get("train") is _stay
+
+
 def _stay(mode: bool = True) -> None:
     """Leave a module's mode as it is."""
 

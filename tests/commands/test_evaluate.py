@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+import stability
 from analysis.evaluated import main as show
 from stability.data.matching import match_classes
 from stability.errors import UserError
@@ -57,6 +58,8 @@ def test_the_held_out_images_choose_and_the_test_images_judge(study, capsys):
         assert float(row["error"]) == results[row["id"]]["best_top1_error"]
         found = read_evaluations(study / "trials" / row["id"])["digits-test"]
         assert float(row["digits-test"]) == found.value("top1_error")
+        table = stability.load(study).set_index("id")
+        assert table.loc[row["id"], "digits-test.top1_error"] == found.value("top1_error")
         assert (found.eval_images, found.kept, found.epoch) == (360, "best", results[row["id"]]["best_epoch"])
 
 
@@ -122,6 +125,19 @@ def test_a_study_without_weights_and_one_without_evaluations(tmp_path):
         main([str(tmp_path / "bare"), "data.seed=1"])
     with pytest.raises(UserError, match="no chosen trial has been evaluated on a further set"):
         show([str(tmp_path / "bare")])
+
+
+def test_the_table_says_what_chose_a_trial(tmp_path, capsys):
+    """Two trials that only the test images tell apart, and one that nothing chose."""
+    folder = tmp_path / "study"
+    trained_study(folder, [tiny(lr=1e-4), tiny(lr=1e-2), tiny(TINY_C)])
+    assert main([str(folder), "data=digits_tilted"]) == 0
+    assert show([str(folder), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "Chosen by the test images themselves: their error is too low." in said
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "evaluated.csv").read_text())))
+    assert [row["chosen_by"] for row in rows] == ["test images", "nothing: the only trial"]
+    assert all(float(row["digits-tilted-test"]) > 0 for row in rows)
 
 
 def test_an_evaluation_that_is_none_is_named(study):

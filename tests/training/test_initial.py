@@ -20,6 +20,7 @@ from stability.study.identity import trial_id
 from stability.study.initial import initial_of, with_initial
 from stability.study.weights import FILE
 from stability.training.defaults import complete
+from stability.training.module import StackModule
 from stability.training.trial import _stack
 from stability.training.weights import read_tensors
 from tests.plain import train, train_pack
@@ -120,9 +121,15 @@ def test_interpolated_positions_keep_a_plane():
     assert resized_positions(given, torch.empty(1, 65, 1), None) is None
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_frozen_parts_do_not_move_and_keep_their_statistics(together, pretrained, tmp_path):
+@pytest.mark.parametrize(
+    ("together", "shared", "precise"), [(False, None, 0), (True, None, 0), (True, True, 0), (False, None, 192)]
+)
+def test_frozen_parts_do_not_move_and_keep_their_statistics(
+    together, shared, precise, pretrained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(StackModule, "share_updates", shared)
     config = replace(of(TINY_C, pretrained, freeze=["stem.*"]), lr=0.01, seed=5)
+    config = replace(config, recipe=replace(config.recipe, precise_bn=precise))
     config = replace(config, training=replace(config.training, keep_weights="last"))
     configs = [config, replace(config, seed=6)] if together else [config]
     folders = [tmp_path / str(place) for place in range(len(configs))]

@@ -86,6 +86,14 @@ def test_each_member_of_a_pack_keeps_its_own(keep, data, tmp_path):
     assert len(prints) == 3
 
 
+def test_precise_statistics_are_kept(tmp_path):
+    """The recipe computes them before every evaluation: the weights are those that were evaluated."""
+    recipe = {"name": "none", "ema": True, "precise_bn": 128}
+    (identifier,) = trained_study(tmp_path / "study", [tiny(TINY_C, recipe=recipe, batch_size=16)])
+    wanted = json.loads((tmp_path / "study" / "trials" / identifier / "record.json").read_text())["result"]
+    assert error_on_its_own_set(tmp_path / "study", identifier) == wanted["top1_error"]
+
+
 @pytest.mark.parametrize("at", [6, 13])
 def test_the_best_epoch_survives_a_cut(at, tmp_path, monkeypatch):
     config = tiny(TINY_C, keep="best", data=HELD_OUT, lr=0.03, epochs=4)
