@@ -29,6 +29,7 @@ from stability.study.events import replay
 from stability.study.schema import Trial
 from stability.study.store import Study, read_json, study_folders
 from stability.values import Value, plain
+from stability.words import first_of
 
 PROGRAM = "analysis.log"
 
@@ -96,6 +97,8 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
             print(f"\r{study.name}: {count} of {len(ended)} trials", end="", flush=True)
     clear = "\r" if sys.stdout.isatty() else ""
     print(f"{clear}{study.name}: {name} has {len(ended)} of {len(study.trials)} planned trials")
+    for line in first_of(study.problems):
+        print(f"  left out, unreadable: {line}")
 
 
 def _logged(study: Study, trial: Trial) -> LoggedTrial:

@@ -19,14 +19,12 @@ from stability.outputs import run
 from stability.study.claims import is_claimed
 from stability.study.schema import ENDED, Trial
 from stability.study.store import UNREADABLE, Study, study_folders
-from stability.words import duration
+from stability.words import duration, first_of
 
 PROGRAM = "analysis.status"
 RUNNING, MISSING = "running", "missing"
 # States of a planned trial. `missing`: it has not ended, and no process holds its claim.
 STATES = ("completed", "diverged", "failed", RUNNING, MISSING)
-# Number of failed or unreadable trials that are listed; the rest is counted.
-LISTED = 10
 
 
 class StudySnapshot:
@@ -150,23 +148,20 @@ def _show_failed(snapshot: StudySnapshot) -> None:
 def _failure(study: Study, trial: Trial) -> str:
     record = study.records[trial.id]
     point = f"lr={trial.lr:g} wd={trial.wd:g} seed={trial.seed}"
-    where = f"  {trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:"
+    where = f"{trial.id}  {study.cells[trial.cell].label} {point}, attempt {record.provenance.attempts or 1}:"
     return f"{where}\n    {headline(record.result.exception)}"
 
 
 def _show_unreadable(study: Study) -> None:
     """Name the records that cannot be read: they count as neither ended nor missing."""
-    reasons = [study.unreadable[trial.id] for trial in study.trials if trial.id in study.unreadable]
-    if reasons:
+    if study.problems:
         print("\nunreadable:")
-        _print_first([f"  {reason}" for reason in reasons])
+        _print_first(study.problems)
 
 
 def _print_first(entries: Sequence[str]) -> None:
-    for entry in entries[:LISTED]:
-        print(entry)
-    if len(entries) > LISTED:
-        print(f"  and {len(entries) - LISTED} more")
+    for entry in first_of(entries):
+        print(f"  {entry}")
 
 
 def next_step(snapshot: StudySnapshot) -> str:

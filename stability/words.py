@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 # How many cells of a kind a line names.
 MOST_NAMED = 3
+# How many entries of a list a command prints.
+LISTED = 10
 
 
 def duration(seconds: float) -> str:
@@ -50,3 +52,9 @@ def _few(names: Sequence[str]) -> str:
 def utc_now() -> str:
     """Return the time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def first_of(entries: Sequence[str], most: int = LISTED) -> list[str]:
+    """Return the first entries of a list, and how many more there are."""
+    rest = len(entries) - most
+    return [*entries[:most], f"and {rest} more"] if rest > 0 else list(entries)

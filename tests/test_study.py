@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import pytest
 import stability
 from analysis import edf
 from stability.errors import UserError
+from stability.study.identity import results_version
 from stability.study.metrics import Metric, Metrics, metrics_of
 from stability.study.schema import Cell, Manifest, Range, Record, SamplerInfo, Trial
 from stability.study.shape import ShapeError, dump, parse
 from stability.study.store import Study, write_manifest
+from stability.training.defaults import complete
 
 FIXTURES = Path(__file__).parent / "fixtures" / "version1"
 SAMPLED = ["model=vitp_tiny,vitc_tiny", "optimizer=adamw,sgd", "samples=4"]
@@ -226,3 +228,21 @@ def test_load_names_records_that_cannot_be_read(tmp_path: Path) -> None:
     assert table.loc[path.parent.name, "status"] == "unreadable"
     assert sorted(table["status"])[-1] == "unreadable"
     assert Study.open(folder).unreadable[path.parent.name].startswith(f"{path} is no record: id is missing")
+
+
+@pytest.mark.parametrize(
+    ("target", "step"),
+    [
+        ("schedulefree.AdamWScheduleFree", 4),
+        ("pytorch_optimizer.ScheduleFreeAdamW", 4),
+        ("my_package.schedule_free.SGD", 4),
+        ("torch.optim.AdamW", 0),
+        # No class is imported to find its version: this one is nowhere.
+        ("nowhere.Averaged", 0),
+    ],
+)
+@pytest.mark.parametrize("keys", [{}, {"precision": "bf16"}, {"recipe": "deit"}])
+def test_schedule_free_trials_have_a_results_version_of_their_own(target: str, step: int, keys: dict[str, Any]) -> None:
+    plain = complete(keys)
+    own = replace(plain, optimizer={"name": "own", "_target_": target})
+    assert results_version(own) - results_version(plain) == step

@@ -1,4 +1,4 @@
-"""A folder's listing and fingerprint, taken once per command and shared by its processes."""
+"""A set's listing and fingerprint, taken once per command and shared by its processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy
 
@@ -22,6 +22,7 @@ from stability.data.report import SourceReport
 if TYPE_CHECKING:
     from stability.data.source_splits import SourceSplits
 
+Found = TypeVar("Found")
 # Where the processes of a command find what one of them has listed.
 VARIABLE = "STABILITY_LISTINGS"
 PLAIN = ("eval_split", "classes", "fingerprint", "hides")
@@ -44,19 +45,40 @@ def once(data: DataConfig, find: Callable[[DataConfig], SourceSplits]) -> Source
         data: the set.
         find: lists it. What it raises is not kept.
     """
+    return kept_once(data, ".npz", lambda: find(data), _write, _read)
+
+
+def kept_once(
+    data: DataConfig,
+    ending: str,
+    find: Callable[[], Found],
+    write: Callable[[Path, Found], None],
+    read: Callable[[Path], Found],
+) -> Found:
+    """Return what `find` finds of a set, found by one process of a command, which keeps it in a file for the others.
+
+    Args:
+        data: the set.
+        ending: of the file's name.
+        find: what it raises is not kept.
+        write: writes what was found to a path.
+        read: reads it again.
+    """
     folder = Path(os.environ.get(VARIABLE, ""))
     if VARIABLE not in os.environ or not folder.is_dir():
-        return find(data)
+        return find()
     name = hashlib.sha256(f"{data!r}\0{os.path.abspath(str(data.path))}".encode()).hexdigest()[:16]
-    path = folder / f"{name}.npz"
-    with open(path.with_suffix(".lock"), "a") as lock:
+    path = folder / f"{name}{ending}"
+    with open(folder / f"{name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.is_file():
-            return _read(path)
-        found = find(data)
-        # Without room for it, every process lists for itself.
+            return read(path)
+        found = find()
+        # Without room for it, every process looks for itself.
         with contextlib.suppress(OSError):
-            _write(path, found)
+            fresh = path.with_suffix(".fresh")
+            write(fresh, found)
+            os.replace(fresh, path)
         return found
 
 
@@ -70,10 +92,8 @@ def _write(path: Path, found: SourceSplits) -> None:
     plain = {name: getattr(found, name) for name in PLAIN} | {"report": dataclasses.asdict(found.report)}
     plain |= {"root": os.fspath(reader.root), "channels": reader.channels, "exif": reader.exif}
     plain |= {"is_same": found.evaluation is found.train}
-    fresh = path.with_suffix(".fresh")
-    with open(fresh, "wb") as file:
+    with open(path, "wb") as file:
         numpy.savez(file, plain=numpy.array(json.dumps(plain)), **arrays)  # type: ignore[arg-type]  # one of its own keywords is a bool
-    os.replace(fresh, path)
 
 
 def _splits(found: SourceSplits) -> dict[str, Images]:

@@ -1,35 +1,31 @@
-"""Where the tables of a Hugging Face set lie: local Parquet files, `save_to_disk`'s folders, or the hub."""
+"""Where the tables of a Hugging Face set lie: local Parquet files or `save_to_disk`'s folders."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib
 import itertools
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlparse
 
 import numpy
 
 from stability.config import DataConfig
+from stability.data import card
 from stability.data.listing import File, file_at
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
 from stability.data.report import some
-from stability.data.words import beside_split, is_suspect, split_word, words_in
+from stability.data.words import beside_split, split_word, suspect, words_in
 from stability.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_ONCE = 1024
-REACH_SECONDS = 5
 
 
 class Store(Protocol):
@@ -97,24 +93,18 @@ class ParquetStore(LocalStore):
         self.root, found = _parquet_files(data.path)
         self._memory_bytes = data.memory_gib * 2**30
         self.title = data.path
-        if data.subset is not None:
-            parts = {part for file in found for part in file.parts[:-1]}
-            parts |= {_configuration(file) for file in found} - {""}
-            found = [
-                file
-                for file in found
-                if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
-            ]
-            if not found:
-                raise unknown("data.subset", data.subset, parts)
-        names = _by_split(found, data.train_split)
-        if not is_pattern(data.path):
-            _refuse_suspects(found, data)
-            _refuse_configurations(names, data)
+        is_folder = not is_pattern(data.path) and existing(data.path).is_dir()
+        own, others = card.chosen(self.root, data) if is_folder else (None, ())
+        is_listed = own is not None and own.patterns is not None
+        names = card.files_by_split(self.root, own) if own and is_listed else _told_by_names(found, own, others, data)
         self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
         refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
-        used = {one for own in names.values() for one in own}
-        self.left_out = tuple(f"{file} (no split's name)" for file in found if file not in used)
+        used = {one for files in names.values() for one in files}
+        unused = [file for file in found if file not in used]
+        self.left_out = tuple(f"{file} (no split's name)" for file in unused)
+        if own and is_listed:
+            what = f"that configuration {own.name} of {card.CARD} does not name"
+            self.left_out = (f"{len(unused)} Parquet files {what}",) if unused else ()
 
     def open(self, split: str) -> pyarrow.Table:
         """Read a split into memory; one larger than data.memory_gib is mapped from the cache of `datasets` on disk."""
@@ -122,11 +112,11 @@ class ParquetStore(LocalStore):
         if sum(file.size for file in self.by_split[split]) <= self._memory_bytes:
             return _read(files)
         paths = {"train": [str(file) for file in files]}
-        return _require("datasets").load_dataset("parquet", data_files=paths)["train"].data
+        return require("datasets").load_dataset("parquet", data_files=paths)["train"].data
 
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return each file's folder, with its first row."""
-        parquet = _require("pyarrow.parquet")
+        parquet = require("pyarrow.parquet")
         paths = [self.root / file.name for file in self.by_split[split]]
         ends = itertools.accumulate((parquet.read_metadata(path).num_rows for path in paths), initial=0)
         return tuple((first, path.parent) for first, path in zip(ends, paths, strict=False))
@@ -141,7 +131,7 @@ class ArrowStore(LocalStore):
         refuse_pointers(root, [file_at(root, path) for path in parts])
         refuse_unread(data, ("subset",), "a folder of save_to_disk")
         try:
-            saved = _require("datasets").load_from_disk(str(root))
+            saved = require("datasets").load_from_disk(str(root))
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"data.path={data.path} cannot be loaded: {' '.join(str(error).split())}") from error
         self._sets = saved if hasattr(saved, "keys") else {data.train_split: saved}
@@ -157,36 +147,6 @@ class ArrowStore(LocalStore):
     def folders(self, split: str) -> tuple[tuple[int, Path], ...]:
         """Return the set's folder."""
         return ((0, self.root),)
-
-
-class HubStore(Store):
-    """A set on the Hugging Face hub."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self.title, self.left_out = str(data.name), ()
-        self._subset = data.subset
-        with _offline_if_unreachable() as is_unreachable:
-            datasets = _require("datasets")
-        try:
-            self._by_split = datasets.load_dataset(data.name, data.subset)
-        except (OSError, ValueError, RuntimeError) as error:
-            words = _trouble(is_unreachable) + " ".join(str(error).split())
-            raise UserError(
-                f"data.name={data.name} cannot be had from the hub: {words}; "
-                "data.path reads Parquet files that lie here, data.subset names one of several configurations"
-            ) from error
-        self.splits = tuple(self._by_split)
-
-    def open(self, split: str) -> pyarrow.Table:
-        """Return a split, mapped from the cache on disk."""
-        return self._by_split[split].data
-
-    def fingerprint(self, *labels: numpy.ndarray, images: Sequence[Path] = ()) -> str:
-        """Return a hash of the set's name and its labels."""
-        digest = hashlib.sha256(f"{self.title}\0{self._subset}".encode())
-        for one in labels:
-            digest.update(one.tobytes())
-        return digest.hexdigest()[:16]
 
 
 def is_saved(path: Path) -> bool:
@@ -211,14 +171,48 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
     return splits or {train_split: files}
 
 
+def _told_by_names(
+    found: Sequence[Path], own: card.Configuration | None, others: Sequence[str], data: DataConfig
+) -> dict[str, list[Path]]:
+    """Return files by split, as their names say it.
+
+    Args:
+        found: all Parquet files of the set.
+        own: the configuration that is read, which has a folder at most; None where no card names one.
+        others: the names of further configurations.
+        data: the set.
+
+    Raises:
+        UserError: data.subset is none of the set's, or the names may say what is not meant.
+    """
+    assert data.path is not None
+    files = list(found)
+    if own is not None:
+        files = [file for file in files if file.is_relative_to(own.folder)]
+        if not files:
+            raise UserError(f"data.path={data.path}: configuration {own.name!r} has no Parquet file in {own.folder}/")
+    elif data.subset is not None:
+        parts = {part for file in files for part in file.parts[:-1]} | {_configuration(file) for file in files} - {""}
+        files = [
+            file for file in files if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
+        ]
+        if not files:
+            raise unknown("data.subset", data.subset, others or parts)
+    names = _by_split(files, data.train_split)
+    if not is_pattern(data.path):
+        _refuse_suspects(files, data)
+        _refuse_configurations(names, data)
+    return names
+
+
 def _refuse_suspects(files: Sequence[Path], data: DataConfig) -> None:
     """Raise UserError where no file's name says a split for certain, and one seems to: all would be trained on."""
     if len(files) == 1 or any(split_word(str(file)) for file in files):
         return
-    suspect = next((file for file in files if any(map(is_suspect, file.with_suffix("").parts))), None)
-    if suspect is not None:
+    found = suspect([str(file.with_suffix("")) for file in files])
+    if found is not None:
         raise UserError(
-            f"data.path={data.path}: {suspect} seems to name a split; accepted: names as train.parquet and "
+            f"data.path={data.path}: {found}.parquet seems to name a split; accepted: names as train.parquet and "
             f"test.parquet, or a pattern as data.path='{data.path}/**/*.parquet', which trains on all"
         )
 
@@ -272,7 +266,7 @@ def is_pattern(path: str) -> bool:
 
 def _read(files: list[Path]) -> pyarrow.Table:
     """Read Parquet files into one table, some rows at a time: a chunk of nested bytes holds no more than 2 GiB."""
-    parquet, pyarrow = _require("pyarrow.parquet"), _require("pyarrow")
+    parquet, pyarrow = require("pyarrow.parquet"), require("pyarrow")
     tables = []
     for file in files:
         try:
@@ -289,54 +283,9 @@ def _read(files: list[Path]) -> pyarrow.Table:
         ) from error
 
 
-def _require(module: str) -> ModuleType:
+def require(module: str) -> ModuleType:
+    """Import a module that reads tables. Raises UserError that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"data.source=hf needs {module}: pip install 'stability[hf]' ({error})") from error
-
-
-@contextmanager
-def _offline_if_unreachable() -> Iterator[bool]:
-    """Tell the hub's libraries, which read it when imported, that there is no network where there is none.
-
-    Yields whether that is so. They use what lies in their cache then, or fail at once: without it
-    they knock for half a minute.
-    """
-    hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if _proxy() or "HF_HUB_OFFLINE" in os.environ or _reaches(hub.hostname or "", hub.port or 443):
-        yield False
-        return
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield True
-    finally:
-        del os.environ["HF_HUB_OFFLINE"]
-
-
-def _trouble(is_unreachable: bool) -> str:
-    """Return why the hub was not reached, where that is known: it stands before the hub's own error."""
-    cache = "and the set is not in its cache here: "
-    offline = os.environ.get("HF_HUB_OFFLINE", "")
-    if offline.upper() in ("1", "ON", "YES", "TRUE"):
-        return f"HF_HUB_OFFLINE={offline} is set, {cache}"
-    if is_unreachable:
-        return f"no network reaches the hub, {cache}"
-    name = _proxy()
-    proxy = urlparse(os.environ[name] if "://" in os.environ.get(name, "") else f"http://{os.environ.get(name, '')}")
-    if name and not _reaches(proxy.hostname or "", proxy.port or 80):
-        return f"the network's proxy {proxy.hostname}:{proxy.port or 80} ({name}) does not answer, {cache}"
-    return ""
-
-
-def _proxy() -> str:
-    """Return the variable that names the proxy through which the hub is asked; empty where there is none."""
-    return next((name for name in os.environ if name.lower() in ("https_proxy", "all_proxy") and os.environ[name]), "")
-
-
-def _reaches(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
-    except OSError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +11,18 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy
 
 from stability.config import DataConfig
-from stability.data import folder
+from stability.data import card, folder
 from stability.data.classes import agreed, first_stray
+from stability.data.file_content import FileContent, content_once, holds_words
+from stability.data.hub import HubStore
 from stability.data.images import Images, TableReader
 from stability.data.label_files import METADATA
 from stability.data.listing import folders_in, is_image
 from stability.data.paths import existing, refuse_unread
 from stability.data.report import SourceReport
+from stability.data.shared import once
 from stability.data.source_splits import SourceSplits
-from stability.data.stores import ArrowStore, HubStore, ParquetStore, Store, is_pattern, is_saved
+from stability.data.stores import ArrowStore, ParquetStore, Store, is_pattern, is_saved
 from stability.data.words import LABEL_NAMES, beside_split
 from stability.errors import UserError, nearest
 
@@ -82,7 +84,7 @@ def find(data: DataConfig) -> SourceSplits:
         raise UserError("data.source=hf needs data.path (a folder of Parquet files) or data.name (a set on the hub)")
     if data.path is not None and _is_folder_of_images(data.path):
         refuse_unread(data, ("subset", "image_column"), "a folder of images with metadata")
-        return folder.find(data)
+        return _with_note(once(data, folder.find), existing(data.path))
     store = _store(data)
     train = _read(store, _train_name(store, data), data, "train_split")
     if train is None:
@@ -94,15 +96,15 @@ def find(data: DataConfig) -> SourceSplits:
     numbers = [one.numbers(classes) for one in splits]
     images = [_images(store, one, own, data) for one, own in zip(splits, numbers, strict=True)]
     images = images[:1] * 2 if evaluation is train else images
-    named, missing = zip(*map(_named_files, images), strict=True)
+    content = content_once(data, lambda: FileContent.of(store, images, numbers, [one.name for one in splits]))
     others = [name for name in store.splits if name not in {one.name for one in splits}]
     return SourceSplits(
         train=images[0],
         evaluation=images[1] if evaluation else None,
-        eval_split=_eval_split(store, train, evaluation, named) if evaluation else None,
+        eval_split=content.eval_split,
         classes=classes,
-        fingerprint=store.fingerprint(*numbers, images=[path for own in named for path in own]),
-        missing_file=next(filter(None, missing), None),
+        fingerprint=content.fingerprint,
+        missing_file=content.missing_file,
         report=SourceReport(
             where=store.title,
             train=f"the {train.name} split",
@@ -111,6 +113,14 @@ def find(data: DataConfig) -> SourceSplits:
             left_out=(*(f"the {name} split" for name in others), *store.left_out),
         ),
     )
+
+
+def _with_note(found: SourceSplits, root: Path) -> SourceSplits:
+    """Return what a folder of images holds; it says where its README.md names files, since its folders are read."""
+    if not card.names_files(root):
+        return found
+    left_out = (*found.report.left_out, f"the configurations of {card.CARD} (read for Parquet files)")
+    return replace(found, report=replace(found.report, left_out=left_out))
 
 
 def _is_folder_of_images(path: str) -> bool:
@@ -139,23 +149,6 @@ def _train_name(store: Store, data: DataConfig) -> str:
     """Return the training split's name: as given, else the only one whose name says that."""
     found = [name for name in store.splits if store.word(name) == data.train_split == "train"]
     return found[0] if data.train_split not in store.splits and len(found) == 1 else data.train_split
-
-
-def _eval_split(store: Store, train: TableSplit, evaluation: TableSplit, named: Sequence[Sequence[Path]]) -> str:
-    """Return what the evaluated images are: the training images where these are among them, else what the name says.
-
-    Args:
-        store: of the splits.
-        train: the training split.
-        evaluation: the split that is evaluated.
-        named: the image files that each of the two names.
-    """
-    if evaluation.name == train.name or store.shares_files(train.name, evaluation.name):
-        return "train"
-    images = [{os.path.realpath(path) for path in paths} for paths in named]
-    if images[0] & images[1]:
-        return "train"
-    return "validation" if store.word(evaluation.name) == "validation" else "test"
 
 
 def _named_alike(splits: list[TableSplit]) -> list[TableSplit]:
@@ -194,33 +187,6 @@ def _images(store: Store, split: TableSplit, labels: numpy.ndarray, data: DataCo
     folders = () if _holds_bytes_alone(column.type) else store.folders(split.name)
     reader = TableReader(column, data.channels, split.title, split.name, data.exif, folders)
     return Images(reader, numpy.arange(len(labels)), labels)
-
-
-def _named_files(images: Images) -> tuple[list[Path], str | None]:
-    """Return the files that a column of paths names, and the first one that is missing, in words."""
-    reader = images.reader
-    assert isinstance(reader, TableReader)
-    cells = _cells_of_paths(reader.column)
-    if cells is None:
-        return [], None
-    paths = [reader.located(row, str(cell)) for row, cell in enumerate(cells.to_pylist())]
-    row = next((row for row, path in enumerate(paths) if not path.is_file()), None)
-    missing = None if row is None else f"unreadable image {reader.name(row)}: {paths[row]} is no file"
-    return [path for path in paths if path.is_file()], missing
-
-
-def _cells_of_paths(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | None:
-    """Return the paths of a column without an image's bytes, or None."""
-    import pyarrow.compute
-    import pyarrow.types
-
-    kind = column.type
-    if not pyarrow.types.is_struct(kind):
-        return column if _holds_words(kind) else None
-    if {"bytes", "path"} - {field.name for field in kind}:
-        return None
-    content, paths = (pyarrow.compute.struct_field(column, name) for name in ("bytes", "path"))
-    return paths if content.null_count == len(column) and not paths.null_count else None
 
 
 def _evaluation(store: Store, data: DataConfig, train: TableSplit) -> TableSplit | None:
@@ -279,7 +245,7 @@ def _image_column(table: pyarrow.Table, features: dict[str, Feature], data: Data
         return _given("image_column", data.image_column, schema, title)
     found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
     found = found or [field.name for field in schema if _holds_bytes(field.type)]
-    paths = [] if found else [field.name for field in schema if _holds_words(field.type) and _is_of_paths(table, field)]
+    paths = [] if found else [field.name for field in schema if holds_words(field.type) and _is_of_paths(table, field)]
     named = [name for name in paths if name in IMAGE_NAMES]
     return _only("image", found or (named if len(named) == 1 else paths), schema, title)
 
@@ -322,13 +288,6 @@ def _holds_bytes_alone(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
-def _holds_words(kind: pyarrow.DataType) -> bool:
-    import pyarrow.types
-
-    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
-
-
 def _given(key: str, name: str, schema: pyarrow.Schema, title: str) -> str:
     if name not in schema.names:
         columns = ", ".join(schema.names)
@@ -357,7 +316,7 @@ def _labels(column: pyarrow.ChunkedArray, name: str, title: str) -> numpy.ndarra
     if column.null_count:
         row = next(row for row, value in enumerate(column) if not value.is_valid)
         raise UserError(f"{title}: row {row} has no label in column {name!r}")
-    if _holds_words(kind):
+    if holds_words(kind):
         return numpy.array(column.to_pylist())
     if pyarrow.types.is_boolean(kind):
         return numpy.where(column.to_numpy(), "true", "false")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SPLIT_WORDS = {
@@ -24,6 +25,18 @@ PART = re.compile(r"(?:part|shard|chunk|batch|file|of|n|c)?\d*")
 HASH = re.compile(r"[0-9a-f]{4,}|\w*\d\w*[a-z]\w*|snappy|gzip|zstd")
 # A word with a split's glued to something that is not known.
 SUSPECT = re.compile(r"(?:train|test|valid)[a-z]*|[a-z]*(?:train|test|valid|val)")
+# English words that begin or end like that.
+_ENGLISH = """
+    trains trained trainer trainers trainee trainees trainable strain restrain constrain distrain
+    tested tester testers testament testaments testify testimony testimonial testbed
+    latest contest protest attest detest fastest greatest shortest lightest brightest smartest hottest wettest fattest
+    fittest flattest cutest whitest quietest sweetest neatest tightest slightest straightest softest politest remotest
+    minutest strictest
+    invalid validity validator validators validated
+    interval retrieval carnival festival arrival survival approval disapproval removal rival naval oval medieval revival
+    upheaval primeval serval narval larval
+"""
+ENGLISH = frozenset(_ENGLISH.split())
 
 
 def spaced(name: str) -> str:
@@ -56,9 +69,33 @@ def beside_split(name: str) -> str:
     return "-".join(token for token in own if token and token not in BESIDE and not PART.fullmatch(token))
 
 
-def is_suspect(name: str) -> bool:
-    """Tell whether a word of a name begins or ends like a split's, without being one that is known (cifartrain)."""
-    return any(SUSPECT.fullmatch(word) for word in re.split(r"[^a-z]+", spaced(name)))
+def suspect(names: Sequence[str]) -> str | None:
+    """Return the first name that seems to say a split, in a word that begins or ends like a split's (cifartrain).
+
+    Of several names that differ in a split's word alone (cifartrain, cifartest) each does. One by itself does unless
+    it has an English word: latest, strain.
+    """
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for name in names:
+        for form, kind in _forms(name):
+            kinds.setdefault(form, set()).add(kind)
+    for name in names:
+        is_one_of_several = any(len(kinds[form]) > 1 for form, _ in _forms(name))
+        words = re.split(r"[^a-z]+", spaced(name))
+        if is_one_of_several or any(SUSPECT.fullmatch(word) and word not in ENGLISH for word in words):
+            return name
+    return None
+
+
+def _forms(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is left of a name where a word begins or ends like a split's, with what that split is."""
+    words = re.split(r"([^a-z]+)", spaced(name))
+    for place, word in enumerate(words):
+        for split, kind in SPLIT_WORDS.items():
+            if word.startswith(split) and word != split:
+                yield (*words[:place], f"*{word.removeprefix(split)}", *words[place + 1 :]), kind
+            if word.endswith(split) and word != split:
+                yield (*words[:place], f"{word.removesuffix(split)}*", *words[place + 1 :]), kind
 
 
 def split_word(path: str) -> str | None:

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
+from stability.errors import StudyError
 from stability.execute.task import TrialTask
 from stability.execute.trial_log import describe
 from stability.execute.worker import first_batch_problem, run_pack, seconds_of_pack
@@ -148,7 +149,7 @@ def _measure(tasks: Sequence[TrialTask], full_size: int, send: Send) -> dict[str
     try:
         return {"status": "done", "seconds": measure(tasks[0].config, size=full_size)}
     except Exception as error:
-        if disk_trouble(error) is not None:
+        if isinstance(error, StudyError) or disk_trouble(error) is not None:
             raise
         traceback.print_exc()
         return {"status": "refused", "text": describe(error)}

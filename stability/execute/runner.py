@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from stability.config import TrialConfig
@@ -25,7 +22,7 @@ from stability.study.events import Ended, Event, Started
 from stability.study.identity import trial_id
 from stability.study.schema import Provenance, Record
 from stability.study.store import write_record
-from stability.training.interruption import ending_signals
+from stability.training.interruption import exit_on_signals
 
 # How long to wait for news before the display and the trials of other commands are looked at.
 TICK_SECONDS = 0.25
@@ -160,7 +157,7 @@ class TrialRunner:
     @contextlib.contextmanager
     def _in_good_order(self) -> Iterator[None]:
         """Whatever ends this, end the processes first; they write a checkpoint of the trial they are at."""
-        with _signals_exit():
+        with exit_on_signals():
             try:
                 yield
             except BaseException as error:
@@ -265,21 +262,3 @@ class TrialRunner:
             self.pool.submit(Job("pack", members, full_size))
         if ended or free:
             self.progress.waits_for(self._parked.words)
-
-
-@contextlib.contextmanager
-def _signals_exit() -> Iterator[None]:
-    """Let signals that end a process end in SystemExit meanwhile (SIGTERM: 143), where nobody else takes them."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    is_ours = threading.current_thread() is threading.main_thread()
-    free = [one for one in ending_signals() if is_ours and signal.getsignal(one) is signal.SIG_DFL]
-    for number in free:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in free:
-            signal.signal(number, signal.SIG_DFL)

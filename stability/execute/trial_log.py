@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from stability.errors import UserError
+from stability.errors import StudyError, UserError
 from stability.files import make_own
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
@@ -20,8 +20,12 @@ from stability.study.weights import FILE, KEY
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception in words; a UserError speaks for itself."""
-    return str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error)).strip()
+    """Return an exception in words: its message alone where that was written for the user."""
+    return (
+        str(error)
+        if isinstance(error, (StudyError, UserError))
+        else "".join(traceback.format_exception_only(error)).strip()
+    )
 
 
 def describe_end(record: Record) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stability.config import TrialConfig
 from stability.devices import free_memory, is_short_of_memory
-from stability.errors import UnreadableImage, UserError
+from stability.errors import StudyError, UnreadableImage, UserError
 from stability.execute.attempt import Attempt, standing_record
 from stability.execute.failure import History, Step, Trouble, halves, next_step
 from stability.execute.task import TrialTask
@@ -185,6 +185,9 @@ def _train(
             study=tasks[0].study,
             cells=[task.factors for task in tasks],
         )
+    except StudyError:
+        # Trouble of the environment (no network), as a full disk.
+        raise
     except Exception as error:
         trouble = disk_trouble(error)
         if trouble is not None:
@@ -213,12 +216,14 @@ def _recover(members: int) -> None:
 def first_batch_problem(task: TrialTask) -> str | None:
     """Try the first batch of a trial, writing nothing; return what is wrong with it in a line, or None.
 
-    Raises OSError where the trouble is a disk's or a share's.
+    Raises OSError where the trouble is a disk's or a share's, StudyError where it is the network's.
     """
     from stability.training import try_first_batch
 
     try:
         try_first_batch(task.config)
+    except StudyError:
+        raise
     except Exception as error:
         trouble = disk_trouble(error)
         if trouble is not None:

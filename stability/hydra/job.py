@@ -42,7 +42,7 @@ def write_plan(tasks: Sequence[TrialTask]) -> Path:
 def remove_plan(path: Path) -> None:
     """Remove a plan whose jobs have ended, and the folder with the last one."""
     path.unlink(missing_ok=True)
-    if not any(path.parent.iterdir()):
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
         path.parent.rmdir()
 
 
@@ -108,15 +108,19 @@ def train_one(config: DictConfig) -> Options:
 
     from stability.execute.task import together
     from stability.execute.worker import run_pack
+    from stability.hydra.forwarding import own_group
     from stability.hydra.plain import contents
+    from stability.training.interruption import exit_on_signals
 
+    own_group()
     node = contents(HydraConfig.get())
     directory = Path(HydraConfig.get().runtime.output_dir).parents[1]
     planned = read_plan(directory, group(group(node, "sweeper"), "pack"))
     lead, *others = _here(planned, directory, contents(config, resolve=True))
     tasks = [lead, *(_with_hydra_files(task, node) for task in others)]
     # One pack, unless it ran out of memory meanwhile: then the manifest holds it in parts.
-    records = [run_pack(members, full_size=size) for members, size in together(tasks)]
+    with exit_on_signals():
+        records = [run_pack(members, full_size=size) for members, size in together(tasks)]
     first = records[0][0]
     return first.to_json() if first is not None else {"id": lead.id, "status": "claimed"}
 

@@ -14,6 +14,7 @@ from stability.execute.task import TrialTask, together
 from stability.execute.watcher import watched
 from stability.execute.worker import first_batch_problem, refuse_cells, seconds_of_pack
 from stability.files import describe_trouble, disk_trouble
+from stability.hydra.forwarding import trials_end_first
 from stability.hydra.job import job_overrides, remove_plan, write_plan
 from stability.study.claims import attempts_begun
 from stability.study.store import read_record
@@ -94,9 +95,13 @@ class JobLauncher:
 
         A batch that breaks off is launched again later.
         """
-        plan = write_plan([task for pack in packs for task in pack])
+        tasks = [task for pack in packs for task in pack]
+        plan = write_plan(tasks)
+        overrides = [job_overrides(pack, plan) for pack in packs]
         try:
-            _raise_failures(self._plugin.launch([job_overrides(pack, plan) for pack in packs], initial_job_idx=0))
+            with trials_end_first(tasks, withdraw=lambda: remove_plan(plan)):
+                returns = self._plugin.launch(overrides, initial_job_idx=0)
+            _raise_failures(returns)
             # Only now: after an exception, jobs on a cluster may still begin.
             remove_plan(plan)
         except (StudyError, UserError):

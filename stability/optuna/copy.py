@@ -19,6 +19,7 @@ from stability.study.metrics import metrics_of
 from stability.study.schema import Manifest, Record, Result, Trial
 from stability.study.store import MANIFEST, RECORD, read_manifest, read_record, trial_directory
 from stability.values import DRAWN, Value
+from stability.words import first_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -151,7 +152,7 @@ class OptunaExporter:
 
     def _fresh(self) -> list[tuple[Trial, Record]]:
         """Return planned trials whose records are new since the last call, and those, in the order they ended."""
-        fresh = []
+        fresh, problems = [], []
         for trial in list(self._open_trials.values()):
             directory = trial_directory(self._directory, trial.id)
             if not self._is_new(directory / RECORD):
@@ -160,12 +161,14 @@ class OptunaExporter:
                 record = read_record(directory, trial)
             except UserError as error:
                 # The others are copied.
-                logger.warning("left out of the Optuna copy: %s", error)
+                problems.append(str(error))
                 continue
             if record is not None:
                 fresh.append((trial, record))
                 if record.has_ended:
                     del self._open_trials[trial.id]
+        for line in first_of(problems):
+            logger.warning("left out of the Optuna copy: %s", line)
         return sorted(fresh, key=lambda pair: (str(pair[1].provenance.end), pair[0].id))
 
     def _is_new(self, path: Path) -> bool:

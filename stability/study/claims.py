@@ -175,6 +175,17 @@ def holder(directory: Path) -> str:
     return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another command"
 
 
+def holder_here(directory: Path) -> int | None:
+    """Return the process of this machine that has claimed the trial in `directory`; None where there is none."""
+    try:
+        with open(directory / LOCK) as file:
+            owner = _owner(file)
+    except OSError:
+        return None
+    is_here = (owner.get("host"), owner.get("boot")) == (socket.gethostname(), _boot())
+    return owner.get("pid") if is_here else None
+
+
 def attempts_begun(directory: Path) -> int:
     """Return the number of the last attempt that was begun at the trial in `directory` and has not ended; else 0."""
     try:

@@ -17,6 +17,9 @@ AUGMENTED_VERSION = 3
 RAND_VERSION = 4
 # Added for trials in bfloat16: a pack computes them in bfloat16 between products too, as a trial alone does.
 BF16_STEP = 2
+# Added for trials of schedule-free optimizers, which were once evaluated without their eval(). Others that have train()
+# and eval() keep their version: a configuration says no more of a class than its name, and readers import none.
+SCHEDULE_FREE, SCHEDULE_FREE_STEP = "schedulefree", 4
 # Keys that came later, with the value they were introduced with: at that value they are left out of a trial's id.
 INTRODUCED: dict[str, Value] = dict.fromkeys(
     ("recipe.clip_norm", "schedule._target_", "data._target_", "metrics", "probes", "callbacks")
@@ -57,7 +60,9 @@ def results_version(config: TrialConfig) -> int:
     is_augmented = config.recipe.augment != "none" or config.recipe.crop == "random_resized"
     version = AUGMENTED_VERSION if is_augmented else RESULTS_VERSION
     version = RAND_VERSION if config.recipe.augment == "rand" else version
-    return version + BF16_STEP if config.precision == "bf16" else version
+    version += BF16_STEP if config.precision == "bf16" else 0
+    target = str(config.optimizer["_target_"]).lower().replace("_", "")
+    return version + SCHEDULE_FREE_STEP if SCHEDULE_FREE in target else version
 
 
 def _drop_introduced(values: Options, prefix: str) -> dict[str, Value]:

@@ -263,6 +263,11 @@ class Study:
             return record.status
         return UNREADABLE if trial.id in self.unreadable else PLANNED
 
+    @property
+    def problems(self) -> list[str]:
+        """Which records of planned trials cannot be read and why, in the order of the plan."""
+        return [self.unreadable[trial.id] for trial in self.trials if trial.id in self.unreadable]
+
     @cached_property
     def statuses(self) -> Counter[str]:
         """How many planned trials have each status."""

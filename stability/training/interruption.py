@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TypeAlias
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int
+# The same signal again within so many seconds is one: a cluster sends it to every process, and ours passes it on.
+SAME_SECONDS = 1.0
 
 
 def ending_signals() -> tuple[int, ...]:
@@ -22,17 +26,36 @@ def ending_signals() -> tuple[int, ...]:
     return tuple(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, preempt)))
 
 
+@contextlib.contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Let signals that end a process end in SystemExit meanwhile (SIGTERM: 143), where nobody else takes them."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    free = [one for one in ending_signals() if is_ours and signal.getsignal(one) is signal.SIG_DFL]
+    for number in free:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class Interruption:
     """Holds signals back between `deliver` calls, then gives them to the caller's own handlers.
 
-    A second signal passes at once. Where the caller has no handler for SIGTERM, it ends in SystemExit(143), and so on.
-    What the caller ignores stays ignored, and outside the main thread, where Python delivers no signals, nothing is
-    touched.
+    A second signal passes at once, unless it is the same one (no Ctrl-C) within SAME_SECONDS. Where the caller has no
+    handler for SIGTERM, it ends in SystemExit(143), and so on. What the caller ignores stays ignored, and outside the
+    main thread, where Python delivers no signals, nothing is touched.
     """
 
     def __init__(self) -> None:
         self._callers: dict[int, Handler] = {}
         self._pending: int | None = None
+        self._since = 0.0
         self._process = os.getpid()
 
     def __enter__(self) -> Interruption:
@@ -73,8 +96,8 @@ class Interruption:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self._pending is None:
-            self._pending = number
-        else:
+            self._pending, self._since = number, time.monotonic()
+        elif number == signal.SIGINT or number != self._pending or time.monotonic() - self._since > SAME_SECONDS:
             self._pass_on(number, frame)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:

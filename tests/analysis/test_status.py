@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import stability
-from analysis import edf
+from analysis import edf, log, optuna
 from analysis.status import STATES, StudySnapshot, main, time_left
 from stability.errors import UserError
 from stability.study.claims import claim
@@ -148,6 +148,27 @@ def test_mistakes_are_told_in_a_line(study: MakeStudy, tmp_path: Path, capsys: A
         main([str(folder), "--all"])
 
 
+def test_of_many_records_that_cannot_be_read_some_are_named(study: MakeStudy, capsys: Any, caplog: Any) -> None:
+    folder = study("quick")
+    paths = sorted(folder.glob(f"trials/*/{RECORD}"))[:12]
+    for path in paths:
+        path.write_text("{")
+
+    def named(lines: list[str], start: str) -> None:
+        own = [line for line in lines if line.startswith(start)]
+        assert len(own) == 11
+        assert own[-1] == f"{start}and 2 more"
+        assert all(any(str(path) in line for path in paths) for line in own[:-1])
+
+    assert main([str(folder)]) == 0
+    named(capsys.readouterr().out.partition("unreadable:\n")[2].partition("\n\n")[0].splitlines(), "  ")
+    assert log.main([str(folder), "--logger", "csv"]) == 0
+    named(capsys.readouterr().out.splitlines(), "  left out, unreadable: ")
+    assert optuna.main([str(folder)]) == 0
+    assert "52 ended trials written" in capsys.readouterr().out
+    named([record.getMessage() for record in caplog.records], "left out of the Optuna copy: ")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -171,6 +192,10 @@ def test_a_record_that_cannot_be_read_is_named_and_the_others_count(study: MakeS
     assert after[1].startswith("python -m stability.run -m sweeps=quick   (trains again those whose records")
     assert edf.main([str(folder)]) == 0
     assert f"UNREADABLE: {path}" in capsys.readouterr().out
+    assert log.main([str(folder), "--logger", "csv"]) == 0
+    logged = capsys.readouterr().out.splitlines()
+    assert logged[0].endswith("csv has 63 of 64 planned trials")
+    assert logged[1].startswith(f"  left out, unreadable: {path}")
     (row,) = stability.load(folder).query("status == 'unreadable'").to_dict("records")
     assert row["id"] == path.parent.name
 

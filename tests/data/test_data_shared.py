@@ -13,8 +13,9 @@ import numpy
 import pytest
 
 from stability.data import folder, shared
+from stability.data.file_content import FileContent
 from stability.data.sources import _find, load
-from tests.data.test_data_sources import FOLDER, refusal, write_images
+from tests.data.test_data_sources import FOLDER, TABLES, refusal, write_images
 
 
 def forget() -> None:
@@ -44,6 +45,50 @@ def test_what_is_shared_is_what_would_be_found(
         assert numpy.array_equal(one.labels, other.labels)
         assert all(bool((one.read(index) == other.read(index)).all()) for index in range(len(one)))
     assert (again.evaluation is again.train) == (alone.evaluation is alone.train)
+    forget()
+
+
+@pytest.mark.parametrize("keys", [{}, {"eval_split": "train"}, {"val_fraction": 0.5}])
+def test_the_files_of_tables_are_looked_at_once(
+    tmp_path: Path, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    for split, count in (("train", 4), ("test", 2)):
+        write_images(tmp_path / split, {"cat": count, "dog": count})
+        names = [f"{split}/{one.parent.name}/{one.name}" for one in sorted((tmp_path / split).rglob("*.png"))]
+        table = pyarrow.table({"image": names, "label": [name.split("/")[1] for name in names]})
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    data = replace(TABLES, path=str(tmp_path), **keys)
+    alone = load(data)
+    with shared.shared_listings():
+        forget()
+        load(data)
+        forget()
+        monkeypatch.setattr(FileContent, "of", lambda *_: pytest.fail("the files were looked at again"))
+        again = load(data)
+        # What another key leads to is not what was kept.
+        with pytest.raises(pytest.fail.Exception):
+            load(replace(data, channels=1))
+    assert again.describe() == alone.describe()
+    assert (again.fingerprint, again.eval_split) == (alone.fingerprint, alone.eval_split)
+    forget()
+
+
+def test_a_folder_with_metadata_is_listed_once_as_a_hugging_face_set_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "train", {"cat": 2, "dog": 2})
+    names = [one.relative_to(tmp_path / "train") for one in sorted((tmp_path / "train").rglob("*.png"))]
+    rows = "".join(f"{name},{name.parent}\n" for name in names)
+    (tmp_path / "train" / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    data = replace(TABLES, path=str(tmp_path))
+    with shared.shared_listings():
+        first = load(data)
+        forget()
+        monkeypatch.setattr(folder, "find", lambda _: pytest.fail("the folder was listed again"))
+        assert load(data).fingerprint == first.fingerprint
     forget()
 
 

@@ -146,45 +146,6 @@ def test_the_hubs_way_reads_the_same_images(shared_data: Path, monkeypatch: pyte
     assert all(bool((hub.train.read(i) == local.train.read(i)).all()) for i in range(20))
 
 
-def test_without_a_network_the_hub_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    said = refusal(replace(TABLES, name="nobody/has-this-set"))
-    assert "data.name=nobody/has-this-set cannot be had from the hub" in said
-    assert "data.path" in said
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"HF_HUB_OFFLINE": "1"}, "from the hub: HF_HUB_OFFLINE=1 is set, and the set is not in its cache here: "),
-        (
-            {"HTTPS_PROXY": "http://127.0.0.1:9"},
-            "from the hub: the network's proxy 127.0.0.1:9 (HTTPS_PROXY) does not answer, and the set is not in its ",
-        ),
-        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "from the hub: no network reaches the hub, and the set is not in "),
-    ],
-)
-def test_why_the_hub_does_not_answer_is_said(
-    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    def fail(*_: object) -> None:
-        raise ConnectionError("Couldn't reach it")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    assert said in refusal(replace(TABLES, name="nobody/has-this-set"))
-
-
 def test_an_unlabelled_test_split_gives_way_to_validation(tmp_path: Path) -> None:
     write_table(tmp_path / "data" / "train-00000-of-00001.parquet", [0, 1, 0, 1])
     write_table(tmp_path / "data" / "validation-00000-of-00001.parquet", [0, 1])

@@ -316,33 +316,6 @@ def test_images_are_turned_where_their_tag_says_so(tmp_path: Path) -> None:
     assert as_seen.read(0)[:, -1].max() < 20
 
 
-@pytest.mark.parametrize(
-    ("train", "evaluation", "kind"),
-    [
-        ("trainset", "testset", "test"),
-        ("TrainData", "TestData", "test"),
-        ("trainingset", "valset", "validation"),
-        ("cifarTrain", "cifarTest", "test"),
-        ("TRAINSET/0", "TESTSET/0", "test"),
-    ],
-)
-def test_glued_words_tell_a_split(tmp_path: Path, train: str, evaluation: str, kind: str) -> None:
-    write_table(tmp_path / f"{train}.parquet", [0, 1, 0, 1])
-    write_table(tmp_path / f"{evaluation}.parquet", [1, 0])
-    source = load(replace(TABLES, path=str(tmp_path)))
-    assert (len(source.train), len(source.evaluation), source.eval_split) == (4, 2, kind)
-
-
-def test_a_name_that_seems_to_say_a_split_is_not_trained_on_silently(tmp_path: Path) -> None:
-    write_table(tmp_path / "cifartrain.parquet", [0, 1, 0, 1])
-    write_table(tmp_path / "cifartest.parquet", [1, 0])
-    said = refusal(replace(TABLES, path=str(tmp_path)))
-    assert "cifartest.parquet seems to name a split; accepted: names as train.parquet and test.parquet" in said
-    data = replace(TABLES, path=f"{tmp_path}/**/*.parquet", val_fraction=0.0)
-    assert len(load(data).train) == 6
-    assert len(load(replace(data, path=str(tmp_path / "cifartrain.parquet"))).train) == 4
-
-
 def write_named(path: Path, labels: list[int], names: list[str]) -> Path:
     """Write a Parquet file whose table names its classes."""
     import pyarrow.parquet

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stability.training import interruption as interruption_module
 from stability.training import module
 from stability.training.checkpoint_file import NAME
 from stability.training.interruption import Interruption
@@ -119,6 +120,24 @@ def test_a_second_ctrl_c_does_not_wait(trial, tmp_path, during_step):
     with pytest.raises(KeyboardInterrupt):
         train(trial(), directory=tmp_path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_same_signal_twice_within_a_second_is_one(monkeypatch):
+    """Slurm sends SIGTERM to every process of a step, and the command passes on to its workers what it gets."""
+    clock = [0.0]
+    monkeypatch.setattr(interruption_module.time, "monotonic", lambda: clock[0])
+    signal.signal(signal.SIGTERM, stopped)
+    held: list[float] = []
+
+    def several_times() -> None:
+        with Interruption():
+            for clock[0] in (0.0, 0.9, 1.1):
+                send(signal.SIGTERM)()
+                held.append(clock[0])
+
+    with pytest.raises(SystemExit):
+        several_times()
+    assert held == [0.0, 0.9]
 
 
 def test_during_an_evaluation(trial, tmp_path, monkeypatch):

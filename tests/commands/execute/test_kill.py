@@ -181,6 +181,30 @@ def test_signals_end_a_command_cleanly_and_it_can_be_said_again(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR2, 140)])
+def test_a_signal_to_the_command_alone_ends_joblibs_trials_with_checkpoints(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    """Four trials in two processes: two have begun, two wait in joblib's queue and do not begin any more."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", exc_type=ImportError)
+    study = plain_study("forwarded", points=4, epochs=40, **{"pack.size": 1, "training.checkpoint_seconds": 1000})
+    command = Command(tmp_path, [*study, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    while sum(": training loss" in text for text in logs(tmp_path).values()) < 2:
+        assert not command.has_ended, command.output
+        time.sleep(0.05)
+    os.kill(command.family()[0], number)
+    assert command.wait() == code
+    assert command.output.splitlines()[-1] == "cut off; run the command again to continue"
+    began = [path.parent for path in logs(tmp_path)]
+    assert len(began) == 2
+    for folder in began:
+        assert f"cut off: SystemExit: {code}" in (folder / "log.txt").read_text()
+        assert (folder / "checkpoint.pt").exists()
+        assert not is_claimed(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_dropped_terminal_ends_a_command_with_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = [*plain_study("dropped", points=2, epochs=60), "pool.size=1"]
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from stability.errors import StudyError, UserError
+from stability.execute import process
 from stability.execute.attempt import Attempt
 from stability.execute.worker import first_batch_problem
 from stability.files import WriteError, describe_trouble, disk_trouble, server_time, shared_like, write_text
@@ -115,6 +116,21 @@ def test_what_a_share_does_to_data_fails_no_trial(make_task: Any, monkeypatch: p
         with pytest.raises(OSError, match="Stale file handle"):
             call(task)
     assert read_record(task.directory) is None
+
+
+def test_a_network_that_is_gone_fails_no_trial(make_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise StudyError("no network reaches the hub")
+
+    task = make_task()
+    monkeypatch.setattr("stability.training.trial.get_data", unreachable)
+    for call in (run_trial, first_batch_problem):
+        with pytest.raises(StudyError, match="no network reaches the hub"):
+            call(task)
+    assert read_record(task.directory) is None
+    # A worker of the pool gives the command this text, which ends it with exit code 1.
+    outcome = process._do("first batch", [task], 1, lambda name, payload: None)
+    assert (outcome["status"], outcome["text"]) == ("stopped", "no network reaches the hub")
 
 
 def command(*arguments: str, shell: str = "", place: Path) -> subprocess.CompletedProcess[str]:
