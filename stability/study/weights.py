@@ -147,11 +147,11 @@ def fingerprint(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path} is not there; accepted: a safetensors file")
     state = path.stat()
-    return _fingerprint(path, state.st_size, state.st_mtime_ns)
+    return _fingerprint(path, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=64)
-def _fingerprint(path: Path, size: int, changed: int) -> str:
+def _fingerprint(path: Path, version: tuple[int, ...]) -> str:
     header = read_header(path)
     digest = hashlib.sha256()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -196,7 +196,8 @@ def test_weights_that_have_changed_since_are_refused(pretrained, tmp_path):
     tensors = read_tensors(initial_of(of(TINY, pretrained).model).path)
     save_file(tensors, path)
     config = of(TINY, path)
-    save_file({name: one + 1 for name, one in tensors.items()}, path)
+    save_file({name: one + 1 for name, one in tensors.items()}, tmp_path / "next")
+    (tmp_path / "next").replace(path)
     with pytest.raises(UserError, match=r"holds other weights .* than the trial was planned with"):
         train(config)
     path.unlink()
