@@ -32,9 +32,10 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 from analysis.command import Parser
+from analysis.options import Options, add_options, parse
 from analysis.results import CellResults
 from stability.errors import UserError
 from stability.files import shared_like, write_atomic
@@ -46,35 +47,10 @@ if TYPE_CHECKING:
 PROGRAM = "analysis.edf"
 
 
-class Options(NamedTuple):
-    """The command's options."""
-
-    runs: list[Path]
-    out: Path | None
-    relative: list[str]
-    confidence: float
-    cells: list[str]
-    figure: list[str]
-    section: list[str]
-    columns: list[str]
-    rows: list[str]
-    color: list[str]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Raises UserError before anything is written."""
     options = _parse(arguments)
-    from analysis.analysis import analyse
-
-    analysis = analyse(
-        *options.runs,
-        relative=options.relative,
-        confidence=options.confidence,
-        cells=options.cells,
-        columns=options.columns,
-        rows=options.rows,
-        color=options.color,
-    )
+    analysis = options.analysed()
     check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "analysis"
     files = files_of(analysis, options.figure, options.section)
@@ -87,37 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> Options:
     parser = Parser(PROGRAM, __doc__)
-    parser.add_runs()
+    add_options(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go; default: analysis/ of the first study")
-    repeated = partial(parser.add_argument, action="append", default=[])
-    repeated(
-        "--relative",
-        metavar="best|peak|RUNS|[CELLS=]ERROR",
-        help="draw errors as points above a reference: the best seen of each cell, its peak by reruns, the same of "
-        "another study of cells trained alike (whose reruns then give the peaks), or an optimum in percent, for the "
-        "cells of these factor values (commas between) or for all, which may be given several times",
-    )
-    repeated(
-        "--cells",
-        metavar="CELLS",
-        help="only the cells of these factor values, as vitc_tiny,epochs=8; may be given several times",
-    )
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="of bands, intervals and verdicts; default 0.95"
-    )
-    own = "a function of the analysis (docs/extending.md); may be given several times"
-    repeated(
-        "--figure",
-        metavar="lr|heatmap|length|gap|my_module.NAME",
-        help=f"one more figure: error against lr, over lr and wd, against epochs, between optimizers, or {own}",
-    )
-    repeated("--section", metavar="my_module.NAME", help=f"one more section of the report: {own}")
-    for name, what in (("columns", "columns of panels"), ("rows", "rows of panels"), ("color", "colours")):
-        words = f"factors of the {what}, as model or optimizer,epochs; default: by what the study varies"
-        repeated(f"--{name}", metavar="FACTORS", help=words)
-    options = Options(**vars(parser.parse(arguments)))
-    if not 0 < options.confidence < 1:
-        raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")
+    options = parse(parser, arguments)
     check_out(options.out)
     return options
 

@@ -279,8 +279,8 @@ def finished_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair[0].finished and pair[1].finished]
 
 
-def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
-    """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
+def provenance_counts(cells: Sequence[CellResults]) -> dict[str, Counter[str]]:
+    """Return how many finished trials have each device, number of threads, pack size and version of a library."""
     seen: dict[str, Counter[str]] = {}
     for trial in (trial for cell in cells for trial in cell.finished):
         assert trial.record is not None
@@ -289,8 +289,13 @@ def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
         for name, value in values.items():
             if value is not None:
                 seen.setdefault(name, Counter())[str(value)] += 1
+    return seen
+
+
+def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
+    """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
     return [
         f"{name}: {', '.join(f'{value} ({count} trials)' for value, count in sorted(counts.items()))}"
-        for name, counts in seen.items()
+        for name, counts in provenance_counts(cells).items()
         if len(counts) > 1
     ]

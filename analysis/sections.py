@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables import answers_text, caveats, cells_table, heading, selection, settings_table
+from analysis.tables import answers_text, caveats, cells_text, heading, selection, settings_text
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
 
@@ -18,8 +18,8 @@ Section = Callable[["Analysis"], str]
 SHIPPED: dict[str, Section] = {
     "heading": heading,
     "selection": selection,
-    "cells": cells_table,
-    "settings": settings_table,
+    "cells": cells_text,
+    "settings": settings_text,
     "answers": answers_text,
     "caveats": caveats,
 }
@@ -36,12 +36,13 @@ def find(name: str) -> Section:
 def report(analysis: Analysis, others: Sequence[str] = ()) -> str:
     """Return the shipped sections, then `others` by name, with a blank line between them; empty ones are left out."""
     texts = [section(analysis) for section in SHIPPED.values()]
-    texts += [_own(name, find(name), analysis) for name in others]
+    texts += [own_section(name, analysis) for name in others]
     return "\n\n".join(filter(None, (text.rstrip() for text in texts))) + "\n"
 
 
-def _own(name: str, section: Section, analysis: Analysis) -> str:
-    """Return the text of a user's section. Raises UserError where it raises or returns no text."""
+def own_section(name: str, analysis: Analysis) -> str:
+    """Return the text of a section by its name or path. Raises UserError where it raises or returns no text."""
+    section = find(name)
     text = called(f"--section {name}", lambda: section(analysis))
     if not isinstance(text, str):
         raise UserError(f"--section {name} returned {type(text).__name__}; accepted: text")

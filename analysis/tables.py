@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,20 @@ MOST_SETTINGS = 5
 SPLITS = {"holdout": "held-out training", "train": "training"}
 
 
-def cells_table(analysis: Analysis) -> str:
+class Table(NamedTuple):
+    """A table as texts: `words` columns of words, then columns of numbers; and the lines below it."""
+
+    headings: list[str]
+    rows: list[list[str]]
+    words: int
+    notes: list[str]
+
+    def text(self) -> str:
+        """Return the table as the commands print it."""
+        return "\n".join([aligned([self.headings, *self.rows], words=self.words), *self.notes])
+
+
+def cells_table(analysis: Analysis) -> Table:
     """Return a line per cell that is shown: its trials by status, best and median error, shares near its best.
 
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
@@ -53,13 +66,17 @@ def cells_table(analysis: Analysis) -> str:
         ]
         for cell in analysis.shown
     ]
-    table = aligned([headings, *rows], words=len(factors))
-    return (
-        f"{table}\n"
-        "collapsed: diverged, or no better than guessing. peak: mean of reruns of the best setting (reseed=5).\n"
+    notes = [
+        "collapsed: diverged, or no better than guessing. peak: mean of reruns of the best setting (reseed=5).",
         "spread: median minus the 10 % quantile. within d: finished trials at most d points above the "
-        f"{_kinds([near[cell] for cell in analysis.shown])}."
-    )
+        f"{_kinds([near[cell] for cell in analysis.shown])}.",
+    ]
+    return Table(headings, rows, len(factors), notes)
+
+
+def cells_text(analysis: Analysis) -> str:
+    """Return the table of the cells as the command prints it."""
+    return cells_table(analysis).text()
 
 
 def _kinds(found: Sequence[Reference]) -> str:
@@ -92,30 +109,36 @@ def _error(error: float) -> str:
     return f"{error:.2f}" if math.isfinite(error) else "diverged"
 
 
-def settings_table(analysis: Analysis) -> str:
-    """Return the best settings of each cell that is shown, a page at most; empty where no setting has several seeds."""
+def settings_text(analysis: Analysis) -> str:
+    """Return the table of the best settings as the command prints it; empty where there is none."""
+    table = settings_table(analysis)
+    return table.text() if table else ""
+
+
+def settings_table(analysis: Analysis) -> Table | None:
+    """Return the best settings of each cell that is shown, a page at most; None where no setting has several seeds."""
     if not has_repeats(analysis.cells):
-        return ""
+        return None
     every = {cell: settings(cell, analysis.confidence) for cell in analysis.shown}
     # Of few cells more settings each.
     most = max(1, min(MOST_SETTINGS, ALL_SHOWN // len(analysis.shown)))
     best = {cell: sorted(own, key=lambda one: one.rank)[:most] for cell, own in every.items()}
     factors = ["model", "optimizer", *varied(analysis.cells)]
     level = f"{100 * analysis.confidence:g} % interval"
-    rows = [[*factors, *DRAWN, "seeds", "mean", "sd", level, "diverged"]]
-    rows += [
+    headings = [*factors, *DRAWN, "seeds", "mean", "sd", level, "diverged"]
+    rows = [
         [*(str(cell.factors.get(name, "")) for name in factors), *_setting_texts(one)]
         for cell, own in best.items()
         for one in own
     ]
-    left = sum(map(len, every.values())) - (len(rows) - 1)
+    left = sum(map(len, every.values())) - len(rows)
     more = f"; {left} more in settings.csv" if left else ""
-    return (
-        f"{aligned(rows, words=len(factors))}\n"
-        f"The best settings of each cell by the mean of their seeds{more}.\n"
-        "Errors above guessing, and diverged seeds, count as guessing. Intervals (Student's t) are of the seeds,\n"
-        "not of the test images. The lowest mean is low by luck too."
-    )
+    notes = [
+        f"The best settings of each cell by the mean of their seeds{more}.",
+        "Errors above guessing, and diverged seeds, count as guessing. Intervals (Student's t) are of the seeds,",
+        "not of the test images. The lowest mean is low by luck too.",
+    ]
+    return Table(headings, rows, len(factors), notes)
 
 
 def _setting_texts(one: Setting) -> list[str]:
@@ -169,21 +192,34 @@ def _values(cells: Sequence[CellResults], names: Sequence[str]) -> int:
 
 def answers_text(analysis: Analysis) -> str:
     """Return what the cells' comparisons come to, a page at most, below what they rest on; then what concerns cells."""
-    found, shown = analysis.answers, set(analysis.shown)
-    visible = [one for one in found if one.first.cell in shown and one.second.cell in shown]
-    counts = _counts(found) if len(visible) < len(found) else []
     lines = (
         [
-            *_explanation(found, analysis.confidence),
-            *([AGAINST_FIRST] if is_against_first(analysis.statements) else []),
+            *explanation(analysis),
             "",
-            *counts,
-            *answer_lines(visible, analysis.confidence, varied(analysis.cells)),
+            *([*counts(analysis), "Of the cells shown:"] if counts(analysis) else []),
+            *answer_lines(visible(analysis), analysis.confidence, varied(analysis.cells)),
         ]
-        if found
+        if analysis.answers
         else []
     )
-    return "\n".join([*lines, *statement_lines([one for one in analysis.statements if one.cell in shown])])
+    return "\n".join([*lines, *remarks(analysis)])
+
+
+def visible(analysis: Analysis) -> list[Answer]:
+    """Return the comparisons of cells that are shown."""
+    shown = set(analysis.shown)
+    return [one for one in analysis.answers if one.first.cell in shown and one.second.cell in shown]
+
+
+def remarks(analysis: Analysis) -> list[str]:
+    """Return the remarks on each cell that is shown."""
+    shown = set(analysis.shown)
+    return statement_lines([one for one in analysis.statements if one.cell in shown])
+
+
+def counts(analysis: Analysis) -> list[str]:
+    """Return how all comparisons came out, where only those of a part of the cells are shown; else nothing."""
+    return _counts(analysis.answers) if len(visible(analysis)) < len(analysis.answers) else []
 
 
 def _counts(found: Sequence[Answer]) -> list[str]:
@@ -193,7 +229,7 @@ def _counts(found: Sequence[Answer]) -> list[str]:
         groups.setdefault((one.factor, names(one)), []).append(one)
     lines = [f"  {_count(factor, both, own)}" for (factor, both), own in groups.items()]
     more = [f"  and {len(lines) - ALL_SHOWN} more pairs of values, in answers.csv"] if len(lines) > ALL_SHOWN else []
-    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more, "Of the cells shown:"]
+    return [f"All {len(found)} comparisons:", *lines[:ALL_SHOWN], *more]
 
 
 def _count(factor: str, both: tuple[str, str], found: Sequence[Answer]) -> str:
@@ -214,9 +250,11 @@ def _over(found: Sequence[Answer]) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
-    """Return what the answers rest on."""
-    rate = 100 * (1 - confidence)
+def explanation(analysis: Analysis) -> list[str]:
+    """Return what the answers rest on; nothing where there is none."""
+    found, rate = analysis.answers, 100 * (1 - analysis.confidence)
+    if not found:
+        return []
     lines = [
         "Cells at the points that they share (same draw of lr, wd and seed); errors above guessing count as guessing.",
         f"A verdict errs in at most {rate:.2g} % of studies{_over(found)}.",
@@ -233,17 +271,24 @@ def _explanation(found: Sequence[Answer], confidence: float) -> list[str]:
     )
     if not all(side.cell.independent for one in found for side in (one.first, one.second)):
         lines.append("That rate holds for independent draws; for a grid, Sobol, TPE or repeated draws it is not known.")
-    return lines
+    return [*lines, *([AGAINST_FIRST] if is_against_first(analysis.statements) else [])]
 
 
 def caveats(analysis: Analysis) -> str:
     """Return a line for each thing that a reader of the numbers must know: PARTIAL, no bands, mixed machines."""
+    return "\n".join([*missing(analysis), *limits(analysis)])
+
+
+def missing(analysis: Analysis) -> list[str]:
+    """Return lines on records that cannot be read and on trials that have no result."""
+    return [*_unreadable(analysis.cells), *_partial(analysis.cells)]
+
+
+def limits(analysis: Analysis) -> list[str]:
+    """Return lines on what the numbers cannot show: no bands, few trials, other scales of lr, mixed machines."""
     cells = analysis.cells
     mixed = [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]
-    limits = _limits(cells, analysis.confidence)
-    return "\n".join(
-        [*_unreadable(cells), *_partial(cells), *_without_band(cells), *limits, *_scaled_lr(cells), *mixed]
-    )
+    return [*_without_band(cells), *_limits(cells, analysis.confidence), *_scaled_lr(cells), *mixed]
 
 
 def _scaled_lr(cells: Sequence[CellResults]) -> list[str]:

@@ -12,42 +12,23 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from analysis.command import RUNS_HELP, Parser
-from analysis.rerun import rerun_command
 from analysis.screen import print_table
 from stability.config import lr_factor
-from stability.errors import UserError, nearest
 from stability.outputs import run
 from stability.study.claims import is_claimed
 from stability.study.metrics import EMA, Metric, metrics_of
-from stability.study.schema import Cell, EpochRow, Manifest, Record, Settings, Trial
-from stability.study.store import read_manifest, read_record, study_folders, trial_directory
+from stability.study.planned import PlannedTrial, find
+from stability.study.rerun import rerun_command
+from stability.study.schema import EpochRow, Record, Settings
+from stability.study.store import read_record
 from stability.values import Value
 
 PROGRAM = "analysis.trial"
 # Columns of the curve beside the metrics: key, heading, format. A column that is null in every row is left out.
 BEFORE = (("epoch", "epoch", "{:d}"), ("train_loss", "training loss", "{:.4f}"))
 AFTER = (("gradient_norm", "gradient norm", "{:.3g}"), ("lr", "lr", "{:.3g}"))
-
-
-class PlannedTrial(NamedTuple):
-    """A planned trial with its manifest and the folder of its study."""
-
-    folder: Path
-    manifest: Manifest
-    trial: Trial
-
-    @property
-    def directory(self) -> Path:
-        """The trial's folder."""
-        return trial_directory(self.folder, self.trial.id)
-
-    @property
-    def cell(self) -> Cell:
-        """The trial's cell."""
-        return self.manifest.cell_of(self.trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,34 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse(arguments)
     show(find(options.runs, options.id))
     return 0
-
-
-def find(runs: Path, given: str) -> PlannedTrial:
-    """Return the planned trial whose id is or begins with `given`. Raises UserError where none or several do."""
-    planned = [
-        PlannedTrial(folder, manifest, trial)
-        for folder in study_folders(runs)
-        for manifest in [read_manifest(folder)]
-        if manifest is not None
-        for trial in manifest.trials
-    ]
-    wanted = given.strip().lower()
-    found = [one for one in planned if wanted and one.trial.id.startswith(wanted)]
-    found = [one for one in found if one.trial.id == wanted] or found
-    if len(found) == 1:
-        return found[0]
-    ids = sorted({one.trial.id for one in found})
-    if len(ids) == 1:
-        folders = ", ".join(str(one.folder) for one in found)
-        raise UserError(f"trial {given!r} is planned in several studies; accepted: one of {folders} instead of {runs}")
-    if ids:
-        shown = ", ".join(ids[:6]) + (", ..." if len(ids) > 6 else "")
-        raise UserError(f"{given!r} begins {len(ids)} ids of {runs}; accepted: one of {shown}")
-    near = nearest(wanted, [one.trial.id for one in planned])
-    example = f", as {planned[0].trial.id}" if planned else ""
-    raise UserError(
-        f"unknown trial {given!r}{near}; accepted: the id of one of {runs}'s {len(planned)} trials{example}"
-    )
 
 
 def show(found: PlannedTrial) -> None:

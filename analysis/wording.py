@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from analysis.answers import Answer
 from analysis.compute.intervals import Interval
@@ -30,16 +31,23 @@ def answer_lines(
         extra: factors that are named in headings, besides model and optimizer.
         most: answers that are printed in full.
     """
-    if not found:
-        return []
-    ranked = sorted(range(len(found)), key=lambda place: (-_weight(found[place]), place))
-    shown = sorted(ranked[:most])
+    shown = in_full(found, most)
     lines: list[str] = []
-    for place in shown:
-        lines += [*answer_text(found[place], confidence, extra), ""]
-    if len(found) > len(shown):
-        lines.append(f"{len(found) - len(shown)} more pairs of cells are in answers.csv.")
-    return lines
+    for one in shown:
+        lines += [*answer_text(one, confidence, extra), ""]
+    return [*lines, *left_out(found, shown)]
+
+
+def in_full(found: Sequence[Answer], most: int = MOST_PAIRS) -> list[Answer]:
+    """Return the answers that matter most, at most so many, in the order of `found`."""
+    ranked = sorted(range(len(found)), key=lambda place: (-_weight(found[place]), place))
+    return [found[place] for place in sorted(ranked[:most])]
+
+
+def left_out(found: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
+    """Return the line on the answers that are not shown."""
+    more = len(found) - len(shown)
+    return [f"{more} more pairs of cells are in answers.csv."] if more else []
 
 
 def _weight(answer: Answer) -> int:
@@ -47,8 +55,19 @@ def _weight(answer: Answer) -> int:
     return 100 * answer.is_primary + 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
 
 
-def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:
-    """Return one answer as text, the cell of the lower level first: a heading, a line per quantity, and sentences.
+Row = tuple[str, str, str]
+
+
+class AnswerWords(NamedTuple):
+    """One answer in words: a heading, for each quantity its name, numbers and verdict, and plain sentences."""
+
+    heading: str
+    rows: list[Row]
+    sentences: list[str]
+
+
+def answer_words(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> AnswerWords:
+    """Return one answer in words, the cell of the lower level first.
 
     Args:
         answer: of a pair of cells.
@@ -59,10 +78,22 @@ def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) ->
         answer = answer.turned()
     rows = [_level(answer, confidence), _spread(answer, confidence), _collapses(answer)]
     rows += [_peak(answer, confidence), _regret(answer, confidence)]
+    return AnswerWords(_heading(answer, extra), rows, sentences(answer))
+
+
+def answer_text(answer: Answer, confidence: float, extra: Sequence[str] = ()) -> list[str]:
+    """Return one answer as lines of text; see `answer_words` for what it takes.
+
+    Args:
+        answer: of a pair of cells.
+        confidence: of its intervals.
+        extra: factors of the heading.
+    """
+    heading, rows, remarks = answer_words(answer, confidence, extra)
     width = max(len(text) for _, text, _ in rows)
     lines = [f"  {name:{LABEL}}{text:{width}}  {verdict}".rstrip() for name, text, verdict in rows]
-    remarks = [line for one in sentences(answer) for line in textwrap.wrap(one, WIDTH - 2)]
-    return [_heading(answer, extra), *lines, *(f"  {one}" for one in remarks)]
+    wrapped = [line for one in remarks for line in textwrap.wrap(one, WIDTH - 2)]
+    return [heading, *lines, *(f"  {one}" for one in wrapped)]
 
 
 def names(answer: Answer) -> tuple[str, str]:
@@ -98,9 +129,6 @@ def verdict(answer: Answer, quantity: str) -> str:
 
 def _interval(found: Interval, confidence: float, digits: int = 1) -> str:
     return f"{100 * confidence:g} %: {found.lower:.{digits}f} to {found.upper:.{digits}f}"
-
-
-Row = tuple[str, str, str]
 
 
 def _level(answer: Answer, confidence: float) -> Row:

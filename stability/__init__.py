@@ -9,7 +9,9 @@ from stability.lazy import lazily
 if TYPE_CHECKING:
     from stability.study.table import load
     from stability.training import train, train_pack
+    from stability.training.weights import load_model
 
-__all__ = ["load", "train", "train_pack"]
+__all__ = ["load", "load_model", "train", "train_pack"]
 
-__getattr__ = lazily(__name__, {"load": "study.table", "train": "training.trial", "train_pack": "training.trial"})
+_HOMES = {"load": "study.table", "load_model": "training.weights"}
+__getattr__ = lazily(__name__, dict.fromkeys(__all__, "training.trial") | _HOMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,11 +32,11 @@ def draw(analysis: Analysis) -> Figure:
     The horizontal axis is the error in percent, or points above each cell's reference where the analysis is relative.
     """
     rows, relative, room = panels(analysis), analysis.is_relative, Layout.room()
-    span = _span([one for row in rows for panel in row for one in panel.shown], relative)
+    span = error_span([one for row in rows for panel in row for one in panel.shown], relative)
 
     def content(panel: Panel) -> PanelContent:
-        own = head(panel, [_edf_label(one, relative) for one in panel.shown], room, lines=True, markers=False)
-        notes = note_lines(_notes(panel, analysis.confidence, relative), room)
+        own = head(panel, [cell_label(one, relative) for one in panel.shown], room, lines=True, markers=False)
+        notes = note_lines(panel_notes(panel, analysis.confidence, relative), room)
         return PanelContent(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative))
 
     return grid_figure([[content(panel) for panel in row] for row in rows])
@@ -49,32 +49,74 @@ def _draw_panel(axes: Axes, panel: Panel, span: tuple[float, float], relative: b
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
 
-def _notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
+def panel_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
+    """Return where the points of a panel came from, and what its bands are.
+
+    Args:
+        panel: with its cells.
+        confidence: of the bands.
+        relative: whether errors are drawn above a reference.
+    """
     return [*_ranges_notes(panel), *_band_notes(panel, confidence, relative)] if panel.shown else ["no cells"]
 
 
-def _draw_edf(axes: Axes, shown: DrawnCell, span: tuple[float, float], relative: bool, ink: float) -> None:
-    curve, look = shown.curve, shown.look
+class EdfSteps(NamedTuple):
+    """A cell's EDF as it is drawn: steps from the left to the right edge of the panel, with the band's edges."""
+
+    error: np.ndarray
+    share: np.ndarray
+    lower: np.ndarray | None
+    upper: np.ndarray | None
+
+
+def edf_steps(shown: DrawnCell, span: tuple[float, float], relative: bool) -> EdfSteps | None:
+    """Return the steps of a cell's EDF.
+
+    Args:
+        shown: the cell with its curve.
+        span: the ends of the error axis.
+        relative: whether errors are drawn above the cell's reference.
+
+    Returns:
+        Each share holds from its error to the next. None where no trial has finished, or there is no reference.
+    """
+    curve = shown.curve
     if not shown.cell.finished or (relative and shown.reference.error is None):
+        return None
+    # A step before the first error and one after the last carry curve and band to the panel's edges.
+    error = np.concatenate([[span[0]], curve.error - shift(shown, relative), [span[1]]])
+    share = _extended(curve.share, 0.0)
+    if curve.lower is None or curve.upper is None or curve.upper_before is None:
+        return EdfSteps(error, share, None, None)
+    return EdfSteps(error, share, _extended(curve.lower, 0.0), _extended(curve.upper, curve.upper_before))
+
+
+def shift(shown: DrawnCell, relative: bool) -> float:
+    """Return what is subtracted from a cell's errors where they are drawn."""
+    return shown.reference.error or 0.0 if relative else 0.0
+
+
+def _draw_edf(axes: Axes, shown: DrawnCell, span: tuple[float, float], relative: bool, ink: float) -> None:
+    look, steps = shown.look, edf_steps(shown, span, relative)
+    if steps is None:
         axes.plot([], [], color=look.colour, linestyle=look.line)
         return
-    # A step before the first error and one after the last carry curve and band to the panel's edges.
-    error = curve.error - (shown.reference.error or 0.0 if relative else 0.0)
-    edges = np.concatenate([[span[0]], error, [span[1]]])
-    share = _extended(curve.share, 0.0)
-    axes.step(edges, share, where="post", color=look.colour, linestyle=look.line)
-    if curve.lower is not None and curve.upper is not None and curve.upper_before is not None:
-        lower, upper = _extended(curve.lower, 0.0), _extended(curve.upper, curve.upper_before)
-        axes.fill_between(edges, lower, upper, step="post", color=look.colour, alpha=0.16 * ink, linewidth=0)
-        for edge in (lower, upper):
-            axes.step(edges, edge, where="post", color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.7 * ink)
+    axes.step(steps.error, steps.share, where="post", color=look.colour, linestyle=look.line)
+    if steps.lower is not None and steps.upper is not None:
+        axes.fill_between(
+            steps.error, steps.lower, steps.upper, step="post", color=look.colour, alpha=0.16 * ink, linewidth=0
+        )
+        for edge in (steps.lower, steps.upper):
+            axes.step(
+                steps.error, edge, where="post", color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.7 * ink
+            )
 
 
 def _extended(values: np.ndarray, before: float) -> np.ndarray:
     return np.concatenate([[before], values, [values[-1] if len(values) else before]])
 
 
-def _span(shown: Sequence[DrawnCell], relative: bool) -> tuple[float, float]:
+def error_span(shown: Sequence[DrawnCell], relative: bool) -> tuple[float, float]:
     """Return the limits of the error axis: all finite errors of all panels, with a margin."""
     shifts = [one.reference.error if relative else 0.0 for one in shown]
     errors = [one.curve.error - shift for one, shift in zip(shown, shifts, strict=True) if shift is not None]
@@ -88,7 +130,8 @@ def _span(shown: Sequence[DrawnCell], relative: bool) -> tuple[float, float]:
     )
 
 
-def _edf_label(shown: DrawnCell, relative: bool) -> str:
+def cell_label(shown: DrawnCell, relative: bool) -> str:
+    """Return what the legend says of a cell: its name, how many trials have finished, and what errors are above."""
     cell = shown.cell
     finished, diverged = len(cell.finished), cell.count("diverged")
     words = [glued(f"PARTIAL, {finished} of {cell.planned}" if cell.partial else f"n = {finished}")]
@@ -104,7 +147,7 @@ def _ranges_notes(panel: Panel) -> list[str]:
     """Return the ranges that a panel's cells were sampled from, each once, with what has them."""
     ranges: dict[str, list[DrawnCell]] = {}
     for one in panel.shown:
-        ranges.setdefault(_ranges(one.cell), []).append(one)
+        ranges.setdefault(ranges_words(one.cell), []).append(one)
     if len(ranges) == 1:
         return list(ranges)
     return [
@@ -135,7 +178,8 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
     return notes
 
 
-def _ranges(cell: CellResults) -> str:
+def ranges_words(cell: CellResults) -> str:
+    """Return the range, or the listed values, of lr and of wd."""
     return ", ".join(glued(f"{name} {_range(cell, name)}") for name in DRAWN)
 
 

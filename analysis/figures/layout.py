@@ -32,6 +32,9 @@ TICKS, AXIS, EDGE = 0.3, 0.5, 0.05
 MARGIN = 0.06
 
 
+Words = Callable[[CellResults, Sequence[str]], tuple[str, ...]]
+
+
 class DrawnCell(NamedTuple):
     """A cell and what is drawn of it; `words` name its value of each factor that colours stand for."""
 
@@ -54,16 +57,17 @@ class Panel(NamedTuple):
     shown: list[DrawnCell]
 
 
-def panels(analysis: Analysis, *, without: str = "") -> list[list[Panel]]:
+def panels(analysis: Analysis, *, without: str = "", words: Words | None = None) -> list[list[Panel]]:
     """Lay out the cells that are shown by the analysis's facets: rows of panels, equally many in each.
 
     Args:
         analysis: of the cells.
         without: a factor that the figure shows in its own way; it has no place, and cells that differ in it alone are
             in one panel and have one look.
+        words: names a cell's values of some factors; None: as the field writes them.
     """
     facets, cells, visible = analysis.facets.without(without), analysis.shown, set(analysis.shown)
-    words = value_words(analysis.cells)
+    words = words or value_words(analysis.cells)
     columns, rows, colors = (_grouped(cells, names) for names in facets)
     look = cell_looks(cells, facets.color)
     drawn = {
@@ -109,7 +113,7 @@ def cell_looks(cells: Sequence[CellResults], names: Sequence[str]) -> dict[CellR
     return {cell: found[_values(cell, names)] for cell in cells}
 
 
-def value_words(cells: Sequence[CellResults]) -> Callable[[CellResults, Sequence[str]], tuple[str, ...]]:
+def value_words(cells: Sequence[CellResults]) -> Words:
     """Return the function that names a cell's values of some factors, so that no two models have one name.
 
     Models and optimizers go by their names alone, other values with their factor: `epochs 8`.

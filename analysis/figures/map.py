@@ -15,8 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.compute.intervals import Interval
-from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.facets import MODEL, OPTIMIZER
 from analysis.figures.grid import TitledPanel, headed_figure
 from analysis.figures.intervals import bar_lengths
@@ -24,6 +22,7 @@ from analysis.figures.layout import (
     NOTE_SIZE,
     TITLE_SIZE,
     Layout,
+    Words,
     cell_looks,
     error_label,
     panels,
@@ -32,8 +31,8 @@ from analysis.figures.layout import (
 )
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
+from analysis.map_places import HEADING, MapPlaces, Place, map_notes, map_places
 from analysis.results import CellResults, varied
-from analysis.statements import Statement
 from analysis.style import COLUMN, GREY, CurveStyle
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ class MapLayout(Layout):
     left: ClassVar[float] = 0.68
 
 
-HEADING = "Further left is better; lower is less sensitive"
 # Up to this many cells share one panel.
 MOST_TOGETHER = 8
 # In one panel the size of a point tells its optimizer apart, where there are sizes enough.
@@ -75,12 +73,10 @@ class Mark(NamedTuple):
     label: str
 
 
-class Place(NamedTuple):
-    """Where a cell stands on the map, in percent and as a share."""
+class Spot(NamedTuple):
+    """A cell's place and how it is drawn there."""
 
-    statement: Statement
-    across: Interval
-    up: Interval
+    place: Place
     mark: Mark
 
 
@@ -89,7 +85,7 @@ class Tile(NamedTuple):
 
     title: str
     empty: str
-    places: list[Place]
+    spots: list[Spot]
 
 
 class Legend(NamedTuple):
@@ -109,28 +105,27 @@ class Legend(NamedTuple):
 def draw(analysis: Analysis) -> Figure:
     """Return the stability map.
 
-    Across stands the peak by reruns of the best setting, up the typical sensitivity. Where any cell has no reruns, all
-    cells have the best error seen, which is too low by luck, and the relative spread in their places. Bars are
-    intervals at the analysis's confidence. A hollow point has not learned: its best is above half of guessing, and
-    what stands up means nothing.
+    What stands across and up: see `map_places`. Bars are intervals at the analysis's confidence. A hollow point has not
+    learned: its best is above half of guessing, and what stands up means nothing.
     """
-    tiles, has_peaks = _tiles(analysis), _has_peaks(analysis)
-    places = [place for row in tiles for tile in row for place in tile.places]
-    width = COLUMN if len(tiles[0]) > 1 else WIDTH
-    room = MapLayout.room(width * len(tiles[0]))
-    heading, legend = wrapped(HEADING, room, TITLE_SIZE, "bold"), _legend(places, room)
+    found = map_places(analysis)
+    rows = tiles(analysis, found)
+    spots = [spot for row in rows for tile in row for spot in tile.spots]
+    width = COLUMN if len(rows[0]) > 1 else WIDTH
+    room = MapLayout.room(width * len(rows[0]))
+    heading, legend = wrapped(HEADING, room, TITLE_SIZE, "bold"), _legend(spots, room)
     above = title_height(heading, ABOVE_LEGEND)
     figure, layout = headed_figure(
-        [[TitledPanel(tile.title, partial(_draw_tile, tile=tile)) for tile in row] for row in tiles],
+        [[TitledPanel(tile.title, partial(_draw_tile, tile=tile)) for tile in row] for row in rows],
         heading=heading,
-        notes=_notes(analysis, places, has_peaks),
+        notes=map_notes(analysis, found),
         head=above + legend.height + LEGEND_GAP,
-        height=LOW_HEIGHT if len(tiles) > 1 else HEIGHT,
+        height=LOW_HEIGHT if len(rows) > 1 else HEIGHT,
         width=width,
         kind=MapLayout,
     )
-    _set_scales(figure.axes, places, from_zero=_is_together(analysis))
-    _name_axes(figure.axes, layout, has_peaks)
+    _set_scales(figure.axes, [spot.place for spot in spots], from_zero=_is_together(analysis))
+    _name_axes(figure.axes, layout, found)
     _draw_legend(figure, layout, legend, above)
     return figure
 
@@ -140,41 +135,32 @@ def _is_together(analysis: Analysis) -> bool:
     return len(analysis.shown) <= MOST_TOGETHER and not analysis.has_given_panels
 
 
-def _has_peaks(analysis: Analysis) -> bool:
-    """Return whether all cells that are shown have a peak."""
-    known = _known(analysis).values()
-    return bool(known) and all(one.peak for one in known)
+def tiles(analysis: Analysis, found: MapPlaces, words: Words | None = None) -> list[list[Tile]]:
+    """Return the panels: rows, equally many in each.
 
-
-def _known(analysis: Analysis) -> dict[CellResults, Statement]:
-    """Return the statement on each cell that is shown and of which a trial completed."""
-    shown = set(analysis.shown)
-    return {one.cell: one for one in analysis.statements if one.cell in shown and one.best is not None}
-
-
-def _tiles(analysis: Analysis) -> list[list[Tile]]:
-    """Return the panels: rows, equally many in each."""
-    known, has_peaks = _known(analysis), _has_peaks(analysis)
+    Args:
+        analysis: of the cells.
+        found: their places.
+        words: names a cell's values of some factors; None: as the field writes them.
+    """
 
     def tile(title: str, marks: dict[CellResults, Mark]) -> Tile:
-        places = [
-            _place(known[cell], mark, has_peaks, analysis.confidence) for cell, mark in marks.items() if cell in known
-        ]
-        return Tile(title, "no trial completed" if marks else "no cells", places)
+        spots = [Spot(found.by_cell[cell], mark) for cell, mark in marks.items() if cell in found.by_cell]
+        return Tile(title, "no trial completed" if marks else "no cells", spots)
 
     if _is_together(analysis):
-        return [[tile("", _together(analysis))]]
+        return [[tile("", _together(analysis, words))]]
     return [
         [tile(panel.title, {one.cell: Mark(one.look, SIZE, one.name) for one in panel.shown}) for panel in row]
-        for row in panels(analysis)
+        for row in panels(analysis, words=words)
     ]
 
 
-def _together(analysis: Analysis) -> dict[CellResults, Mark]:
+def _together(analysis: Analysis, words: Words | None) -> dict[CellResults, Mark]:
     """Return a mark for each cell of one panel, no two alike.
 
     Each optimizer has a size, unless optimizers have colours or are too many for sizes. All other factors decide
-    colour and marker.
+    colour and marker. words: names a cell's values of some factors; None: as the field writes them.
     """
     cells, color = analysis.shown, analysis.facets.color
     optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
@@ -182,7 +168,7 @@ def _together(analysis: Analysis) -> dict[CellResults, Mark]:
     names = (MODEL, OPTIMIZER, *varied(analysis.cells))
     others = [name for name in names if name not in color and not (has_sizes and name == OPTIMIZER)]
     differing = [name for name in others if len({str(cell.factors.get(name)) for cell in cells}) > 1]
-    look, words = cell_looks(cells, (*color, *differing)), value_words(analysis.cells)
+    look, words = cell_looks(cells, (*color, *differing)), words or value_words(analysis.cells)
     return {
         cell: Mark(
             look[cell],
@@ -193,19 +179,10 @@ def _together(analysis: Analysis) -> dict[CellResults, Mark]:
     }
 
 
-def _place(statement: Statement, mark: Mark, has_peaks: bool, confidence: float) -> Place:
-    errors, chance, best = statement.cell.errors, statement.cell.chance, statement.best
-    if has_peaks and statement.peak:
-        across = peak_interval(statement.peak, confidence)
-        return Place(statement, across, sensitivity(errors, statement.peak, chance, confidence), mark)
-    assert best is not None
-    return Place(statement, Interval(best, best, best), relative_spread(errors, chance, confidence), mark)
-
-
-def _legend(places: Sequence[Place], room: float) -> Legend:
+def _legend(spots: Sequence[Spot], room: float) -> Legend:
     """Return an entry per mark that has a name; one is hollow where the mark is so in all panels."""
-    marks = list(dict.fromkeys(place.mark for place in places if place.mark.label))
-    learned = {place.mark for place in places if place.statement.has_learned}
+    marks = list(dict.fromkeys(spot.mark for spot in spots if spot.mark.label))
+    learned = {spot.mark for spot in spots if spot.place.statement.has_learned}
     labels = [wrapped(mark.label, label_room(room, lines=False), LABEL_SIZE) for mark in marks]
     return Legend(marks, [mark in learned for mark in marks], labels, num_columns(labels, room, lines=False))
 
@@ -214,24 +191,25 @@ def _draw_tile(axes: Axes, tile: Tile) -> None:
     """Draw all bars, then the points on them, large ones first, so that none is hidden by a larger one."""
     from matplotlib.patheffects import withStroke
 
-    for place in tile.places:
-        _draw_bars(axes, place)
-    for place in sorted(tile.places, key=lambda place: -place.mark.size):
-        point = _point(place.mark, place.statement.has_learned)
+    for spot in tile.spots:
+        _draw_bars(axes, spot)
+    for place, mark in sorted(tile.spots, key=lambda spot: -spot.mark.size):
+        point = _point(mark, place.statement.has_learned)
         point.set(xdata=[place.across.estimate], ydata=[place.up.estimate])
         point.set_path_effects([withStroke(linewidth=HALO, foreground="white")])
         axes.add_line(point)
-    if not tile.places:
+    if not tile.spots:
         axes.text(0.5, 0.5, tile.empty, transform=axes.transAxes, ha="center", fontsize=NOTE_SIZE, color=GREY)
 
 
-def _draw_bars(axes: Axes, place: Place) -> None:
+def _draw_bars(axes: Axes, spot: Spot) -> None:
+    place = spot.place
     axes.errorbar(
         place.across.estimate,
         place.up.estimate,
         xerr=bar_lengths([place.across]),
         yerr=bar_lengths([place.up]),
-        color=place.mark.look.colour,
+        color=spot.mark.look.colour,
         elinewidth=0.8,
         linestyle="none",
     )
@@ -273,12 +251,12 @@ def _set_scales(every: Sequence[Axes], places: Sequence[Place], *, from_zero: bo
         axes.set(xlim=limits, ylim=(bottom, top))
 
 
-def _name_axes(every: Sequence[Axes], layout: Layout, has_peaks: bool) -> None:
+def _name_axes(every: Sequence[Axes], layout: Layout, found: MapPlaces) -> None:
     """Name the axes at the left and lower edges of the figure."""
     for axes in every[-layout.columns :]:
-        axes.set_xlabel(f"{'peak' if has_peaks else 'best seen'}: {error_label(False)}")
+        axes.set_xlabel(f"{found.across}: {error_label(False)}")
     for axes in every[:: layout.columns]:
-        axes.set_ylabel("typical sensitivity" if has_peaks else "relative spread")
+        axes.set_ylabel(found.up)
 
 
 def _draw_legend(figure: Figure, layout: Layout, legend: Legend, distance: float) -> None:
@@ -296,20 +274,3 @@ def _draw_legend(figure: Figure, layout: Layout, legend: Legend, distance: float
         corner=corner,
         spacing=SPACING,
     )
-
-
-def _notes(analysis: Analysis, places: Sequence[Place], has_peaks: bool) -> list[str]:
-    """Return the notes below the figure."""
-    level = f"{100 * analysis.confidence:g} %"
-    if has_peaks:
-        runs = sorted({one.statement.peak.reruns for one in places if one.statement.peak})
-        counts = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        notes = [f"Peak: mean of {counts} reruns of the best setting found.", f"Bars: {level} intervals."]
-    else:
-        notes = ["Best seen is too low by luck; reseed=5 runs it again.", f"Bars: {level} intervals over points."]
-    if not all(one.statement.has_learned for one in places):
-        notes.append("Hollow: the schedule has not let it learn; its height means nothing.")
-    missing = len(analysis.shown) - len(places)
-    if missing:
-        notes.append(f"Not drawn: {missing} of {len(analysis.shown)} cells, of which no trial completed.")
-    return notes

@@ -35,9 +35,7 @@ def draw(analysis: Analysis) -> Figure:
     flat = [panel for row in panels(analysis) for panel in row if panel.shown]
     # Title and legend stand above the first column and reach over the others.
     room = Layout.room(WIDTH * len(PLOT_VARIABLES))
-    heads = [
-        head(panel, [_scatter_label(one) for one in panel.shown], room, lines=False, markers=True) for panel in flat
-    ]
+    heads = [head(panel, [best_label(one) for one in panel.shown], room, lines=False, markers=True) for panel in flat]
     layout = Layout(
         columns=len(PLOT_VARIABLES),
         rows=len(flat),
@@ -57,7 +55,8 @@ def draw(analysis: Analysis) -> Figure:
     return figure
 
 
-def _scatter_label(shown: DrawnCell) -> str:
+def best_label(shown: DrawnCell) -> str:
+    """Return what the legend says of a cell: its name and its best trial."""
     best = shown.cell.best
     words = f"best {best.error:.1f} % at lr {number(best.lr)}, wd {number(best.wd)}" if best else "none completed"
     return ": ".join(filter(None, [shown.name, words]))
@@ -97,7 +96,7 @@ def _draw_scatter(axes: Axes, panel: Panel, variable: PlotVariable) -> None:
     for one in panel.shown:
         _mark_best(axes, one, variable)
     _mark_diverged(axes, panel, variable, high, margin)
-    axes.set_xlabel(_label(variable, panel))
+    axes.set_xlabel(variable_label(variable, panel))
     axes.grid(color="#DDDDDD", linewidth=0.4)
     left, right = (pick(variable.limits(one.cell)[end] for one in panel.shown) for end, pick in ((0, min), (1, max)))
     if left == right:
@@ -116,7 +115,7 @@ def _pin(axes: Axes, value: float) -> None:
     axes.set_xticks([value], [number(value)])
 
 
-def _label(variable: PlotVariable, panel: Panel) -> str:
+def variable_label(variable: PlotVariable, panel: Panel) -> str:
     """Return a variable's name, with the optimizer's peak lr where that is scaled."""
     return lr_label([one.cell for one in panel.shown]) if variable.names == ("lr",) else variable.label
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.figures import edf, gap, length
-from analysis.paper import lines, times
+from analysis.paper import lines, shifted, times
 from analysis.paper.published import MINUTES
 from analysis.paper.rows import Row, rows, timed
 from analysis.paper.tables import Column, Table
@@ -156,6 +156,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "fig8": _distribution("EDF of deeper models"),
     "fig9": Experiment("the time of an epoch against what models cost", times.draw, times_table),
     "fig10": _across("fig10", "recipe", "the recipe, one part less at a time"),
+    "fig11": Experiment("error on another set than the one that trials were evaluated on", shifted.draw, shifted.table),
+    "imagenet21k": _across("imagenet21k", "model", "after pre-training on ImageNet-21k and fine-tuning"),
     "table2": _reached("table2", "peak performance of every model", None),
     "table3": _across("table3", "model", "stems between P and C"),
     "table5": _reached("table5", "the recipe, one part less at a time", None),

@@ -6,6 +6,7 @@ All are of ImageNet-1k at 224 px. None was measured here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from stability.study.schema import Scalar
 
@@ -88,6 +89,37 @@ RECIPES: Mapping[str, Mapping[str, Mapping[int, float]]] = {
         "paper_no_ema": {100: 20.4, 400: 20.0},
     },
 }
+# Table 2: after pre-training on ImageNet-21k and 20 epochs of fine-tuning. The 72 GF models are of appendix C.
+PRETRAINED: Mapping[str, float] = {
+    "resnet50": 21.6,
+    "resnet101": 19.2,
+    "resnet152": 18.2,
+    "resnet200": 17.7,
+    "regnety_4gf": 18.4,
+    "regnety_16gf": 15.6,
+    "regnety_32gf": 15.0,
+    "vitp_4gf": 20.6,
+    "vitp_18gf": 16.4,
+    "vitp_36gf": 15.1,
+    "vitp_72gf": 14.2,
+    "vitc_4gf": 18.8,
+    "vitc_18gf": 15.1,
+    "vitc_36gf": 14.2,
+    "vitc_72gf": 13.6,
+}
+TUNING_EPOCHS = 20
+
+
+class Line(NamedTuple):
+    """A straight line through errors, and Pearson's r."""
+
+    slope: float
+    offset: float
+    r: float
+
+
+# Figure 11: error on ImageNet-V2 against error on ImageNet.
+IMAGENET_V2 = Line(1.31, 5.0, 0.99)
 # Figure 9: Pearson's r of an epoch's time with parameters, multiply-adds and activations (appendix D).
 CORRELATIONS: Mapping[str, float] = {"params": 0.71, "multiply_adds": 0.75, "activations": 0.93}
 
@@ -106,6 +138,8 @@ def published(experiment: str, factors: Mapping[str, Scalar]) -> float | None:
         return STEMS.get(model, {}).get(str(factors.get("optimizer"))) if epochs == 50 else None
     if experiment == "fig7":
         return NORMS.get(model) if epochs == 100 else None
+    if experiment == "imagenet21k":
+        return PRETRAINED.get(model) if epochs == TUNING_EPOCHS else None
     if experiment in ("table5", "fig10"):
         return RECIPES.get(model, {}).get(str(factors.get("recipe")), {}).get(epochs)
     if experiment in ("fig6", "table2", "fig2", "fig3") and _is_of_the_peaks(factors):

@@ -60,7 +60,7 @@ def draw(analysis: Analysis) -> Figure:
     )
     for axes in figure.axes[1:]:
         axes.set_ylabel("")
-    handles = [_marker(looks[one.cell]) for one in found]
+    handles = [marker(looks[one.cell]) for one in found]
     width, height = layout.size
     corner = (layout.left / width, 1 - title / height)
     put_legend(figure, handles, labels, lines=False, columns=columns, loc="upper left", corner=corner)
@@ -80,7 +80,8 @@ def _draw_panel(axes: Axes, cost: str, found: Sequence[EpochTime], looks: Mappin
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
 
-def _marker(look: CurveStyle) -> Line2D:
+def marker(look: CurveStyle) -> Line2D:
+    """Return the marker of a legend."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], marker=look.marker, color=look.colour, linestyle="none", markersize=5)

@@ -42,10 +42,17 @@ def identity(config: TrialConfig) -> dict[str, Value]:
         values[part] = _one_spelling(values[part])
     for part in ("model", "optimizer"):
         kept = {name: value for name, value in group(values, part).items() if name not in ("family", "search")}
-        values[part] = _spelled(kept)
+        values[part] = _spelled(kept | _identity_of_init(kept.get("init")))
     resolved: Options = {"warmup_epochs": float(config.warmup_epochs), "lr_batch": config.lr_batch}
     values["schedule"] = {**group(values, "schedule"), "name": config.schedule_name, **resolved}
     return values
+
+
+def _identity_of_init(init: Value) -> dict[str, Value]:
+    """Return what a model begins with as its id has it: the weights' fingerprint, not where they lie."""
+    if isinstance(init, Mapping) and "fingerprint" in init:
+        return {"init": {"fingerprint": init["fingerprint"]}}
+    return {}
 
 
 # Keys in which members of a pack may differ; they agree in all others.

@@ -33,6 +33,11 @@ def parse_trial(values: Options) -> TrialConfig:
     if compiles not in (True, False, "auto"):
         hint = nearest(str(compiles), ["auto"])
         raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
+    if config.training.keep_weights == "best" and not config.data.val_fraction:
+        raise UserError(
+            "training.keep_weights=best chooses the epoch by the evaluated images, and these are not held out; "
+            "accepted: data.val_fraction=0.1 with it, or training.keep_weights=last"
+        )
     for part in ("model", "optimizer"):
         _check_target(getattr(config, part), part, "my_package.MyModel")
     for part in ("schedule", "data"):

@@ -23,8 +23,12 @@ SIZES = {
     "digits": Size(10, 1437, 360),
     "cifar10": Size(10, 50_000, 10_000),
     "cifar100": Size(100, 50_000, 10_000),
+    "digits-turned": Size(40, 1437, 360),
+    "digits-tilted": Size(10, 1437, 360),
     "imagenet": Size(1000, 1_281_167, 50_000, has_parts=True),
     "imagenet-1k": Size(1000, 1_281_167, 50_000, has_parts=True),
+    # Without test images: what is evaluated is a part of the training images.
+    "imagenet-21k": Size(21_841, 14_197_122, 50_000, has_parts=True),
 }
 
 

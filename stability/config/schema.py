@@ -91,21 +91,29 @@ class DataConfig:
     name: str | None = key()
     # Local files or folder; for hf the hub is asked where it is null. A path is provenance, not identity.
     path: str | None = key(None, identity=False)
-    # hf: the hub's configuration of the set; names of splits and columns (columns null: found by type).
+    # hf: the hub's configuration of the set.
     subset: str | None = key(None)
+    # The split that is trained on.
     train_split: str = key("train")
+    # The split that is evaluated; null: the first of test, val, validation, valid, dev and eval that has labels.
     eval_split: str | None = key(None)
+    # hf: the column of images; null: the only one of that type.
     image_column: str | None = key(None)
+    # The column of labels; null: the only one of that type, or called label, labels, class or target.
     label_column: str | None = key(None)
+    # The side of the images that a model gets, in pixels.
     image_size: int = key(ge=1, le=16_384)
+    # 1: grey; 3: RGB.
     channels: int = key(3, ge=1, le=4)
     # Whether a mirrored image is still of its class (not so for digits): recipes flip only where it is.
     mirror: bool = key()
     # Per-channel statistics of the images in 0-1 that normalise them; null: ImageNet's.
     mean: tuple[float, ...] | None = key(None)
+    # The same for deviations.
     std: tuple[float, ...] | None = key(None)
     # A stratified subset of so many images, drawn with data.seed; null: all of them.
     train_size: int | None = key(ge=1)
+    # The same for the evaluated images.
     eval_size: int | None = key(ge=1)
     # Part of the training images held out and evaluated instead of the test set; 0: the test set is evaluated.
     # null: 0 where the data has an evaluation split, 0.2 where it has none.
@@ -121,8 +129,9 @@ class DataConfig:
     # A class that one split lacks; accept: the record says which.
     missing_classes: str = key("refuse", choices=("refuse", "accept"))
     # An image that cannot be read; skip: what the list names, which `python -m stability.data check` writes, is left
-    # out. unreadable: the list; null: unreadable.txt in the set's folder.
+    # out.
     on_error: str = key("fail", choices=("fail", "skip"))
+    # The list of images to leave out; null: unreadable.txt in the set's folder.
     unreadable: str | None = key(None, identity=False)
     # torch: the dotted path of the Dataset, and its own arguments, which stand beside these keys.
     _target_: str | None = key(None)
@@ -134,18 +143,27 @@ class DataConfig:
 class RecipeConfig:
     """How training images are augmented, mixed and labelled, and which weights are evaluated."""
 
+    # What the recipe is called in tables and figures.
     name: str = key(identity=False)
     # shift: by up to an eighth of the side, zero-padded; random_resized: area 0.08-1, ratio 3/4-4/3.
     crop: str = key(choices=("none", "shift", "random_resized"))
+    # Mirror half of the images, where data.mirror says that a mirrored one is still of its class.
     flip: bool = key()
+    # auto: AutoAugment's ImageNet policy; auto_v0: EfficientNet's table; rand: RandAugment as in DeiT.
     augment: str = key(choices=("none", "auto", "auto_v0", "rand"))
+    # The alpha of mixup; 0: none. With CutMix beside it, each batch takes one of them, evenly chosen.
     mixup: float = key(ge=0)
+    # The alpha of CutMix; 0: none.
     cutmix: float = key(ge=0)
+    # The share of the target that is spread over all classes.
     label_smoothing: float = key(ge=0, lt=1)
+    # The share of images in which a box is filled with noise.
     erasing: float = key(ge=0, le=1)
+    # The rate at which the last residual branch is dropped; it grows linearly from the first.
     stochastic_depth: float = key(ge=0, lt=1)
     # Repeated augmentation: each image appears so many times in a row of batches, an epoch keeps its length.
     repeats: int = key(ge=1, le=1_000)
+    # Evaluate an exponential moving average of the weights.
     ema: bool = key()
     # Gradients of a larger L2 norm, over all of a trial's parameters, are scaled down to it; null: never.
     clip_norm: float | None = key(None, gt=0)
@@ -158,9 +176,11 @@ class RecipeConfig:
     nesterov: bool = key()
     # Evaluation: the centre crop's side over the resized short side.
     eval_crop: float = key(gt=0, le=1)
-    # What schedule.name, schedule.lr_batch and schedule.warmup_epochs are where they are left null.
+    # What schedule.name is where it is null.
     schedule: str = key(choices=SCHEDULES, identity=False)
+    # What schedule.lr_batch is where it is null.
     lr_batch: int | None = key(ge=1, identity=False)
+    # What schedule.warmup_epochs is where it is null.
     warmup_epochs: float | None = key(ge=0, identity=False)
 
 
@@ -188,8 +208,12 @@ class TrainingConfig:
     # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
     # auto: where a process has measured that it is faster, tried only where much is ahead.
     compile: bool | str = key(identity=False)
+    # The time between two checkpoints of a running trial, in seconds.
     checkpoint_seconds: float = key(ge=0, identity=False)
+    # Keep the last checkpoint of a trial that has ended.
     keep_checkpoints: bool = key(identity=False)
+    # The weights of a trial, beside its record: those of its last epoch, or of its best one on held-out images.
+    keep_weights: str = key(choices=("none", "last", "best"), identity=False)
     # Run what code a study's folder names: objects in checkpoints, targets in YAML files that lie there.
     trust_files: bool = key(identity=False)
 
@@ -205,26 +229,33 @@ def _default_data() -> DataConfig:
 class TrialConfig:
     """Everything that one training run needs. `TrialConfig()` is the trial of the default command."""
 
-    # name, _target_ and the target's own arguments; `family` picks search ranges and is not an argument.
+    # name, `_target_` and the target's own arguments; `family` picks search ranges and is not an argument.
     model: Options = field(default_factory=lambda: default_group("model"))
-    # name, _target_ and the target's own arguments; `search` maps a model family to its lr and wd ranges.
+    # name, `_target_` and the target's own arguments; `search` maps a model family to its lr and wd ranges.
     optimizer: Options = field(default_factory=lambda: default_group("optimizer"))
     # null: the middle of the optimizer's range for models of this family.
     lr: float = key(gt=0)
+    # null: the middle of the optimizer's range for models of this family.
     wd: float = key(ge=0)
+    # Initialises a trial and draws its masks; trial n of a sampled study has seed + n.
     seed: int = key(ge=0, le=MOST_SEED)
+    # The number of passes over the training images.
     epochs: int = key(ge=1, le=1_000_000)
+    # The number of images of a step; the last, smaller batch of an epoch is dropped.
     batch_size: int = key(ge=1, le=1_000_000)
     data: DataConfig = field(default_factory=_default_data)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    # float32, or bf16: products in bfloat16, weights in float32.
     precision: str = key(choices=("float32", "bf16"))
+    # auto: a GPU where there is one.
     device: str = key(choices=("auto", "cpu", "cuda"), identity=False)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    # The user's own, by name: each has a `_target_` and its target's arguments. Metrics are computed at every
-    # evaluation, probes at every optimizer step; callbacks are Lightning's.
+    # The user's own metrics by name, each with a `_target_` and its arguments, computed at every evaluation.
     metrics: Mapping[str, Options] | None = key()
+    # The user's own probes by name, computed at every optimizer step.
     probes: Mapping[str, Options] | None = key()
+    # The user's own Lightning callbacks by name.
     callbacks: Mapping[str, Options] | None = key()
 
     def __post_init__(self) -> None:
@@ -270,6 +301,7 @@ class TrialConfig:
 class SweepConfig:
     """How points are drawn."""
 
+    # Draws the points.
     seed: int = key(ge=0, le=MOST_SEED)
     # random, sobol, tpe, or the dotted path of a class like those in stability/samplers/.
     sampler: str = key()
@@ -290,7 +322,9 @@ class PoolConfig:
     """The local pool of worker processes and their CPU threads; null: one process per GPU, else as many as fill the
     cores; as many threads as cores are left for each."""
 
+    # The number of worker processes; null: one per GPU, else as many as fill the cores.
     size: int | None = key(ge=1, le=1_024)
+    # CPU threads of each process; null: as many as cores are left for each.
     threads: int | None = key(ge=1, le=1_024)
 
 
@@ -308,17 +342,23 @@ class OptunaConfig:
 class StudyConfig:
     """What frames a study and decides no trial's result."""
 
+    # Points of each cell; null: a plain grid.
     samples: int | None = key(ge=1, le=1_000_000)
-    # After the samples, of each cell: trials by TPE, reruns of the best setting, and that setting twice as long.
+    # Trials of each cell by TPE, after the samples and from their results on.
     tune: int = key(ge=0, le=10_000)
+    # Reruns of each cell's best setting with fresh seeds, after the samples.
     reseed: int = key(ge=0, le=1_000)
+    # 1: then each cell's best setting with twice the epochs.
     longer: int = key(ge=0, le=1)
     # The comparison that the study is made for, {factor, values: [A, B]}: tested first, without correction.
     contrast: Mapping[str, Value] | None = key()
+    # The study's folder under runs/; null: the sweep file's name, or default-HASH.
     study: str | None = key()
+    # The folder of all studies.
     runs: str = key()
     # What becomes of the other cells where the first batch of one fails.
     failing_cells: str = key(choices=("stop", "skip"))
+    # true: print what would run, and train nothing; measure: and time a few steps of each cell.
     plan: bool | str = key()
     # What an experiment of the paper is on some data: models, epochs, samples (see conf/scale/).
     scale: Options = key({})

@@ -12,16 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 
-import yaml
-
 from stability.config import DataConfig, parse_trial
 from stability.data.images import Images
+from stability.data.overrides import data_overrides
 from stability.data.sources import load
 from stability.data.unreadable import check, list_path, write_list
 from stability.errors import UserError
 from stability.outputs import run
 from stability.shipped import read
-from stability.values import Value
 
 SHOWN = 20
 
@@ -43,16 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _configured(overrides: Sequence[str]) -> DataConfig:
     """Return the data that overrides describe; other keys of a study are refused."""
-    chosen, keys = "digits", dict[str, Value]()
-    for one in overrides:
-        name, sign, value = one.partition("=")
-        if name == "data" and sign:
-            chosen = value
-        elif name.startswith("data.") and sign:
-            keys[name.removeprefix("data.")] = yaml.safe_load(value) if value else ""
-        else:
-            raise UserError(f"{one!r}; accepted: data=NAME and data.KEY=VALUE")
-    return parse_trial({"data": {**read("data", chosen), **keys}}).data
+    chosen, keys, others = data_overrides(overrides)
+    if others:
+        raise UserError(f"{others[0]!r}; accepted: data=NAME and data.KEY=VALUE")
+    return parse_trial({"data": {**read("data", chosen or "digits"), **keys}}).data
 
 
 def _check(data: DataConfig) -> int:

@@ -43,10 +43,20 @@ def _twice(side: int) -> numpy.ndarray:
 
 def find(data: DataConfig) -> tuple[Images, Images, str]:
     """Return the 1,437 training images, the 360 test images (the same for every data.seed), and a fingerprint."""
-    values = table()
-    labels = values[:, 64]
-    pixels = upscale(values[:, :64].reshape(-1, 8, 8))[..., None].repeat(data.channels, axis=3)
+    pixels, labels, content = every()
+    pixels = pixels[..., None].repeat(data.channels, axis=3)
     images = Images(MemoryReader.of(pixels), numpy.arange(len(labels)), labels)
+    train, test = rows_of(labels)
+    return images.select(train), images.select(test), content
+
+
+def every() -> tuple[numpy.ndarray, numpy.ndarray, str]:
+    """Return all digits as uint8 (1797, 16, 16), their labels, and a fingerprint."""
+    values = table()
+    return upscale(values[:, :64].reshape(-1, 8, 8)), values[:, 64], hashlib.sha256(values.tobytes()).hexdigest()[:16]
+
+
+def rows_of(labels: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return the rows of the 1,437 training digits and of the 360 test digits."""
     test = draw(labels, TEST_IMAGES, numpy.random.default_rng(0))
-    train = numpy.setdiff1d(numpy.arange(len(labels)), test)
-    return images.select(train), images.select(test), hashlib.sha256(values.tobytes()).hexdigest()[:16]
+    return numpy.setdiff1d(numpy.arange(len(labels)), test), test

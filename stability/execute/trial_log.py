@@ -16,6 +16,7 @@ from stability.files import make_own
 from stability.study.events import Epoch, Event, Resumed
 from stability.study.metrics import metrics_of
 from stability.study.schema import Record
+from stability.study.weights import FILE, KEY
 
 
 def describe(error: BaseException) -> str:
@@ -32,7 +33,8 @@ def describe_end(record: Record) -> str:
     metric, result = metrics_of().primary, record.result
     value = result.value(metric.key)
     if record.status == "completed" and value is not None:
-        return f"completed: {metric.label} {metric.text(value)}"
+        kept = f"; weights in {FILE}" if KEY in record.files else ""
+        return f"completed: {metric.label} {metric.text(value)}{kept}"
     if record.status == "diverged":
         return f"diverged at step {result.diverged_step}"
     return "failed: " + (str(result.exception).splitlines() or [""])[0]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from stability.config import TrialConfig
 from stability.errors import UserError
+from stability.models.transfer import KEYS as TRANSFER_KEYS
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.plan.cost import steps_per_epoch
 from stability.training.defaults import is_shipped
@@ -55,6 +56,8 @@ def _checks(config: TrialConfig, steps: int | None) -> list[Callable[[TrialConfi
         from stability.training.measures import metrics_table, own_metrics, own_probes
 
         checks += [own_metrics, own_probes, metrics_table]
+    if any(name in config.model for name in TRANSFER_KEYS):
+        checks.append(_check_patterns)
     if config.callbacks:
         from stability.training.callbacks import check_callbacks
 
@@ -75,11 +78,26 @@ def _check_optimizer(config: TrialConfig) -> None:
     """Check an optimizer on the shapes of the cell's model, where that can be built without its weights."""
     import torch
 
-    from stability.models import build_model
+    from stability.models.build import build_model, without_weights
     from stability.training.optim import check_optimizer
 
     data, model = config.data, None
     # The model has a check of its own. Any number of classes gives the same kinds of parameters.
     with contextlib.suppress(Exception), torch.device("meta"):
-        model = build_model(config.model, image_size=data.image_size, channels=data.channels, num_classes=10)
+        model = build_model(
+            without_weights(config.model), image_size=data.image_size, channels=data.channels, num_classes=10
+        )
     check_optimizer(config, model)
+
+
+def _check_patterns(config: TrialConfig) -> None:
+    """Check the patterns of a model that begins with other weights, or parts of which are frozen."""
+    import torch
+
+    from stability.models.build import build_model, without_weights
+    from stability.training.initial import check_patterns
+
+    data, given = config.data, without_weights(config.model)
+    with torch.random.fork_rng():
+        model = build_model(given, image_size=data.image_size, channels=data.channels, num_classes=10)
+    check_patterns(model, config)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stability.errors import UserError
 from stability.hydra.plain import contents, value_of
 from stability.hydra.vocabulary import SAMPLERS, is_distribution, refuse_foreign
+from stability.models.transfer import KEYS as TRANSFER_KEYS
 from stability.values import Options, Value, group, hints
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def schema_keys() -> list[str]:
         if isinstance(hint, type) and dataclasses.is_dataclass(hint)
         for item in dataclasses.fields(hint)
         if item.name != "arguments"
-    ]
+    ] + [f"model.{name}" for name in TRANSFER_KEYS]
 
 
 def with_key_added(lines: Sequence[str], key: str) -> list[str] | None:

@@ -35,8 +35,11 @@ from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
+from stability.study.initial import initial_of
+from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, records_of
+from stability.study.weights import without_weights
 from stability.values import Options
 
 if TYPE_CHECKING:
@@ -85,6 +88,9 @@ class StudySweeper:
             with announced(f"reading the records of {directory}"):
                 records = records_of(directory, plan.all_trials)
             missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
+            bare = _ended_without_weights(plan, directory, standing, records) if standing else None
+            if bare is not None:
+                print(bare)
             is_open = len(plan.trials) < plan.samples or (not missing and phases.is_open(plan, directory))
             launcher = self._launcher(plan, stack) if missing or is_open else None
             left_out: dict[int, str] = {}
@@ -276,6 +282,15 @@ class StudySweeper:
         return None if self._config.hydra.output_subdir is None else contents(self._config.hydra)
 
 
+def _ended_without_weights(
+    plan: Plan, directory: Path, standing: Manifest, records: Mapping[str, Record]
+) -> str | None:
+    """Return a line on trials that ended before the command asked for their weights; None: there are none."""
+    own = {trial.id for trial in plan.all_trials if plan.config_of(trial).training.keep_weights != "none"}
+    trials = [PlannedTrial(directory, standing, trial) for trial in standing.trials if trial.id in own]
+    return without_weights(trials, records)
+
+
 def _name(sweeps: str | None, scale: str | None) -> str | None:
     """Return the name of a study that a file describes: the file's, and the scale's where it is not the paper's own."""
     if not sweeps:
@@ -300,7 +315,13 @@ def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
     cell = plan.cells[trial.cell]
     if trial.role == "longer":
         settled |= {"epochs": str(cell.config_of(trial).epochs)}
-    study = (*settled, "plan", "tune", "reseed", "longer")
+    initial = initial_of(cell.config.model)
+    if initial is not None:
+        # As found when the cell was planned.
+        trial_key = "" if initial.trial is None else f",trial:{quoted(initial.trial)}"
+        values = f"{{name:{quoted(initial.name)},fingerprint:{quoted(initial.fingerprint)}{trial_key}}}"
+        settled |= {"++model.init": values}
+    study = (*(name.lstrip("+") for name in settled), "plan", "tune", "reseed", "longer")
     kept = [one for one in cell.overrides if one.partition("=")[0].lstrip("+~") not in study]
     return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 

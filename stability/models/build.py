@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stability.errors import UserError, unknown
 from stability.locate import locate
 from stability.models.tokens import check_tokens
+from stability.models.transfer import KEYS
 from stability.values import Options, Value
 
 if TYPE_CHECKING:
@@ -16,6 +17,30 @@ if TYPE_CHECKING:
 
 # Keys of a model's configuration that are not its target's arguments.
 OWN_KEYS = ("name", "family", "_target_", "search")
+
+
+def own_arguments(model: Options, target: Callable[..., object]) -> dict[str, Value]:
+    """Return the arguments of a model's target: without our own keys, of which a target may take some itself."""
+    ours = [name for name in KEYS if name in model and not _names(target, name)]
+    return {name: value for name, value in model.items() if name not in (*OWN_KEYS, *ours)}
+
+
+def _names(target: Callable[..., object], name: str) -> bool:
+    try:
+        return name in inspect.signature(target).parameters
+    except ValueError:
+        return False
+
+
+# Arguments of timm's models that say which weights they begin with; a pickle may be among them.
+TIMM = "stability.models.cnn.timm_model"
+TIMM_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+
+
+def without_weights(model: Options) -> Options:
+    """Return a model's configuration without what says which weights it begins with: it builds the same layers."""
+    left_out = TIMM_WEIGHTS if model.get("_target_") == TIMM else ()
+    return {name: value for name, value in model.items() if name not in left_out}
 
 
 def build_model(
@@ -38,7 +63,7 @@ def build_model(
     from torch import nn
 
     target = locate(model.get("_target_"), "model._target_", "my_package.MyModel")
-    arguments = {name: value for name, value in model.items() if name not in OWN_KEYS}
+    arguments = own_arguments(model, target)
     task: dict[str, Value] = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
     if stochastic_depth > 0:
         task["drop_path_rate"] = stochastic_depth

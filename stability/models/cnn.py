@@ -21,9 +21,10 @@ def timm_model(
     channels: int,
     num_classes: int,
     drop_path_rate: float = 0.0,
+    pretrained: bool = False,
     **arguments: Value,
 ) -> nn.Module:
-    """Build timm's model `architecture` with random weights.
+    """Build timm's model `architecture`, with random weights unless pretrained ones are asked for.
 
     Args:
         architecture: a name that timm.list_models() gives.
@@ -31,6 +32,7 @@ def timm_model(
         channels: of the images.
         num_classes: the number of logits.
         drop_path_rate: stochastic depth's rate of the last block.
+        pretrained: whether the model begins with the weights that timm has for it, from the hub or its cache.
         **arguments: further keyword arguments of that model.
 
     Raises:
@@ -43,8 +45,8 @@ def timm_model(
             f"timm has no architecture {architecture!r}{close}; accepted: a name that timm.list_models() gives"
         )
     # Models with position embeddings are made for one image size; convolutional ones take any and no such argument.
-    pretrained = timm.get_pretrained_cfg(architecture)
-    if pretrained is not None and pretrained.fixed_input_size:
+    known = timm.get_pretrained_cfg(architecture)
+    if known is not None and known.fixed_input_size:
         given = arguments.setdefault("img_size", image_size)
         if given != image_size and not arguments.get("dynamic_img_size"):
             raise UserError(
@@ -53,12 +55,21 @@ def timm_model(
             )
     if drop_path_rate > 0:
         arguments["drop_path_rate"] = drop_path_rate
+    if not isinstance(pretrained, bool):
+        raise UserError(f"model.pretrained={pretrained!r}; accepted: true, false")
+    arguments |= {"in_chans": channels, "num_classes": num_classes}
     try:
-        return timm.create_model(
-            architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **arguments
-        )
+        return timm.create_model(architecture, pretrained=pretrained, **arguments)
     except TypeError as error:
         raise UserError(f"timm's {architecture}: {first_line(error)}") from error
+    except Exception as error:
+        # What a hub raises that cannot be reached, and a model that has no weights there, is many libraries' own.
+        if not pretrained:
+            raise
+        raise UserError(
+            f"model.pretrained=true: timm's {architecture} has no weights here ({type(error).__name__}: "
+            f"{first_line(error)}); accepted: a network, weights in the hub's cache, or model.init=FILE.safetensors"
+        ) from error
 
 
 def regnet(

@@ -14,7 +14,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stability.errors import UserError
-from stability.models.build import build_model
+from stability.models.build import build_model, without_weights
 from stability.models.counts import Complexity, Input
 from stability.models.tokens import grid_of
 from stability.values import Options
@@ -61,7 +61,7 @@ def count_with_tokens(model: Options, size: Input) -> tuple[Complexity, tuple[in
 
 def _count_on(device: str, model: Options, size: Input) -> tuple[Complexity, tuple[int, int] | None]:
     with torch.device(device):
-        built = build_model(model, **size._asdict())
+        built = build_model(without_weights(model), **size._asdict())
         counted = count_module(built, torch.zeros(1, size.channels, size.image_size, size.image_size))
         return counted, grid_of(built, size.image_size, size.channels)
 

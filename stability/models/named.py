@@ -29,6 +29,11 @@ def model_names() -> list[str]:
     return sorted(set(choices("model")) - set(FORMS), key=_order)
 
 
+def shipped_targets() -> set[Value]:
+    """Return what builds the models that come with the program: the targets of conf/model/."""
+    return {read("model", name).get("_target_") for name in choices("model")} - {None, "???"}
+
+
 def read_model(name: str) -> dict[str, Value]:
     """Return the configuration of a named model, as `model=NAME` composes it. Raises UserError on an unknown name."""
     if name not in model_names():

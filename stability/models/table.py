@@ -14,6 +14,7 @@ from pathlib import Path
 from stability.models.build import OWN_KEYS
 from stability.models.counts import Complexity, Input
 from stability.models.named import model_names, read_model
+from stability.models.transfer import KEYS
 from stability.values import Options, Value
 
 PATH = Path(__file__).with_name("complexity.csv")
@@ -58,7 +59,7 @@ def lookup(model: Options, image_size: int, channels: int, num_classes: int) -> 
 
 def key(model: Options) -> str:
     """Return 12 hex digits of what a model's configuration builds: its target and arguments, in one spelling each."""
-    built = {name: value for name, value in model.items() if name not in OWN_KEYS or name == "_target_"}
+    built = {name: value for name, value in model.items() if name not in (*OWN_KEYS, *KEYS) or name == "_target_"}
     canonical = {name: _plain(value) for name, value in built.items() if value is not None}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

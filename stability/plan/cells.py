@@ -25,6 +25,7 @@ from stability.plan.asked import Axis, Composition, Coordinate, ParsedCommand, c
 from stability.plan.tuned import Settings, wanted
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
+from stability.study.initial import INIT, with_initial
 from stability.study.schema import GRID, Scalar, Scale, Trial
 from stability.values import COORDINATES, DRAWN, Options, group
 
@@ -215,6 +216,8 @@ def _cell(index: int, draft: _Draft, asked: ParsedCommand, study: StudyConfig, s
     listed = {name: _listed(name, values, given) or (getattr(config, name),) for name in COORDINATES}
     scales = {name: one.scale for name, one in given.items() if one.interval and one.scale != "log"}
     factors, choices = _factors(draft, config), _group_choices(draft)
+    if INIT in config.model:
+        config = replace(config, model=with_initial(config.model, settings.model_of(factors)))
     return CellPlan(index, factors, config, ranges, listed, choices, draft.overrides, scales)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from stability.config import StudyConfig
 from stability.errors import UserError
 from stability.study.best import best_setting
-from stability.study.schema import Scalar
+from stability.study.schema import Manifest, Scalar
 from stability.study.store import Study, read_manifest
 from stability.values import DRAWN, Options, Value, group, number
 
@@ -47,9 +47,13 @@ class Settings:
         return {name: found[name] for name in names}
 
     @cached_property
+    def _manifest(self) -> Manifest | None:
+        return read_manifest(self._directory)
+
+    @cached_property
     def _planned(self) -> dict[frozenset[tuple[str, Scalar]], dict[str, float]]:
         """What the study's manifest has for each cell, by its factors: coordinates of one value in all its samples."""
-        manifest = read_manifest(self._directory)
+        manifest = self._manifest
         values: dict[frozenset[tuple[str, Scalar]], dict[str, set[float]]] = {}
         for trial in manifest.trials if manifest else ():
             if trial.role == "sample" and manifest:
@@ -57,6 +61,11 @@ class Settings:
                 for name in DRAWN:
                     own.setdefault(name, set()).add(getattr(trial, name))
         return {cell: {name: min(seen) for name, seen in own.items() if len(seen) == 1} for cell, own in values.items()}
+
+    def model_of(self, factors: Mapping[str, Scalar]) -> Options | None:
+        """Return the model that the study's manifest has for a cell; None where it has no such cell."""
+        cells = self._manifest.cells if self._manifest else ()
+        return next((group(cell.config, "model") for cell in cells if dict(cell.factors) == dict(factors)), None)
 
     def _listed(self, which: str, factors: Mapping[str, Scalar]) -> dict[str, float]:
         """Return the setting of the first line of a table that fits a cell."""

@@ -23,6 +23,8 @@ ENDED: tuple[Status, ...] = ("completed", "diverged")
 STATUSES: tuple[Status, ...] = (*ENDED, "failed")
 # Why a trial was planned. Only `sample` counts in an EDF, a band or a spread.
 Role = Literal["sample", "tune", "reseed", "longer"]
+# Which epoch's weights a trial keeps: those of its last one, or of its best one on held-out images.
+Kept = Literal["last", "best"]
 # What a range is drawn on: uniform in the value's logarithm, or in the value.
 Scale = Literal["log", "linear"]
 Scalar = str | int | float | bool | None
@@ -301,7 +303,7 @@ class Record:
 
     role: why the trial was planned. peak_lr: the largest lr of the schedule, where a recipe or the schedule scales the
     point's lr to the batch size.
-    results: of further evaluated sets. files: beside the record, by what they hold (per-image correctness, weights).
+    files: beside the record, by what they hold (per-image correctness, weights).
     """
 
     id: str
@@ -315,7 +317,6 @@ class Record:
     provenance: Provenance
     role: Role = field(default="sample", metadata={"optional": True})
     peak_lr: float | None = field(default=None, metadata={"optional": True})
-    results: Mapping[str, Result] = field(default_factory=dict, metadata={"optional": True})
     files: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
 
     @classmethod

@@ -19,6 +19,7 @@ from stability.errors import UserError, nearest
 from stability.files import write_text
 from stability.study.checks import contradiction
 from stability.study.content import json_values, yaml_values
+from stability.study.evaluations import Evaluation, read_evaluations
 from stability.study.schema import Cell, Manifest, Point, Record, Trial
 from stability.study.shape import ShapeError
 from stability.values import Value, plain
@@ -250,6 +251,10 @@ class Study:
     def folder(self, trial: Trial) -> Path:
         """Return the folder of a trial."""
         return trial_directory(self.directory, trial.id)
+
+    def evaluations(self, trial: Trial) -> dict[str, Evaluation]:
+        """Return what a trial's weights come to on further sets, by the set's name. Raises UserError as they do."""
+        return read_evaluations(self.folder(trial))
 
     def status(self, trial: Trial) -> str:
         """Return a trial's status: of its record, `unreadable`, or `planned` where it has not ended."""

@@ -23,7 +23,8 @@ def load(*runs: str | Path) -> pandas.DataFrame:
 
     Columns: study, id, number, the cell's factors, lr, wd, seed, peak_lr (the optimizer's, where a recipe scales lr to
     the batch size), status (planned where the trial has not ended, unreadable where its record cannot be read), the
-    fields of `result`, and provenance as `provenance.KEY`. Errors are in percent; those of a diverged trial are NaN.
+    fields of `result`, and provenance as `provenance.KEY`. What the trial's weights come to on a further set is
+    `SET.KEY`. Errors are in percent; those of a diverged trial are NaN.
 
     Args:
         runs: folders of studies, or folders of such folders.
@@ -52,7 +53,10 @@ def _row(study: Study, trial: Trial) -> dict[str, Value]:
     factor = lr_factor(study.cells[trial.cell].config)
     row |= {} if factor == 1 else {"peak_lr": trial.lr * factor}
     row["status"] = study.status(trial)
-    return row | columns(record) if record else row
+    if record is None:
+        return row
+    further = study.evaluations(trial).items()
+    return row | columns(record) | {f"{name}.{key}": one.metrics[key] for name, one in further for key in one.metrics}
 
 
 def factors_of(trial: Trial, factors: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from stability.models.transfer import is_frozen
 from stability.training.evaluation import parts_of
 from stability.training.stack import ModelStack, States
 
@@ -31,7 +32,8 @@ def set_precise_statistics(
         batches: of training images, (B, C, H, W), on their device.
         micro_batches: the number of parts that a batch is computed in.
     """
-    layers = [one for one in stack.architecture.named_modules() if isinstance(one[1], Layer)]
+    every = [one for one in stack.architecture.named_modules() if isinstance(one[1], Layer)]
+    layers = [(name, layer) for name, layer in every if not is_frozen(layer)]
     names = [f"{name}.{kind}" for name, layer in layers if layer.track_running_stats for kind in STATISTICS]
     if not names:
         return

@@ -132,6 +132,8 @@ def _state(content: dict[str, Any]) -> State:
         "model": dict(content["model"]),
         "optimizer": dict(content["optimizer"]),
         "ema": None if content["ema"] is None else dict(content["ema"]),
+        # Files of earlier versions have no such entry.
+        "best": None if content.get("best") is None else dict(content["best"]),
     }
 
 

@@ -32,12 +32,13 @@ log = logging.getLogger("stability.training")
 
 class State(TypedDict):
     """What a checkpoint holds of a trial: state_dicts of its model and its optimizer, and the averages of its weights
-    by name (None: the recipe has none)."""
+    by name (None: the recipe has none). best: the weights of the best epoch so far (None: they are not kept)."""
 
     progress: Progress
     model: dict[str, Tensor]
     optimizer: StateDict
     ema: dict[str, Tensor] | None
+    best: dict[str, Tensor] | None
 
 
 def write_checkpoint(directory: Path, identifier: str, state: State, *, is_next: bool = False) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from stability.config import RecipeConfig, ScheduleConfig, StudyConfig, TrialConfig, parse_trial
 from stability.errors import UserError
 from stability.shipped import choices, default_choices, read
+from stability.study.initial import INIT, with_initial
 from stability.values import Options, Value
 
 
@@ -22,7 +23,7 @@ def complete(config: TrialConfig | Options) -> TrialConfig:
     Raises UserError where a group or a key is unknown, or a value is not accepted.
     """
     if isinstance(config, TrialConfig):
-        return config
+        return _with_initial(config)
     if not isinstance(config, Mapping):
         raise UserError(f"a trial's configuration is {type(config).__name__}; accepted: TrialConfig or a mapping")
     strays = sorted(config.keys() & {item.name for item in dataclasses.fields(StudyConfig)})
@@ -32,7 +33,14 @@ def complete(config: TrialConfig | Options) -> TrialConfig:
             "accepted: leave it out, or python -m stability.run"
         )
     groups = {group: _complete_group(group, config.get(group, default_choices()[group])) for group in COMPLETE}
-    return parse_trial({**config, **groups})
+    return _with_initial(parse_trial({**config, **groups}))
+
+
+def _with_initial(config: TrialConfig) -> TrialConfig:
+    """Return a configuration with the weights found that model.init names."""
+    if INIT not in config.model:
+        return config
+    return dataclasses.replace(config, model=with_initial(config.model))
 
 
 def is_shipped(group: str, values: Options) -> bool:

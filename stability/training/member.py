@@ -79,6 +79,8 @@ class Member:
         self.metrics = metrics_table(config)
         self.progress = Progress(start=utc_now())
         self.ema: Ema | None = None
+        # The evaluated weights of the best epoch so far, on the host; None: they are not kept.
+        self.best: dict[str, Tensor] | None = None
         # The last step whose numbers were read, from 1, and the values of the user's probes at it.
         self.probed: tuple[int, tuple[float, ...]] | None = None
         # An attempt may fail before it begins: an optimizer that refuses its arguments does.
@@ -187,24 +189,41 @@ class Member:
         row |= {name: number(mean) for name, mean in zip(self.config.probes or (), means, strict=True)}
         progress.curve.append(row)
         progress.sums = Sums()
+        if self.config.training.keep_weights == "best" and self.best_epoch == len(progress.curve):
+            self.best = self.evaluated_state()
         # After the last step, only the evaluation can find weights that are not finite.
         if not self.is_training and any(score[LOSS] is None for score in (raw, average) if score):
             progress.diverged_step = progress.step
         return row
 
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best primary metric so far, the first of several; None before the first."""
+        primary, prefix = self.metrics.primary, EMA if self.config.recipe.ema else ""
+        values = [value for row in self.progress.curve if (value := row[prefix + primary.key]) is not None]
+        assert len(values) == len(self.progress.curve), "the primary metric is always a number"
+        best = (min if primary.direction == "minimize" else max)(values, default=None)
+        return None if best is None else values.index(best) + 1
+
+    def evaluated_state(self) -> dict[str, Tensor]:
+        """Return a copy of the weights that the trial's result is of, on the host: averaged where the recipe has that.
+
+        Names are those of the plain model's state, a tensor that layers share under its first name alone.
+        """
+        tensors = self._stack.member_tensors(self.index) if self.ema is None else self.ema.state
+        names = self._stack.member_state(self.index).keys() & tensors.keys()
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items() if name in names}
+
     def result(self) -> Result:
         """Return what the trial came to: metrics of the weights that the recipe evaluates."""
-        progress = self.progress
-        primary = self.metrics.primary
-        prefix = EMA if self.config.recipe.ema else ""
-        values = [value for row in progress.curve if (value := row[prefix + primary.key]) is not None]
-        assert len(values) == len(progress.curve), "the primary metric is always a number"
-        best = (min if primary.direction == "minimize" else max)(values, default=None)
+        progress, prefix = self.progress, EMA if self.config.recipe.ema else ""
+        primary, epoch = self.metrics.primary, self.best_epoch
+        best = None if epoch is None else progress.curve[epoch - 1][prefix + primary.key]
         last = progress.curve[-1] if progress.diverged_step is None and progress.curve else {}
         final = {metric.key: last.get(prefix + metric.key) for metric in self.metrics.final}
         return Result(
             rest=final | {primary.best_key: best},
-            best_epoch=None if best is None else values.index(best) + 1,
+            best_epoch=epoch,
             diverged_step=progress.diverged_step,
             epochs_done=len(progress.curve),
             curve=tuple(progress.curve),
@@ -219,6 +238,7 @@ class Member:
             for name, tensor in self.ema.state.items() if self.ema is not None else ():
                 assert state["ema"] is not None, "the recipe is a part of the trial's id"
                 tensor.copy_(state["ema"][name])
+            self.best = state["best"]
         self.progress.attempts += 1
         self._clock = time.monotonic()
 
@@ -255,6 +275,8 @@ class Member:
         average = {} if self.ema is None else self.ema.state
         pairs = ((state["model"], self._stack.member_state(self.index)), (state["ema"] or {}, average))
         problem = "" if all(_shapes(found) == _shapes(wanted) for found, wanted in pairs) else "of another model"
+        if self.config.training.keep_weights == "best" and state["progress"].curve and state["best"] is None:
+            problem = problem or "without the weights of its best epoch, which training.keep_weights=best keeps"
         if not problem:
             fresh = copy.deepcopy(self.optimizer.state_dict())
             try:
@@ -284,6 +306,7 @@ class Member:
             "model": self._stack.member_state(self.index),
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state,
+            "best": self.best,
         }
         write_checkpoint(self.directory, self.id, state, is_next=is_next)
 

@@ -306,9 +306,9 @@ class StackModule(pl.LightningModule):
         images = torch.cat(right, dim=1).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
-            member.switch("train")
             place = self.stack.size + member.index if member.ema else member.index
             row = member.close_epoch(scores[member.index], scores[place] if member.ema else None)
+            member.switch("train")
             if not member.is_training:
                 member.progress.right = images[place].clone()
             self.keeper.epoch(member, row)

@@ -12,8 +12,10 @@ import torch
 
 from stability.models.tokens import token_grid
 from stability.study.schema import Provenance
+from stability.study.weights import KEY
 from stability.training.measures import declared
 from stability.training.member import Member
+from stability.training.weights import info_of, keeps_weights
 from stability.words import utc_now
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def provenance(member: Member, module: StackModule) -> Provenance:
             **info.notes,
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
             **({"metrics": shown} if shown else {}),
+            **({"beginning": module.stack.beginning} if module.stack.beginning else {}),
+            **({KEY: info_of(member, info).note} if keeps_weights(member) else {}),
         },
     )
 

@@ -36,6 +36,8 @@ class ModelStack(nn.Module):
         assert models, "a stack of nothing"
         self.size = len(models)
         self.is_looped, self.loop_reason = False, ""
+        # What weights the models began with, and what of them is frozen, in words.
+        self.beginning: str | None = None
         self._is_tried = False
         if self.size == 1:
             self.model = models[0]
@@ -237,7 +239,7 @@ class ModelStack(nn.Module):
         chosen = ModelStack.__new__(ModelStack)
         nn.Module.__init__(chosen)
         chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
-        chosen.loop_reason = self.loop_reason
+        chosen.loop_reason, chosen.beginning = self.loop_reason, self.beginning
         chosen.training = self.training
         if len(indices) == 1:
             own = self.member_tensors(indices[0])

@@ -26,12 +26,14 @@ from stability.training.checkpoint import of_one_step, read_checkpoints
 from stability.training.checkpoint_file import State, log
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
+from stability.training.initial import begin
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
 from stability.training.optim import refuse_closure
 from stability.training.provenance import provenance
 from stability.training.stack import ModelStack, stack_size
+from stability.training.weights import keep_weights
 from stability.training.writer import OnEvent, UnusableStateError
 from stability.values import Options
 
@@ -102,6 +104,11 @@ def train_pack(
     trials = [complete(config) for config in configs]
     _check_alike(trials)
     shared = trials[0]
+    if shared.training.keep_weights != "none" and (directories is None or None in directories):
+        raise UserError(
+            f"training.keep_weights={shared.training.keep_weights} and no folder for the weights; "
+            "accepted: directory=FOLDER with it (of a pack directories=[...]), or training.keep_weights=none"
+        )
     device = pick_device(shared.device)
     # Trainer and module hold each other: without this the last trial's memory would stay taken on the device.
     if device.type == "cuda":
@@ -122,7 +129,8 @@ def train_pack(
     def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        record = records[member.id] = _record(member, module, study, own[member.id], _keep_images(member, module))
+        files = {**_keep_images(member, module), **keep_weights(member, module.data.info, study)}
+        record = records[member.id] = _record(member, module, study, own[member.id], files)
         if on_record is not None:
             on_record(record)
 
@@ -139,6 +147,8 @@ def train_pack(
             on_end=keep,
             interruption=interruption,
         )
+        if module.stack.beginning:
+            log.warning("%s", module.stack.beginning)
         # The module frees a pack's checkpoints, which are as large as the pack, once it has begun.
         module.keeper.continue_from(found)
         found.clear()
@@ -182,7 +192,10 @@ def _check_alike(trials: Sequence[TrialConfig]) -> None:
 def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> ModelStack:
     """Build the members' models as a stack of `size`, padded with copies of the last."""
     models = [build(config, data) for config in configs]
-    return ModelStack(models + models[-1:] * (size - len(models)))
+    words = begin(models, configs[0], data.info.num_classes)
+    stack = ModelStack(models + models[-1:] * (size - len(models)))
+    stack.beginning = words
+    return stack
 
 
 def _keep_images(member: Member, module: StackModule) -> dict[str, str]:

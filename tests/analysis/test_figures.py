@@ -249,5 +249,5 @@ def test_a_coordinate_of_one_value_has_one_tick(analysed: Analysed) -> None:
 def test_the_axis_of_lr_tells_how_the_peak_is_scaled(factors: list[float], words: str) -> None:
     shown: Any = [SimpleNamespace(cell=SimpleNamespace(lr_factor=factor)) for factor in factors]
     panel = Panel("", shown)
-    assert scatter._label(scatter.PLOT_VARIABLES[0], panel) == words
-    assert scatter._label(scatter.PLOT_VARIABLES[1], panel) == "weight decay"
+    assert scatter.variable_label(scatter.PLOT_VARIABLES[0], panel) == words
+    assert scatter.variable_label(scatter.PLOT_VARIABLES[1], panel) == "weight decay"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from analysis.paper.rows import correlation, rows, timed
 from analysis.paper.tables import Column, Table
 from stability.errors import UserError
 from stability.models.named import model_names
+from stability.study.evaluations import Evaluation, write_evaluation
 from tests.analysis.figure_checks import check_texts, texts_of
 from tests.analysis.grids import cells_of, make_grid
 
@@ -42,6 +44,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "fig10": {"cells": RECIPES},
     "table5": {"cells": RECIPES},
     "table3": {"cells": STEMS, "reruns": 3},
+    "imagenet21k": {"cells": cells_of("vitp_18gf", "vitc_18gf", epochs=(20,)), "lrs": (1e-5, 3e-5, 1e-4)},
 }
 
 
@@ -73,6 +76,54 @@ def test_the_command_writes_a_figure_and_its_numbers(
     assert all(f"The paper, on ImageNet: {claim}." in said for claim in EXPERIMENTS[name].claims)
 
 
+def evaluated(folder: Path, error_on: Callable[[float], float]) -> Path:
+    """Write the evaluation of every completed trial of a study on ImageNet-V2."""
+    for path in folder.glob("trials/*/record.json"):
+        record = json.loads(path.read_text())
+        error = record["result"]["top1_error"]
+        if error is not None:
+            found = Evaluation(
+                id=record["id"],
+                name="imagenet-v2",
+                images="x/train/10000/0",
+                metrics={"top1_error": error_on(error)},
+                epoch=1,
+                kept="last",
+                averaged=True,
+                eval_images=10_000,
+            )
+            write_evaluation(path.parent, found)
+    return folder
+
+
+@pytest.mark.usefixtures("style")
+def test_errors_on_another_set_are_fitted_and_the_published_line_stands_beside(study: Callable[[str], Path]) -> None:
+    folder = study("fig6")
+    with pytest.raises(UserError, match="no chosen trial has been evaluated on another set; accepted: python -m"):
+        EXPERIMENTS["fig11"].table(analyse(folder))
+    analysis = analyse(evaluated(folder, lambda error: 1.25 * error + 4))
+    table = EXPERIMENTS["fig11"].table(analysis)
+    assert {round(float(row["imagenet-v2"]) - 1.25 * float(row["error"]), 6) for row in table.rows} == {4.0}
+    assert "imagenet-v2 against its own images: r = 1.00, y = 1.25 x + 4.0." in table.notes
+    published = "Dashed: published, ImageNet-V2 (arXiv 2106.14881v3, figure 11): r = 0.99, y = 1.31 x + 5.0"
+    assert any(note.startswith(published) for note in table.notes)
+    draw = EXPERIMENTS["fig11"].draw
+    assert draw is not None
+    figure = draw(analysis)
+    check_texts(figure)
+    assert "Dashed: published, ImageNet-V2" in texts_of(figure).replace("\n", " ")
+    # Of other models the paper has no such line.
+    other = analyse(evaluated(study("fig2"), lambda error: error + 1))
+    assert not any("published" in note for note in EXPERIMENTS["fig11"].table(other).notes)
+    check_texts(draw(other))
+
+
+def test_published_errors_after_pre_training_are_of_the_tuning_alone() -> None:
+    cell = {"model": "vitc_36gf", "optimizer": "adamw", "epochs": 20}
+    assert published.published("imagenet21k", cell) == 14.2
+    assert published.published("imagenet21k", {**cell, "epochs": 90}) is None
+
+
 @pytest.mark.usefixtures("style")
 @pytest.mark.parametrize("name", ["fig6", "fig7", "fig10", "table3"])
 def test_texts_of_a_figure_do_not_overlap(name: str, study: Callable[[str], Path]) -> None:
@@ -102,7 +153,14 @@ def test_published_numbers_stand_beside_the_same_cell_alone(study: Callable[[str
 
 
 def test_published_models_are_models() -> None:
-    tables = (published.PEAKS, published.MINUTES, published.STEMS, published.NORMS, published.RECIPES)
+    tables = (
+        published.PEAKS,
+        published.MINUTES,
+        published.STEMS,
+        published.NORMS,
+        published.RECIPES,
+        published.PRETRAINED,
+    )
     for table in tables:
         assert set(table) <= set(model_names())
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from analysis.rerun import rerun_command
-from analysis.trial import find, main
+from analysis.trial import main
 from stability.config import parse_trial, to_dict
 from stability.errors import UserError
 from stability.study.identity import trial_id
+from stability.study.planned import find
+from stability.study.rerun import rerun_command
 from stability.study.schema import Manifest, Trial
 from stability.study.store import RECORD, trial_directory
 from tests.plain import read_manifest, read_records, write_record

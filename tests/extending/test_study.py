@@ -92,7 +92,7 @@ def test_the_same_command_again_trains_nothing_and_a_change_is_refused(user: Any
 
 @pytest.mark.slow
 def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
-    from analysis.rerun import rerun_command
+    from stability.study.rerun import rerun_command
 
     user.write(OWN)
     records = user.study(*everything(user))
@@ -107,7 +107,7 @@ def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
 
 
 def test_a_study_without_anything_of_its_own_says_nothing_of_it_when_it_runs_again(user: Any) -> None:
-    from analysis.rerun import rerun_command
+    from stability.study.rerun import rerun_command
 
     user.study("samples=1", "epochs=1")
     manifest = Study.open(user.folder / "work" / "runs" / "own").manifest

@@ -16,6 +16,9 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "
 # Lr and wd that are tuned at other scales than the paper's wait for the study that finds them.
 TUNED = sorted(name for name in EXPERIMENTS if "lr: tuned" in (ROOT / "sweeps" / f"{name}.yaml").read_text())
 AT_ANY_POINT = ("lr=1e-3", "wd=0.1")
+# Studies that begin with the weights of another wait for it.
+BEGINNING = sorted(name for name in EXPERIMENTS if "init: " in (ROOT / "sweeps" / f"{name}.yaml").read_text())
+PRETRAINING = ("imagenet21k", "imagenet21k_72gf")
 
 
 def header(name: str) -> str:
@@ -25,8 +28,10 @@ def header(name: str) -> str:
 def test_every_figure_and_table_of_models_has_its_study():
     assert SCALES == ["cifar10", "digits", "imagenet"]
     assert set(EXPERIMENTS) == {
-        *("fig2", "fig3", "fig4", "fig5", "fig6", "fig6_cnns", "fig7", "fig8", "fig9", "table3", "table5", "tune")
+        *("fig2", "fig3", "fig4", "fig5", "fig6", "fig6_cnns", "fig7", "fig8", "fig9", "table3", "table5", "tune"),
+        *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune"),
     }
+    assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_tune"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -35,10 +40,14 @@ def test_every_figure_and_table_of_models_has_its_study():
 )
 def test_an_experiment_is_planned_at_every_scale_in_a_folder_of_its_own(name, scale, plan_of):
     point = AT_ANY_POINT if name in TUNED and scale != "imagenet" else ()
-    plan = plan_of(f"sweeps={name}", f"scale={scale}", *point)
+    begins = ("model.init=null",) if name in BEGINNING else ()
+    plan = plan_of(f"sweeps={name}", f"scale={scale}", *point, *begins)
     assert plan.study == (name if scale == "imagenet" else f"{name}-{scale}")
-    assert {cell.config.batch_size for cell in plan.cells} == {2048 if scale == "imagenet" else 64}
+    large = 4096 if name in PRETRAINING else 2048
+    assert {cell.config.batch_size for cell in plan.cells} == {large if scale == "imagenet" else 64}
     names = {"digits": "digits", "cifar10": "uoft-cs/cifar10", "imagenet": "ILSVRC/imagenet-1k"}
+    if name in PRETRAINING:
+        names = {"digits": "digits-turned", "cifar10": "uoft-cs/cifar100", "imagenet": "imagenet-21k"}
     assert {cell.config.data.name for cell in plan.cells} == {names[scale]}
     assert {str(cell.factors["model"]) for cell in plan.cells} <= set(model_names())
     if scale != "imagenet":
@@ -53,7 +62,8 @@ def test_a_header_gives_the_commands_and_the_number_of_trials(name, plan_of):
     assert f"python -m stability.run -m sweeps={name} scale=digits" in text
     published = re.search(r"As published, (?:\d+ of its )?(\d+) trials", text)
     if published and "of its" not in published[0]:
-        assert int(published[1]) == plan_of(f"sweeps={name}", "scale=imagenet").planned
+        begins = ("model.init=null",) if name in BEGINNING else ()
+        assert int(published[1]) == plan_of(f"sweeps={name}", "scale=imagenet", *begins).planned
 
 
 # Table 4 (left), and the peaks of figure 6.
@@ -90,6 +100,43 @@ def test_as_published_the_tuned_settings_are_the_papers(plan_of):
         assert {key: found[key] for key in PUBLISHED if key[0] == name} == {
             key: {value} for key, value in PUBLISHED.items() if key[0] == name
         }
+
+
+def test_pre_training_and_fine_tuning_are_the_papers(plan_of):
+    """90 epochs at a batch of 4096 with lr scaled; 72 GF with wd 0.15; then 20 epochs with wd 0."""
+    plan = plan_of("sweeps=imagenet21k")
+    assert {(cell.config.epochs, cell.lr_factor) for cell in plan.cells} == {(90, 2.0)}
+    found = {cell.factors["model"]: (cell.config.lr, cell.config.wd) for cell in plan.cells}
+    assert (found["vitc_18gf"], found["vitp_36gf"], found["vitp_72gf"]) == ((1e-3, 0.24), (6e-4, 0.28), (6e-4, 0.15))
+    plan = plan_of("sweeps=imagenet21k_tune", "model.init=null")
+    assert {(cell.config.epochs, cell.config.wd) for cell in plan.cells} == {(20, 0.0)}
+    (cell,) = plan_of("sweeps=imagenet21k_72gf", "model.init=null").cells
+    assert cell.config.wd == 0.15
+    assert cell.config.model["freeze"] == cell.config.model["init_parts"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_frozen_stem_is_all_of_it_but_its_last_convolution(scale):
+    import torch
+
+    from stability.models import build_model
+    from stability.models.named import read_model
+    from stability.models.transfer import matching
+    from stability.shipped import read
+
+    values = read("scale", scale)["scale"]
+    size = 224 if scale == "imagenet" else 32
+    stems = []
+    for name in (values["stem_of"], values["models"]["frozen"]):
+        with torch.device("meta"):
+            model = build_model(read_model(name), image_size=size, channels=3, num_classes=10)
+        taken = matching(values["stem"], model.state_dict(), "stem")
+        assert {one for one in model.state_dict() if one.startswith("stem.")} - set(taken) == {
+            f"stem.{len(model.stem) - 1}.weight",
+            f"stem.{len(model.stem) - 1}.bias",
+        }
+        stems.append({one: model.state_dict()[one].shape for one in taken})
+    assert stems[0] == stems[1]
 
 
 def test_the_rows_of_table_5_drop_one_part_at_a_time(plan_of):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stability.config import DataConfig, TrialConfig, to_dict
+from stability.shipped import CONF
 from stability.study.schema import Cell, Manifest, Record, Settings, Trial
 from stability.values import COORDINATES, Value
 
@@ -111,9 +112,7 @@ def _conf(name: str, folders: Sequence[Path] = ()) -> Settings:
     """Return a configuration file as it is written; empty where it cannot be read, so that every key is an override."""
     import yaml
 
-    import conf
-
-    for folder in (*folders, Path(str(conf.__file__)).parent):
+    for folder in (*folders, CONF):
         try:
             values = yaml.safe_load((folder / f"{name}.yaml").read_text())
         except (OSError, ValueError, yaml.YAMLError):

@@ -1,0 +1,171 @@
+"""Everything that the page shows, in the order of the page. Numbers and words; no HTML."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from analysis import figures as drawing
+from analysis import tables
+from analysis.analysis import Analysis
+from analysis.report import origin
+from analysis.report.failures import Failures, failures
+from analysis.report.names import CellNames
+from analysis.report.plots import curves, edf, errors, stability_map
+from analysis.report.plots.base import Chart
+from analysis.report.tables import SortableTable, plain_table, ranked_table, trials_table
+from analysis.results import varied
+from analysis.sections import own_section
+from analysis.wording import AnswerWords, answer_words, in_full, left_out
+
+QUESTION = "Is this model easy to optimise?"
+
+
+class Picture(NamedTuple):
+    """A figure of analysis.edf: its name, and a PNG in base 64."""
+
+    name: str
+    png: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page shows.
+
+    Attributes:
+        studies: their names.
+        heading: what was studied, and on which images.
+        warnings: what is missing.
+        selection: which cells are shown, where not all are.
+        answers: of the pairs that matter most, in words.
+        no_answer: why there is none.
+        more_answers: lines on further comparisons.
+        remarks: on single cells.
+        basis: what the answers rest on.
+        limits: what the numbers cannot show.
+        stability_map: the figure of the first screen.
+        charts: the other figures but for the curves.
+        cells: the table of analysis.edf, with the lines below it.
+        settings: the best settings, where they have several seeds.
+        curves: of single trials, with `ranked`, the table of these.
+        pictures: figures of the user's choice, and the lr curve where a study has one.
+        trials: all of them, with `unlisted`, the number of cells whose trials are left out.
+        failures: with their texts.
+        sections: those of the user's own, by name.
+        fixed, differing, points, versions: see `origin`.
+        commands: that make all of this again.
+    """
+
+    studies: list[str]
+    heading: list[str]
+    warnings: list[str]
+    selection: list[str]
+    answers: list[AnswerWords]
+    no_answer: str
+    more_answers: list[str]
+    remarks: list[str]
+    basis: list[str]
+    limits: list[str]
+    stability_map: Chart
+    charts: list[Chart]
+    cells: SortableTable
+    cells_notes: list[str]
+    settings: SortableTable | None
+    settings_notes: list[str]
+    curves: Chart
+    ranked: SortableTable
+    pictures: list[Picture]
+    trials: SortableTable
+    unlisted: int
+    failures: Failures
+    sections: dict[str, str]
+    fixed: dict[str, str]
+    differing: dict[str, str]
+    points: dict[str, str]
+    versions: dict[str, str]
+    commands: list[origin.Command]
+
+
+def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), sections: Sequence[str] = ()) -> Content:
+    """Return what the page shows.
+
+    Args:
+        analysis: the numbers.
+        command: the one that makes the page.
+        figures: names of further figures, as --figure takes them.
+        sections: dotted paths of the user's own sections.
+
+    Raises:
+        UserError: a figure or section cannot be found, has nothing to show, raises, or returns another type.
+    """
+    names = CellNames(analysis)
+    pictures = _pictures(analysis, figures)
+    own = {name: own_section(name, analysis) for name in sections}
+    visible = tables.visible(analysis)
+    answers = in_full(visible)
+    cells, settings = tables.cells_table(analysis), tables.settings_table(analysis)
+    return Content(
+        studies=analysis.names,
+        heading=tables.heading(analysis).split("\n"),
+        warnings=paragraphs(tables.missing(analysis)),
+        selection=[tables.selection(analysis).replace("\n", " ")] if tables.selection(analysis) else [],
+        answers=[answer_words(one, analysis.confidence, varied(analysis.cells)) for one in answers],
+        no_answer="" if answers else _no_answer(analysis),
+        more_answers=[*tables.counts(analysis), *left_out(visible, answers)],
+        remarks=tables.remarks(analysis),
+        basis=paragraphs(tables.explanation(analysis)),
+        limits=paragraphs(tables.limits(analysis)),
+        stability_map=stability_map.chart(analysis, names),
+        charts=[edf.chart(analysis, names), errors.chart(analysis, names)],
+        cells=plain_table(cells),
+        cells_notes=cells.notes,
+        settings=plain_table(settings) if settings else None,
+        settings_notes=[" ".join(settings.notes)] if settings else [],
+        curves=curves.chart(analysis, names),
+        ranked=ranked_table(analysis, names),
+        pictures=pictures,
+        trials=trials_table(analysis),
+        unlisted=len(analysis.cells) - len(analysis.shown),
+        failures=failures(analysis),
+        sections=own,
+        fixed=origin.fixed(analysis),
+        differing=origin.differing(analysis),
+        points=origin.points(analysis, names),
+        versions=origin.versions(analysis),
+        commands=origin.commands(analysis, command, names),
+    )
+
+
+def _no_answer(analysis: Analysis) -> str:
+    if len(analysis.cells) == 1:
+        return "The study has one cell: there is nothing to compare it with."
+    if tables.counts(analysis):
+        return "No two of the cells that are shown differ in one factor alone."
+    return "No two cells with results differ in one factor alone: nothing is compared."
+
+
+def paragraphs(lines: Sequence[str]) -> list[str]:
+    """Return lines as paragraphs: one that begins with a space goes on with what is above it."""
+    found: list[str] = []
+    for line in lines:
+        text = line.replace("\n", " ")
+        if text.startswith(" ") and found:
+            found[-1] += f" {text.strip()}"
+        else:
+            found.append(text)
+    return found
+
+
+def _pictures(analysis: Analysis, asked: Sequence[str]) -> list[Picture]:
+    """Return the figures that are asked for, and those of analysis.edf that the page does not draw itself."""
+    unasked = [name for name in drawing.unasked(analysis) if name not in drawing.EVERY]
+    draws = {name: drawing.find(name) for name in dict.fromkeys((*unasked, *asked))}
+    pictures = []
+    if draws:
+        with drawing.print_style():
+            for name, draw in draws.items():
+                png = drawing.rendered(drawing.drawn(name, draw, analysis), "png")
+                pictures.append(Picture(name, base64.b64encode(png).decode()))
+    return pictures

@@ -1,0 +1,106 @@
+"""Where the numbers come from: what was held fixed, versions, and the commands that make them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.analysis import Analysis
+from analysis.figures.edf import ranges_words
+from analysis.report.names import CellNames, error_words
+from analysis.results import CellResults, provenance_counts
+from stability.factors import flattened
+from stability.study.rerun import rerun_command
+from stability.study.store import read_manifest
+from stability.values import Value, plain
+
+# Of a key in which cells differ, so many values are listed.
+MOST_VALUES = 8
+# Stands for the value where a cell does not have the key.
+NO_KEY = "(no such key)"
+
+
+class Command(NamedTuple):
+    """A command line and what it does."""
+
+    about: str
+    line: str
+
+
+def fixed(analysis: Analysis) -> dict[str, str]:
+    """Return the keys that have one value in all cells, with the value."""
+    return {key: values[0] for key, values in _values(analysis.cells).items() if len(values) == 1}
+
+
+def differing(analysis: Analysis) -> dict[str, str]:
+    """Return the keys in which cells differ, with their values."""
+    found = {key: values for key, values in _values(analysis.cells).items() if len(values) > 1}
+    return {key: _few(values) for key, values in found.items()}
+
+
+def points(analysis: Analysis, names: CellNames) -> dict[str, str]:
+    """Return for each cell that is shown how its points were chosen, and from where."""
+    return {names.name(cell): f"{len(cell.trials)} by {cell.plan}; {ranges_words(cell)}" for cell in analysis.shown}
+
+
+def versions(analysis: Analysis) -> dict[str, str]:
+    """Return devices, threads, pack sizes and versions of libraries; of several, each with its number of trials."""
+    return {
+        name.replace("_", " "): ", ".join(
+            value if len(counts) == 1 else f"{value} ({count} trials)" for value, count in sorted(counts.items())
+        )
+        for name, counts in provenance_counts(analysis.cells).items()
+    }
+
+
+def commands(analysis: Analysis, report: str, names: CellNames) -> list[Command]:
+    """Return the commands that train the studies, analyse them, and rerun the best trial of each cell.
+
+    Args:
+        analysis: of the studies.
+        report: the command that makes this page.
+        names: of the cells.
+    """
+    manifests = {folder: manifest for folder in analysis.directories if (manifest := read_manifest(folder))}
+    found = [
+        Command(f"trains {manifest.study}, or what is missing of it", line)
+        for manifest in manifests.values()
+        for line in manifest.all_commands
+        if line
+    ]
+    found.append(Command("makes this page", report))
+    folders = shlex.join(map(str, analysis.directories))
+    found.append(
+        Command("prints the same statements, draws figures and writes CSVs", f"python -m analysis.edf {folders}")
+    )
+    for cell in analysis.shown:
+        best = cell.best
+        manifest = manifests.get(_study_of(best.folder)) if best and best.folder else None
+        if best and manifest:
+            about = f"reruns trial {best.id}, the best of {names.name(cell)} ({error_words(best.error)}), alone"
+            found.append(Command(about, rerun_command(manifest, best.planned, best.record)))
+    return found
+
+
+def _study_of(folder: Path) -> Path:
+    """Return the folder of the study that a trial's folder is in: STUDY/trials/ID."""
+    return folder.parents[1]
+
+
+def _values(cells: Sequence[CellResults]) -> dict[str, list[str]]:
+    """Return the different values of each key, as text."""
+    flat = [flattened(cell.config) for cell in cells]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    return {key: list(dict.fromkeys(_text(one[key]) if key in one else NO_KEY for one in flat)) for key in keys}
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(plain(value))
+
+
+def _few(values: Sequence[str]) -> str:
+    more = len(values) - MOST_VALUES
+    return ", ".join(values[:MOST_VALUES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""The figures of the page, as data for plotly.js: a file each."""
