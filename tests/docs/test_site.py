@@ -72,6 +72,7 @@ def test_every_page_of_tasks_has_commands():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_runs_as_it_is_written(path, tmp_path):
     """Files are written, commands run and Python is executed in the order of the page, in an empty folder."""
