@@ -18,7 +18,7 @@ import numpy as np
 from analysis.compute import contrasts, measures
 from analysis.compute.intervals import Interval, holm, mcnemar
 from analysis.results import Pair, TrialResult, finished_pairs, planned_pairs
-from analysis.statements import Statement, images_of, reruns
+from analysis.statements import LEAST_POINTS, Statement, images_of, reruns
 from stability.study.schema import Scalar
 
 # In a study of more cells than MANY_CELLS not every two are compared, where more than ALL_PAIRS differ in one factor.
@@ -38,7 +38,7 @@ class Answer:
         shared: how many points they share; `points` of them have ended in both.
         points: see above.
         level: see `compute.contrasts`; None where no point has ended in both.
-        spread: None where a gate is closed.
+        spread: None where a gate is closed, half of the trials of a cell collapsed, or points are too few.
         collapsed: how many of the shared points collapsed in each.
         peak: difference of the peaks of the settings found; None without reruns of both.
         regret: typical, with its allowance.
@@ -46,7 +46,7 @@ class Answer:
         p: of each quantity's verdict, before Holm's correction.
         adjusted: after it; of a primary comparison the same.
         has_images: whether intervals of level, peak, regret and sensitivity hold the shared test images' error too.
-        growth: how many times the points would decide the difference of regrets, if it holds; None: no number would.
+        parts: of the intervals of regret and sensitivity, by their names.
         decided: quantities whose verdict holds after Holm's correction.
     """
 
@@ -63,7 +63,7 @@ class Answer:
     sensitivity: Interval | None
     p: dict[str, float]
     has_images: bool = False
-    growth: float | None = None
+    parts: dict[str, contrasts.Parts] = field(default_factory=dict)
     adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
 
@@ -101,7 +101,7 @@ class Answer:
         level, spread = self.level, self.spread
         if level:
             halves = turn(level.median) or level.median, turn(level.typical) or level.typical
-            level = contrasts.Level(level.second_lower, level.first_lower, *halves, level.p)
+            level = contrasts.Level(level.second_lower, level.first_lower, *halves, level.p, level.images)
         if spread:
             three = [turn(one) or one for one in (spread.low, spread.interquartile, spread.relative)]
             spread = contrasts.SpreadDifference(three[0], three[1], three[2], spread.p)
@@ -148,10 +148,13 @@ class Answer:
 
     @cached_property
     def varies_less(self) -> int:
-        """Which cell's error varies less over the range, in points and as a share of what it can learn; else 0."""
+        """Which cell's error varies less over the range, in points and as a share of what it can learn; else 0.
+
+        0 as well where that cell collapses more often: the spread does not see a few collapses.
+        """
         sign = self.sign("spread")
         relative = self.spread.relative.estimate if self.spread else 0.0
-        return sign if sign * relative > 0 else 0
+        return sign if sign * relative > 0 and self.sign("collapses") in (0, sign) else 0
 
 
 def answers(found: Sequence[Statement], confidence: float) -> list[Answer]:
@@ -252,7 +255,7 @@ def _compare(factor: str, first: Statement, second: Statement, confidence: float
     level = contrasts.level(*errors, confidence, of_images)
     p = {"level": level.p, "collapses": mcnemar(which[0], which[1])}
     answer = replace(answer, level=level, p=p, has_images=bits is not None)
-    if not (first.has_learned and second.has_learned):
+    if len(pairs) < LEAST_POINTS or not (first.has_spread and second.has_spread):
         return _with_peaks(answer, errors, chances, confidence, bits)
     spread = contrasts.spread_difference(*errors, chances, confidence)
     answer = replace(answer, spread=spread, p=p | {"spread": spread.p})
@@ -266,7 +269,7 @@ def _with_peaks(
     confidence: float,
     bits: contrasts.Bits | None,
 ) -> Answer:
-    """Return an answer with what reruns of both best settings tell: the peaks, and regrets where a spread is stated."""
+    """Return an answer with what reruns of both best settings tell: the peaks, and regrets where both have learned."""
     if answer.first.peak is None or answer.second.peak is None:
         return answer
     peaks = answer.first.peak, answer.second.peak
@@ -278,20 +281,21 @@ def _with_peaks(
     def peak(level: float) -> Interval:
         return contrasts.peak_difference(*peaks, level, at_peak)
 
-    def regret(level: float) -> Interval:
-        return contrasts.typical_regret(errors, peaks, level, of_images)
-
-    def sensitivity(level: float) -> Interval:
-        return contrasts.typical_sensitivity(errors, peaks, chances, level, of_images)
-
-    asked: dict[str, Callable[[float], Interval]] = {"peak": peak}
-    if answer.spread is not None:
-        asked |= {"regret": regret, "sensitivity": sensitivity}
-    p = answer.p | {name: contrasts.smallest_p(at) for name, at in asked.items()}
-    values = {name: at(confidence) for name, at in asked.items()}
-    growth = contrasts.growth_needed(values["regret"], peaks, confidence, of_images) if "regret" in values else None
-    answer = replace(answer, p=p, growth=growth, peak=values["peak"])
+    parts: dict[str, Callable[[float], contrasts.Parts]] = {}
+    if answer.level is not None and answer.first.has_learned and answer.second.has_learned:
+        parts = {
+            "regret": lambda level: contrasts.regret_parts(errors, peaks, level, of_images),
+            "sensitivity": lambda level: contrasts.sensitivity_parts(errors, peaks, chances, level, of_images),
+        }
+    found = {name: at(confidence) for name, at in parts.items()}
+    p = answer.p | {"peak": contrasts.smallest_p(peak)} | {name: _smallest_p(at) for name, at in parts.items()}
+    values = {name: one.interval for name, one in found.items()}
+    answer = replace(answer, p=p, parts=found, peak=peak(confidence))
     return replace(answer, regret=values.get("regret"), sensitivity=values.get("sensitivity"))
+
+
+def _smallest_p(parts: Callable[[float], contrasts.Parts]) -> float:
+    return contrasts.smallest_p(lambda level: parts(level).interval)
 
 
 def bits_of(pairs: Sequence[Pair]) -> contrasts.Bits | None:

@@ -21,9 +21,9 @@ from analysis.compute.contrasts import (
     image_error,
     level,
     peak_difference,
+    regret_parts,
+    sensitivity_parts,
     spread_difference,
-    typical_regret,
-    typical_sensitivity,
 )
 from analysis.compute.intervals import Interval, mcnemar
 from analysis.compute.measures import Peak, capped, collapses, guarded_difference, peak, spread
@@ -149,8 +149,8 @@ def study(pair: Pair, n: int, generator: np.random.Generator) -> tuple[dict[str,
     other, second = best_runs(pair.second, points, raw[1], generator)
     if one and other:
         found["peak"] = peak_difference(one, other, CONFIDENCE)
-        found["regret"] = typical_regret(errors, (one, other), CONFIDENCE)
-        found["sensitivity"] = typical_sensitivity(errors, (one, other), chances, CONFIDENCE)
+        found["regret"] = regret_parts(errors, (one, other), CONFIDENCE).interval
+        found["sensitivity"] = sensitivity_parts(errors, (one, other), chances, CONFIDENCE).interval
     which = (collapses(own, CHANCE, side.images) for own, side in zip(raw, (pair.first, pair.second), strict=True))
     return found, first - second, mcnemar(*which) <= 1 - CONFIDENCE
 

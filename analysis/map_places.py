@@ -9,17 +9,25 @@ from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.results import CellResults
-from analysis.statements import Statement
+from analysis.statements import LEAST_POINTS, Statement
 
 HEADING = "Further left is better; lower is less sensitive"
 
 
 class Place(NamedTuple):
-    """Where a cell stands on the map, in percent and as a share."""
+    """Where a cell stands on the map, in percent and as a share.
+
+    Attributes:
+        statement: of the cell.
+        across: its peak, or the best seen.
+        up: its typical sensitivity, or the relative spread.
+        is_hollow: whether what stands up means nothing.
+    """
 
     statement: Statement
     across: Interval
     up: Interval
+    is_hollow: bool
 
 
 class MapPlaces(NamedTuple):
@@ -58,9 +66,11 @@ def _place(statement: Statement, has_peaks: bool, confidence: float) -> Place:
     errors, chance, best = statement.cell.errors, statement.cell.chance, statement.best
     if has_peaks and statement.peak:
         across = peak_interval(statement.peak, confidence)
-        return Place(statement, across, sensitivity(errors, statement.peak, chance, confidence))
+        up = sensitivity(errors, statement.peak, chance, confidence)
+        return Place(statement, across, up, not statement.has_learned)
     assert best is not None
-    return Place(statement, Interval(best, best, best), relative_spread(errors, chance, confidence))
+    up = relative_spread(errors, chance, confidence)
+    return Place(statement, Interval(best, best, best), up, not statement.has_spread)
 
 
 def map_notes(analysis: Analysis, found: MapPlaces) -> list[str]:
@@ -71,12 +81,26 @@ def map_notes(analysis: Analysis, found: MapPlaces) -> list[str]:
         notes = [f"Peak: mean of {_reruns(stated)} reruns of the best setting found.", f"Bars: {level} intervals."]
     else:
         notes = ["Best seen is too low by luck; reseed=5 runs it again.", f"Bars: {level} intervals over points."]
-    if not all(one.has_learned for one in stated):
-        notes.append("Hollow: the schedule has not let it learn; its height means nothing.")
+    if any(one.is_hollow for one in found.by_cell.values()):
+        notes += [f"Hollow: {_why_hollow(found)}.", "The height of a hollow one means nothing."]
     missing = len(analysis.shown) - len(stated)
     if missing:
         notes.append(f"Not drawn: {missing} of {len(analysis.shown)} cells, of which no trial completed.")
     return notes
+
+
+def _why_hollow(found: MapPlaces) -> str:
+    hollow = [one.statement for one in found.by_cell.values() if one.is_hollow]
+    reasons = {
+        "the schedule has not let it learn": any(not one.has_learned for one in hollow),
+        "half of its trials or more collapsed": any(one.has_learned and _is_half_gone(one) for one in hollow),
+        f"fewer than {LEAST_POINTS} trials": any(one.has_learned and not _is_half_gone(one) for one in hollow),
+    }
+    return ", or ".join(words for words, holds in reasons.items() if holds)
+
+
+def _is_half_gone(one: Statement) -> bool:
+    return 2 * one.collapses.collapsed >= one.collapses.trials
 
 
 def _reruns(stated: Sequence[Statement]) -> str:

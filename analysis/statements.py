@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,14 @@ from analysis.compute import measures
 from analysis.compute.intervals import Interval
 from analysis.results import CellResults, TrialResult
 from stability.study.best import best_setting
+from stability.values import DRAWN
 
 # Points above the peak, or the best seen, that still count as near it.
 NEAR = 4.0
 # A best point in this outer part of a range: the optimum may lie beyond.
 EDGE = 0.1
+# Of fewer points or trials no difference can be decided, and a spread says nothing.
+LEAST_POINTS = 6
 # Where a longer schedule gains more than this share of chance minus best, an answer says so first.
 GAIN = 0.1
 
@@ -35,7 +39,7 @@ class Statement:
         lr_range: width of the good lrs in factors of two; None where lr was not listed.
         peak: by reruns of the best setting; None without reruns.
         gain: points by which twice the epochs at the best setting lower the error; None: not tried.
-        edges: coordinates whose best value lies in the outer tenth of the range.
+        edges: coordinates whose value at the best setting, of samples and of TPE, lies in the outer tenth of the range.
     """
 
     cell: CellResults
@@ -54,6 +58,15 @@ class Statement:
     def has_learned(self) -> bool:
         """Whether the gate is open: statements on regret, sensitivity and spread need a model that has learned."""
         return self.best is not None and measures.has_learned(self.best, self.cell.chance)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread says anything: of a cell that has learned, and of whose trials less than half collapsed.
+
+        Where the median is a collapse, the spread is small because nearly all fail, or large because some do not.
+        """
+        count = self.collapses
+        return self.has_learned and count.trials >= LEAST_POINTS and 2 * count.collapsed < count.trials
 
     @property
     def needs_longer(self) -> bool:
@@ -86,7 +99,7 @@ def statement(cell: CellResults, confidence: float) -> Statement | None:
         mean=measures.mean_error(errors, chance, confidence),
         lr_range=_lr_range(cell, low),
         peak=peak,
-        gain=_gain(cell, peak),
+        gain=_gain(cell),
         edges=_edges(cell),
     )
 
@@ -99,7 +112,11 @@ def images_of(cell: CellResults) -> int | None:
 
 def peak_of(cell: CellResults) -> measures.Peak | None:
     """Return the peak that a cell's reruns show: those of the best setting that was searched."""
-    return measures.peak(np.array([trial.error for trial in reruns(cell)]), cell.chance, images_of(cell))
+    return _peak_by(reruns(cell), cell)
+
+
+def _peak_by(trials: Sequence[TrialResult], cell: CellResults) -> measures.Peak | None:
+    return measures.peak(np.array([trial.error for trial in trials]), cell.chance, images_of(cell))
 
 
 def reruns(cell: CellResults) -> list[TrialResult]:
@@ -127,8 +144,9 @@ def _best_setting(cell: CellResults) -> tuple[float, float] | None:
     return best_setting(one.record for one in searched if one.record is not None)
 
 
-def _gain(cell: CellResults, peak: measures.Peak | None) -> float | None:
+def _gain(cell: CellResults) -> float | None:
     """Return what twice the epochs gain at the best setting; one that diverged counts as guessing."""
+    peak = _peak_by(_at_best(cell, "reseed"), cell)
     longer = [min(trial.error, cell.chance) for trial in _at_best(cell, "longer")]
     best = _best_setting(cell)
     at_best = [one.error for one in (*cell.trials, *cell.after) if (one.lr, one.wd) == best and _is_searched(one)]
@@ -147,12 +165,12 @@ def _lr_range(cell: CellResults, errors: np.ndarray) -> float | None:
 
 
 def _edges(cell: CellResults) -> tuple[str, ...]:
-    """Return the coordinates in whose range the best point lies within the outer tenth, with the end."""
-    found = []
+    """Return the coordinates in whose range the best setting lies within the outer tenth, with the end."""
+    found, best = [], dict(zip(DRAWN, _best_setting(cell) or (), strict=False))
     for name, ends in cell.ranges.items():
-        if cell.best is None or not ends:
+        if name not in best or not ends:
             continue
-        value, low, high = getattr(cell.best, name), *ends
+        value, low, high = best[name], *ends
         if cell.scales.get(name, "log") == "log":
             value, low, high = math.log(value), math.log(low), math.log(high)
         place = (value - low) / (high - low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,7 +98,7 @@ def _texts(numbers: Summary, stated: Statement | None) -> list[str]:
         "-" if numbers.best is None else f"{numbers.best:.2f}",
         f"{stated.peak.mean:.2f}" if stated and stated.peak else "-",
         _error(numbers.median),
-        f"{stated.spread.low:.2f}" if stated and stated.has_learned else "-",
+        f"{stated.spread.low:.2f}" if stated and stated.has_spread else "-",
         *near,
     ]
 
@@ -258,6 +258,8 @@ def explanation(analysis: Analysis) -> list[str]:
     lines = [
         "Cells at the points that they share (same draw of lr, wd and seed); errors above guessing count as guessing.",
         f"A verdict errs in at most {rate:.2g} % of studies{_over(found)}.",
+        "Undecided can stand beside an interval without 0: the verdict on level is that of the median difference"
+        f"{', and no interval is corrected' if len(found) > 1 else ''}.",
     ]
     if any(one.first.cell.ranges != one.second.cell.ranges for one in found):
         lines.append("Where two cells have different search ranges, a point is the same place in each one's own range.")
@@ -266,12 +268,19 @@ def explanation(analysis: Analysis) -> list[str]:
         with_images, f"Intervals of {with_images} of {len(found)} comparisons include"
     )
     but = ", but for the spread's," if with_images else ""
-    lines.append(
-        f"{which}{but} the error of the images that all trials were evaluated on; all saw one order of batches."
-    )
+    seeds = {_data_seed(side.cell) for one in found for side in (one.first, one.second)}
+    order = "all saw one order of batches" if len(seeds) == 1 else "all of one data seed saw one order of batches"
+    lines.append(f"{which}{but} the error of the images that all trials were evaluated on; {order}.")
+    if with_images < len(found):
+        lines.append("Without it a verdict holds for these images, and errs more often as one on others.")
     if not all(side.cell.independent for one in found for side in (one.first, one.second)):
         lines.append("That rate holds for independent draws; for a grid, Sobol, TPE or repeated draws it is not known.")
     return [*lines, *([AGAINST_FIRST] if is_against_first(analysis.statements) else [])]
+
+
+def _data_seed(cell: CellResults) -> object:
+    data = cell.config.get("data")
+    return data.get("seed") if isinstance(data, Mapping) else None
 
 
 def caveats(analysis: Analysis) -> str:

@@ -7,17 +7,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from analysis import advice
 from analysis.answers import Answer
 from analysis.compute.intervals import Interval
-from analysis.statements import Statement, reruns
+from analysis.statements import LEAST_POINTS, Statement, reruns
 from stability.study.schema import cell_label
 from stability.values import DRAWN
 
 # A command prints so many pairs in full; the rest is in the CSV.
 MOST_PAIRS = 6
 LABEL, WIDTH = 13, 120
-# The advice to draw more points never exceeds this number.
-MOST_POINTS = 1024
 
 
 def answer_lines(
@@ -107,7 +106,10 @@ def _heading(answer: Answer, extra: Sequence[str]) -> str:
     one, other = names(answer)
     rest = {name: value for name, value in answer.first.cell.factors.items() if name != answer.factor}
     where = cell_label({name: rest[name] for name in ("model", "optimizer", *extra) if name in rest})
-    parts = [f"{where + ': ' if where else ''}{one} against {other}", f"{answer.points} shared points"]
+    parts = [
+        f"{where + ': ' if where else ''}{one} against {other}",
+        f"{answer.points} shared point{'s' * (answer.points != 1)}",
+    ]
     ranges = (answer.first.cell.ranges, answer.second.cell.ranges)
     for name in DRAWN:
         texts = [_range(own.get(name)) for own in ranges]
@@ -136,8 +138,10 @@ def _level(answer: Answer, confidence: float) -> Row:
     if level is None:
         return "level", _why_none(answer), ""
     typical = level.typical
-    text = f"lower at {level.first_lower} of {answer.points} points; typical difference {typical.estimate:.1f} points"
-    return "level", f"{text} ({_interval(typical, confidence)})", verdict(answer, "level")
+    count = f"{answer.points} point{'s' * (answer.points != 1)}"
+    text = f"lower at {level.first_lower} of {count}; typical difference {typical.estimate:.1f} points"
+    interval = _interval(typical, confidence) if math.isfinite(typical.lower) else "too few for an interval"
+    return "level", f"{text} ({interval})", verdict(answer, "level")
 
 
 def _why_none(answer: Answer) -> str:
@@ -148,11 +152,22 @@ def _why_none(answer: Answer) -> str:
 
 def _spread(answer: Answer, confidence: float) -> Row:
     if answer.spread is None:
-        return "spread", f"no statement: {_gate(answer)}", ""
+        return "spread", f"no statement: {_why_no_spread(answer)}", ""
     one, other = answer.first.spread.low, answer.second.spread.low
     low = answer.spread.low
     text = f"median - q10: {one:.1f} against {other:.1f} points (difference {low.estimate:.1f}, "
     return "spread", f"{text}{_interval(low, confidence)})", verdict(answer, "spread")
+
+
+def _why_no_spread(answer: Answer) -> str:
+    if answer.level is None or not (answer.first.has_learned and answer.second.has_learned):
+        return _gate(answer)
+    if answer.points < LEAST_POINTS:
+        return f"fewer than {LEAST_POINTS} shared points"
+    sides = zip(names(answer), _sides(answer), strict=True)
+    return (
+        f"half of the trials or more collapsed of {' and of '.join(name for name, one in sides if not one.has_spread)}"
+    )
 
 
 def _gate(answer: Answer) -> str:
@@ -208,6 +223,8 @@ def _regret(answer: Answer, confidence: float) -> Row:
         why = _gate(answer) if not (answer.first.has_learned and answer.second.has_learned) else _why_no_peak(answer)
         return "regret", f"no statement: {why}", ""
     regret, sensitivity = answer.regret, answer.sensitivity
+    if answer.points < LEAST_POINTS:
+        return "regret", f"no statement: fewer than {LEAST_POINTS} shared points", ""
     text = f"typical difference {regret.estimate:.1f} points ({_interval(regret, confidence)}); "
     text += f"of sensitivities {sensitivity.estimate:.2f} ({_interval(sensitivity, confidence, 2)})"
     verdicts = list(dict.fromkeys(verdict(answer, name) for name in ("regret", "sensitivity")))
@@ -226,6 +243,10 @@ def sentences(answer: Answer) -> list[str]:
         found.append("Peak and level point different ways: neither is simply better.")
     if answer.better:
         found.append("{} is better than {}.".format(*of(answer.better)))
+    elif not answer.disagrees and advice.for_level(answer):
+        found.append(advice.for_level(answer))
+    if answer.sign("collapses"):
+        found.append("{} collapses less often than {}.".format(*of(answer.sign("collapses"))))
     if not (answer.first.has_learned and answer.second.has_learned):
         found.append(f"Whether one is easier to optimise cannot be said: {_gate(answer)}.")
         return found
@@ -255,6 +276,8 @@ def _of_schedule(answer: Answer) -> str:
 def _what_would_do(answer: Answer) -> str:
     if answer.level is None:
         return _why_none(answer)
+    if answer.points < LEAST_POINTS:
+        return f"fewer than {LEAST_POINTS} shared points decide nothing"
     if answer.regret is None:
         return _why_no_peak(answer)
     signs = {answer.sign("regret"), answer.sign("sensitivity")}
@@ -262,22 +285,7 @@ def _what_would_do(answer: Answer) -> str:
         return "regret in points and as a share of what is learned point different ways"
     if answer.sign("collapses") and answer.sign("regret") == answer.sign("sensitivity") != 0:
         return "the one of lower regret collapses more often"
-    needed = points_needed(answer)
-    if needed is not None:
-        drawn = all(side.cell.samples for side in _sides(answer))
-        return f"it needs about {needed - answer.points} more points{f': samples={needed}' if drawn else ''}"
-    return "the reruns leave more open than the difference is, so more reruns, not more points, would help"
-
-
-def points_needed(answer: Answer) -> int | None:
-    """Return the number of points that would decide regret, if its estimate holds; None: no number would.
-
-    At least half as many points again; a power of two.
-    """
-    if answer.growth is None:
-        return None
-    needed = answer.points * max(1.5, answer.growth)
-    return int(2 ** math.ceil(math.log2(needed))) if needed <= MOST_POINTS else None
+    return advice.for_easier(answer)
 
 
 def statement_lines(found: Sequence[Statement]) -> list[str]:
@@ -288,7 +296,7 @@ def statement_lines(found: Sequence[Statement]) -> list[str]:
         if not one.has_learned:
             best = "nothing completed" if one.best is None else f"best {one.best:.1f} %"
             lines.append(f"{label}: the schedule has not let it learn ({best}; guessing is {one.cell.chance:.1f} %).")
-        if one.needs_longer:
+        if one.gain is not None:
             lines.append(f"{label}: twice the epochs at its best setting gain {one.gain:.1f} points.")
         for edge in one.edges:
             name, end = edge.split()

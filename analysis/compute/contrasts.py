@@ -25,6 +25,8 @@ from analysis.compute.measures import Peak, peak_interval, resampled_spreads, sp
 # reruns, since the best of n noisy trials is chosen partly by luck. Counted at both ends of what rests on peaks.
 ALLOWANCE, OF_NOISE = 0.75, 0.75
 SMALLEST_P = 1e-6
+# The share of the square of the room that reruns and images may take, where the points are to have the rest.
+REST = 0.8
 
 
 class Bits(NamedTuple):
@@ -81,6 +83,7 @@ class Level(NamedTuple):
         median: of the differences, with its exact interval; the verdict rests on it.
         typical: difference with its signed-rank interval.
         p: of the verdict, two-sided.
+        images: the half-width that the shared test images add to both intervals; 0 where it is not known.
     """
 
     first_lower: int
@@ -88,6 +91,16 @@ class Level(NamedTuple):
     median: Interval
     typical: Interval
     p: float
+    images: float = 0.0
+
+    @property
+    def points_growth(self) -> float | None:
+        """How many times the points would decide the level, if the estimate holds; None: no number of them would."""
+        size = abs(self.median.estimate)
+        if size <= 1.05 * self.images:
+            return None
+        half = (self.median.upper - self.median.lower) / 2
+        return max(0.0, half**2 - self.images**2) / (size**2 - self.images**2)
 
 
 def level(first: np.ndarray, second: np.ndarray, confidence: float, images: float | None) -> Level:
@@ -111,6 +124,7 @@ def level(first: np.ndarray, second: np.ndarray, confidence: float, images: floa
         at(confidence),
         _with_images(typical_difference(differences, confidence), images, confidence),
         smallest_p(at),
+        normal_quantile(confidence) * (images or 0.0),
     )
 
 
@@ -219,9 +233,53 @@ def allowance(peaks: tuple[Peak, Peak]) -> float:
     return ALLOWANCE + OF_NOISE * max(one.sd for one in peaks)
 
 
-def typical_regret(
+class Parts(NamedTuple):
+    """A difference that rests on peaks, with the parts of its interval: what more points or more reruns make narrower.
+
+    Attributes:
+        points: the difference, with the interval that the points alone give it.
+        peaks: the half-width that the reruns' noise adds.
+        images: the half-width that the shared test images add; 0 where it is not known.
+        allowance: for how far the settings found are off, added at both ends.
+    """
+
+    points: Interval
+    peaks: float
+    images: float
+    allowance: float
+
+    @property
+    def interval(self) -> Interval:
+        """The difference with its whole interval."""
+        return self.points.widened(self.peaks).widened(self.images).allowing(self.allowance)
+
+    @property
+    def room(self) -> float:
+        """How much of the difference the allowance leaves; below 0 nothing makes the interval narrow enough."""
+        return abs(self.points.estimate) - self.allowance
+
+    @property
+    def points_growth(self) -> float | None:
+        """How many times the points would decide the difference, if the estimate holds; None: no number of them would.
+
+        The points' part shrinks as 1 / sqrt(n), the others stay.
+        """
+        rest = math.hypot(self.peaks, self.images)
+        if self.room <= 1.05 * rest:
+            return None
+        half = (self.points.upper - self.points.lower) / 2
+        return half**2 / (self.room**2 - rest**2)
+
+    @property
+    def reruns_growth(self) -> float | None:
+        """How many times the reruns would leave some of the room to the points; None: no number of them would."""
+        spare = REST * self.room**2 - self.images**2
+        return self.peaks**2 / spare if self.room > 0 and spare > 0 else None
+
+
+def regret_parts(
     errors: tuple[np.ndarray, np.ndarray], peaks: tuple[Peak, Peak], confidence: float, images: float | None = None
-) -> Interval:
+) -> Parts:
     """Return how the typical regrets of two cells differ, in points.
 
     Regret is a point's error minus its cell's peak; peaks come from reruns with fresh seeds, never from the best seen.
@@ -236,41 +294,16 @@ def typical_regret(
     found = typical_difference((first - one.mean) - (second - other.mean), confidence)
     of_peaks = peak_difference(one, other, confidence)
     half = (of_peaks.upper - of_peaks.lower) / 2
-    return _with_images(found.widened(half), images, confidence).allowing(allowance(peaks))
+    return Parts(found, half, normal_quantile(confidence) * (images or 0.0), allowance(peaks))
 
 
-def growth_needed(
-    found: Interval, peaks: tuple[Peak, Peak], confidence: float, images: float | None = None
-) -> float | None:
-    """Return how many times the points would decide a difference of typical regrets, if its estimate holds.
-
-    The points' part of the interval shrinks as 1 / sqrt(n); those of the peaks, the images and the allowance stay.
-
-    Args:
-        found: the difference, as `typical_regret` returns it.
-        peaks: of both cells.
-        confidence: between 0 and 1.
-        images: as of `typical_regret`.
-
-    Returns:
-        The factor; None where no number of points would do.
-    """
-    of_peaks = peak_difference(*peaks, confidence)
-    rest = math.hypot((of_peaks.upper - of_peaks.lower) / 2, normal_quantile(confidence) * (images or 0.0))
-    room = abs(found.estimate) - allowance(peaks)
-    if room <= 1.05 * rest:
-        return None
-    half = (found.upper - found.lower) / 2 - allowance(peaks)
-    return max(0.0, half**2 - rest**2) / (room**2 - rest**2)
-
-
-def typical_sensitivity(
+def sensitivity_parts(
     errors: tuple[np.ndarray, np.ndarray],
     peaks: tuple[Peak, Peak],
     chances: tuple[float, float],
     confidence: float,
     images: float | None = None,
-) -> Interval:
+) -> Parts:
     """Return how the typical sensitivities of two cells differ.
 
     Sensitivity is regret divided by chance minus peak: the part of what a model can learn that a random setting loses.
@@ -289,8 +322,8 @@ def typical_sensitivity(
         # How far a sensitivity moves with the peak.
         slopes.append(max(0.0, chance - float(np.median(error))) / room**2)
         halves.append(peak_interval(found, confidence).upper - found.mean)
-    found_difference = typical_difference(scaled[0] - scaled[1], confidence)
+    difference = typical_difference(scaled[0] - scaled[1], confidence)
     half = math.hypot(*(slope * half for slope, half in zip(slopes, halves, strict=True)))
     rooms = [chance - found.mean for found, chance in zip(peaks, chances, strict=True)]
-    relative = None if images is None else images / max(min(rooms), TOLERANCE)
-    return _with_images(found_difference.widened(half), relative, confidence).allowing(allowance(peaks) * max(slopes))
+    relative = (images or 0.0) / max(min(rooms), TOLERANCE)
+    return Parts(difference, half, normal_quantile(confidence) * relative, allowance(peaks) * max(slopes))

@@ -105,8 +105,8 @@ class Legend(NamedTuple):
 def draw(analysis: Analysis) -> Figure:
     """Return the stability map.
 
-    What stands across and up: see `map_places`. Bars are intervals at the analysis's confidence. A hollow point has not
-    learned: its best is above half of guessing, and what stands up means nothing.
+    What stands across and up: see `map_places`. Bars are intervals at the analysis's confidence. What stands up of a
+    hollow point means nothing: its best is above half of guessing, or its spread is that of collapses.
     """
     found = map_places(analysis)
     rows = tiles(analysis, found)
@@ -182,9 +182,9 @@ def _together(analysis: Analysis, words: Words | None) -> dict[CellResults, Mark
 def _legend(spots: Sequence[Spot], room: float) -> Legend:
     """Return an entry per mark that has a name; one is hollow where the mark is so in all panels."""
     marks = list(dict.fromkeys(spot.mark for spot in spots if spot.mark.label))
-    learned = {spot.mark for spot in spots if spot.place.statement.has_learned}
+    filled = {spot.mark for spot in spots if not spot.place.is_hollow}
     labels = [wrapped(mark.label, label_room(room, lines=False), LABEL_SIZE) for mark in marks]
-    return Legend(marks, [mark in learned for mark in marks], labels, num_columns(labels, room, lines=False))
+    return Legend(marks, [mark in filled for mark in marks], labels, num_columns(labels, room, lines=False))
 
 
 def _draw_tile(axes: Axes, tile: Tile) -> None:
@@ -194,7 +194,7 @@ def _draw_tile(axes: Axes, tile: Tile) -> None:
     for spot in tile.spots:
         _draw_bars(axes, spot)
     for place, mark in sorted(tile.spots, key=lambda spot: -spot.mark.size):
-        point = _point(mark, place.statement.has_learned)
+        point = _point(mark, not place.is_hollow)
         point.set(xdata=[place.across.estimate], ydata=[place.up.estimate])
         point.set_path_effects([withStroke(linewidth=HALO, foreground="white")])
         axes.add_line(point)

@@ -120,10 +120,10 @@ def test_collapsed_reruns_are_counted_and_not_in_the_peak() -> None:
 def test_regret_of_points_is_level_less_the_peaks(generator: np.random.Generator) -> None:
     errors = generator.normal(20, 3, 32)
     peaks = measures.Peak(10.0, 0.5, 5, 0), measures.Peak(15.0, 0.5, 5, 0)
-    same = contrasts.typical_regret((errors, errors + 5), peaks, 0.95)
+    same = contrasts.regret_parts((errors, errors + 5), peaks, 0.95).interval
     assert same.estimate == pytest.approx(0)
     assert not same.excludes_zero
-    worse = contrasts.typical_regret((errors, errors + 15), peaks, 0.95)
+    worse = contrasts.regret_parts((errors, errors + 15), peaks, 0.95).interval
     assert worse.estimate == pytest.approx(-10)
     assert worse.upper < 0
 
@@ -176,25 +176,57 @@ def test_shared_images_seldom_make_a_difference_of_spreads() -> None:
     assert spread_of_images(weighed_pairs()[1], 16, STUDIES) <= 10
 
 
+# Typically 6 points more regret, and anything from -12 to 24 at single points.
+SECOND = np.full(16, 15.0)
+FIRST = SECOND + 10 + 6 + np.linspace(-18, 18, 16)
+
+
+def regret_of(times: int, reruns: int = 5, sd: float = 0.8) -> contrasts.Parts:
+    """Return the difference of the same errors again and again, with so many reruns."""
+    peaks = measures.Peak(20.0, sd, reruns, 0), measures.Peak(10.0, sd, reruns, 0)
+    return contrasts.regret_parts((np.tile(FIRST, times), np.tile(SECOND, times)), peaks, 0.95, 0.5)
+
+
 def test_as_many_points_as_are_asked_for_decide_regret() -> None:
-    """If the estimate holds: the same errors again and again are such points."""
-    peaks = measures.Peak(20.0, 0.8, 5, 0), measures.Peak(10.0, 0.6, 5, 0)
-    # Typically 6 points more regret, and anything from -12 to 24 at single points.
-    second = np.full(16, 15.0)
-    first = second + 10 + 6 + np.linspace(-18, 18, 16)
-
-    def regret(times: int) -> intervals.Interval:
-        return contrasts.typical_regret((np.tile(first, times), np.tile(second, times)), peaks, 0.95, 0.5)
-
-    assert not regret(1).excludes_zero
-    growth = contrasts.growth_needed(regret(1), peaks, 0.95, 0.5)
+    """If the estimate holds."""
+    assert not regret_of(1).interval.excludes_zero
+    growth = regret_of(1).points_growth
     assert growth is not None
     assert growth > 1.5
-    assert regret(math.ceil(1.3 * growth)).excludes_zero
-    assert not regret(max(1, math.floor(0.7 * growth))).excludes_zero
+    assert regret_of(math.ceil(1.3 * growth)).interval.excludes_zero
+    assert not regret_of(max(1, math.floor(0.7 * growth))).interval.excludes_zero
 
 
-def test_no_number_of_points_decides_what_the_reruns_leave_open() -> None:
-    peaks = measures.Peak(20.0, 3.0, 3, 0), measures.Peak(10.0, 3.0, 3, 0)
-    assert contrasts.growth_needed(intervals.Interval(-2.0, -14.0, 10.0), peaks, 0.95) is None
-    assert contrasts.growth_needed(intervals.Interval(-40.0, -60.0, -20.0), peaks, 0.95) is not None
+def test_as_many_reruns_as_are_asked_for_let_points_decide_regret() -> None:
+    """No number of points decides what few reruns leave open; with more of them a number does."""
+    few = regret_of(100, sd=3)
+    assert few.points_growth is None
+    assert not few.interval.excludes_zero
+    growth = few.reruns_growth
+    assert growth is not None
+    more = regret_of(100, reruns=math.ceil(5 * growth), sd=3)
+    assert more.points_growth is not None
+    assert more.interval.excludes_zero
+
+
+def test_nothing_decides_a_difference_within_the_allowance_or_on_too_few_images() -> None:
+    within = contrasts.Parts(intervals.Interval(-3.7, -10.0, 2.0), peaks=6.0, images=0.0, allowance=4.5)
+    assert within.points_growth is None
+    assert within.reruns_growth is None
+    images = contrasts.Parts(intervals.Interval(-3.7, -10.0, 2.0), peaks=0.0, images=3.0, allowance=0.75)
+    assert images.points_growth is None
+    assert images.reruns_growth is None
+
+
+def test_as_many_points_as_are_asked_for_decide_the_level() -> None:
+    first, second = 10 + np.linspace(-9, 11, 16), np.full(16, 10.0)
+
+    def at(times: int, images: float | None = None) -> contrasts.Level:
+        return contrasts.level(np.tile(first, times), np.tile(second, times), 0.95, images)
+
+    growth = at(1).points_growth
+    assert growth is not None
+    assert growth > 2
+    assert at(math.ceil(1.3 * growth)).median.excludes_zero
+    assert not at(max(1, math.floor(0.3 * growth))).median.excludes_zero
+    assert at(1, images=1.0).points_growth is None

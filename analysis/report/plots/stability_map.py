@@ -58,20 +58,19 @@ def _plot(
 
 def _key(spot: Spot, cell: CellResults, names: CellNames) -> Key:
     label = spot.mark.label or names.name(cell)
-    has_learned, size = spot.place.statement.has_learned, spot.mark.size / SIZE
-    return Key(names.number(cell), label, spot.mark.look, False, True, has_learned, size)
+    return Key(names.number(cell), label, spot.mark.look, False, True, not spot.place.is_hollow, spot.mark.size / SIZE)
 
 
 def _trace(spot: Spot, cell: CellResults, found: MapPlaces, level: str, names: CellNames) -> Options:
-    (statement, across, up), look = spot.place, spot.mark.look
-    is_open = not statement.has_learned
+    (statement, across, up, is_open), look = spot.place, spot.mark.look
     lines = [
         names.name(cell),
         f"{found.across} {error_words(across.estimate)}{_ends(across, level, 1)}",
         f"{found.up} {up.estimate:.2f}{_ends(up, level, 2)}",
         f"{len(cell.finished)} of {cell.planned} trials finished, {cell.count('diverged')} diverged",
     ]
-    lines += ["the schedule has not let it learn"] if is_open else []
+    lines += [] if statement.has_learned else ["the schedule has not let it learn"]
+    lines += [f"{found.up} means nothing here"] if is_open else []
     return {
         "type": "scatter",
         "mode": "markers",
