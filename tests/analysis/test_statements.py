@@ -94,7 +94,7 @@ def test_a_spread_that_collapses_make_is_none(tmp_path: Path) -> None:
     places = map_places(found)
     hollow = {cell.model: place.is_hollow for cell, place in places.by_cell.items()}
     assert hollow == {"fragile": True, "steep": False}
-    assert "Hollow: half of its trials or more collapsed." in map_notes(found, places)
+    assert "Hollow: half of its trials or more collapsed; its height means nothing." in map_notes(found, places)
     draw(found)
 
 
