@@ -167,6 +167,9 @@ def test_what_a_longer_schedule_gains_is_named_and_of_the_setting_that_was_train
     line = "model adamw epochs=8: twice the epochs at its best setting gain 1.5 points."
     for relative in ([], [str(other)]):
         assert line in statement_lines(analyse(folder, relative=relative).statements)
+    worse = drawn(tmp_path / "worse", errors, longer={"model": 12.0})
+    line = "model adamw epochs=8: twice the epochs at its best setting lose 2.0 points."
+    assert line in statement_lines(analyse(worse).statements)
 
 
 def test_edges_are_of_the_best_setting_that_was_searched(tmp_path: Path) -> None:
