@@ -16,7 +16,7 @@ from analysis.map_places import map_notes, map_places
 from analysis.tables import explanation
 from analysis.wording import answer_text, statement_lines
 from tests.analysis.grids import put_record
-from tests.plain import write_manifest
+from tests.plain import read_manifest, write_manifest
 
 RANGE = (1e-4, 1e-2)
 # Errors of the samples of each cell, math.inf where one diverged; the lrs of all go through the range.
@@ -190,3 +190,15 @@ def test_verdicts_without_the_images_part_hold_for_these_images_alone(tmp_path: 
     assert "No interval includes the error of the images" in text
     assert "Without it a verdict holds for these images" in text
     assert "all saw one order of batches" in text
+
+
+def test_cells_of_several_data_seeds_saw_several_orders_of_batches(tmp_path: Path) -> None:
+    folder = drawn(tmp_path / "s", {"first": ramp(10, 20), "second": ramp(12, 22)})
+    manifest = read_manifest(folder)
+    for seed, cell in enumerate(manifest["cells"]):
+        cell["factors"] |= {"model": "same", "data.seed": seed}
+        cell["config"] |= {"model": {"name": "same"}, "data": {"seed": seed}}
+    write_manifest(folder, manifest)
+    found = analyse(folder)
+    assert [one.factor for one in found.answers] == ["data.seed"]
+    assert "all of one data seed saw one order of batches" in "\n".join(explanation(found))
