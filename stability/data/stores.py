@@ -95,16 +95,23 @@ class ParquetStore(LocalStore):
         self.title = data.path
         is_folder = not is_pattern(data.path) and existing(data.path).is_dir()
         own, others = card.chosen(self.root, data) if is_folder else (None, ())
-        is_listed = own is not None and own.patterns is not None
-        names = card.files_by_split(self.root, own) if own and is_listed else _told_by_names(found, own, others, data)
-        self.by_split = {split: [file_at(self.root, self.root / one) for one in own] for split, own in names.items()}
-        refuse_pointers(self.root, [file for own in self.by_split.values() for file in own])
-        used = {one for files in names.values() for one in files}
-        unused = [file for file in found if file not in used]
-        self.left_out = tuple(f"{file} (no split's name)" for file in unused)
-        if own and is_listed:
-            what = f"that configuration {own.name} of {card.CARD} does not name"
-            self.left_out = (f"{len(unused)} Parquet files {what}",) if unused else ()
+        self.left_out: tuple[str, ...] = ()
+        if own is not None and own.patterns is not None:
+            names = card.files_by_split(self.root, own)
+            considered = [file for files in names.values() for file in files]
+        else:
+            considered = _of_subset(found, own, others, data)
+            names = _told_by_names(considered, data)
+            used = {file for files in names.values() for file in files}
+            self.left_out = tuple(f"{file} (no split's name)" for file in considered if file not in used)
+        others_count = len(set(found) - set(considered))
+        if others_count:
+            what = f"configuration {own.name} of {card.CARD}" if own else f"data.subset={data.subset}"
+            self.left_out += (f"{others_count} Parquet files that are not of {what}",)
+        self.by_split = {
+            split: [file_at(self.root, self.root / one) for one in files] for split, files in names.items()
+        }
+        refuse_pointers(self.root, [file for files in self.by_split.values() for file in files])
 
     def open(self, split: str) -> pyarrow.Table:
         """Read a split into memory; one larger than data.memory_gib is mapped from the cache of `datasets` on disk."""
@@ -171,33 +178,37 @@ def _by_split(files: list[Path], train_split: str) -> dict[str, list[Path]]:
     return splits or {train_split: files}
 
 
-def _told_by_names(
+def _of_subset(
     found: Sequence[Path], own: card.Configuration | None, others: Sequence[str], data: DataConfig
-) -> dict[str, list[Path]]:
-    """Return files by split, as their names say it.
+) -> list[Path]:
+    """Return the Parquet files that data.subset chooses, by the folder of a configuration or by their names.
 
     Args:
-        found: all Parquet files of the set.
-        own: the configuration that is read, which has a folder at most; None where no card names one.
+        found: all of the set.
+        own: the configuration that is read, which names a folder at most; None where no card names one.
         others: the names of further configurations.
         data: the set.
 
     Raises:
-        UserError: data.subset is none of the set's, or the names may say what is not meant.
+        UserError: there is none.
     """
-    assert data.path is not None
-    files = list(found)
     if own is not None:
-        files = [file for file in files if file.is_relative_to(own.folder)]
+        files = [file for file in found if file.is_relative_to(own.folder)]
         if not files:
             raise UserError(f"data.path={data.path}: configuration {own.name!r} has no Parquet file in {own.folder}/")
-    elif data.subset is not None:
-        parts = {part for file in files for part in file.parts[:-1]} | {_configuration(file) for file in files} - {""}
-        files = [
-            file for file in files if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))
-        ]
-        if not files:
-            raise unknown("data.subset", data.subset, others or parts)
+        return files
+    if data.subset is None:
+        return list(found)
+    parts = {part for file in found for part in file.parts[:-1]} | {_configuration(file) for file in found} - {""}
+    files = [file for file in found if data.subset in (*file.parts[:-1], _configuration(file), beside_split(file.stem))]
+    if not files:
+        raise unknown("data.subset", data.subset, others or parts)
+    return files
+
+
+def _told_by_names(files: list[Path], data: DataConfig) -> dict[str, list[Path]]:
+    """Return files by split, as their names say it. Raises UserError where the names may say what is not meant."""
+    assert data.path is not None
     names = _by_split(files, data.train_split)
     if not is_pattern(data.path):
         _refuse_suspects(files, data)

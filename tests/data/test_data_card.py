@@ -53,7 +53,7 @@ def test_splits_are_those_that_the_configuration_names(root: Path) -> None:
     assert sizes(root, "small") == (6, 2, "test")
     assert sizes(root, "big") == sizes(root) == (16, 4, "validation")
     source = load(replace(TABLES, path=str(root), subset="small"))
-    assert "3 Parquet files that configuration small of README.md does not name" in source.describe()
+    assert "3 Parquet files that are not of configuration small of README.md" in source.describe()
 
 
 @pytest.mark.parametrize("subset", [None, "small"])
@@ -131,6 +131,8 @@ def test_what_was_chosen_by_folder_and_by_pattern_still_is(root: Path) -> None:
     (root / "b" / ".hidden" / "one.parquet").unlink()
     describe(root, SMALL)
     assert sizes(root, "b") == (12, 2, "holdout")
+    said = load(replace(TABLES, path=str(root), subset="b")).describe()
+    assert said.endswith("left out: 2 Parquet files that are not of data.subset=b")
     forget()
     assert sizes(root.parent / "set?1?" / "a" / "*.parquet", val_fraction=0.0) == (8, 8, "train")
     # Other front matter says nothing of files.
