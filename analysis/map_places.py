@@ -81,22 +81,21 @@ def map_notes(analysis: Analysis, found: MapPlaces) -> list[str]:
         notes = [f"Peak: mean of {_reruns(stated)} reruns of the best setting found.", f"Bars: {level} intervals."]
     else:
         notes = ["Best seen is too low by luck; reseed=5 runs it again.", f"Bars: {level} intervals over points."]
-    if any(one.is_hollow for one in found.by_cell.values()):
-        notes += [f"Hollow: {_why_hollow(found)}.", "The height of a hollow one means nothing."]
+    notes += [f"Hollow: {why}; its height means nothing." for why in _why_hollow(found)]
     missing = len(analysis.shown) - len(stated)
     if missing:
         notes.append(f"Not drawn: {missing} of {len(analysis.shown)} cells, of which no trial completed.")
     return notes
 
 
-def _why_hollow(found: MapPlaces) -> str:
+def _why_hollow(found: MapPlaces) -> list[str]:
     hollow = [one.statement for one in found.by_cell.values() if one.is_hollow]
     reasons = {
         "the schedule has not let it learn": any(not one.has_learned for one in hollow),
         "half of its trials or more collapsed": any(one.has_learned and _is_half_gone(one) for one in hollow),
         f"fewer than {LEAST_POINTS} trials": any(one.has_learned and not _is_half_gone(one) for one in hollow),
     }
-    return ", or ".join(words for words, holds in reasons.items() if holds)
+    return [words for words, holds in reasons.items() if holds]
 
 
 def _is_half_gone(one: Statement) -> bool:

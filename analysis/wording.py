@@ -297,7 +297,8 @@ def statement_lines(found: Sequence[Statement]) -> list[str]:
             best = "nothing completed" if one.best is None else f"best {one.best:.1f} %"
             lines.append(f"{label}: the schedule has not let it learn ({best}; guessing is {one.cell.chance:.1f} %).")
         if one.gain is not None:
-            lines.append(f"{label}: twice the epochs at its best setting gain {one.gain:.1f} points.")
+            verb = "gain" if one.gain >= 0 else "lose"
+            lines.append(f"{label}: twice the epochs at its best setting {verb} {abs(one.gain):.1f} points.")
         for edge in one.edges:
             name, end = edge.split()
             lines.append(f"{label}: its best point lies at the {end} end of the range of {name}.")

@@ -16,7 +16,7 @@ from analysis.map_places import map_notes, map_places
 from analysis.tables import explanation
 from analysis.wording import answer_text, statement_lines
 from tests.analysis.grids import put_record
-from tests.plain import write_manifest
+from tests.plain import read_manifest, write_manifest
 
 RANGE = (1e-4, 1e-2)
 # Errors of the samples of each cell, math.inf where one diverged; the lrs of all go through the range.
@@ -94,7 +94,7 @@ def test_a_spread_that_collapses_make_is_none(tmp_path: Path) -> None:
     places = map_places(found)
     hollow = {cell.model: place.is_hollow for cell, place in places.by_cell.items()}
     assert hollow == {"fragile": True, "steep": False}
-    assert "Hollow: half of its trials or more collapsed." in map_notes(found, places)
+    assert "Hollow: half of its trials or more collapsed; its height means nothing." in map_notes(found, places)
     draw(found)
 
 
@@ -167,6 +167,9 @@ def test_what_a_longer_schedule_gains_is_named_and_of_the_setting_that_was_train
     line = "model adamw epochs=8: twice the epochs at its best setting gain 1.5 points."
     for relative in ([], [str(other)]):
         assert line in statement_lines(analyse(folder, relative=relative).statements)
+    worse = drawn(tmp_path / "worse", errors, longer={"model": 12.0})
+    line = "model adamw epochs=8: twice the epochs at its best setting lose 2.0 points."
+    assert line in statement_lines(analyse(worse).statements)
 
 
 def test_edges_are_of_the_best_setting_that_was_searched(tmp_path: Path) -> None:
@@ -187,3 +190,15 @@ def test_verdicts_without_the_images_part_hold_for_these_images_alone(tmp_path: 
     assert "No interval includes the error of the images" in text
     assert "Without it a verdict holds for these images" in text
     assert "all saw one order of batches" in text
+
+
+def test_cells_of_several_data_seeds_saw_several_orders_of_batches(tmp_path: Path) -> None:
+    folder = drawn(tmp_path / "s", {"first": ramp(10, 20), "second": ramp(12, 22)})
+    manifest = read_manifest(folder)
+    for seed, cell in enumerate(manifest["cells"]):
+        cell["factors"] |= {"model": "same", "data.seed": seed}
+        cell["config"] |= {"model": {"name": "same"}, "data": {"seed": seed}}
+    write_manifest(folder, manifest)
+    found = analyse(folder)
+    assert [one.factor for one in found.answers] == ["data.seed"]
+    assert "all of one data seed saw one order of batches" in "\n".join(explanation(found))
