@@ -15,7 +15,7 @@ from stability.study.schema import cell_label
 from stability.values import DRAWN
 
 # A command prints so many pairs in full; the rest is in the CSV.
-MOST_PAIRS = 6
+MOST_PAIRS = 4
 LABEL, WIDTH = 13, 120
 
 
@@ -130,7 +130,7 @@ def verdict(answer: Answer, quantity: str) -> str:
 
 
 def _interval(found: Interval, confidence: float, digits: int = 1) -> str:
-    return f"{100 * confidence:g} %: {found.lower:.{digits}f} to {found.upper:.{digits}f}"
+    return f"{100 * confidence:g} %: {found.lower:z.{digits}f} to {found.upper:z.{digits}f}"
 
 
 def _level(answer: Answer, confidence: float) -> Row:
@@ -139,7 +139,7 @@ def _level(answer: Answer, confidence: float) -> Row:
         return "level", _why_none(answer), ""
     typical = level.typical
     count = f"{answer.points} point{'s' * (answer.points != 1)}"
-    text = f"lower at {level.first_lower} of {count}; typical difference {typical.estimate:.1f} points"
+    text = f"lower at {level.first_lower} of {count}; typical difference {typical.estimate:z.1f} points"
     interval = _interval(typical, confidence) if math.isfinite(typical.lower) else "too few for an interval"
     return "level", f"{text} ({interval})", verdict(answer, "level")
 
@@ -155,7 +155,7 @@ def _spread(answer: Answer, confidence: float) -> Row:
         return "spread", f"no statement: {_why_no_spread(answer)}", ""
     one, other = answer.first.spread.low, answer.second.spread.low
     low = answer.spread.low
-    text = f"median - q10: {one:.1f} against {other:.1f} points (difference {low.estimate:.1f}, "
+    text = f"median - q10: {one:.1f} against {other:.1f} points (difference {low.estimate:z.1f}, "
     return "spread", f"{text}{_interval(low, confidence)})", verdict(answer, "spread")
 
 
@@ -197,7 +197,7 @@ def _peak(answer: Answer, confidence: float) -> Row:
     runs = str(one.reruns) if one.reruns == other.reruns else f"{one.reruns} and {other.reruns}"
     where = sorted({run.study for side in _sides(answer) for run in reruns(side.cell)} - set(_studies(answer)))
     runs += f" reruns{' in ' if where else ''}{' and '.join(where)}"
-    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs}; difference {answer.peak.estimate:.1f}, "
+    text = f"{one.mean:.1f} against {other.mean:.1f} % ({runs}; difference {answer.peak.estimate:z.1f}, "
     return "peak", f"{text}{_interval(answer.peak, confidence)})", verdict(answer, "peak")
 
 
@@ -225,8 +225,8 @@ def _regret(answer: Answer, confidence: float) -> Row:
     regret, sensitivity = answer.regret, answer.sensitivity
     if answer.points < LEAST_POINTS:
         return "regret", f"no statement: fewer than {LEAST_POINTS} shared points", ""
-    text = f"typical difference {regret.estimate:.1f} points ({_interval(regret, confidence)}); "
-    text += f"of sensitivities {sensitivity.estimate:.2f} ({_interval(sensitivity, confidence, 2)})"
+    text = f"typical difference {regret.estimate:z.1f} points ({_interval(regret, confidence)}); "
+    text += f"of sensitivities {sensitivity.estimate:z.2f} ({_interval(sensitivity, confidence, 2)})"
     verdicts = list(dict.fromkeys(verdict(answer, name) for name in ("regret", "sensitivity")))
     return "regret", text, " / ".join(verdicts)
 

@@ -149,7 +149,7 @@ def _draw_group(axes: Axes, group: Group, height: float) -> None:
     for row, middle in zip(group.rows, middles, strict=True):
         found, is_hollow = row.gap.difference, row.gap.kind == "best seen"
         draw_point(axes, (found.estimate, middle), found, row.look, along="x", is_hollow=is_hollow)
-        words = f"{found.estimate:+.1f}{ends(found)}"
+        words = f"{found.estimate:+z.1f}{ends(found)}"
         axes.text(1.03, middle, words, transform=axes.get_yaxis_transform(), va="center", fontsize=NOTE_SIZE)
     if not group.rows:
         axes.text(0.5, 0.5, "no gap", transform=axes.transAxes, ha="center", fontsize=NOTE_SIZE, color=GREY)

@@ -70,13 +70,13 @@ def ends(found: Interval) -> str:
     """Return an interval's ends in brackets, with a space before them; nothing where they are infinite."""
     if not (math.isfinite(found.lower) and math.isfinite(found.upper)):
         return ""
-    return " " + glued(f"({found.lower:.1f} to {found.upper:.1f})")
+    return " " + glued(f"({found.lower:z.1f} to {found.upper:z.1f})")
 
 
 def best_words(best: Setting) -> str:
     """Return a setting's error with its interval, and the setting."""
     mean, place = best.error.mean, [glued(f"{name} {number(getattr(best, name))}") for name in DRAWN]
-    return f"{mean.estimate:.1f}{GLUE}%{ends(mean)} at {', '.join(place)}"
+    return f"{mean.estimate:z.1f}{GLUE}%{ends(mean)} at {', '.join(place)}"
 
 
 def seeds_words(found: Collection[Setting]) -> str:

@@ -40,7 +40,7 @@ class LengthLine(NamedTuple):
         gap, words = self.curve.gaps[0], []
         if gap:
             lengths = glued(f"{epochs_of(gap.cell)} minus {epochs_of(gap.base)} epochs:")
-            words = [f"{lengths} {gap.difference.estimate:+.1f}{ends(gap.difference)}"]
+            words = [f"{lengths} {gap.difference.estimate:+z.1f}{ends(gap.difference)}"]
         return ", ".join([*filter(None, [self.shown.name]), *words])
 
 

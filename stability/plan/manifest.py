@@ -101,8 +101,9 @@ def _contrast(plan: Plan) -> Contrast | None:
     if missing and len(set(values)) > 1:
         known = [str(one) for one in dict.fromkeys(values)]
         raise unknown(f"contrast.values of {found.factor}", str(missing[0]), known)
-    # A command that trains a part of a study says nothing of the comparison.
-    return None if missing else found
+    # A command that trains other cells of a study's file says nothing of the comparison; one that trains a side of it
+    # declares it for the cells to come.
+    return None if len(missing) == len(found.values) else found
 
 
 def _sampler(plan: Plan) -> SamplerInfo:

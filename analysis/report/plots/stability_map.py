@@ -66,7 +66,7 @@ def _trace(spot: Spot, cell: CellResults, found: MapPlaces, level: str, names: C
     lines = [
         names.name(cell),
         f"{found.across} {error_words(across.estimate)}{_ends(across, level, 1)}",
-        f"{found.up} {up.estimate:.2f}{_ends(up, level, 2)}",
+        f"{found.up} {up.estimate:z.2f}{_ends(up, level, 2)}",
         f"{len(cell.finished)} of {cell.planned} trials finished, {cell.count('diverged')} diverged",
     ]
     lines += [] if statement.has_learned else ["the schedule has not let it learn"]
@@ -106,7 +106,7 @@ def _finite(lengths: Iterable[float]) -> list[float]:
 def _ends(found: Interval, level: str, digits: int) -> str:
     if not (math.isfinite(found.lower) and math.isfinite(found.upper)) or found.lower == found.upper:
         return ""
-    return f" ({level}: {found.lower:.{digits}f} to {found.upper:.{digits}f})"
+    return f" ({level}: {found.lower:z.{digits}f} to {found.upper:z.{digits}f})"
 
 
 def _limits(spots: Sequence[Spot]) -> Options:

@@ -260,3 +260,20 @@ def test_the_scale_of_a_range_is_kept_and_does_not_change(manifest_of, tmp_path)
     assert Study.open(tmp_path / "x").manifest.cells[0].scales == {"wd": "linear"}
     with pytest.raises(UserError, match="scale of wd = linear, and this command has log"):
         grow(standing, manifest_of("samples=2", "wd=interval(0.01,0.1)"))
+
+
+OPTIMIZERS = "contrast={factor: optimizer, values: [adamw, sgd]}"
+
+
+def test_a_contrast_is_declared_where_a_side_of_it_is_trained(manifest_of):
+    """For the cells to come; a command on none of its values says nothing of it, and a misspelt one is refused."""
+    for cells in ("optimizer=adamw,sgd", "optimizer=adamw"):
+        manifest = manifest_of(OPTIMIZERS, cells)
+        assert (manifest.contrast.factor, manifest.contrast.values) == ("optimizer", ("adamw", "sgd"))
+    grown = grow(manifest_of(OPTIMIZERS, "optimizer=adamw"), manifest_of("optimizer=sgd"))
+    assert grown.contrast.values == ("adamw", "sgd")
+    assert manifest_of("contrast={factor: model, values: [mine, theirs]}").contrast is None
+    with pytest.raises(UserError, match=r"unknown contrast.values of optimizer 'adam' \(did you mean 'adamw'\?\)"):
+        manifest_of("contrast={factor: optimizer, values: [adam, sgd]}", "optimizer=adamw,sgd")
+    with pytest.raises(UserError, match=r"unknown contrast.factor 'optimiser' \(did you mean 'optimizer'\?\)"):
+        manifest_of("contrast={factor: optimiser, values: [adamw, sgd]}")
