@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from stability.training import evaluation
 from stability.training import interruption as interruption_module
-from stability.training import module
 from stability.training.checkpoint_file import NAME
 from stability.training.interruption import Interruption
 from stability.training.module import StackModule
@@ -142,19 +142,19 @@ def test_the_same_signal_twice_within_a_second_is_one(monkeypatch):
 
 def test_during_an_evaluation(trial, tmp_path, monkeypatch):
     whole = train(trial("conv"))
-    entered = module.autocast
+    entered = evaluation.autocast
     calls = 0
 
     def watched(device: Any, to: Any) -> Any:
         nonlocal calls
         calls += 1
-        # Four steps, then the first evaluation batch.
-        if calls == 5:
+        # The first evaluation batch, after four steps.
+        if calls == 1:
             send(signal.SIGINT)()
         return entered(device, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "autocast", watched)
+        patch.setattr(evaluation, "autocast", watched)
         with pytest.raises(KeyboardInterrupt):
             train(trial("conv"), directory=tmp_path)
     events: list[Any] = []
