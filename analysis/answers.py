@@ -46,6 +46,7 @@ class Answer:
         p: of each quantity's verdict, before Holm's correction.
         adjusted: after it; of a primary comparison the same.
         has_images: whether intervals of level, peak, regret and sensitivity hold the shared test images' error too.
+        peak_has_images: the same of the peak's interval alone, which follows from the reruns.
         parts: of the intervals of regret and sensitivity, by their names.
         decided: quantities whose verdict holds after Holm's correction.
     """
@@ -63,6 +64,7 @@ class Answer:
     sensitivity: Interval | None
     p: dict[str, float]
     has_images: bool = False
+    peak_has_images: bool = False
     parts: dict[str, contrasts.Parts] = field(default_factory=dict)
     adjusted: dict[str, float] = field(default_factory=dict)
     decided: frozenset[str] = field(default_factory=frozenset)
@@ -291,6 +293,7 @@ def _with_peaks(
     p = answer.p | {"peak": contrasts.smallest_p(peak)} | {name: _smallest_p(at) for name, at in parts.items()}
     values = {name: one.interval for name, one in found.items()}
     answer = replace(answer, p=p, parts=found, peak=peak(confidence))
+    answer = replace(answer, peak_has_images=at_peak is not None)
     return replace(answer, regret=values.get("regret"), sensitivity=values.get("sensitivity"))
 
 

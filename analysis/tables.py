@@ -267,6 +267,8 @@ def explanation(analysis: Analysis) -> list[str]:
     which = {0: "No interval includes", len(found): "Intervals include"}.get(
         with_images, f"Intervals of {with_images} of {len(found)} comparisons include"
     )
+    if not with_images and any(one.peak_has_images for one in found):
+        which = "No interval but those of peaks includes"
     but = ", but for the spread's," if with_images else ""
     seeds = {_data_seed(side.cell) for one in found for side in (one.first, one.second)}
     order = "all saw one order of batches" if len(seeds) == 1 else "all of one data seed saw one order of batches"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,14 @@ def test_verdicts_without_the_images_part_hold_for_these_images_alone(tmp_path: 
     assert "No interval includes the error of the images" in text
     assert "Without it a verdict holds for these images" in text
     assert "all saw one order of batches" in text
+
+
+def test_peaks_may_hold_the_images_part_where_nothing_else_does(tmp_path: Path) -> None:
+    found = analyse(drawn(tmp_path / "s", {"first": ramp(10, 20), "second": ramp(12, 22)}))
+    vars(found)["answers"] = [replace(one, peak_has_images=True) for one in found.answers]
+    text = "\n".join(explanation(found))
+    assert "No interval but those of peaks includes the error of the images" in text
+    assert "Without it a verdict holds for these images" in text
 
 
 def test_cells_of_several_data_seeds_saw_several_orders_of_batches(tmp_path: Path) -> None:
