@@ -44,6 +44,7 @@ MODELS = """
 """
 
 
+@pytest.mark.slow
 def test_a_study_trains_a_users_model(user: Any, equal_records: Any) -> None:
     user.write(MODELS)
     user.configure("model", "small", {"name": "small", "_target_": user.path("Small"), "width": 6, "family": "tiny"})

@@ -33,6 +33,7 @@ OPTIMIZERS = """
 """
 
 
+@pytest.mark.slow
 def test_a_study_trains_with_a_users_optimizer(user: Any, equal_records: Any) -> None:
     user.write(OPTIMIZERS)
     search = {"tiny": {"lr": [1e-4, 1e-3], "lr_batch": 64, "wd": [0.1, 1.0]}}

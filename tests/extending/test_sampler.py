@@ -68,7 +68,7 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
-@pytest.mark.parametrize("pack", [1, 4])
+@pytest.mark.parametrize("pack", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_sampler_of_independent_points(run: Run, tmp_path: Path, pack: int) -> None:
     words = ["sweep.sampler=my_samplers.Uniform", "lr=interval(1e-3,1e-2)", f"pack.size={pack}"]
     assert "independent draws, uniform in lr" in run(*words, "samples=4", "plan=true").stdout
