@@ -33,6 +33,12 @@ KILLS = 6
 MAX_LINES = 12
 
 
+def heed_signals() -> None:
+    """Heed what nohup, and a shell for what it starts in the background, have a process ignore."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Command:
     """`python -m stability.run` in a folder, as a process group of its own; its output is kept."""
 
@@ -48,6 +54,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=heed_signals,
             )
         self._folder = folder
 
@@ -210,6 +217,7 @@ def test_a_dropped_terminal_ends_a_command_with_checkpoints(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     pid, terminal = pty.fork()
     if pid == 0:
+        heed_signals()
         os.execv(sys.executable, [sys.executable, "-m", "stability.run", *study])
     while not count_lines(tmp_path):
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)
