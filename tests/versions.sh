@@ -51,9 +51,11 @@ pip() { "$python" -m pip --python "$folder/bin/python" --disable-pip-version-che
 mapfile -t wanted <<< "$requirements"
 pre=()
 if [ "$which" = newest ]; then pre=(--pre); fi
-# What today's versions of pandas and wandb do not need, or need newer.
-if [ "$which" = lowest ]; then wanted+=(pytz "protobuf<7"); fi
+# pandas 2 needs it, pandas 3 does not.
+if [ "$which" = lowest ]; then wanted+=(pytz); fi
 pip install --upgrade --no-deps --ignore-installed "${pre[@]}" "${wanted[@]}"
+# What an older wandb needs besides, the newest does not.
+pip install "${pre[@]}" "$(printf '%s\n' "${wanted[@]}" | grep '^wandb')"
 # The project's entry points and its folder, as `pip install -e .` would leave them.
 wheel=$(mktemp -d)
 pip wheel --no-deps --no-build-isolation --wheel-dir "$wheel" .
