@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 # How many cells of a kind a line names.
 MOST_NAMED = 3
+# How many names a sentence lists, where it does not say otherwise.
+SHOWN = 4
 # How many entries of a list a command prints.
 LISTED = 10
 
@@ -37,21 +39,22 @@ def scaling(cells: Sequence[tuple[str, float]]) -> str:
         return ""
     if len(names) == 1:
         return f"peak lr = {cells[0][1]:g} lr: lr is given for another batch size (recipe or schedule.lr_batch)."
-    kinds = (f"{'lr' if factor == 1 else f'{factor:g} lr'} in {_few(own)}" for factor, own in names.items())
+    kinds = (f"{'lr' if factor == 1 else f'{factor:g} lr'} in {some(own, MOST_NAMED)}" for factor, own in names.items())
     return (
         f"Cells scale lr differently: peak lr = {'; '.join(kinds)}. "
         "schedule.lr_batch=N gives lr one meaning in cells of one batch size."
     )
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
 def utc_now() -> str:
     """Return the time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def some(names: Sequence[str], most: int = SHOWN) -> str:
+    """Return the first names of several, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def first_of(entries: Sequence[str], most: int = LISTED) -> list[str]:

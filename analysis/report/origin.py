@@ -16,6 +16,7 @@ from stability.factors import flattened
 from stability.study.rerun import rerun_command
 from stability.study.store import read_manifest
 from stability.values import Value, plain
+from stability.words import some
 
 # Of a key in which cells differ, so many values are listed.
 MOST_VALUES = 8
@@ -38,7 +39,7 @@ def fixed(analysis: Analysis) -> dict[str, str]:
 def differing(analysis: Analysis) -> dict[str, str]:
     """Return the keys in which cells differ, with their values."""
     found = {key: values for key, values in _values(analysis.cells).items() if len(values) > 1}
-    return {key: _few(values) for key, values in found.items()}
+    return {key: some(values, MOST_VALUES) for key, values in found.items()}
 
 
 def points(analysis: Analysis, names: CellNames) -> dict[str, str]:
@@ -99,8 +100,3 @@ def _values(cells: Sequence[CellResults]) -> dict[str, list[str]]:
 
 def _text(value: Value) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value))
-
-
-def _few(values: Sequence[str]) -> str:
-    more = len(values) - MOST_VALUES
-    return ", ".join(values[:MOST_VALUES]) + (f" and {more} more" if more > 0 else "")

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from stability.config import DataConfig
-from stability.data.report import some
 from stability.errors import UserError
 from stability.values import Value
+from stability.words import some
 
 CARD = "README.md"
 FENCE = "---"

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 import numpy
 
-from stability.data.report import some
 from stability.errors import UserError
+from stability.words import some
 
 ACCEPT = "accept"
 

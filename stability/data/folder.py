@@ -15,10 +15,11 @@ from stability.data.classes import agreed
 from stability.data.images import FileReader, Images
 from stability.data.listing import EXTENSIONS, File, Listing, folders_in, images_in, labelled
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
-from stability.data.report import SkippedFiles, SourceReport, some
+from stability.data.report import SkippedFiles, SourceReport
 from stability.data.source_splits import SourceSplits
 from stability.data.words import folder_word
 from stability.errors import UserError, nearest
+from stability.words import some
 
 # Which folder is evaluated, where several could be: the first of these.
 EVAL_WORDS = ("test", "testing", "tst", "val", "validation", "valid", "dev", "eval", "evaluation")

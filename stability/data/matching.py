@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy
 
-from stability.data.report import some
 from stability.errors import UserError
+from stability.words import some
 
 
 class ClassMatch(NamedTuple):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-SHOWN_CLASSES, SHOWN_FILES = 4, 6
+SHOWN_FILES = 6
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,3 @@ class SkippedFiles:
         shown += [f"{more} more files"] if more else []
         files = [f"{', '.join(shown)} (read are {' '.join(read)})"] if shown else []
         return (*self.others, *files)
-
-
-def some(names: Sequence[str], most: int = SHOWN_CLASSES) -> str:
-    """Return the first names of several, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

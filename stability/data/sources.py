@@ -12,11 +12,12 @@ from stability.config import DataConfig, check_classes, check_source
 from stability.data.chance import Purpose, generator
 from stability.data.classes import first_stray, missing
 from stability.data.images import Images
-from stability.data.report import SourceReport, some
+from stability.data.report import SourceReport
 from stability.data.source_splits import SourceSplits
 from stability.data.splits import draw, hold_out
 from stability.data.unreadable import CHECK, without_unreadable
 from stability.errors import UserError
+from stability.words import some
 
 DEFAULT_VAL_FRACTION = 0.2
 # Classes that a record names, in their order.

@@ -18,9 +18,9 @@ from stability.config import DataConfig
 from stability.data import card
 from stability.data.listing import File, file_at
 from stability.data.paths import are_copies, existing, fingerprint, refuse_pointers, refuse_unread
-from stability.data.report import some
 from stability.data.words import beside_split, split_word, suspect, words_in
 from stability.errors import UserError, unknown
+from stability.words import some
 
 if TYPE_CHECKING:
     import pyarrow
