@@ -43,7 +43,8 @@ KEYS = ("batch_size", "device", "training.trust_files")
 class Request:
     """What a command asks for: the trials, the data, and how to compute."""
 
-    trials: Sequence[PlannedTrial]
+    # With the file of each one's weights.
+    trials: Sequence[tuple[PlannedTrial, Path]]
     data: DataOverrides
     batch_size: int | None
     device: str
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     request = _request([options.runs, *options.words])
     done = _evaluate(request)
-    folders = list(dict.fromkeys(one.folder for one in request.trials))
+    folders = list(dict.fromkeys(one.folder for one, _ in request.trials))
     others = ", the others had been before" if done < len(request.trials) else ""
     print(f"{done} of {len(request.trials)} trials evaluated{others}")
     print(f"next:    python -m analysis.evaluated {shlex.join(map(str, folders))}")
@@ -102,30 +103,29 @@ def _keys(overrides: Sequence[str]) -> dict[str, Value]:
     return found
 
 
-def _named(folders: Sequence[Path], name: str) -> PlannedTrial:
-    """Return the trial of an id. Raises UserError where there is none, or it has no weights."""
+def _named(folders: Sequence[Path], name: str) -> tuple[PlannedTrial, Path]:
+    """Return the trial of an id and its weights' file. Raises UserError where there is none, or it has no weights."""
     if len(folders) == 1:
         found = find(folders[0], name)
     else:
         every = [one for folder in folders for one in planned_trials(folder) if one.trial.id.startswith(name.lower())]
         found = every[0] if len(every) == 1 else find(folders[0], name)
-    weights_file(found)
-    return found
+    return found, weights_file(found)
 
 
-def _with_weights(folders: Sequence[Path]) -> list[PlannedTrial]:
-    """Return the trials that have weights. Raises UserError where none has, and says how one gets them."""
+def _with_weights(folders: Sequence[Path]) -> list[tuple[PlannedTrial, Path]]:
+    """Return the trials that have weights, and the files. Raises UserError where none has, and says how one gets them."""
     planned = [one for folder in folders for study in study_folders(folder) for one in planned_trials(study)]
     records = [(one, record) for one in planned if (record := read_record(one.directory, one.trial)) is not None]
     completed = [(one, record) for one, record in records if record.status == "completed"]
-    found = [one for one, record in completed if kept_epoch(record)]
+    kept = [(one, record) for one, record in completed if kept_epoch(record)]
     if not planned:
         raise UserError(f"{folders[0]} plans no trial; accepted: a study with trials that have ended")
-    if not found:
+    if not kept:
         weights_file(completed[0][0] if completed else planned[0])
-    if len(found) < len(completed):
-        print(f"{len(completed) - len(found)} of {len(completed)} completed trials have no weights and are left out")
-    return found
+    if len(kept) < len(completed):
+        print(f"{len(completed) - len(kept)} of {len(completed)} completed trials have no weights and are left out")
+    return [(one, weights_file(one, record)) for one, record in kept]
 
 
 def _evaluate(request: Request) -> int:
@@ -133,7 +133,7 @@ def _evaluate(request: Request) -> int:
     from stability.data.evaluation import EvaluationData
     from stability.devices import pick_device
     from stability.training.evaluated import check_fit, evaluate_on, evaluated_data
-    from stability.training.weights import load_weights
+    from stability.training.weights import load_weights, source_of
 
     device, sets = pick_device(request.device), dict[object, EvaluationData]()
     metric, done = metrics_of().primary, 0
@@ -147,14 +147,15 @@ def _evaluate(request: Request) -> int:
         return sets[key]
 
     with _progress(len(request.trials)) as (begin, advance, end):
-        for one in request.trials:
-            accepted = "training.trust_files=true"
-            loaded = load_weights(weights_file(one), trust_files=request.trust_files, accepted=accepted)
-            data = evaluated_data(loaded.config, request.data, trust_files=request.trust_files)
-            check_fit(loaded, data)
-            images = images_of(data, loaded.config)
+        for one, path in request.trials:
+            trust, accepted = request.trust_files, "training.trust_files=true"
+            info, config = source_of(path, trust_files=trust, accepted=accepted)
+            data = evaluated_data(config, request.data, trust_files=trust)
+            check_fit(info, data)
+            images = images_of(data, config)
             begin(images.num_images)
             if not _stands(one, images):
+                loaded = load_weights(path, trust_files=trust, accepted=accepted)
                 found = evaluate_on(loaded, data, images, device, advance)
                 with shared_like(one.directory):
                     write_evaluation(one.directory, found)

@@ -17,6 +17,7 @@ from stability.data.matching import match_classes
 from stability.errors import UserError
 from stability.shipped import read
 from stability.study.evaluations import Evaluation, set_name
+from stability.study.weights import WeightsInfo
 from stability.training.contexts import autocast, exact_arithmetic
 from stability.training.evaluation import evaluate
 from stability.training.provenance import versions
@@ -72,13 +73,13 @@ def _of_another_split(own: Options, keys: Options) -> dict[str, Value]:
     return changed
 
 
-def check_fit(loaded: LoadedModel, data: DataConfig) -> None:
-    """Raise UserError where a model does not take the images of a set."""
+def check_fit(info: WeightsInfo, data: DataConfig) -> None:
+    """Raise UserError where the model of some weights does not take the images of a set."""
     for name in ("image_size", "channels"):
-        found, wanted = getattr(data, name), getattr(loaded.info, name)
+        found, wanted = getattr(data, name), getattr(info, name)
         if found != wanted:
             raise UserError(
-                f"data.{name}={found}, and trial {loaded.info.id} was trained at data.{name}={wanted}; "
+                f"data.{name}={found}, and trial {info.id} was trained at data.{name}={wanted}; "
                 f"accepted: {wanted}, to which images are made"
             )
 

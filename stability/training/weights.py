@@ -111,16 +111,7 @@ def load_weights(path: Path, *, trust_files: bool = False, accepted: str = "trus
     """
     import torch
 
-    info = read_header(path).info
-    if info is None:
-        raise UserError(f"{path} does not say what model its weights are of; accepted: a file that a trial wrote")
-    config = parse_trial(info.config)
-    target = config.model["_target_"]
-    if not trust_files and target not in shipped_targets():
-        raise UserError(
-            f"{path} names {target} as its model, and a study's folder may come from anybody; accepted: {accepted} to "
-            "run that code, or a model that comes with the program"
-        )
+    info, config = source_of(path, trust_files=trust_files, accepted=accepted)
     with torch.random.fork_rng(devices=[]):
         model = build_model(
             without_weights(config.model),
@@ -131,6 +122,30 @@ def load_weights(path: Path, *, trust_files: bool = False, accepted: str = "trus
         )
     put(model, read_tensors(path), str(path))
     return LoadedModel(model.eval(), info, config)
+
+
+def source_of(path: Path, *, trust_files: bool, accepted: str) -> tuple[WeightsInfo, TrialConfig]:
+    """Return what a file of weights says of itself, and the configuration of its trial; no weight is read.
+
+    Args:
+        path: of the file.
+        trust_files: as of `load_model`.
+        accepted: how a message says that the files are trusted.
+
+    Raises:
+        UserError: the file is not a trial's, or its model must not be built.
+    """
+    info = read_header(path).info
+    if info is None:
+        raise UserError(f"{path} does not say what model its weights are of; accepted: a file that a trial wrote")
+    config = parse_trial(info.config)
+    target = config.model["_target_"]
+    if not trust_files and target not in shipped_targets():
+        raise UserError(
+            f"{path} names {target} as its model, and a study's folder may come from anybody; accepted: {accepted} to "
+            "run that code, or a model that comes with the program"
+        )
+    return info, config
 
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
