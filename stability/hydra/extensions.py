@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from stability.config import TrialConfig
 from stability.errors import UserError
@@ -11,6 +12,9 @@ from stability.models.transfer import KEYS as TRANSFER_KEYS
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.plan.cost import steps_per_epoch
 from stability.training.defaults import is_shipped
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def check_extensions(plan: Plan) -> None:
@@ -78,15 +82,12 @@ def _check_optimizer(config: TrialConfig) -> None:
     """Check an optimizer on the shapes of the cell's model, where that can be built without its weights."""
     import torch
 
-    from stability.models.build import build_model, without_weights
     from stability.training.optim import check_optimizer
 
-    data, model = config.data, None
-    # The model has a check of its own. Any number of classes gives the same kinds of parameters.
+    model = None
+    # The model has a check of its own.
     with contextlib.suppress(Exception), torch.device("meta"):
-        model = build_model(
-            without_weights(config.model), image_size=data.image_size, channels=data.channels, num_classes=10
-        )
+        model = _model(config)
     check_optimizer(config, model)
 
 
@@ -94,10 +95,16 @@ def _check_patterns(config: TrialConfig) -> None:
     """Check the patterns of a model that begins with other weights, or parts of which are frozen."""
     import torch
 
-    from stability.models.build import build_model, without_weights
     from stability.training.initial import check_patterns
 
-    data, given = config.data, without_weights(config.model)
     with torch.random.fork_rng():
-        model = build_model(given, image_size=data.image_size, channels=data.channels, num_classes=10)
+        model = _model(config)
     check_patterns(model, config)
+
+
+def _model(config: TrialConfig) -> nn.Module:
+    """Return a cell's model without its weights. Any number of classes gives the same kinds of parameters."""
+    from stability.models.build import build_model, without_weights
+
+    data, given = config.data, without_weights(config.model)
+    return build_model(given, image_size=data.image_size, channels=data.channels, num_classes=10)

@@ -69,7 +69,7 @@ class StackModule(pl.LightningModule):
             stack: its first members are `members`; what it holds beyond them is padding.
             members: of one architecture, data set and batch size.
             data: the batches.
-            full_size: with how many members the pack began; None: `members`.
+            full_size: with how many members the pack began, those that have ended before included; None: `members`.
             compact: go on in a smaller stack when half of it is empty.
             micro_batches: the number of parts that a batch is computed in, to save memory; batch norms see the parts.
             on_event: called with each event.

@@ -80,8 +80,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Find the function. Raises UserError where a user's own does not fit."""
-        shipped = SCHEDULES[self.name](self.steps_per_epoch) if self.own is None else None
-        factor = shipped or bind(self.own or {}, "schedule", ARGUMENTS)
+        own = self.own
+        factor = SCHEDULES[self.name](self.steps_per_epoch) if own is None else bind(own, "schedule", ARGUMENTS)
         object.__setattr__(self, "_factor", factor)
 
     def lr(self, step: int) -> float:
