@@ -114,7 +114,7 @@ def _named(folders: Sequence[Path], name: str) -> tuple[PlannedTrial, Path]:
 
 
 def _with_weights(folders: Sequence[Path]) -> list[tuple[PlannedTrial, Path]]:
-    """Return the trials that have weights, and the files. Raises UserError where none has, and says how one gets them."""
+    """Return the trials that have weights, and the files. Raises UserError that says how one gets them."""
     planned = [one for folder in folders for study in study_folders(folder) for one in planned_trials(study)]
     records = [(one, record) for one in planned if (record := read_record(one.directory, one.trial)) is not None]
     completed = [(one, record) for one, record in records if record.status == "completed"]
