@@ -108,7 +108,7 @@ def _logged(study: Study, trial: Trial) -> LoggedTrial:
     assert isinstance(config, dict)
     factor = lr_factor(cell.config)
     peak = None if factor == 1 else trial.lr * factor
-    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number, peak)
+    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number, peak, trial.role)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class LoggedTrial:
         config: the trial's whole configuration as nested mappings, with lr, wd and seed.
         number: the number of the draw within the cell, or of the place in a plain grid.
         peak_lr: the optimizer's largest lr, where a recipe or the schedule scales the point's; else None.
+        role: why it was planned: sample, tune, reseed or longer.
     """
 
     id: str
@@ -34,6 +35,7 @@ class LoggedTrial:
     config: Options
     number: int | None = None
     peak_lr: float | None = None
+    role: str = "sample"
 
     @property
     def point(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stability.sinks import wandb as sink
+from stability.sinks import wandb_run
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
 from stability.study.events import Started, replay
@@ -31,12 +31,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with serving() as one:
         monkeypatch.setenv("WANDB_BASE_URL", one.url)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setattr(sink, "INIT_SECONDS", 4)
-        monkeypatch.setattr(sink, "TEARDOWN_SECONDS", 0.5)
-        sink._forget()
+        monkeypatch.setattr(wandb_run, "INIT_SECONDS", 4)
+        monkeypatch.setattr(wandb_run, "TEARDOWN_SECONDS", 0.5)
+        wandb_run.forget()
         yield one
         one.mode = "401"
-    sink._forget()
+    wandb_run.forget()
 
 
 def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_trial: Any, make_record: Any) -> None:
@@ -47,10 +47,11 @@ def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_tr
     tell(logger, trial, *replay(record))
     logger.close()
     name = run_id(trial.study, trial.id)
-    assert server.summary[name]["top1_error"] == 30.0
+    assert server.summary[name]["final/top1_error"] == 30.0
+    assert server.summary[name]["final/weights"] == "ema"
     assert server.summary[name]["status"] == "completed"
-    assert [row["top1_error"] for row in server.history[name]] == [60.0, 30.0, 20.0]
-    assert [row["_step"] for row in server.history[name]] == [1, 2, 3]
+    assert [row["val/top1_error"] for row in server.history[name]] == [60.0, 30.0, 20.0]
+    assert [row["epoch"] for row in server.history[name]] == [1, 2, 3]
     assert server.exit_codes == {name: 0}
 
 
@@ -113,7 +114,7 @@ def test_a_server_in_trouble_costs_no_run(
 def test_a_server_that_dies_in_the_middle_costs_no_run(
     server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(sink, "FINISH_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 2.0)
     trials, logger = [make_trial(number) for number in range(2)], WandbLogger()
     for trial in trials:
         tell(logger, trial, Started(trial.id, 1), *epochs(trial, CURVE[0]))
