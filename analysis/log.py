@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--logger", required=True, nargs="+", metavar=("NAME", "KEY=VALUE"), help=words)
     given = parser.parse(arguments)
     name, *options = given.logger
-    log_studies(given.runs, name, dict(map(_option, options)))
+    log_studies(given.runs, name, dict(map(key_and_value, options)))
     return 0
 
 
-def _option(given: str) -> tuple[str, Value]:
+def key_and_value(given: str) -> tuple[str, Value]:
+    """Return a logger's key and its value from KEY=VALUE. Raises UserError."""
     key, sign, value = given.partition("=")
     if not sign:
         raise UserError(f"{given!r}; accepted: KEY=VALUE, a key of the logger")

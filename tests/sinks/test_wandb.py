@@ -149,7 +149,7 @@ def runs_of(study: Path) -> list[Path]:
 
 
 def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from analysis.wandb import main
+    from analysis.wandb.__main__ import main
     from stability.study.store import trial_directory
     from tests.plain import write_manifest, write_record
 
@@ -184,7 +184,7 @@ def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_cannot_be_told_again_is_said(tmp_path: Path, fake: Any, make_trial: Any, make_record: Any) -> None:
-    from analysis.wandb import main
+    from analysis.wandb.__main__ import main
     from stability.errors import StudyError
     from stability.study.store import trial_directory
     from tests.plain import write_manifest, write_record

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,9 @@ from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
 from stability.study.events import Started, replay
 from tests.sinks.test_wandb import CURVE, epochs, read_back, runs_of, tell
-from tests.sinks.wandb_server import WandbServer, serving
+from tests.sinks.wandb_server import WandbServer
 
 pytest.importorskip("wandb")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server, and an environment that points to it."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    with serving() as one:
-        monkeypatch.setenv("WANDB_BASE_URL", one.url)
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setattr(wandb_run, "INIT_SECONDS", 4)
-        monkeypatch.setattr(wandb_run, "TEARDOWN_SECONDS", 0.5)
-        wandb_run.forget()
-        yield one
-        one.mode = "401"
-    wandb_run.forget()
 
 
 def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_trial: Any, make_record: Any) -> None:
