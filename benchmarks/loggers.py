@@ -165,7 +165,8 @@ def _print_live(config: TrialConfig, record: Record, count: int, base: float, fo
 def live_trials(config: TrialConfig, count: int, folder: Path) -> Iterator[LoggedTrial]:
     """Yield so many trials of one cell."""
     values = TrialTask("0" * 12, "live", folder, {}, config).logged.config
-    cell = {"model": str(config.model["name"]), "optimizer": str(config.optimizer["name"]), "epochs": config.epochs}
+    names = {"model": str(config.model["name"]), "optimizer": str(config.optimizer["name"])}
+    cell: dict[str, Scalar] = {**names, "epochs": config.epochs}
     for number in range(count):
         yield LoggedTrial(f"{number:012x}", "live", folder, cell, values, number)
 
