@@ -139,9 +139,8 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
         where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
     is_estimate = any(cost.is_estimate for cost in missing)
     where += ESTIMATE if time is not None and is_estimate else ""
-    hint = (
-        "" if (time is not None and not is_estimate) or not missing else "; plan=measure times a few steps of each cell"
-    )
+    is_known = (time is not None and not is_estimate) or not missing
+    hint = "" if is_known or layout.ranks > 1 else "; plan=measure times a few steps of each cell"
     return [
         "",
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import torch
 from torch import distributed
@@ -25,10 +24,8 @@ from stability.training.ranks import ADDRESS, Ranks
 
 _BOOTSTRAP = (
     "import sys; from multiprocessing.connection import Connection; connection = Connection(int(sys.argv[1])); "
-    "sys.path[:] = connection.recv(); from stability.training.rank_processes import serve; serve(connection)"
+    "sys.path[:] = connection.recv(); from stability.training.other_rank import serve; serve(connection)"
 )
-# Signals reach a whole process group: the first rank alone acts on them, and the others end with it.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # How long a rank that has failed is waited for to say why, and one that has trained to the end to leave.
 WORDS_SECONDS, LEAVE_SECONDS = 2.0, 10.0
 # What ranks say, and what it is called that one has ended without a word.
@@ -54,7 +51,16 @@ class RankJob:
 
 
 def ranks_for(config: TrialConfig, count: int, device: torch.device) -> Ranks:
-    """Return the first of `count` ranks. Raises UserError where the trial or the machine is not for so many."""
+    """Return the first of the ranks that train a trial.
+
+    Args:
+        config: of the trial.
+        count: how many ranks.
+        device: where the first one computes.
+
+    Raises:
+        UserError: the batch has fewer images, or the machine fewer GPUs.
+    """
     if count == 1:
         return Ranks()
     if config.batch_size < count:
@@ -188,49 +194,8 @@ class OtherRanks:
             connection.close()
 
 
-@dataclass(frozen=True)
-class OneRank:
-    """What a rank besides the first knows of the others: the first one, which it tells that it is ready."""
-
-    ranks: Ranks
-    tell: Callable[[], None]
-
-    def wait_until_ready(self) -> None:
-        """Tell the first one, and go on: the exchanges wait."""
-        self.tell()
-
-
 def _abort_exchanges() -> None:
     """End exchanges that wait for a rank that has ended: gloo's fail by themselves, NCCL's must be told."""
     with contextlib.suppress(Exception):
         if distributed.get_backend() == "nccl":
             distributed.distributed_c10d._abort_process_group()
-
-
-def serve(connection: Connection) -> NoReturn:
-    """Train as one of the ranks that the first one has started; end when it ends."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    job: RankJob = connection.recv()
-    threading.Thread(target=_end_with, args=(connection,), daemon=True, name="first rank").start()
-    torch.set_num_threads(job.threads)
-    from stability.training.trial import train_rank
-
-    code, words = 0, ("", DONE)
-    try:
-        train_rank(job, OneRank(job.ranks, lambda: connection.send(("", READY))))
-    except BaseException as error:
-        text = str(error.args[0]) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        code, words = 1, (type(error).__name__, text)
-    with contextlib.suppress(OSError):
-        connection.send(words)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _end_with(connection: Connection) -> None:
-    """End this process when the first one has closed its end of the pipe, or has died."""
-    with contextlib.suppress(EOFError, OSError):
-        connection.recv()
-    os._exit(1)

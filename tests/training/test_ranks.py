@@ -15,6 +15,7 @@ import torch
 
 from stability.data import get_data
 from stability.errors import UserError
+from stability.execute.layout import plan_layout
 from stability.study.schema import Record
 from stability.training import train, train_pack
 from stability.training.ranks import ALONE, Ranks
@@ -88,6 +89,17 @@ def test_processes_make_shares_of_the_images_of_every_batch(tmp_path):
 def test_too_few_images_for_the_processes_are_one_line():
     with pytest.raises(UserError, match="a batch of 1 for 2 processes; accepted: an image or more for each"):
         train_pack([tiny(keep="none", batch_size=1)], processes=2)
+
+
+def test_gpus_are_divided_among_trials_and_too_few_are_one_line(monkeypatch):
+    monkeypatch.setattr("stability.execute.layout.visible_gpus", lambda: ("0", "1", "2", "3", "4"))
+    monkeypatch.setattr("stability.execute.layout.available_cores", lambda: 16)
+    layout = plan_layout(None, None, wants_gpu=True, ranks=2)
+    assert (layout.size, layout.threads, layout.devices) == (2, 4, ("0,1", "2,3"))
+    assert plan_layout(None, None, wants_gpu=False, ranks=2).size == 8
+    assert plan_layout(None, None, wants_gpu=True).devices == ("0", "1", "2", "3", "4")
+    with pytest.raises(UserError, match="pool.gpus_per_trial=8, and this machine shows 5; accepted: up to that"):
+        plan_layout(None, None, wants_gpu=True, ranks=8)
 
 
 def test_a_pack_is_not_divided():
@@ -171,10 +183,10 @@ def test_what_ends_one_process_ends_the_trial_with_its_words(monkeypatch: pytest
 
 @pytest.mark.slow
 def test_a_command_trains_each_trial_in_two_processes(tmp_path: Path) -> None:
-    """Through Hydra and the pool; Ctrl-C leaves a checkpoint, no process stays, and the command goes on."""
+    """Through Hydra and the pool; no process stays."""
     root = Path(__file__).parents[2]
     command = [
-        *(sys.executable, "-m", "stability.run", "-m", "lr=1e-3", "wd=0.1", "recipe=none", "epochs=2", "device=cpu"),
+        *(sys.executable, "-m", "stability.run", "lr=1e-3", "wd=0.1", "recipe=none", "epochs=2", "device=cpu"),
         *("pool.gpus_per_trial=2", "pool.size=1", "data.train_size=260", "data.eval_size=100", "study=ddp"),
         "model=vitp_tiny",
     ]
