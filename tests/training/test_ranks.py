@@ -98,7 +98,7 @@ def test_gpus_are_divided_among_trials_and_too_few_are_one_line(monkeypatch):
     assert (layout.size, layout.threads, layout.devices) == (2, 4, ("0,1", "2,3"))
     assert plan_layout(None, None, wants_gpu=False, ranks=2).size == 8
     assert plan_layout(None, None, wants_gpu=True).devices == ("0", "1", "2", "3", "4")
-    with pytest.raises(UserError, match="pool.gpus_per_trial=8, and this machine shows 5; accepted: up to that"):
+    with pytest.raises(UserError, match=r"pool\.gpus_per_trial=8, and this machine shows 5; accepted: up to that"):
         plan_layout(None, None, wants_gpu=True, ranks=8)
 
 
