@@ -204,6 +204,7 @@ class OptunaExporter:
             study.set_user_attr(OWNER, self._plan.study)
             study.set_user_attr("cell", dict(self._plan.cells[cell].factors))
             study.set_user_attr("objective", metric.title)
+            study.set_metric_names([metric.title])
         for trial in study.get_trials(deepcopy=False):
             self._copied.add((trial.user_attrs.get("id", ""), trial.user_attrs.get("status", "")))
         self._studies[name] = study

@@ -20,6 +20,7 @@ from stability.study.evaluations import Evaluation, set_name
 from stability.study.weights import WeightsInfo
 from stability.training.contexts import autocast, exact_arithmetic
 from stability.training.evaluation import evaluate
+from stability.training.measures import own_metrics
 from stability.training.provenance import versions
 from stability.training.weights import LoadedModel
 from stability.values import Options, Value, group
@@ -90,8 +91,10 @@ def evaluate_on(
     images: EvaluationData,
     device: torch.device,
     tell: Callable[[int], None] = lambda images: None,
+    *,
+    trust_files: bool = False,
 ) -> Evaluation:
-    """Return what a trial's weights come to on a set: the task's metrics, as at the end of training.
+    """Return what a trial's weights come to on a set: the task's metrics, as at the end of training, and its own.
 
     Args:
         loaded: the model, in evaluation mode.
@@ -99,9 +102,11 @@ def evaluate_on(
         images: of the set.
         device: where to compute.
         tell: called after each batch with the number of its images.
+        trust_files: whether the trial's own metrics, which only the study's folder names, are imported and called.
 
     Raises:
-        UserError: the model does not know the set's classes, or an image cannot be read.
+        UserError: the model does not know the set's classes, an image cannot be read, or one of the trial's own metrics
+            fails.
     """
     match = match_classes(loaded.info.classes, images.classes, images.title)
     labels = torch.from_numpy(match.labels)
@@ -120,7 +125,7 @@ def evaluate_on(
 
     start, clock = utc_now(), time.monotonic()
     with exact_arithmetic(device):
-        (score,) = evaluate(forward, batches(), device)
+        (score,) = evaluate(forward, batches(), device, own_metrics(loaded.config) if trust_files else ())
     machine: dict[str, Value] = {
         "start": start,
         "seconds": time.monotonic() - clock,
