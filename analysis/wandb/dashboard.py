@@ -36,12 +36,17 @@ class Dashboard:
         options: those of analysis.edf.
         sent: what may leave the machine, of `wandb_content.PARTS`.
         command: the one that publishes.
+
+    Raises:
+        UserError: there is no such figure.
     """
 
     def __init__(self, study: Study, analysis: Analysis, options: Options, sent: Sequence[str], command: str) -> None:
         self.study, self.analysis, self.sent, self.command = study, analysis, tuple(sent), command
         self._options = options
         self._figures = tuple(dict.fromkeys((*drawing.unasked(analysis), *options.figure)))
+        for name in self._figures:
+            drawing.find(name)
 
     @cached_property
     def figures(self) -> dict[str, Figure]:

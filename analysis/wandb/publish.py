@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         analysis = options._replace(runs=[folder]).analysed()
         check_finished([folder], analysis.cells)
         dashboards.append(Dashboard(Study.open(folder), analysis, options, given.send, words))
+    if not (given.dry_run or given.offline or may_be_logged_in()):
+        raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline, --dry-run")
     for dashboard in dashboards:
         with shared_like(dashboard.study.directory):
             if given.dry_run:
@@ -102,12 +104,11 @@ def _check(given: Namespace) -> None:
 
 
 def _check_mode(given: Namespace) -> None:
+    """Check WANDB_MODE, and set offline to what holds. Raises UserError."""
     word = os.environ.get("WANDB_MODE") or "online"
     if word not in MODES and not given.offline:
         raise UserError(f"WANDB_MODE={word}{nearest(word, MODES)}; accepted: {', '.join(MODES)}")
     given.offline = given.offline or MODES[word] == "offline"
-    if not given.offline and not may_be_logged_in():
-        raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline, --dry-run")
     for name in OURS:
         if os.environ.get(name):
             print(f"{name} is not used: id, group, job type and folder of the run follow from the study")
