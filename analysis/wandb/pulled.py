@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from analysis.wandb.sources import SourceRun, read
 from stability.errors import UserError
@@ -16,7 +16,7 @@ from stability.study.schema import Manifest, Record
 from stability.study.store import MANIFEST, RECORD, read_json, read_manifest, trial_directory
 from stability.values import Value
 
-_ID = re.compile(r"[0-9a-f]{12}")
+_ID, _NAME = re.compile(r"[0-9a-f]{12}"), re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def study_of(run: SourceRun, studies: dict[str, PulledStudy]) -> str | None:
 
 def _checked_name(record: Record, where: str) -> str:
     """Return the study's name. A run may be anybody's: its names must not lead out of the folder of studies."""
-    parts = PurePosixPath(record.study or "").parts
-    if not parts or any(one.startswith(".") or one == "/" or "\\" in one for one in parts):
+    if not _NAME.fullmatch(record.study or ""):
         raise UserError(f"{where}: study={record.study!r}; accepted: the name of a study")
     if not _ID.fullmatch(record.id):
         raise UserError(f"{where}: id={record.id!r}; accepted: 12 hex digits")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stability.errors import StudyError, UserError
 from stability.locate import first_line
@@ -15,6 +15,9 @@ from stability.sinks.packages import require
 from stability.sinks.wandb_content import NAME_LENGTH, short
 from stability.study.correctness import FILE
 from stability.study.store import MANIFEST, RECORD
+
+if TYPE_CHECKING:
+    from wandb.apis.public import File, Run
 
 # The files that a run carries.
 NAMES = (RECORD, FILE, MANIFEST)
@@ -108,23 +111,23 @@ class Folder:
 class ProjectRun:
     """A run on a W&B server."""
 
-    def __init__(self, run: object, manifests: dict[str, bytes]) -> None:
+    def __init__(self, run: Run, manifests: dict[str, bytes]) -> None:
         self._run, self._manifests = run, manifests
 
     @property
     def name(self) -> str:
         """Entity, project and id of the run."""
-        return "/".join(self._run.path)  # type: ignore[attr-defined]
+        return "/".join(self._run.path)
 
     @property
     def when(self) -> str:
         """When it was created."""
-        return str(self._run.created_at)  # type: ignore[attr-defined]
+        return str(self._run.created_at)
 
     def files(self) -> Mapping[str, bytes]:
         """Return those of its files that `NAMES` has. The runs of a study have few manifests: each is sent once."""
         found = {}
-        for file in self._run.files(names=list(NAMES)):  # type: ignore[attr-defined]
+        for file in self._run.files(names=list(NAMES)):
             if file.name not in NAMES:
                 continue
             known = self._manifests.get(file.md5) if file.name == MANIFEST and file.md5 else None
@@ -151,14 +154,26 @@ class Project:
         except Exception as error:
             # wandb raises errors of many types: no login, no network, no such project.
             raise _trouble(self.name, error) from error
+        return count, self._each(found)
+
+    def _each(self, found: Iterable[Run]) -> Iterator[SourceRun]:
+        """Yield the runs; the server is asked for them a page at a time."""
         manifests: dict[str, bytes] = {}
-        return count, (ProjectRun(run, manifests) for run in found)
+        pages = iter(found)
+        while True:
+            try:
+                run = next(pages)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise _trouble(self.name, error) from error
+            yield ProjectRun(run, manifests)
 
 
-def _downloaded(file: object) -> bytes:
+def _downloaded(file: File) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        file.download(root=folder).close()  # type: ignore[attr-defined]
-        return (Path(folder) / file.name).read_bytes()  # type: ignore[attr-defined]
+        file.download(root=folder).close()
+        return (Path(folder) / file.name).read_bytes()
 
 
 def read(run: SourceRun) -> Mapping[str, bytes]:

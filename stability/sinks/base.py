@@ -57,6 +57,8 @@ class Logger:
 
     # How long the end of a command waits for this logger.
     close_seconds: ClassVar[float] = 10.0
+    # Whether this logger is told of a command's trials that others have trained, from their records.
+    wants_ended: bool = False
 
     def check(self) -> str | None:
         """Check before training that the logger can work; return a line of advice, or None. Raises UserError."""

@@ -90,6 +90,8 @@ class WandbLogger(Logger):
             checked_flag("system_metrics", system_metrics),
         )
         self._agent = AgentRun.of_environment() if checked_flag("agent", agent) else None
+        # The agent's run is the trial's, whoever trains it.
+        self.wants_ended = self._agent is not None
         self._manifests = Manifests(is_private=self._is_private)
         self._runs: dict[str, TrialRun] = {}
         self._trials: dict[str, LoggedTrial] = {}
@@ -105,7 +107,7 @@ class WandbLogger(Logger):
         given = os.environ.get("WANDB_MODE") or "online"
         if given not in WANDB_MODES:
             raise UserError(f"WANDB_MODE={given}{nearest(given, WANDB_MODES)}; accepted: {', '.join(WANDB_MODES)}")
-        unused = [f"{name} is not used: {why}" for name, why in self._unused.items() if os.environ.get(name)]
+        unused = [f"{name} is not used: {why}" for name, why in self._told.items() if os.environ.get(name)]
         if self._has_git and self._commit is None:
             unused.append("logger.wandb.git=true shows no commit: the working directory is in no git repository")
         if self._mode == "online" and not may_be_logged_in():
@@ -120,6 +122,11 @@ class WandbLogger(Logger):
         """The variables that the logger does not use, and why."""
         used = self._agent.variables if self._agent else ()
         return {name: why for name, why in OURS.items() if name not in used}
+
+    @property
+    def _told(self) -> dict[str, str]:
+        """Those of these variables that the user may have set. W&B's agent sets WANDB_DIR for its own files."""
+        return {name: why for name, why in self._unused.items() if self._agent is None or name != "WANDB_DIR"}
 
     @cached_property
     def _commit(self) -> str | None:

@@ -114,6 +114,9 @@ class TrialRun:
         self._run.config.update(dict(values), allow_val_change=True)
 
     def _attach(self, files: Iterable[tuple[str, bytes]]) -> None:
+        # With WANDB_MODE=disabled, its folder is not there.
+        if self._run.disabled:
+            return
         folder = Path(self._run.dir)
         for name, data in files:
             (folder / name).write_bytes(data)

@@ -58,6 +58,7 @@ class Settings:
 
 class Run:
     summary, config, notes, dir = {}, Config(), None, os.environ["FAKE_WANDB_DIR"]
+    disabled = False
     def define_metric(self, *arguments, **keywords): pass
     def save(self, *arguments, **keywords): pass
     def log(self, row):
@@ -342,6 +343,16 @@ def test_run_ids_are_apart_and_fit() -> None:
     made = {run_id(name, "0123456789ab") for name in names}
     assert len(made) == len(names)
     assert all(len(one) <= 128 and not set(one) & set(":;,#?/'% ") for one in made)
+
+
+def test_wandb_that_is_disabled_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_trial: Any, make_record: Any
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    trial, logger = make_trial(), WandbLogger()
+    tell(logger, trial, *replay(make_record(trial)))
+    logger.close()
+    assert not (tmp_path / "wandb").exists()
 
 
 def test_a_word_that_wandb_does_not_know_is_refused_before_anything_is_trained(monkeypatch: Any) -> None:

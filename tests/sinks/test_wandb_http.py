@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from stability.sinks import wandb_run
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
-from stability.study.events import Started, replay
+from stability.study.events import Probe, Resumed, Started, replay
 from tests.sinks.test_wandb import CURVE, epochs, read_back, runs_of, tell
 from tests.sinks.wandb_server import WandbServer
 
@@ -49,6 +50,25 @@ def test_a_retried_trial_keeps_no_old_exception(server: WandbServer, make_trial:
         expected = record["result"]["exception"]
         assert server.summary[name].get("exception") == expected
         assert server.summary[name]["status"] == record["status"]
+
+
+def test_a_trial_that_goes_on_logs_no_epoch_twice(server: WandbServer, make_trial: Any, make_record: Any) -> None:
+    """Its command was ended between a checkpoint and the next: the second epoch comes again."""
+    trial, first, second = make_trial(0), WandbLogger(), WandbLogger()
+    name, record = run_id(trial.study, trial.id), make_record(trial)
+    probes = [Probe(trial.id, step, {"curvature": 0.5}) for step in (5, 9, 13)]
+    tell(first, trial, Started(trial.id, 1), probes[0], *epochs(trial, CURVE[0]), probes[1], *epochs(trial, CURVE[1]))
+    first.close()
+    assert (server.summary[name]["status"], server.exit_codes[name]) == ("interrupted", 1)
+    wandb_run.forget()
+    rest = [Resumed(trial.id, 1, 7), probes[1], *epochs(trial, CURVE[1]), probes[2], *epochs(trial, CURVE[2])]
+    tell(second, trial, Started(trial.id, 2), *rest, list(replay(record))[-1])
+    second.close()
+    rows = [(row.get("epoch"), row.get("probe/step")) for row in server.history[name]]
+    assert rows == [(None, 5), (1, None), (None, 9), (2, None), (None, 13), (3, None)]
+    assert [row["_step"] for row in server.history[name]] == list(range(6))
+    assert (server.summary[name]["status"], server.exit_codes[name]) == ("completed", 0)
+    assert json.loads(server.files[name, "record.json"])["id"] == trial.id
 
 
 def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(

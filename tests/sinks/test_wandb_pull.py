@@ -253,6 +253,23 @@ def test_a_server_that_refuses_is_told_in_a_line(server: WandbServer, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("after", ["Runs", "RunFiles"])
+def test_a_server_that_breaks_off_costs_nothing_that_is_written(
+    after: str, server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        server.mode = "401"
+        return known(given)
+
+    known = getattr(server, f"answer_{after}")
+    server.groups = {f"run{number}": "quick" for number in range(5)}
+    server.files = {(name, "record.json"): b"{}" for name in server.groups}
+    monkeypatch.setattr(server, f"answer_{after}", answer)
+    with pytest.raises(StudyError, match=r"cannot be read: .*; nothing was written"):
+        pull.main(["me/p", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_with_the_name_of_a_command_is_reached_by_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
