@@ -1,4 +1,4 @@
-"""Pictures of a study in other dashboards, for docs/dashboards.md: TensorBoard, optuna-dashboard and `wandb leet`.
+"""Pictures of a study in TensorBoard, optuna-dashboard and `wandb leet`, for docs/dashboards.md.
 
     python scripts/screenshots.py runs/stem --out docs/figures/dashboards
 
