@@ -1,4 +1,4 @@
-"""Pictures of a study in TensorBoard, optuna-dashboard and `wandb leet`, for docs/dashboards.md.
+"""Pictures of a study in TensorBoard, optuna-dashboard, `wandb leet` and a table of its CSVs, for docs/dashboards.md.
 
     python scripts/screenshots.py runs/stem --out docs/figures/dashboards
 
@@ -141,6 +141,24 @@ def leet(page: Browser, study: Path, out: Path) -> None:
     page.picture(out / "leet.png")
 
 
+def csv(page: Browser, study: Path, out: Path) -> None:
+    """The CSVs of a study as one table, by pandas."""
+    import pandas
+
+    python("analysis.log", study, "--logger", "csv", folder=study.parent)
+    rows = pandas.concat(map(pandas.read_csv, sorted((study / "csv").glob("*.csv")))).query("epoch == 12")
+    shown = rows.sort_values("top1_error").dropna(axis="columns", how="all").head(24)
+    style = (
+        "body{font:14px 'DejaVu Sans',sans-serif;margin:12px;overflow:hidden}table{border-collapse:collapse}"
+        "td,th{padding:3px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
+    )
+    path = study / "csv.html"
+    table = shown.to_html(index=False, border=0, float_format="{:.4g}".format)
+    path.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style>{table}")
+    page.open(path, width=1560, height=640)
+    page.picture(out / "csv.png")
+
+
 def read_for(terminal: int, stream: object, seconds: float) -> None:
     """Feed what a program writes into a terminal emulator, and answer what it asks of a terminal."""
     end = time.monotonic() + seconds
@@ -184,7 +202,7 @@ def cell_html(cell: object) -> str:
     return f"<span style='{';'.join(styles)}'>{text}</span>"
 
 
-PICTURES = {"tensorboard": tensorboard, "optuna": optuna, "leet": leet}
+PICTURES = {"tensorboard": tensorboard, "optuna": optuna, "leet": leet, "csv": csv}
 
 if __name__ == "__main__":
     main()

@@ -21,8 +21,9 @@ from stability.values import Value
 
 if TYPE_CHECKING:
     import wandb
-    from matplotlib.figure import Figure
 
+# Where wandb keeps artifacts' files.
+_DATA = "WANDB_DATA_DIR"
 # How long is waited for the server to take everything.
 FINISH_SECONDS = 600.0
 # What a server answers to a wrong key, or to a user, team or project that there is not.
@@ -55,23 +56,21 @@ class AnalysisRun:
         """Set config keys."""
         self._run.config.update(dict(values), allow_val_change=True)
 
-    def log(self, figures: Mapping[str, Figure], tables: Mapping[str, Sheet], counts: Mapping[str, Value]) -> None:
+    def log(self, figures: Mapping[str, bytes], tables: Mapping[str, Sheet], counts: Mapping[str, Value]) -> None:
         """Log figures and tables in one row, and counts in the summary.
 
         Args:
-            figures: by name.
+            figures: by name, as PNGs.
             tables: by name.
             counts: of the study's trials.
         """
         import wandb
 
-        from analysis.figures import rendered
-
         with tempfile.TemporaryDirectory() as folder:
             row: dict[str, object] = {}
-            for name, figure in figures.items():
+            for name, image in figures.items():
                 path = Path(folder) / f"{name}.png"
-                path.write_bytes(rendered(figure, "png"))
+                path.write_bytes(image)
                 row[f"{FIGURES}{name}"] = wandb.Image(str(path))
             for name, sheet in tables.items():
                 data = cells_of(sheet, is_private=self._is_private)
@@ -130,7 +129,7 @@ def open_run(
     """
     import wandb
 
-    with telling(f"{study}: W&B"):
+    with telling(f"{study}: W&B"), _artifacts_in(directory / "wandb" if mode == "offline" else None):
         opened = wandb.init(
             id=run_id(study, JOB),
             resume="allow",
@@ -176,6 +175,19 @@ def telling(what: str) -> Iterator[None]:
             accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
             raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
         raise StudyError(f"{what}: {words}") from error
+
+
+@contextmanager
+def _artifacts_in(folder: Path | None) -> Iterator[None]:
+    """Have wandb keep its copies of artifacts' files in a folder, until they are sent, unless the user named one."""
+    if folder is None or os.environ.get(_DATA):
+        yield
+        return
+    os.environ[_DATA] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        del os.environ[_DATA]
 
 
 def prepare() -> None:

@@ -22,7 +22,6 @@ from stability.study.store import Study
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
-    from matplotlib.figure import Figure
 
     from analysis.export import Sheet
 
@@ -49,8 +48,8 @@ class Dashboard:
             drawing.find(name)
 
     @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """The figures by name. Raises UserError where one of the user's own cannot be drawn."""
+    def figures(self) -> dict[str, bytes]:
+        """The figures by name, as PNGs. Raises UserError where one of the user's own cannot be drawn."""
         return published.figures_of(self.analysis, self._figures)
 
     @cached_property

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis.analysis import Analysis
 from analysis.export import Sheet, answers_sheet, cells_sheet, edf_sheet, trials_sheet
@@ -17,9 +16,6 @@ from stability.sinks.wandb_files import Manifests, files_of
 from stability.study.events import Ended
 from stability.study.store import MANIFEST, TRIALS, Study, read_json
 from stability.values import Value
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # The job type of the run, and the cell that it stands under where runs are grouped by cell.
 JOB = "analysis"
@@ -55,8 +51,8 @@ def kept(figures: Sequence[str]) -> Kept:
     return Kept(short, {name: f"{TABLES}{name}" for name in names})
 
 
-def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, Figure]:
-    """Return the figures by their names, drawn as `python -m analysis.edf` draws them.
+def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the figures by their names as PNGs, as `python -m analysis.edf` writes them.
 
     Raises UserError where one of the user's own cannot be drawn.
     """
@@ -64,7 +60,10 @@ def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, Figure]:
 
     draws = {name: drawing.find(name) for name in names}
     with drawing.print_style():
-        return {name.rpartition(".")[2]: drawing.drawn(name, draw, analysis) for name, draw in draws.items()}
+        return {
+            name.rpartition(".")[2]: drawing.rendered(drawing.drawn(name, draw, analysis), "png")
+            for name, draw in draws.items()
+        }
 
 
 def tables_of(analysis: Analysis, parts: Sequence[str]) -> dict[str, Sheet]:

@@ -71,6 +71,7 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert server.exit_codes == {"small-analysis": 0}
     assert set(server.history["small-analysis"][0]) >= {"figures/map", "figures/edf", "figures/scatter", "tables/cells"}
     assert server.summary["small-analysis"]["planned"] == 12
+    assert server.history["small-analysis"][0]["figures/edf"]["width"] > 600
     assert len(server.artifacts["small-records"]) == 1
     (place,) = [one for one in server.artifact_files if one.startswith("small-records:")]
     assert server.states[place] == COMMITTED
