@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
-from stability.execute.layout import ProcessLayout, available_cores, plan_layout
+from stability.execute.layout import check_pool, layout_of
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.files import shared_like
@@ -72,7 +72,7 @@ class StudySweeper:
             grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
         self._chosen = alone.chosen(plan)
-        _check_pool(plan)
+        check_pool(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
@@ -102,7 +102,7 @@ class StudySweeper:
             for place, problem in left_out.items():
                 print(left_out_line(plan.cells[place], problem))
             plan = plan.without(left_out)
-            sizes = PackSizes(plan, _layout(plan), launcher)
+            sizes = PackSizes(plan, layout_of(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)
             # A complete study can be run again on a machine without its data.
@@ -121,7 +121,7 @@ class StudySweeper:
         rest = [one for one in own.trials if one.id in records and one.id not in listening.ended]
         task_of = functools.partial(self._task_of, plan, directory)
         alone.tell_ended(loggers, rest, records, task_of)
-        cost.learn(plan, records, _layout(plan))
+        cost.learn(plan, records, layout_of(plan))
         _report(own, directory, {one.id: records[one.id] for one in own.all_trials if one.id in records})
         if left_out:
             raise TrialsFailed(f"{len(left_out)} of {len(left_out) + len(plan.cells)} cells left out: see above")
@@ -134,7 +134,7 @@ class StudySweeper:
             manifest = read_manifest(directory)
             assert manifest is not None
             self._train(loop, plan, plan.all_trials, directory, manifest)
-        size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
+        size = layout_of(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
         done = {trial.id for trial in plan.all_trials} if not plan.needs_results else set()
         grow = (rounds.rounds,) if plan.needs_results else ()
         for more in (*grow, phases.phases):
@@ -163,7 +163,7 @@ class StudySweeper:
             if is_open:
                 advice[:] = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
             if plan.config.failing_cells == "skip":
-                cost.costs_of(plan, _layout(plan))
+                cost.costs_of(plan, layout_of(plan))
 
         left_out = refused(plan, check)
         for place, problem in left_out.items():
@@ -172,15 +172,15 @@ class StudySweeper:
         if plan.config.plan == "measure":
             tasks = [self._task_of(plan, directory, _any_point(cell)) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
-            sizes = PackSizes(plan, _layout(plan), launcher)
+            sizes = PackSizes(plan, layout_of(plan), launcher)
             members = [sizes.of(cell.config) for cell in plan.cells]
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
-            cost.keep_measured(plan, seconds, _layout(plan))
+            cost.keep_measured(plan, seconds, layout_of(plan))
         if plan.config.plan == wandb_sweep.WANDB_SWEEP:
             wandb_sweep.write(plan, command)
         else:
-            preview.show(plan, directory, _layout(plan), statuses, advice)
+            preview.show(plan, directory, layout_of(plan), statuses, advice)
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:
@@ -281,6 +281,7 @@ class StudySweeper:
             factors=factors,
             config=plan.config_of(trial),
             threads=plan.config.pool.threads,
+            ranks=plan.config.pool.gpus_per_trial,
             overrides=alone.overrides_of(plan, trial, directory),
             hydra=self._hydra_node,
             number=trial.number,
@@ -328,27 +329,6 @@ def _any_point(cell: CellPlan) -> Trial:
 
 # The scale that the paper's experiments have as published.
 PUBLISHED_SCALE = "imagenet"
-# Processes on each core, at most: more only wait for each other.
-MOST_ON_A_CORE = 8
-
-
-def _check_pool(plan: Plan) -> None:
-    """Raise UserError where the pool is far larger than this machine."""
-    size = plan.config.pool.size
-    most = MOST_ON_A_CORE * max(available_cores(), len(_layout(plan).devices))
-    if size is not None and size > most:
-        raise UserError(
-            f"pool.size={size}; accepted: 1 to {most} processes on this machine, or null for as many as fit"
-        )
-    threads, most = plan.config.pool.threads, MOST_ON_A_CORE * available_cores()
-    if threads is not None and threads > most:
-        raise UserError(f"pool.threads={threads}; accepted: 1 to {most} on this machine, or null for as many as fit")
-
-
-def _layout(plan: Plan) -> ProcessLayout:
-    """Return how the pool divides this machine."""
-    wants_gpu = any(cell.config.device != "cpu" for cell in plan.cells)
-    return plan_layout(plan.config.pool.size, plan.config.pool.threads, wants_gpu=wants_gpu)
 
 
 def _fingerprints(plan: Plan) -> list[str]:

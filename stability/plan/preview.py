@@ -130,15 +130,17 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
     time = None if None in seconds else _elapsed([one for one in seconds if one is not None], layout)
     unit = "GPU" if layout.devices else "process"
     plural = ("s" if unit == "GPU" else "es") if layout.size > 1 else ""
-    where = f"on {layout.size} {unit}{plural} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    together = f" of {layout.ranks} for each trial" if layout.ranks > 1 else ""
+    where = (
+        f"on {layout.size} {unit}{plural}{together} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    )
     packs = plan.config.pack.size
     if packs != 1 and (packs != "auto" or layout.devices):
         where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
     is_estimate = any(cost.is_estimate for cost in missing)
     where += ESTIMATE if time is not None and is_estimate else ""
-    hint = (
-        "" if (time is not None and not is_estimate) or not missing else "; plan=measure times a few steps of each cell"
-    )
+    is_known = (time is not None and not is_estimate) or not missing
+    hint = "" if is_known or layout.ranks > 1 else "; plan=measure times a few steps of each cell"
     return [
         "",
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"

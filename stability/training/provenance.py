@@ -76,6 +76,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         multiply_adds=_multiply_adds(to_json(member.config.model), size),
         rest={
             **info.notes,
+            **module.ranks.notes(module.stack.architecture, device),
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
             **({"metrics": shown} if shown else {}),
             **({"beginning": module.stack.beginning} if module.stack.beginning else {}),

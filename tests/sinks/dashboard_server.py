@@ -100,6 +100,17 @@ class DashboardServer(WandbServer):
         digest = given["artifactID"].partition(":")[2]
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": digest}}}
 
+    def answer_ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a version of an artifact, for which wandb 0.26 asks."""
+        name, _, digest = given["id"].partition(":")
+        place = {"name": "mine", "entity": {"name": "us"}}
+        about = {"description": None, "metadata": "{}", "tags": [], "historyStep": None, "commitHash": None}
+        times = {"createdAt": "2026-11-01T00:00:00", "updatedAt": None, "ttlDurationSeconds": -1, "ttlIsInherited": True}
+        size = {"size": 0, "fileCount": 0, "versionIndex": 0, "state": self.states[given["id"]], "digest": digest}
+        sequence = {"id": name, "name": name, "project": place, "__typename": "ArtifactSequence"}
+        kind = {"artifactType": {"name": "study"}, "artifactSequence": sequence, "aliases": []}
+        return {"artifact": {"__typename": "Artifact", "id": given["id"], **about, **times, **size, **kind}}
+
     def answer_ProjectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return a project's id."""
         return {"project": {"id": "p", "internalId": "1"}}
@@ -126,6 +137,7 @@ class DashboardServer(WandbServer):
         return {"upsertView": {"view": self._view(identifier), "inserted": is_new}}
 
     answer_upsertView = answer_UpsertView2
+    answer_GetViewer = WandbServer.answer_Viewer
 
     def _view(self, identifier: str) -> dict[str, Any]:
         view = self.views[identifier]
