@@ -54,8 +54,8 @@ class DashboardServer(WandbServer):
         versions = self.artifacts.setdefault(name, [])
         if digest not in versions:
             versions.append(digest)
-        identifier = f"{name}:{digest}"
-        state = self.states.setdefault(identifier, PENDING)
+        identifier = base64.b64encode(f"{name}:{digest}".encode()).decode()
+        state = self.states.setdefault(f"{name}:{digest}", PENDING)
         place = versions.index(digest)
         latest = {"id": identifier, "versionIndex": place} if state == COMMITTED else None
         artifact = {"id": identifier, "state": state, "artifactSequence": {"id": name, "latestArtifact": latest}}
@@ -70,7 +70,8 @@ class DashboardServer(WandbServer):
         return {"updateArtifactManifest": {"artifactManifest": self._manifest(given)}}
 
     def _manifest(self, given: dict[str, Any]) -> dict[str, Any]:
-        name = f"manifest-{given.get('artifactID', '')}.json".replace(":", "-")
+        # An update names the list, not the artifact.
+        name = given.get("artifactManifestID") or f"{version_of(given['artifactID'])}.json".replace(":", "-")
         return {"id": name, "file": {"id": name, "name": name, "displayName": name, **self._upload(name)}}
 
     def _upload(self, name: str) -> dict[str, Any]:
@@ -80,8 +81,9 @@ class DashboardServer(WandbServer):
         """Say where the files of artifacts are uploaded."""
         edges = []
         for one in (given.get("input") or given)["artifactFiles"]:
-            self.artifact_files.setdefault(one["artifactID"], []).append(one["name"])
-            path = f"{one['artifactID']}/{one['name']}".replace(":", "-")
+            version = version_of(one["artifactID"])
+            self.artifact_files.setdefault(version, []).append(one["name"])
+            path = f"{version}/{one['name']}".replace(":", "-")
             node = {
                 "id": path,
                 "name": one["name"],
@@ -96,20 +98,32 @@ class DashboardServer(WandbServer):
 
     def answer_CommitArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
         """Close a version."""
-        self.states[given["artifactID"]] = COMMITTED
-        digest = given["artifactID"].partition(":")[2]
+        version = version_of(given["artifactID"])
+        self.states[version] = COMMITTED
+        digest = version.partition(":")[2]
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": digest}}}
 
     def answer_ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return a version of an artifact, for which wandb 0.26 asks."""
-        name, _, digest = given["id"].partition(":")
+        version = version_of(given["id"])
+        name, _, digest = version.partition(":")
         place = {"name": "mine", "entity": {"name": "us"}}
         about = {"description": None, "metadata": "{}", "tags": [], "historyStep": None, "commitHash": None}
-        times = {"createdAt": "2026-11-01T00:00:00", "updatedAt": None, "ttlDurationSeconds": -1, "ttlIsInherited": True}
-        size = {"size": 0, "fileCount": 0, "versionIndex": 0, "state": self.states[given["id"]], "digest": digest}
+        times = {
+            "createdAt": "2026-11-01T00:00:00",
+            "updatedAt": None,
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+        }
+        size = {"size": 0, "fileCount": 0, "versionIndex": 0, "state": self.states[version], "digest": digest}
         sequence = {"id": name, "name": name, "project": place, "__typename": "ArtifactSequence"}
         kind = {"artifactType": {"name": "study"}, "artifactSequence": sequence, "aliases": []}
         return {"artifact": {"__typename": "Artifact", "id": given["id"], **about, **times, **size, **kind}}
+
+    def answer_FetchArtifactManifest(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Say where the list of an artifact's files is, for which wandb 0.26 asks."""
+        url = self._manifest({"artifactID": given["id"]})["file"]["uploadUrl"]
+        return {"artifact": {"currentManifest": {"file": {"directUrl": url}}}}
 
     def answer_ProjectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return a project's id."""
@@ -160,6 +174,11 @@ class DashboardServer(WandbServer):
         (found,) = (one for one in self.views.values() if one["type"] == kind)
         spec: dict[str, Any] = json.loads(found["spec"])
         return spec
+
+
+def version_of(identifier: str) -> str:
+    """Return the name and the digest that an artifact's id holds."""
+    return base64.b64decode(identifier).decode()
 
 
 @contextmanager
