@@ -14,6 +14,7 @@ from analysis.export import Sheet
 from analysis.wandb.published import FIGURES, JOB, TABLES, cells_of
 from stability.errors import StudyError, UserError
 from stability.locate import first_line
+from stability.outputs import announced
 from stability.sinks import wandb_content as content
 from stability.sinks import wandb_run
 from stability.sinks.wandb import OURS, run_id
@@ -97,10 +98,18 @@ class AnalysisRun:
             self._run.log_artifact(artifact)
         return len(written)
 
-    def finish(self, code: int) -> None:
+    def finish(self) -> None:
         """End the run. Raises TimeoutError where the server does not take it."""
-        if not wandb_run.done_within(FINISH_SECONDS, lambda: self._run.finish(exit_code=code)):
+        with announced(f"{self._study}: waiting for W&B to take everything"):
+            is_done = wandb_run.done_within(FINISH_SECONDS, self._run.finish)
+        if not is_done:
+            wandb_run.forget()
             raise TimeoutError(f"the server has not taken everything within {FINISH_SECONDS:g} seconds")
+
+    def fail(self) -> None:
+        """End the run as failed; the server may be the reason, and is not waited for long."""
+        if not wandb_run.done_within(wandb_run.FINISH_SECONDS, lambda: self._run.finish(exit_code=1)):
+            wandb_run.forget()
 
 
 @contextmanager
@@ -148,9 +157,9 @@ def open_run(
         try:
             yield run
         except BaseException:
-            run.finish(1)
+            run.fail()
             raise
-        run.finish(0)
+        run.finish()
 
 
 @contextmanager

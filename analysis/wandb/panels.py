@@ -62,8 +62,8 @@ def parts_of(keys: RunKeys, kept: published.Kept) -> list[Part]:
         ),
         Part(
             "Training curves",
-            "Each cell's mean over its trials, with the range from the least to the largest; ungrouped, a line per "
-            "trial.",
+            "Each cell's mean over its trials, with the range from the least to the largest. Without the grouping in a "
+            "panel's settings there is a line per trial.",
             [],
             list(_curves(keys)),
         ),

@@ -32,12 +32,14 @@ from stability.errors import UserError, nearest, unknown
 from stability.files import shared_like
 from stability.sinks.packages import require
 from stability.sinks.wandb import OURS, may_be_logged_in
-from stability.sinks.wandb_content import DEFAULT_PARTS, PARTS
+from stability.sinks.wandb_content import DEFAULT_PARTS, Part
 from stability.sinks.wandb_options import checked_project
 from stability.study.store import Study, study_folders
 
 PROGRAM = "analysis.wandb publish"
 WORKSPACE_FILE, REPORT_FILE = "wandb-workspace.json", "wandb-report.json"
+# What of wandb_content.PARTS an analysis has; curves are in the trials' runs and in the records.
+SENT: tuple[Part, ...] = ("record", "config", "command", "machine")
 # The words of WANDB_MODE, and what they mean here.
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
 
@@ -78,8 +80,9 @@ def _parser() -> Parser:
     parser.add_argument("--dry-run", action="store_true", help="write workspace and report as JSON; send nothing")
     parser.add_argument("--no-workspace", dest="workspace", action="store_false", help="without the workspace")
     parser.add_argument("--no-report", dest="report", action="store_false", help="without the report")
-    send = f"what may leave the machine, of {', '.join(PARTS)}; default: {' '.join(DEFAULT_PARTS)}"
-    parser.add_argument("--send", nargs="*", default=list(DEFAULT_PARTS), metavar="PART", help=send)
+    default = [part for part in SENT if part in DEFAULT_PARTS]
+    send = f"what may leave the machine, of {', '.join(SENT)}; default: {' '.join(default)}"
+    parser.add_argument("--send", nargs="*", default=default, metavar="PART", help=send)
     return parser
 
 
@@ -90,8 +93,8 @@ def _check(given: Namespace) -> None:
     if given.entity is not None and (not given.entity or set(given.entity) & set("/\\#?%: ")):
         raise UserError(f"--entity {given.entity!r}; accepted: a user or team of W&B, without the project")
     for one in given.send:
-        if one not in PARTS:
-            raise unknown("part of --send", one, PARTS)
+        if one not in SENT:
+            raise unknown("part of --send", one, SENT)
     if given.dry_run and given.offline:
         raise UserError("--dry-run and --offline; accepted: one of them: --dry-run makes no run")
     if given.dry_run and not (given.workspace or given.report):

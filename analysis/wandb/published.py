@@ -154,5 +154,5 @@ def record_files(study: Study, *, is_private: bool) -> Iterator[tuple[Path, byte
 
 
 def counts_of(study: Study) -> dict[str, Value]:
-    """Return the run's summary: how many trials are planned and have each status."""
-    return {"planned": len(study.trials), **{str(name): count for name, count in sorted(study.statuses.items())}}
+    """Return the run's summary: how many trials there are, and how many have each status."""
+    return {"trials": len(study.trials), **{str(name): count for name, count in sorted(study.statuses.items())}}

@@ -59,7 +59,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
-    server: DashboardServer, study: Path, capsys: pytest.CaptureFixture[str]
+    server: DashboardServer, study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["publish", str(study), "--project", "mine"]) == 0
     printed = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert (about["name"], about["groupName"], about["jobType"]) == ("small-analysis", "small", "analysis")
     assert server.exit_codes == {"small-analysis": 0}
     assert set(server.history["small-analysis"][0]) >= {"figures/map", "figures/edf", "figures/scatter", "tables/cells"}
-    assert server.summary["small-analysis"]["planned"] == 12
+    assert server.summary["small-analysis"]["trials"] == 12
     assert server.history["small-analysis"][0]["figures/edf"]["width"] > 600
     assert len(server.artifacts["small-records"]) == 1
     (place,) = [one for one in server.artifact_files if one.startswith("small-records:")]
@@ -91,6 +91,11 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert len(server.artifacts["small-records"]) == 2
     again = capsys.readouterr().out
     assert printed.splitlines()[1:] == again.splitlines()[1:]
+    # Trouble with the workspace is one line, and the run is a failed one.
+    monkeypatch.setattr(DashboardServer, "answer_UpsertView2", lambda *_: None)
+    with pytest.raises(StudyError, match=r"^small: the workspace is not saved: \w+: [^\n]*$"):
+        main(["publish", str(study), "--project", "mine"])
+    assert server.exit_codes == {"small-analysis": 1}
 
 
 def check_specifications(workspace: dict[str, Any], report: dict[str, Any], study: str) -> None:
