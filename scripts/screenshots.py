@@ -130,6 +130,8 @@ def leet(page: Browser, study: Path, out: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", WANDB_ERROR_REPORTING="false", HOME=str(study))
+        # It leaves a log in the folder where it runs.
+        os.chdir(study)
         os.execv(program("wandb"), ["wandb", "leet", "run", str(study / "wandb")])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     read_for(terminal, stream, 20.0)
