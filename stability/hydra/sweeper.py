@@ -36,6 +36,7 @@ from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
+from stability.study.named import study_name
 from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, records_of
@@ -191,7 +192,8 @@ class StudySweeper:
         # Hydra has composed a single cell without params already; composing again takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
-        return make_plan(asked, compose, _name(choices.get("sweeps"), choices.get("scale")))
+        sweeps = choices.get("sweeps")
+        return make_plan(asked, compose, study_name(sweeps, choices.get("scale")) if sweeps else None)
 
     def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
@@ -304,14 +306,6 @@ def _ended_without_weights(
     return without_weights(trials, records)
 
 
-def _name(sweeps: str | None, scale: str | None) -> str | None:
-    """Return the name of a study that a file describes: the file's, and the scale's where it is not the paper's own."""
-    if not sweeps:
-        return None
-    name = sweeps.replace("/", "-")
-    return name if scale in (None, PUBLISHED_SCALE) else f"{name}-{scale}"
-
-
 def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:
     """Return what is wrong with the first batch of a trial's cell; None where nothing is."""
     try:
@@ -325,10 +319,6 @@ def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
-
-
-# The scale that the paper's experiments have as published.
-PUBLISHED_SCALE = "imagenet"
 
 
 def _fingerprints(plan: Plan) -> list[str]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # The mark of a time that other cells give, and its explanation below the table.
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
+# Lines on other studies that are not there yet.
+SHOWN = 3
+
 
 def show(
     plan: Plan, directory: Path, layout: ProcessLayout, statuses: Mapping[str, str], advice: Sequence[str] = ()
@@ -55,7 +58,8 @@ def notes(plan: Plan) -> list[str]:
         f"{': its range begins at 0' if ends and not ends[0] else ', as tag(linear,interval(...)) says'}."
         for name, ends in linear.items()
     ]
-    return [*([words] if words else []), *scales]
+    more = [f"... and {len(plan.missing) - SHOWN} more such lines"] if len(plan.missing) > SHOWN else []
+    return [*([words] if words else []), *scales, *plan.missing[:SHOWN], *more]
 
 
 def _heading(plan: Plan, directory: Path) -> list[str]:
@@ -154,6 +158,7 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
 def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
     done = "steps were timed, no trial was trained" if plan.config.plan == "measure" else "nothing was trained"
     go_on = "the same command without plan= runs it" if missing else "nothing is missing"
+    go_on = "what is said above to come first" if plan.missing else go_on
     return f"{done}, nothing of the study written; next: {go_on}"
 
 
