@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--logger", required=True, nargs="+", metavar=("NAME", "KEY=VALUE"), help=words)
     given = parser.parse(arguments)
     name, *options = given.logger
-    log_studies(given.runs, name, dict(map(_option, options)))
+    log_studies(given.runs, name, dict(map(key_and_value, options)))
     return 0
 
 
-def _option(given: str) -> tuple[str, Value]:
+def key_and_value(given: str) -> tuple[str, Value]:
+    """Return a logger's key and its value from KEY=VALUE. Raises UserError."""
     key, sign, value = given.partition("=")
     if not sign:
         raise UserError(f"{given!r}; accepted: KEY=VALUE, a key of the logger")
@@ -87,7 +88,7 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
     for count, trial in enumerate(ended, 1):
         try:
             for event in replay(read_json(study.folder(trial)) or {}):
-                logger.take(_logged(study, trial), event)
+                logger.take(logged_trial(study, trial), event)
         # The boundary of a logger's code: whatever it raises ends the command in a line.
         except Exception as error:
             words = first_line(error) or type(error).__name__
@@ -101,14 +102,14 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
         print(f"  left out, unreadable: {line}")
 
 
-def _logged(study: Study, trial: Trial) -> LoggedTrial:
-    """Return what the logger knows of a trial."""
+def logged_trial(study: Study, trial: Trial) -> LoggedTrial:
+    """Return what a logger knows of a trial."""
     cell = study.cells[trial.cell]
     config = plain({**cell.config, **trial.point})
     assert isinstance(config, dict)
     factor = lr_factor(cell.config)
     peak = None if factor == 1 else trial.lr * factor
-    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number, peak)
+    return LoggedTrial(trial.id, study.name, study.directory, cell.factors, config, trial.number, peak, trial.role)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
     ("command", "words"),
     [
         (("scale", "--cells", "4", "--samples", "2", "--rounds", "1"), ("8 trials in 4 cells", "analysis.edf")),
+        (
+            ("loggers", "--rounds", "1", "--epochs", "1", "--live", "2"),
+            ("logger=wandb_offline", "2 W&B runs at once", "2 whole"),
+        ),
         (("overhead", "--repeats", "1"), ("bare loop", "the whole trial in a worker")),
     ],
 )

@@ -112,7 +112,7 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         warnings=paragraphs(tables.missing(analysis)),
         selection=[tables.selection(analysis).replace("\n", " ")] if tables.selection(analysis) else [],
         answers=[answer_words(one, analysis.confidence, varied(analysis.cells)) for one in answers],
-        no_answer="" if answers else _no_answer(analysis),
+        no_answer="" if answers else no_answer(analysis),
         more_answers=[*tables.counts(analysis), *left_out(visible, answers)],
         remarks=tables.remarks(analysis),
         basis=paragraphs(tables.explanation(analysis)),
@@ -138,7 +138,8 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
     )
 
 
-def _no_answer(analysis: Analysis) -> str:
+def no_answer(analysis: Analysis) -> str:
+    """Return why no two cells are compared."""
     if len(analysis.cells) == 1:
         return "The study has one cell: there is nothing to compare it with."
     if tables.counts(analysis):

@@ -12,6 +12,9 @@ from stability.config.schema import EXTENSIONS, SCHEDULES, StudyConfig, TrialCon
 from stability.errors import UserError, nearest
 from stability.values import Options, Value
 
+# What plan= accepts besides true and false.
+PLANS = ("measure", "wandb_sweep")
+
 
 def parse_trial(values: Options) -> TrialConfig:
     """Check the keys of a composed configuration that decide a trial. Keys of StudyConfig are passed over.
@@ -97,8 +100,9 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
 def parse_study(values: Options) -> StudyConfig:
     """Check the keys of a composed configuration that frame a study. Keys of TrialConfig are passed over."""
     config = build(StudyConfig, _without(values, TrialConfig, StudyConfig), "")
-    if config.plan not in (True, False, "measure"):
-        raise UserError(f"plan={config.plan!r}{nearest(str(config.plan), ['measure'])}; accepted: true, false, measure")
+    if config.plan not in (True, False, *PLANS):
+        near = nearest(str(config.plan), PLANS)
+        raise UserError(f"plan={config.plan!r}{near}; accepted: true, false, {', '.join(PLANS)}")
     if isinstance(config.pack.size, str) and config.pack.size != "auto":
         raise UserError(f"pack.size={config.pack.size!r}; accepted: auto, or a number of at least 1")
     return config

@@ -360,8 +360,11 @@ class StudyConfig:
     runs: str = key()
     # What becomes of the other cells where the first batch of one fails.
     failing_cells: str = key(choices=("stop", "skip"))
-    # true: print what would run, and train nothing; measure: and time a few steps of each cell.
+    # true: print what would run, and train nothing; measure: and time a few steps of each cell; wandb_sweep: write the
+    # configuration of a W&B sweep.
     plan: bool | str = key()
+    # The place of a trial in the plan: no other is trained. For W&B's agents.
+    only: int | None = key(ge=0)
     # What an experiment of the paper is on some data: models, epochs, samples (see conf/scale/).
     scale: Options = key({})
     # Loggers by name, each with its _target_ and that class's arguments (see conf/logger/).

@@ -61,9 +61,8 @@ class TrialTask:
     def logged(self) -> LoggedTrial:
         """What loggers know of the trial."""
         config = to_dict(self.config)
-        return LoggedTrial(
-            self.id, self.study, Path(self.study_directory), self.factors, config, self.number, self.config.peak_lr
-        )
+        about = (self.id, self.study, Path(self.study_directory), self.factors, config)
+        return LoggedTrial(*about, self.number, self.config.peak_lr, self.role)
 
     @property
     def label(self) -> str:

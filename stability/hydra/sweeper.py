@@ -17,11 +17,12 @@ from stability.execute.layout import check_pool, layout_of
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.files import shared_like
+from stability.hydra import alone, wandb_sweep
 from stability.hydra.compose import Composer
 from stability.hydra.extensions import check_extensions
 from stability.hydra.job_launcher import trial_launcher
 from stability.hydra.keys import SWEEPER
-from stability.hydra.overrides import parse, quoted
+from stability.hydra.overrides import parse
 from stability.hydra.places import check_places
 from stability.hydra.plain import contents
 from stability.hydra.refused import failing, left_out_line, refused
@@ -35,7 +36,6 @@ from stability.plan.packing import PackSizes, pack_of
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
-from stability.study.initial import initial_of
 from stability.study.named import study_name
 from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
@@ -72,6 +72,7 @@ class StudySweeper:
             standing = read_manifest(directory)
             grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
+        self._chosen = alone.chosen(plan)
         check_pool(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
@@ -83,12 +84,13 @@ class StudySweeper:
         with contextlib.ExitStack() as stack:
             stack.enter_context(shared_like(directory))
             if plan.config.plan:
-                return self._show(plan, directory, stack)
+                return self._show(plan, directory, stack, command)
             for note in preview.notes(plan):
                 print(note)
             with announced(f"reading the records of {directory}"):
                 records = records_of(directory, plan.all_trials)
-            missing = [trial for trial in plan.all_trials if attempts_left(records.get(trial.id))]
+            own = alone.part_of(plan, self._chosen)
+            missing = [trial for trial in own.all_trials if attempts_left(records.get(trial.id))]
             bare = _ended_without_weights(plan, directory, standing, records) if standing else None
             if bare is not None:
                 print(bare)
@@ -109,14 +111,19 @@ class StudySweeper:
                 known = {trial.id for trial in standing.trials} if standing else set()
                 fresh = {trial.id: plan.config_of(trial) for trial in plan.trials if trial.id not in known}
                 settle(directory, build(plan, command, _fingerprints(plan), sizes.group(fresh)))
+            listening = Loggers(loggers)
             if launcher is not None:
                 stack.enter_context(Mirror(directory, plan.config.optuna.storage))
-                listening = stack.enter_context(Loggers(loggers))
+                stack.enter_context(listening)
                 plan = self._run(launcher, plan, directory, sizes, listening)
         if launcher is not None:
             records = records_of(directory, plan.all_trials)
+        own = alone.part_of(plan, self._chosen)
+        rest = [one for one in own.trials if one.id in records and one.id not in listening.ended]
+        task_of = functools.partial(self._task_of, plan, directory)
+        alone.tell_ended(loggers, rest, records, task_of)
         cost.learn(plan, records, layout_of(plan))
-        _report(plan, directory, records)
+        _report(own, directory, {one.id: records[one.id] for one in own.all_trials if one.id in records})
         if left_out:
             raise TrialsFailed(f"{len(left_out)} of {len(left_out) + len(plan.cells)} cells left out: see above")
         return records
@@ -141,10 +148,11 @@ class StudySweeper:
         return plan
 
     def _train(self, loop: Loop, plan: Plan, trials: Sequence[Trial], directory: Path, manifest: Manifest) -> None:
-        loop.run(self._tasks(plan, trials, directory, manifest), max(plan.planned, len(manifest.trials)))
+        wanted = [one for one in trials if self._chosen is None or one.id in self._chosen]
+        loop.run(self._tasks(plan, wanted, directory, manifest), max(plan.planned, len(manifest.trials)))
 
-    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack) -> dict[str, Record]:
-        """Print what would run, after timing it for plan=measure; return no records."""
+    def _show(self, plan: Plan, directory: Path, stack: contextlib.ExitStack, command: Command) -> dict[str, Record]:
+        """Print what would run, after timing it for plan=measure, or write the sweep's file; return no records."""
         advice: list[str] = []
         with announced(f"reading the records of {directory}"):
             statuses = cost.statuses_of(plan, directory)
@@ -163,14 +171,17 @@ class StudySweeper:
             print(left_out_line(plan.cells[place], problem))
         plan = plan.without(left_out)
         if plan.config.plan == "measure":
-            tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
+            tasks = [self._task_of(plan, directory, _any_point(cell)) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
             sizes = PackSizes(plan, layout_of(plan), launcher)
             members = [sizes.of(cell.config) for cell in plan.cells]
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
             cost.keep_measured(plan, seconds, layout_of(plan))
-        preview.show(plan, directory, layout_of(plan), statuses, advice)
+        if plan.config.plan == wandb_sweep.WANDB_SWEEP:
+            wandb_sweep.write(plan, command)
+        else:
+            preview.show(plan, directory, layout_of(plan), statuses, advice)
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:
@@ -215,6 +226,7 @@ class StudySweeper:
             flags += ["--config-name", self._config.hydra.job.config_name]
         several = ["-m"] if plan.planned > 1 else []
         overrides = (*(one for one in self._config.hydra.overrides.hydra if one != SWEEPER), *arguments)
+        overrides = tuple(alone.of_the_study(overrides))
         line = shlex.join(["python", "-m", "stability.run", *several, *flags, *overrides])
         return Command(line, tuple(overrides))
 
@@ -243,11 +255,8 @@ class StudySweeper:
         """
         ended = {trial.cell for trial in plan.trials if trial.id in records and records[trial.id].has_ended}
         first = {trial.cell: trial for trial in reversed(missing)}
-        cells = [cell for cell in plan.cells if cell.index not in ended]
-        tasks = {
-            cell.index: self._task(plan, directory, first.get(cell.index, _any_point(cell)), cell.factors)
-            for cell in cells
-        }
+        cells = [cell for cell in plan.cells if cell.index not in ended and (not self._chosen or cell.index in first)]
+        tasks = {cell.index: self._task_of(plan, directory, first.get(cell.index, _any_point(cell))) for cell in cells}
         return failing(
             plan,
             cells,
@@ -261,6 +270,9 @@ class StudySweeper:
         packs = pack_of(manifest)
         return [self._task(plan, directory, trial, factors[trial.id], packs.get(trial.id, ())) for trial in trials]
 
+    def _task_of(self, plan: Plan, directory: Path, trial: Trial) -> TrialTask:
+        return self._task(plan, directory, trial, plan.cells[trial.cell].factors)
+
     def _task(
         self, plan: Plan, directory: Path, trial: Trial, factors: Mapping[str, Scalar], pack: tuple[str, ...] = ()
     ) -> TrialTask:
@@ -272,7 +284,7 @@ class StudySweeper:
             config=plan.config_of(trial),
             threads=plan.config.pool.threads,
             ranks=plan.config.pool.gpus_per_trial,
-            overrides=_alone(plan, trial, directory),
+            overrides=alone.overrides_of(plan, trial, directory),
             hydra=self._hydra_node,
             number=trial.number,
             role=trial.role,
@@ -301,24 +313,6 @@ def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:
     except UserError as error:
         return str(error).removeprefix(f"{task.cell_label}: ")
     return None
-
-
-def _alone(plan: Plan, trial: Trial, directory: Path) -> tuple[str, ...]:
-    """Return the overrides that compose a trial by itself, within its study."""
-    settled = {"lr": repr(trial.lr), "wd": repr(trial.wd), "seed": str(trial.seed), "study": plan.study}
-    settled |= {"runs": quoted(str(directory.parent)), "samples": "null"}
-    cell = plan.cells[trial.cell]
-    if trial.role == "longer":
-        settled |= {"epochs": str(cell.config_of(trial).epochs)}
-    initial = initial_of(cell.config.model)
-    if initial is not None:
-        # As found when the cell was planned.
-        trial_key = "" if initial.trial is None else f",trial:{quoted(initial.trial)}"
-        values = f"{{name:{quoted(initial.name)},fingerprint:{quoted(initial.fingerprint)}{trial_key}}}"
-        settled |= {"++model.init": values}
-    study = (*(name.lstrip("+") for name in settled), "plan", "tune", "reseed", "longer")
-    kept = [one for one in cell.overrides if one.partition("=")[0].lstrip("+~") not in study]
-    return (*kept, *(f"{name}={value}" for name, value in settled.items()))
 
 
 def _any_point(cell: CellPlan) -> Trial:

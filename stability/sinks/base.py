@@ -25,6 +25,7 @@ class LoggedTrial:
         config: the trial's whole configuration as nested mappings, with lr, wd and seed.
         number: the number of the draw within the cell, or of the place in a plain grid.
         peak_lr: the optimizer's largest lr, where a recipe or the schedule scales the point's; else None.
+        role: why it was planned: sample, tune, reseed or longer.
     """
 
     id: str
@@ -34,6 +35,7 @@ class LoggedTrial:
     config: Options
     number: int | None = None
     peak_lr: float | None = None
+    role: str = "sample"
 
     @property
     def point(self) -> dict[str, float]:
@@ -55,6 +57,8 @@ class Logger:
 
     # How long the end of a command waits for this logger.
     close_seconds: ClassVar[float] = 10.0
+    # Whether this logger is told of a command's trials that others have trained, from their records.
+    wants_ended: bool = False
 
     def check(self) -> str | None:
         """Check before training that the logger can work; return a line of advice, or None. Raises UserError."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from stability.sinks.base import LoggedTrial, Logger
-from stability.study.events import Event, Progress
+from stability.study.events import Ended, Event, Progress
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,16 @@ class Loggers:
 
     def __init__(self, loggers: Mapping[str, Logger]) -> None:
         self._threads = [_LoggerThread(name, logger) for name, logger in loggers.items()]
+        # The trials whose ends have been passed on.
+        self.ended: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._threads)
 
     def take(self, trial: LoggedTrial, event: Event) -> None:
         """Pass an event on. Progress within an epoch is for the display only."""
+        if isinstance(event, Ended):
+            self.ended.add(event.id)
         if not isinstance(event, Progress):
             for thread in self._threads:
                 thread.put(trial, event)

@@ -266,7 +266,7 @@ class Provenance:
 
     attempts: every start, those included that were cut off. failures: those that ended in an exception;
     an image that cannot be read uses up all that the command had. commonest_share: of the evaluated images, how many
-    are of their commonest class, between 0 and 1.
+    are of their commonest class, between 0 and 1. parameters, multiply_adds: of the model, for one image.
     """
 
     seconds: float | None = None
@@ -290,6 +290,8 @@ class Provenance:
     compiled: bool | None = field(default=None, metadata={"optional": True})
     not_compiled: str | None = field(default=None, metadata={"optional": True})
     computed_in_turn: str | None = field(default=None, metadata={"optional": True})
+    parameters: int | None = field(default=None, metadata={"optional": True})
+    multiply_adds: int | None = field(default=None, metadata={"optional": True})
     rest: Options = field(default_factory=dict)
 
     def get(self, key: str) -> Value:

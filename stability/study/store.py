@@ -99,13 +99,18 @@ def read_record(directory: Path, planned: Point | None = None) -> Record | None:
 
 
 def write_manifest(study_directory: Path, manifest: Manifest) -> None:
-    """Write what was planned. Each cell and each trial has a line, so that a large study stays readable."""
+    """Write what was planned."""
     study_directory.mkdir(parents=True, exist_ok=True)
+    write_text(study_directory / MANIFEST, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return a manifest as its file has it: each cell and each trial has a line, so that a large one stays readable."""
     values = _for_yaml(plain(manifest.to_json()))
     assert isinstance(values, dict)
     parts = [f"{json.dumps(key)}: {_written(value)}" for key, value in values.items()]
     text = MARKED.sub(r"\1", ",\n".join(parts))
-    write_text(study_directory / MANIFEST, "{\n" + text + "\n}\n")
+    return "{\n" + text + "\n}\n"
 
 
 def _for_yaml(value: Value) -> Value:

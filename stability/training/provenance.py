@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import platform
 import socket
 import sys
@@ -10,8 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stability.models.complexity import count
+from stability.models.counts import Input
+from stability.models.table import lookup
 from stability.models.tokens import token_grid
 from stability.study.schema import Provenance
+from stability.study.store import to_json
 from stability.study.weights import KEY
 from stability.training.measures import declared
 from stability.training.member import Member
@@ -42,7 +49,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
     """
     grid = token_grid(module)
     progress, info, device = member.progress, module.data.info, module.device
-    images = progress.step * member.config.batch_size
+    images, size = progress.step * member.config.batch_size, Input(info.image_size, info.channels, info.num_classes)
     shown = {row.key: {name: getattr(row, name) for name in SHOWN} for row in declared(member.config)}
     return Provenance(
         seconds=progress.seconds,
@@ -65,6 +72,8 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         compiled=module.compiler.is_on or None,
         not_compiled=module.compiler.failure,
         computed_in_turn=module.stack.loop_reason or None,
+        parameters=sum(one.numel() for one in module.stack.architecture.parameters()),
+        multiply_adds=_multiply_adds(to_json(member.config.model), size),
         rest={
             **info.notes,
             **module.ranks.notes(module.stack.architecture, device),
@@ -74,6 +83,20 @@ def provenance(member: Member, module: StackModule) -> Provenance:
             **({KEY: info_of(member, info).note} if keeps_weights(member) else {}),
         },
     )
+
+
+@functools.lru_cache
+def _multiply_adds(model: str, size: Input) -> int | None:
+    """Return a forward pass's multiply-adds of one image, from the table or counted; None where that fails.
+
+    model: its configuration as JSON. A process trains many trials of few models.
+    """
+    values = json.loads(model)
+    found = lookup(values, *size)
+    # Other members may be training: their random numbers stay as they are.
+    with contextlib.suppress(Exception), torch.random.fork_rng(devices=[]):
+        found = found or count(values, **size._asdict())
+    return found.multiply_adds if found else None
 
 
 def versions() -> dict[str, str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stability.sinks import wandb_run
 from stability.sinks.base import LoggedTrial
+from tests.sinks.wandb_server import WandbServer, serving
 
 CELL = {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 3}
 CONFIG = {"model": {"name": "vitp_tiny"}, "lr": 1.23e-3, "wd": 0.05, "seed": 3, "epochs": 3}
@@ -44,3 +47,19 @@ def make_record() -> Callable[..., dict[str, Any]]:
 def curve() -> list[dict[str, Any]]:
     """The rows of the trial's curve."""
     return CURVE
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server, and an environment that points to it."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    with serving() as one:
+        monkeypatch.setenv("WANDB_BASE_URL", one.url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(wandb_run, "INIT_SECONDS", 4)
+        monkeypatch.setattr(wandb_run, "TEARDOWN_SECONDS", 0.5)
+        wandb_run.forget()
+        yield one
+        one.mode = "401"
+    wandb_run.forget()

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stability.sinks import wandb as sink
+from stability.sinks import wandb_run
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
-from stability.study.events import Started, replay
+from stability.study.events import Probe, Resumed, Started, replay
 from tests.sinks.test_wandb import CURVE, epochs, read_back, runs_of, tell
-from tests.sinks.wandb_server import WandbServer, serving
+from tests.sinks.wandb_server import WandbServer
 
 pytest.importorskip("wandb")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server, and an environment that points to it."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    with serving() as one:
-        monkeypatch.setenv("WANDB_BASE_URL", one.url)
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setattr(sink, "INIT_SECONDS", 4)
-        monkeypatch.setattr(sink, "TEARDOWN_SECONDS", 0.5)
-        sink._forget()
-        yield one
-        one.mode = "401"
-    sink._forget()
 
 
 def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_trial: Any, make_record: Any) -> None:
@@ -47,10 +31,11 @@ def test_with_an_average_the_summary_is_the_records(server: WandbServer, make_tr
     tell(logger, trial, *replay(record))
     logger.close()
     name = run_id(trial.study, trial.id)
-    assert server.summary[name]["top1_error"] == 30.0
+    assert server.summary[name]["final/top1_error"] == 30.0
+    assert server.summary[name]["final/weights"] == "ema"
     assert server.summary[name]["status"] == "completed"
-    assert [row["top1_error"] for row in server.history[name]] == [60.0, 30.0, 20.0]
-    assert [row["_step"] for row in server.history[name]] == [1, 2, 3]
+    assert [row["val/top1_error"] for row in server.history[name]] == [60.0, 30.0, 20.0]
+    assert [row["epoch"] for row in server.history[name]] == [1, 2, 3]
     assert server.exit_codes == {name: 0}
 
 
@@ -65,6 +50,25 @@ def test_a_retried_trial_keeps_no_old_exception(server: WandbServer, make_trial:
         expected = record["result"]["exception"]
         assert server.summary[name].get("exception") == expected
         assert server.summary[name]["status"] == record["status"]
+
+
+def test_a_trial_that_goes_on_logs_no_epoch_twice(server: WandbServer, make_trial: Any, make_record: Any) -> None:
+    """Its command was ended between a checkpoint and the next: the second epoch comes again."""
+    trial, first, second = make_trial(0), WandbLogger(), WandbLogger()
+    name, record = run_id(trial.study, trial.id), make_record(trial)
+    probes = [Probe(trial.id, step, {"curvature": 0.5}) for step in (5, 9, 13)]
+    tell(first, trial, Started(trial.id, 1), probes[0], *epochs(trial, CURVE[0]), probes[1], *epochs(trial, CURVE[1]))
+    first.close()
+    assert (server.summary[name]["status"], server.exit_codes[name]) == ("interrupted", 1)
+    wandb_run.forget()
+    rest = [Resumed(trial.id, 1, 7), probes[1], *epochs(trial, CURVE[1]), probes[2], *epochs(trial, CURVE[2])]
+    tell(second, trial, Started(trial.id, 2), *rest, list(replay(record))[-1])
+    second.close()
+    rows = [(row.get("epoch"), row.get("probe/step")) for row in server.history[name]]
+    assert rows == [(None, 5), (1, None), (None, 9), (2, None), (None, 13), (3, None)]
+    assert [row["_step"] for row in server.history[name]] == list(range(6))
+    assert (server.summary[name]["status"], server.exit_codes[name]) == ("completed", 0)
+    assert json.loads(server.files[name, "record.json"])["id"] == trial.id
 
 
 def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(
@@ -113,7 +117,7 @@ def test_a_server_in_trouble_costs_no_run(
 def test_a_server_that_dies_in_the_middle_costs_no_run(
     server: WandbServer, make_trial: Any, make_record: Any, caplog: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(sink, "FINISH_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 2.0)
     trials, logger = [make_trial(number) for number in range(2)], WandbLogger()
     for trial in trials:
         tell(logger, trial, Started(trial.id, 1), *epochs(trial, CURVE[0]))

@@ -66,6 +66,9 @@ def test_provenance_says_where_and_how(trial):
     assert (provenance["device"], provenance["train_images"], provenance["eval_images"]) == ("cpu", 260, 100)
     assert provenance["start"] < provenance["end"]
     assert {"python", "torch", "pytorch-lightning", "stability"} <= set(provenance["versions"])
+    # A model that the table of counts does not have.
+    assert provenance["parameters"] > 5_000
+    assert provenance["multiply_adds"] > provenance["parameters"]
 
 
 def test_learns_the_digits():

@@ -1,0 +1,45 @@
+"""What a run leaves out before it leaves the machine: names of hosts and paths of the file system."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from stability.values import Options, Value
+
+# An absolute path or one in a home folder, wherever it stands in a text; what follows // (as in a URL) is none.
+_PATH = re.compile(r"(?<![\w./:~\\-])(?:file://)?(?:~[\w.-]*)?(?:/[^\s/:'\",;=()\[\]{}<>|]+)+/?")
+_DRIVE = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s'\",;=()\[\]{}<>|]*")
+# Stands before the last part of a path, which says which data or file it was.
+HIDDEN = "..."
+
+
+def without_paths(value: Value) -> Value:
+    """Return plain values, every absolute path in a text cut to its last part: `/home/me/cifar` -> `.../cifar`."""
+    if isinstance(value, str):
+        return _DRIVE.sub(_last_part, _PATH.sub(_last_part, value))
+    if isinstance(value, Mapping):
+        return {name: without_paths(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_paths(one) for one in value]
+    return value
+
+
+def without_host(record: Options) -> dict[str, Value]:
+    """Return a record as it stands in its file, without the host that trained the trial."""
+    origin = record.get("provenance")
+    if not isinstance(origin, Mapping) or origin.get("host") is None:
+        return dict(record)
+    return {**record, "provenance": {**origin, "host": None}}
+
+
+def private(record: Options) -> dict[str, Value]:
+    """Return a record without the host's name and without paths."""
+    found = without_paths(without_host(record))
+    assert isinstance(found, dict)
+    return found
+
+
+def _last_part(match: re.Match[str]) -> str:
+    last = re.split(r"[/\\]", match.group().rstrip("/\\"))[-1]
+    return f"{HIDDEN}/{last}"

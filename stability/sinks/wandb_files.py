@@ -1,0 +1,82 @@
+"""The files of a trial's W&B run: its record, which images it got right, and the study's manifest.
+
+`python -m analysis.wandb pull` makes the study again from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stability.sinks.base import LoggedTrial
+from stability.sinks.private import private, without_paths
+from stability.study.correctness import FILE, KEY
+from stability.study.events import Ended
+from stability.study.schema import Manifest
+from stability.study.store import MANIFEST, RECORD, manifest_text, read_manifest, to_json, trial_directory
+from stability.values import group
+
+# A larger manifest goes with a run only where it has changed since: else a study of N trials would send N of N lines.
+MOST_EVERYWHERE = 100_000
+
+
+class Manifests:
+    """The manifests of studies as they are now, each read once for as long as its file stays the same."""
+
+    def __init__(self, *, is_private: bool) -> None:
+        self._is_private = is_private
+        self._read: dict[Path, tuple[tuple[int, int], Manifest, str]] = {}
+        self._sent: dict[Path, str] = {}
+
+    def commands(self, study_directory: Path) -> str | None:
+        """Return the commands of a study, a line each; None where there is no manifest."""
+        found = self._current(study_directory)
+        return "\n".join(found[0].all_commands) if found else None
+
+    def text(self, study_directory: Path) -> str | None:
+        """Return the manifest that goes with a run; None where there is none, or where another run has it."""
+        found = self._current(study_directory)
+        if found is None:
+            return None
+        _, text = found
+        if len(text) > MOST_EVERYWHERE and self._sent.get(study_directory) == text:
+            return None
+        self._sent[study_directory] = text
+        return text
+
+    def _current(self, folder: Path) -> tuple[Manifest, str] | None:
+        try:
+            status = (folder / MANIFEST).stat()
+        except OSError:
+            return None
+        version = status.st_mtime_ns, status.st_size
+        known = self._read.get(folder)
+        if known is None or known[0] != version:
+            manifest = read_manifest(folder)
+            if manifest is None:
+                return None
+            if self._is_private:
+                manifest = Manifest.from_json(without_paths(manifest.to_json()), MANIFEST)
+            known = self._read[folder] = version, manifest, manifest_text(manifest)
+        return known[1:]
+
+
+def files_of(
+    trial: LoggedTrial, event: Ended, manifests: Manifests, *, is_private: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a trial's run by their names.
+
+    Args:
+        trial: the trial.
+        event: its end, with the record.
+        manifests: of the studies.
+        is_private: whether the host's name and paths are left out.
+    """
+    record = private(event.record) if is_private else event.record
+    yield RECORD, f"{to_json(record)}\n".encode()
+    own = trial_directory(trial.directory, trial.id) / FILE
+    if group(event.record, "files").get(KEY) == FILE and own.exists():
+        yield FILE, own.read_bytes()
+    manifest = manifests.text(trial.directory)
+    if manifest is not None:
+        yield MANIFEST, manifest.encode()
