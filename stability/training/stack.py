@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError, unknown
 from stability.locate import first_line
+from stability.training import stacked
 from stability.training.masks import seed_torch
 from stability.training.packed import PackedCalls
 
@@ -134,9 +135,11 @@ class ModelStack(nn.Module):
             arguments = (images,) if masks is None else (images, masks)
             return _checked(functional_call(self.architecture, member, arguments))
 
-        axes = (0, None if keep is None else 0)
         kind = images.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if stacked.has_rules(self.architecture):
+            return stacked.logits(self.architecture, state, images, keep, autocast)
+        axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
             return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
 

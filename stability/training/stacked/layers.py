@@ -1,0 +1,156 @@
+"""Torch's layers on weights of K members at once, as batched products.
+
+Shapes in comments: K members, B images, N = rows that a layer treats alike (tokens or positions of all images),
+C channels. Feature maps are (K, C, B, height, width), whatever their layout in memory; tokens are (K, N, C).
+Under autocast each layer computes what it computes for one member: products of inputs in bfloat16 with sums in
+float32, norms in float32. A LayerNorm's output is rounded to bfloat16 at once: only products read it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, to: torch.dtype) -> Tensor:
+    """Return x weight^T + bias of each member, (K, N, out).
+
+    Args:
+        x: (K, N, in), or (1, N, in) where all members have the same input.
+        weight: (K, out, in).
+        bias: (K, out); None: 0.
+        to: the type of products.
+    """
+    x, transposed = x.to(to).expand(len(weight), -1, -1), weight.to(to).transpose(1, 2)
+    return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias.to(to).unsqueeze(1), x, transposed)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, to: torch.dtype) -> Tensor:
+    """Return LayerNorm over the last axis of tokens.
+
+    Args:
+        x: (K, N, C).
+        weight: (K, C).
+        bias: (K, C).
+        eps: added to the variance.
+        to: the type of the output.
+    """
+    return _LayerNorm.apply(x, weight, bias, eps, to)
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Normalises all rows in one kernel, then scales and shifts each member's in another, which rounds as well."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, to: torch.dtype) -> Tensor:
+        """Compute the norm.
+
+        Args:
+            context: keeps what the backward pass needs.
+            x: (K, N, C).
+            weight: (K, C).
+            bias: (K, C).
+            eps: added to the variance.
+            to: the type of the output.
+        """
+        x = x.to(weight.dtype)
+        normed, mean, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
+        context.save_for_backward(x, normed, mean, scale, weight)
+        made = torch.empty_like(normed, dtype=to)
+        return torch.addcmul(bias.unsqueeze(1), normed, weight.unsqueeze(1), out=made)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, normed, mean, scale, weight = context.saved_tensors
+        of_x = of_weight = of_bias = None
+        if context.needs_input_grad[0]:
+            of_normed = gradient * weight.unsqueeze(1)
+            shape, mask = x.shape[-1:], [True, False, False]
+            of_x = torch.ops.aten.native_layer_norm_backward(of_normed, x, shape, mean, scale, None, None, mask)[0]
+        if context.needs_input_grad[1]:
+            of_weight = (gradient * normed).sum(1)
+        if context.needs_input_grad[2]:
+            of_bias = gradient.sum(1, dtype=weight.dtype)
+        return of_x, of_weight, of_bias, None, None
+
+
+def has_grouped_kernels(device: torch.device) -> bool:
+    """Tell whether a convolution in groups is faster than patches and a product.
+
+    On a CPU it takes half the time (docs/benchmarks.md). A GPU has no fast kernel for it in bfloat16.
+    """
+    return device.type == "cpu"
+
+
+def convolution(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, to: torch.dtype) -> Tensor:
+    """Return a convolution of each member, (K, out, B, height, width).
+
+    Args:
+        layer: has the kernel's size, stride and padding.
+        x: feature maps (K, C, B, height, width), or (1, C, B, height, width) of images that all members see.
+        weight: (K, out, C, kernel height, kernel width).
+        bias: (K, out); None: 0.
+        to: the type of products.
+    """
+    x, kernels = x.to(to), weight.to(to)
+    if has_grouped_kernels(x.device):
+        biases = None if bias is None else bias.to(to).flatten()
+        # A group of channels for each member; images that all members see are one group.
+        rows, weights, padding = _side_by_side(x), kernels.flatten(0, 1), _padding(layer)
+        made = F.conv2d(rows, weights, biases, layer.stride, padding, groups=len(x))
+        return made.unflatten(1, weight.shape[:2]).permute(1, 2, 0, 3, 4)
+    patches, (height, width) = _patches(layer, x)
+    kernels, sizes = kernels.flatten(2), (*weight.shape[:2], x.shape[2], height, width)
+    if bias is not None:
+        # Rows are positions: the layout of tokens, which come next.
+        made = linear(patches.transpose(1, 2), kernels, bias, to)
+        return made.transpose(1, 2).unflatten(2, sizes[2:])
+    if len(patches) == 1:
+        return (kernels.flatten(0, 1) @ patches[0]).view(sizes)
+    return torch.bmm(kernels, patches).view(sizes)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """Return feature maps with the members' channels side by side, (B, K * C, height, width)."""
+    return x.permute(2, 0, 1, 3, 4).flatten(1, 2)
+
+
+def _patches(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return what each position of the output is a product with, (K or 1, C * kernel, N), and the output's sides."""
+    (rows, columns), strides, (top, left) = layer.kernel_size, layer.stride, _padding(layer)
+    if rows == columns == 1 and strides == (1, 1) and not (top or left):
+        return x.flatten(2), (x.shape[3], x.shape[4])
+    if top or left:
+        x = F.pad(x, [left, left, top, top])
+    parts = x.unfold(3, rows, strides[0]).unfold(4, columns, strides[1])
+    sides = parts.shape[3], parts.shape[4]
+    return parts.permute(0, 1, 5, 6, 2, 3, 4).reshape(len(x), x.shape[1] * rows * columns, -1), sides
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int]:
+    assert not isinstance(layer.padding, str), "a layer without a rule"
+    top, left = layer.padding
+    return top, left
+
+
+def batch_norm(layer: nn.BatchNorm2d, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+    """Return a batch norm of each member's feature maps (K, C, B, height, width), its statistics kept per member.
+
+    Args:
+        layer: has the mode, the momentum and eps.
+        x: feature maps.
+        own: the layer's parameters and buffers by name, (K, C) each.
+    """
+    assert layer.momentum is not None, "a layer without a rule"
+    flat = {name: own[name].view(-1) for name in ("weight", "bias", "running_mean", "running_var")}
+    if layer.training:
+        own["num_batches_tracked"].add_(1)
+    # Channels of all members, wherever these lie in memory.
+    is_by_image = x.stride(2) > x.stride(0)
+    rows = _side_by_side(x) if is_by_image else x.reshape(1, flat["weight"].numel(), -1)
+    statistics = (flat["running_mean"], flat["running_var"], flat["weight"], flat["bias"])
+    normed = F.batch_norm(rows, *statistics, layer.training, layer.momentum, layer.eps)
+    return normed.unflatten(1, x.shape[:2]).permute(1, 2, 0, 3, 4) if is_by_image else normed.view(x.shape)
