@@ -36,7 +36,8 @@ WRITING = frozenset({"copy_", "zero_", "fill_", "_foreach_copy_", "_foreach_zero
 # Of one launch of a multi-tensor kernel: elements of a block, blocks, and tensors by how many lists are read.
 CHUNK, BLOCKS = 65_536, 320
 TENSORS = {1: 110, 2: 64, 3: 48, 4: 36}
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+# Tensors that one launch puts together.
+CONCATENATED = 128
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,16 @@ class Totals:
 
     def add(self, call: Call, device: Device) -> None:
         """Take in a call."""
-        self.calls += 1
-        self.kernels += call.kernels
-        self.bytes += call.bytes
-        self.flops += call.flops
-        self.seconds += device.seconds(call)
+        self.__iadd__(Totals(1, call.kernels, call.bytes, call.flops, device.seconds(call)))
+
+    def __iadd__(self, other: Totals) -> Totals:
+        """Take in what other sums have."""
+        self.calls += other.calls
+        self.kernels += other.kernels
+        self.bytes += other.bytes
+        self.flops += other.flops
+        self.seconds += other.seconds
+        return self
 
 
 @dataclass
@@ -161,11 +167,16 @@ class Counting(TorchDispatchMode):
 
 def kernels_of(name: str, arguments: Any) -> int:
     """Return how many kernels a call launches."""
+    if name == "native_layer_norm_backward" and arguments[5] is None:
+        # Without weights there is no gradient of them.
+        return 1
+    if name == "cat":
+        return -(-len(arguments[0]) // CONCATENATED)
     if not name.startswith("_foreach"):
         return KERNELS.get(name, 1)
     lists = [one for one in arguments if isinstance(one, (list, tuple)) and one and isinstance(one[0], Tensor)]
     first = lists[0]
-    if not _takes_fast_path(lists):
+    if not _takes_fast_path(lists, mixes_types=name == "_foreach_copy_"):
         return len(first)
     chunks = sum(-(-one.numel() // CHUNK) for one in first)
     # The norms of chunks are summed in a kernel of their own.
@@ -173,13 +184,14 @@ def kernels_of(name: str, arguments: Any) -> int:
     return max(-(-len(first) // TENSORS.get(len(lists), 30)), -(-chunks // BLOCKS)) + more
 
 
-def _takes_fast_path(lists: list[Any]) -> bool:
+def _takes_fast_path(lists: list[Any], mixes_types: bool) -> bool:
     """Tell whether a multi-tensor kernel takes these lists: sizes, strides and types are alike and nothing overlaps."""
     for alike in zip(*lists, strict=True):
         first = alike[0]
         for one in alike:
             is_dense = torch.ops.aten.is_non_overlapping_and_dense(one)
-            if one.shape != first.shape or one.stride() != first.stride() or one.dtype != first.dtype or not is_dense:
+            has_type = mixes_types or one.dtype == first.dtype
+            if one.shape != first.shape or one.stride() != first.stride() or not (has_type and is_dense):
                 return False
     return True
 

@@ -197,7 +197,11 @@ class ModelStack(nn.Module):
             views = [self.member_tensors(index) for index in range(self.size)]
             return torch.stack([_norm([view[name] for name in self._parameter_names]) for view in views])
         gradients = [self.stacked(name).grad for name in self._parameter_names]
-        norms = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients if one is not None]
+        found = [one.flatten(1) for one in gradients if one is not None]
+        if found[0].is_cuda:
+            # Two launches for all; on a CPU a copy costs more than calls do.
+            return torch.linalg.vector_norm(torch.cat(found, dim=1), dim=1)
+        norms = [torch.linalg.vector_norm(one, dim=1) for one in found]
         return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
     @cached_property

@@ -84,17 +84,19 @@ def _attention(layer: Attention, members: Members, x: Tensor, queries: int | Non
     """Map tokens (K, B, T, D) as `Attention.forward` does."""
     weight, bias = members["qkv.weight"], members["qkv.bias"]
 
-    def projected(rows: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
-        size = rows.shape[-1]
-        part = slice(first * size, end * size)
-        made = layers.linear(rows.flatten(1, 2), weight[:, part], bias[:, part], members.type)
-        # (K * B, T, parts, H, d): to take the parts apart along this axis copies nothing, forward or backward.
-        return made.view(-1, rows.shape[2], end - first, layer.heads, size // layer.heads).unbind(2)
+    def projected(rows: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        made = layers.linear(rows.flatten(1, 2), weight, bias, members.type)
+        # (K * B, T, parts, H, d): parts that are taken along this axis have the gradient's layout.
+        return made.view(
+            -1, rows.shape[2], weight.shape[1] // x.shape[-1], layer.heads, x.shape[-1] // layer.heads
+        ).unbind(2)
 
     if queries is None:
-        query, key, value = projected(x, 0, 3)
+        query, key, value = projected(x, weight, bias)
     else:
-        (query,), (key, value) = projected(x[:, :, :queries], 0, 1), projected(x, 1, 3)
+        sizes = (x.shape[-1], 2 * x.shape[-1])
+        (of_query, of_rest), (query_bias, rest_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
+        (query,), (key, value) = projected(x[:, :, :queries], of_query, query_bias), projected(x, of_rest, rest_bias)
     query, key, value = (one.transpose(1, 2) for one in (query, key, value))
     # torch's own kernel of the CPU; of a GPU's that which was measured to be fastest.
     made = attend(query, key, value) if x.is_cuda else F.scaled_dot_product_attention(query, key, value)
@@ -211,4 +213,13 @@ def logits(
         keep: masks of residual branches, (K, num_residuals, B); None: all are kept.
         lowered: the type of products under autocast; None: that of the weights.
     """
+    if lowered is not None:
+        names = [name for name in _of_products(model) if name in state]
+        state = {**state, **dict(zip(names, layers.lowered([state[name] for name in names], lowered), strict=True))}
     return call(model, Members(state, lowered), images, keep)
+
+
+def _of_products(model: nn.Module) -> list[str]:
+    """Return the names of weights and biases of products."""
+    found = ((place, layer) for place, layer in model.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    return [f"{place}.{name}" for place, layer in found for name, _ in layer.named_parameters()]

@@ -8,6 +8,7 @@ float32, norms in float32. A LayerNorm's output is rounded to bfloat16 at once: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,8 +25,61 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, to: torch.dtype) -> T
         bias: (K, out); None: 0.
         to: the type of products.
     """
-    x, transposed = x.to(to).expand(len(weight), -1, -1), weight.to(to).transpose(1, 2)
-    return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias.to(to).unsqueeze(1), x, transposed)
+    return _Linear.apply(x.to(to), weight.to(to), None if bias is None else bias.to(to))
+
+
+class _Linear(torch.autograd.Function):
+    """Products whose gradients are laid out as the weights are: torch's own would be transposed, and copied."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute x weight^T + bias.
+
+        Args:
+            context: keeps what the backward pass needs.
+            x: (K or 1, N, in).
+            weight: (K, out, in).
+            bias: (K, out) or None.
+        """
+        context.save_for_backward(x, weight)
+        rows, transposed = x.expand(len(weight), -1, -1), weight.transpose(1, 2)
+        return torch.bmm(rows, transposed) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, transposed)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = context.saved_tensors
+        of_x = of_weight = of_bias = None
+        if context.needs_input_grad[0]:
+            assert len(x) == len(weight), "images get no gradient"
+            of_x = torch.bmm(gradient, weight)
+        if context.needs_input_grad[1]:
+            of_weight = torch.bmm(gradient.transpose(1, 2), x.expand(len(weight), -1, -1))
+        if context.needs_input_grad[2]:
+            of_bias = gradient.sum(1)
+        return of_x, of_weight, of_bias
+
+
+def lowered(weights: Sequence[Tensor], to: torch.dtype) -> tuple[Tensor, ...]:
+    """Return weights in another type; few launches for all of them, forward and backward."""
+    return _Lowered.apply(*weights, to)
+
+
+class _Lowered(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, *given: Any) -> tuple[Tensor, ...]:
+        *weights, to = given
+        context.type = weights[0].dtype
+        made = [torch.empty_like(one, dtype=to) for one in weights]
+        torch._foreach_copy_(made, weights)
+        return tuple(made)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [one for one in gradients if one is not None]
+        made = [torch.empty_like(one, dtype=context.type) for one in given]
+        torch._foreach_copy_(made, given)
+        raised = iter(made)
+        return (*(None if one is None else next(raised) for one in gradients), None)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, to: torch.dtype) -> Tensor:
