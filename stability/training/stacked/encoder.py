@@ -80,43 +80,63 @@ def _sequential(layer: nn.Sequential, members: Members, x: Tensor) -> Tensor:
     return x
 
 
-def _attention(layer: Attention, members: Members, x: Tensor, queries: int | None = None) -> Tensor:
-    """Map tokens (K, B, T, D) as `Attention.forward` does."""
-    weight, bias = members["qkv.weight"], members["qkv.bias"]
+def _attention(layer: Attention, members: Members, projected: Tensor, queries: int | None) -> Tensor:
+    """Return what the first `queries` tokens attend to, as `Attention.forward` does, (K, B, queries, D).
 
-    def projected(rows: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        made = layers.linear(rows.flatten(1, 2), weight, bias, members.type)
-        # (K * B, T, parts, H, d): parts that are taken along this axis have the gradient's layout.
-        return made.view(
-            -1, rows.shape[2], weight.shape[1] // x.shape[-1], layer.heads, x.shape[-1] // layer.heads
-        ).unbind(2)
-
-    if queries is None:
-        query, key, value = projected(x, weight, bias)
-    else:
-        sizes = (x.shape[-1], 2 * x.shape[-1])
-        (of_query, of_rest), (query_bias, rest_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
-        (query,), (key, value) = projected(x[:, :, :queries], of_query, query_bias), projected(x, of_rest, rest_bias)
-    query, key, value = (one.transpose(1, 2) for one in (query, key, value))
+    Args:
+        layer: has the number of heads.
+        members: its tensors.
+        projected: queries, keys and values side by side, (K, B, T, 3 * D).
+        queries: the number of tokens to compute; None: all.
+    """
+    size = projected.shape[-1] // 3
+    # (K * B, T, 3, H, d): parts that are taken along this axis have gradients of one layout, which stack in one copy.
+    parts = projected.view(-1, projected.shape[2], 3, layer.heads, size // layer.heads).unbind(2)
+    query, key, value = (one.transpose(1, 2) for one in (parts[0][:, :queries], *parts[1:]))
     # torch's own kernel of the CPU; of a GPU's that which was measured to be fastest.
-    made = attend(query, key, value) if x.is_cuda else F.scaled_dot_product_attention(query, key, value)
-    rows = made.transpose(1, 2).reshape(len(x), -1, x.shape[-1])
-    return _linear(layer.out, members.of("out"), rows).view(*x.shape[:2], -1, x.shape[-1])
+    made = attend(query, key, value) if query.is_cuda else F.scaled_dot_product_attention(query, key, value)
+    rows = made.transpose(1, 2).reshape(len(projected), -1, size)
+    return _linear(layer.out, members.of("out"), rows).view(*projected.shape[:2], -1, size)
 
 
 def _block(
-    layer: Block, members: Members, x: Tensor, kept: Sequence[Tensor | None], queries: int | None = None
+    layer: Block,
+    members: Members,
+    x: Tensor,
+    products: Sequence[Tensor],
+    kept: Sequence[Tensor | None],
+    queries: int | None,
 ) -> Tensor:
-    """Compute tokens (K, B, T, D) as `Block.forward` does; kept: masks of its branches, (K, B, 1, 1) or None."""
+    """Compute tokens (K, B, T, D) as `Block.forward` does.
 
-    def normed(name: str, rows: Tensor) -> Tensor:
-        made = _layer_norm(getattr(layer, name), members.of(name), rows.flatten(1, 2))
-        return made.view(rows.shape)
+    Args:
+        layer: the block.
+        members: its tensors.
+        x: tokens.
+        products: weights of attention's projection and of the MLP's first layer, with the norms before them.
+        kept: masks of the branches, (K, B, 1, 1) or None.
+        queries: the number of tokens to compute; None: all.
+    """
+    rows, passed = layers.normed_product(x.flatten(1, 2), products[0], layer.attention_norm.eps)
+    projected, x = rows.view(*x.shape[:-1], -1), passed.view(x.shape)
+    # Of the last block all tokens' queries are computed: to leave them out takes more kernels than it saves.
+    x = _added(x[:, :, :queries], _attention(layer.attention, members.of("attention"), projected, queries), kept[0])
+    made, passed = layers.normed_product(x.flatten(1, 2), products[1], layer.mlp_norm.eps)
+    own = members.of("mlp")
+    for name, inner in list(layer.mlp.named_children())[1:]:
+        made = call(inner, own.of(name), made)
+    return _added(passed.view(x.shape), made.view(x.shape), kept[1])
 
-    branch = _attention(layer.attention, members.of("attention"), normed("attention_norm", x), queries)
-    x = _added(x[:, :, :queries], branch, kept[0])
-    rows = normed("mlp_norm", x).flatten(1, 2)
-    return _added(x, _sequential(layer.mlp, members.of("mlp"), rows).view(x.shape), kept[1])
+
+def _products(model: VisionTransformer, members: Members) -> list[tuple[Tensor, ...]]:
+    """Return the weights of what every block computes after its two norms."""
+    kinds = []
+    for norm, layer in NORMED:
+        own = [members.of(f"blocks.{index}") for index in range(len(model.blocks))]
+        named = (f"{layer}.weight", f"{layer}.bias", f"{norm}.weight", f"{norm}.bias")
+        weights, biases, gains, shifts = ([one[name] for one in own] for name in named)
+        kinds.append(layers.folded(weights, biases, gains, shifts, members.type))
+    return list(zip(*kinds, strict=True))
 
 
 def _added(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
@@ -134,16 +154,19 @@ def _vision_transformer(
     masks: Sequence[Tensor | None] = [None] * model.num_residuals
     if keep is not None:
         masks = keep[..., None, None].unbind(1)
-    last = len(model.blocks) - 1
+    last, products = len(model.blocks) - 1, _products(model, members)
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         kept, own = masks[2 * index : 2 * index + 2], members.of(f"blocks.{index}")
         queries = 1 if index == last and not model.computes_all_tokens else None
-        x = _block(block, own, x, kept, queries)
-    normed = _layer_norm(model.norm, members.of("norm"), x[:, :, 0])
+        x = _block(block, own, x, products[index], kept, queries)
+    first = x[:, :, 0] if model.computes_all_tokens else x.squeeze(2)
+    normed = _layer_norm(model.norm, members.of("norm"), first)
     return _linear(model.classifier, members.of("classifier"), normed)
 
 
+# A block's norms, and the products that read them.
+NORMED = (("attention_norm", "attention.qkv"), ("mlp_norm", "mlp.0"))
 # By a layer's exact class. `call` gives layers inside a Sequential their input alone.
 RULES: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Linear: _linear,
@@ -155,10 +178,10 @@ RULES: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.GELU: _elementwise,
     nn.Identity: _elementwise,
     nn.Sequential: _sequential,
-    Attention: _attention,
-    Block: _block,
     VisionTransformer: _vision_transformer,
 }
+# Layers that the rule of the model computes with what it has prepared for all of them.
+INNER = (nn.ModuleList, Block, Attention)
 # Models that are computed by rules: their forward pass calls these layers and computes nothing else.
 MODELS = (VisionTransformer,)
 
@@ -175,7 +198,7 @@ def has_rules(model: nn.Module) -> bool:
     names = len(list(model.named_parameters(remove_duplicate=False)))
     if names != len(list(model.parameters())):
         return False
-    return all(type(layer) in (*RULES, nn.ModuleList) and _is_plain(layer) for layer in model.modules())
+    return all(type(layer) in (*RULES, *INNER) and _is_plain(layer) for layer in model.modules())
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -187,9 +210,21 @@ def _is_plain(layer: nn.Module) -> bool:
         return (layer.groups, layer.dilation, layer.padding_mode) == usual and not isinstance(layer.padding, str)
     if isinstance(layer, nn.BatchNorm2d):
         return layer.affine and layer.track_running_stats and layer.momentum is not None
+    if isinstance(layer, Block):
+        return [type(one) for one in (layer.attention_norm, layer.mlp_norm, layer.attention)] == [
+            nn.LayerNorm,
+            nn.LayerNorm,
+            Attention,
+        ] and _is_mlp(layer.mlp)
     if isinstance(layer, nn.LayerNorm):
         return layer.weight is not None and layer.bias is not None and len(layer.normalized_shape) == 1
     return True
+
+
+def _is_mlp(layer: nn.Module) -> bool:
+    """Tell whether the first layer is a product with a bias: it takes in what the norm before it scales and shifts."""
+    first = next(layer.children(), None)
+    return type(layer) is nn.Sequential and type(first) is nn.Linear and first.bias is not None
 
 
 def is_watched(layer: nn.Module) -> bool:
@@ -220,6 +255,8 @@ def logits(
 
 
 def _of_products(model: nn.Module) -> list[str]:
-    """Return the names of weights and biases of products."""
-    found = ((place, layer) for place, layer in model.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    """Return the names of weights and biases of products, but for those that norms are folded into."""
+    found = [(place, layer) for place, layer in model.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    folded = tuple(name for _, name in NORMED)
+    found = [(place, layer) for place, layer in found if not (place.startswith("blocks.") and place.endswith(folded))]
     return [f"{place}.{name}" for place, layer in found for name, _ in layer.named_parameters()]

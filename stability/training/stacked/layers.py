@@ -131,6 +131,124 @@ class _LayerNorm(torch.autograd.Function):
         return of_x, of_weight, of_bias, None, None
 
 
+# Constant columns beside normed rows, whose sum is 1: products with them add a bias, and its gradient is a product too.
+# Eight keep rows aligned for a GPU's kernels.
+MARGIN = 8
+
+
+def normed_product(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the product of each normed row, (K, N, out), and the rows, for the branch that skips the norm.
+
+    That the rows pass through lets the backward pass add both branches' gradients in one kernel.
+
+    Args:
+        x: rows (K, N, in).
+        weight: from `folded`, (K, out, in + MARGIN), in the type of products.
+        eps: added to the variance.
+    """
+    return _NormedProduct.apply(x, weight, eps)
+
+
+class _NormedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Compute norm and product.
+
+        Args:
+            context: keeps what the backward pass needs: the normed rows, and not x.
+            x: (K, N, in).
+            weight: (K, out, in + MARGIN).
+            eps: added to the variance.
+        """
+        context.set_materialize_grads(False)
+        size = x.shape[-1]
+        normed, _, scale = torch.native_layer_norm(x, (size,), None, None, eps)
+        rows = weight.new_empty(*x.shape[:-1], size + MARGIN)
+        rows[..., :size] = normed
+        rows[..., size:] = 1 / MARGIN
+        context.save_for_backward(rows, weight, scale)
+        return torch.bmm(rows, weight.transpose(1, 2)), x
+
+    @staticmethod
+    def backward(
+        context: Any, gradient: Tensor | None, of_x: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weight, scale = context.saved_tensors
+        if gradient is None:
+            return of_x, None, None
+        of_weight = torch.bmm(gradient.transpose(1, 2), rows) if context.needs_input_grad[1] else None
+        if not context.needs_input_grad[0]:
+            return None, of_weight, None
+        size = rows.shape[-1] - MARGIN
+        of_normed, normed = torch.bmm(gradient, weight[..., :size]), rows[..., :size].contiguous()
+        # The rows are normed already: with their own mean and scale, 0 and 1, only the projection is left. A CPU's
+        # kernel wants these in the rows' type.
+        none = torch.zeros_like(scale, dtype=scale.dtype if rows.is_cuda else rows.dtype)
+        given = (of_normed, normed, (size,), none, torch.ones_like(none), None, None, [True, False, False])
+        part = torch.ops.aten.native_layer_norm_backward(*given)[0]
+        return part * scale if of_x is None else torch.addcmul(of_x, part, scale), of_weight, None
+
+
+def folded(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    gains: Sequence[Tensor],
+    shifts: Sequence[Tensor],
+    to: torch.dtype,
+) -> tuple[Tensor, ...]:
+    """Return weights of products that take in their bias, and the gains and shifts of the norms before them.
+
+    weight (gain x + shift) + bias = (weight gain) x + (weight shift + bias): so the gradients of the norms and biases
+    are sums over weights, and not over every row. All layers of a kind are computed at once.
+
+    Args:
+        weights: of each layer, (K, out, in).
+        biases: (K, out).
+        gains: of each layer's norm, (K, in).
+        shifts: (K, in).
+        to: the type of what is returned.
+
+    Returns:
+        (K, out, in + MARGIN) of each layer.
+    """
+    given = (torch.stack(list(one)) for one in (weights, biases, gains, shifts))
+    # The shift of the bias is computed in the weights' own type.
+    with torch.autocast(weights[0].device.type, enabled=False):
+        return _Folded.apply(*given, to).unbind()
+
+
+class _Folded(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor, to: torch.dtype) -> Tensor:
+        """Compute the weights of products.
+
+        Args:
+            context: keeps what the backward pass needs.
+            weight: (layers, K, out, in).
+            bias: (layers, K, out).
+            gain: (layers, K, in).
+            shift: (layers, K, in).
+            to: the type of what is returned.
+        """
+        context.save_for_backward(weight, gain, shift)
+        size = weight.shape[-1]
+        made = weight.new_empty(*weight.shape[:-1], size + MARGIN, dtype=to)
+        torch.mul(weight, gain.unsqueeze(2), out=made[..., :size])
+        made[..., size:] = bias.unsqueeze(-1) + weight @ shift.unsqueeze(-1)
+        return made
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, gain, shift = context.saved_tensors
+        of_scaled = gradient[..., : weight.shape[-1]]
+        of_bias = gradient[..., weight.shape[-1] :].sum(-1, dtype=weight.dtype)
+        of_weight = of_bias.unsqueeze(-1) * shift.unsqueeze(2)
+        of_weight.addcmul_(of_scaled, gain.unsqueeze(2))
+        of_gain = (of_scaled * weight).sum(2)
+        of_shift = (of_bias.unsqueeze(2) @ weight).squeeze(2)
+        return of_weight, of_bias, of_gain, of_shift, None
+
+
 def has_grouped_kernels(device: torch.device) -> bool:
     """Tell whether a convolution in groups is faster than patches and a product.
 
