@@ -64,7 +64,7 @@ def trace_evaluation(model: str, size: int, batch_size: int, precision: str) -> 
         module, batch = _module(model, size, batch_size, precision)
         module.stack.eval()
         with torch.no_grad(), Counting() as counting, counting.phase("evaluation"):
-            module.evaluation_logits(batch.images)
+            module.evaluator()(batch.images)
     return counting.trace
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ from stability.tasks import task_of
 from stability.training.batch_norm import set_precise_statistics
 from stability.training.compiling import Compiler, key_of
 from stability.training.contexts import autocast
-from stability.training.evaluation import Score, at_least_float32, evaluate, evaluated_logits, parts_of
+from stability.training.evaluation import Evaluator, Score, at_least_float32, evaluate, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, keep_masks
 from stability.training.measures import own_metrics, own_probes
@@ -292,17 +292,19 @@ class StackModule(pl.LightningModule):
         if not due:
             return self.drop_ended()
 
-        def forward(images: Tensor) -> Tensor:
-            self.deliver()
-            return self.evaluation_logits(images)
-
         self.stack.eval()
         for member in due:
             member.switch("eval")
         self._set_statistics()
+
+        def batches() -> Iterator[Batch]:
+            for batch in self.data.eval_batches():
+                self.deliver()
+                yield batch
+
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
-        scores = self.scores(self.data.eval_batches(), forward, right)
+        scores = self.scores(batches(), right)
         images = torch.cat(right, dim=1).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
@@ -322,24 +324,17 @@ class StackModule(pl.LightningModule):
             with autocast(self.device, self.autocast_type):
                 set_precise_statistics(self.stack, self._averages(), batches, self.micro_batches)
 
-    def scores(
-        self,
-        batches: Iterable[Batch],
-        forward: Callable[[Tensor], Tensor] | None = None,
-        right: list[Tensor] | None = None,
-    ) -> list[Score]:
+    def scores(self, batches: Iterable[Batch], right: list[Tensor] | None = None) -> list[Score]:
         """Return what is measured of every lane of the stack, then of the averages where any member has one.
 
-        Args:
-            batches: of evaluation images.
-            forward: images -> logits; None: `evaluation_logits`.
-            right: as of `evaluate`.
+        batches: of evaluation images.
+        right: as of `evaluate`.
         """
-        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics, right)
+        return evaluate(self.evaluator(), batches, self.device, self.metrics, right)
 
-    def evaluation_logits(self, images: Tensor) -> Tensor:
-        """Return what `evaluated_logits` does of the stack and of the averages, where any member has one."""
-        return evaluated_logits(self.stack, self._averages(), images, self.micro_batches, self.autocast_type)
+    def evaluator(self) -> Evaluator:
+        """Return what computes logits of the stack's weights and of the averages, as both are now."""
+        return Evaluator(self.stack, self._averages(), self.micro_batches, self.autocast_type)
 
     def _averages(self) -> list[Mapping[str, Tensor]]:
         """Return the averaged state of every lane, its own where it has none; nothing where no member has any."""

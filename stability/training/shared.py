@@ -187,9 +187,11 @@ class _Update(ABC):
             [[self._coefficients(one["lr"], one["weight_decay"]) for one in same] for same in zip(*every, strict=True)],
             dtype=self._table.dtype,
         )
-        self._table.copy_(send(values, self._table.device))
-        for place, flat in enumerate(self._flat):
-            torch.index_select(self._table.view(-1, 2)[:, place], 0, self._rows, out=flat)
+        values = send(values, self._table.device)
+        if self._flat is None:
+            self._table.copy_(values)
+        else:
+            torch.index_select(values.view(-1, 2).t(), 1, self._rows, out=self._flat)
         gradients = self._of_lanes([one.grad for one in self._stacked if one.grad is not None])
         if isinstance(self._lanes, Tensor):
             parameters = self._of_lanes(self._whole)
@@ -229,7 +231,7 @@ class _Update(ABC):
             if size and group["weight_decay"]:
                 self.decayed.append(slice(len(group_of), len(group_of) + size))
             group_of += [number] * size
-        self._flat: list[Tensor] = []
+        self._flat: Tensor | None = None
         if sum(one[0].numel() for one in self._whole) * len(self.members) <= MOST_EXPANDED:
             self.decay, self.change = self._expanded(group_of)
             return
@@ -250,12 +252,12 @@ class _Update(ABC):
             for group, one in zip(group_of, self._whole, strict=True)
         ]
         self._rows = torch.cat(rows)
-        self._flat = [self._table.new_empty(len(self._rows)) for _ in range(2)]
+        self._flat = self._table.new_empty(2, len(self._rows))
         parts = [len(one) for one in rows]
-        views = [
+        decay, change = (
             [part.view(shape) for part, shape in zip(flat.split(parts), shapes, strict=True)] for flat in self._flat
-        ]
-        return views[0], views[1]
+        )
+        return decay, change
 
     def _own_state(self, field: str) -> list[Tensor]:
         """Return what the members' optimizers hold, stacked: (members, ...)."""

@@ -89,10 +89,6 @@ class ModelStack(nn.Module):
             return self._call_in_turn(states, images, keep, seeds if self.training else None)
         return self._call_together(self._stacked(), images, keep)
 
-    def apply_states(self, states: Sequence[Mapping[str, Tensor]], images: Tensor) -> Tensor:
-        """Return logits (len(states), B, classes) of this architecture with other weights, one mapping a model."""
-        return self.call(self.together(states), images)
-
     def together(self, states: Sequence[Mapping[str, Tensor]]) -> States:
         """Return the states of models as they are called: stacked, or one by one where they are called in turn."""
         if len(states) == 1 or self.is_looped:

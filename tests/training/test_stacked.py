@@ -95,7 +95,7 @@ def test_other_weights_are_evaluated_as_they_are_alone(stem: str) -> None:
     before = {name: buffer.clone() for name, buffer in stack.named_buffers()}
     states = [dict(one.named_parameters()) | dict(one.named_buffers()) for one in models[MEMBERS:]]
     with torch.no_grad():
-        logits = torch.cat([stack(images(torch.float64)), stack.apply_states(states, images(torch.float64))])
+        logits = torch.cat([stack(images(torch.float64)), stack.call(stack.together(states), images(torch.float64))])
         for found, model in zip(logits, models, strict=True):
             torch.testing.assert_close(found, model(images(torch.float64)), rtol=0, atol=1e-12)
     assert all(torch.equal(buffer, before[name]) for name, buffer in stack.named_buffers())

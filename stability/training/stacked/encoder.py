@@ -104,6 +104,7 @@ def _block(
     members: Members,
     x: Tensor,
     products: Sequence[Tensor],
+    own: Tensor,
     kept: Sequence[Tensor | None],
     queries: int | None,
 ) -> Tensor:
@@ -114,17 +115,18 @@ def _block(
         members: its tensors.
         x: tokens.
         products: weights of attention's projection and of the MLP's first layer, with the norms before them.
+        own: `layers.statistics` of the tokens.
         kept: masks of the branches, (K, B, 1, 1) or None.
         queries: the number of tokens to compute; None: all.
     """
-    rows, passed = layers.normed_product(x.flatten(1, 2), products[0], layer.attention_norm.eps)
+    rows, passed = layers.normed_product(x.flatten(1, 2), products[0], layer.attention_norm.eps, own)
     projected, x = rows.view(*x.shape[:-1], -1), passed.view(x.shape)
     # Of the last block all tokens' queries are computed: to leave them out takes more kernels than it saves.
     x = _added(x[:, :, :queries], _attention(layer.attention, members.of("attention"), projected, queries), kept[0])
-    made, passed = layers.normed_product(x.flatten(1, 2), products[1], layer.mlp_norm.eps)
-    own = members.of("mlp")
+    made, passed = layers.normed_product(x.flatten(1, 2), products[1], layer.mlp_norm.eps, own)
+    inside = members.of("mlp")
     for name, inner in list(layer.mlp.named_children())[1:]:
-        made = call(inner, own.of(name), made)
+        made = call(inner, inside.of(name), made)
     return _added(passed.view(x.shape), made.view(x.shape), kept[1])
 
 
@@ -155,11 +157,12 @@ def _vision_transformer(
     if keep is not None:
         masks = keep[..., None, None].unbind(1)
     last, products = len(model.blocks) - 1, _products(model, members)
+    own = layers.statistics(x, members.type)
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
-        kept, own = masks[2 * index : 2 * index + 2], members.of(f"blocks.{index}")
+        kept, inside = masks[2 * index : 2 * index + 2], members.of(f"blocks.{index}")
         queries = 1 if index == last and not model.computes_all_tokens else None
-        x = _block(block, own, x, products[index], kept, queries)
+        x = _block(block, inside, x, products[index], own, kept, queries)
     first = x[:, :, 0] if model.computes_all_tokens else x.squeeze(2)
     normed = _layer_norm(model.norm, members.of("norm"), first)
     return _linear(model.classifier, members.of("classifier"), normed)

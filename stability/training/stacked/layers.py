@@ -136,7 +136,20 @@ class _LayerNorm(torch.autograd.Function):
 MARGIN = 8
 
 
-def normed_product(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def statistics(x: Tensor, to: torch.dtype) -> Tensor:
+    """Return the mean 0 and the scale 1 of every row, (2, rows, 1): what normed rows have.
+
+    A GPU's kernel wants them in the type that it computes in, a CPU's in the rows'.
+
+    x: (..., C).
+    to: the type of the rows.
+    """
+    made = x.new_zeros(2, x[..., 0].numel(), 1, dtype=torch.promote_types(to, torch.float32) if x.is_cuda else to)
+    made[1] = 1
+    return made
+
+
+def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor) -> tuple[Tensor, Tensor]:
     """Return the product of each normed row, (K, N, out), and the rows, for the branch that skips the norm.
 
     That the rows pass through lets the backward pass add both branches' gradients in one kernel.
@@ -145,19 +158,21 @@ def normed_product(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tenso
         x: rows (K, N, in).
         weight: from `folded`, (K, out, in + MARGIN), in the type of products.
         eps: added to the variance.
+        own: from `statistics`, of at least as many rows.
     """
-    return _NormedProduct.apply(x, weight, eps)
+    return _NormedProduct.apply(x, weight, own, eps)
 
 
 class _NormedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(context: Any, x: Tensor, weight: Tensor, own: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Compute norm and product.
 
         Args:
             context: keeps what the backward pass needs: the normed rows, and not x.
             x: (K, N, in).
             weight: (K, out, in + MARGIN).
+            own: (2, K * N or more, 1).
             eps: added to the variance.
         """
         context.set_materialize_grads(False)
@@ -166,27 +181,27 @@ class _NormedProduct(torch.autograd.Function):
         rows = weight.new_empty(*x.shape[:-1], size + MARGIN)
         rows[..., :size] = normed
         rows[..., size:] = 1 / MARGIN
-        context.save_for_backward(rows, weight, scale)
+        context.save_for_backward(rows, weight, scale, own)
         return torch.bmm(rows, weight.transpose(1, 2)), x
 
     @staticmethod
     def backward(
         context: Any, gradient: Tensor | None, of_x: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None]:
-        rows, weight, scale = context.saved_tensors
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        rows, weight, scale, own = context.saved_tensors
         if gradient is None:
-            return of_x, None, None
+            return of_x, None, None, None
         of_weight = torch.bmm(gradient.transpose(1, 2), rows) if context.needs_input_grad[1] else None
         if not context.needs_input_grad[0]:
-            return None, of_weight, None
+            return None, of_weight, None, None
         size = rows.shape[-1] - MARGIN
         of_normed, normed = torch.bmm(gradient, weight[..., :size]), rows[..., :size].contiguous()
-        # The rows are normed already: with their own mean and scale, 0 and 1, only the projection is left. A CPU's
-        # kernel wants these in the rows' type.
-        none = torch.zeros_like(scale, dtype=scale.dtype if rows.is_cuda else rows.dtype)
-        given = (of_normed, normed, (size,), none, torch.ones_like(none), None, None, [True, False, False])
-        part = torch.ops.aten.native_layer_norm_backward(*given)[0]
-        return part * scale if of_x is None else torch.addcmul(of_x, part, scale), of_weight, None
+        # The rows are normed already: with their own mean and scale, 0 and 1, only the projection is left.
+        mean, one = own[:, : scale.numel()]
+        given = (of_normed, normed, (size,), mean.view(scale.shape), one.view(scale.shape), None, None)
+        part = torch.ops.aten.native_layer_norm_backward(*given, [True, False, False])[0]
+        of_x = part * scale if of_x is None else torch.addcmul(of_x, part, scale)
+        return of_x, of_weight, None, None
 
 
 def folded(
@@ -211,7 +226,7 @@ def folded(
     Returns:
         (K, out, in + MARGIN) of each layer.
     """
-    given = (torch.stack(list(one)) for one in (weights, biases, gains, shifts))
+    given = (torch.stack(list(one)) for one in (weights, biases, [*gains, *shifts]))
     # The shift of the bias is computed in the weights' own type.
     with torch.autocast(weights[0].device.type, enabled=False):
         return _Folded.apply(*given, to).unbind()
@@ -219,34 +234,36 @@ def folded(
 
 class _Folded(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor, to: torch.dtype) -> Tensor:
+    def forward(context: Any, weight: Tensor, bias: Tensor, norms: Tensor, to: torch.dtype) -> Tensor:
         """Compute the weights of products.
 
         Args:
             context: keeps what the backward pass needs.
             weight: (layers, K, out, in).
             bias: (layers, K, out).
-            gain: (layers, K, in).
-            shift: (layers, K, in).
+            norms: gains, then shifts, (2 * layers, K, in).
             to: the type of what is returned.
         """
-        context.save_for_backward(weight, gain, shift)
-        size = weight.shape[-1]
+        context.save_for_backward(weight, norms)
+        size, (gain, shift) = weight.shape[-1], norms.chunk(2)
         made = weight.new_empty(*weight.shape[:-1], size + MARGIN, dtype=to)
+        margin, moved = made[..., size:], weight @ shift.unsqueeze(-1)
         torch.mul(weight, gain.unsqueeze(2), out=made[..., :size])
-        made[..., size:] = bias.unsqueeze(-1) + weight @ shift.unsqueeze(-1)
+        torch.add(bias.unsqueeze(-1).expand(margin.shape), moved, out=margin)
         return made
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gain, shift = context.saved_tensors
-        of_scaled = gradient[..., : weight.shape[-1]]
-        of_bias = gradient[..., weight.shape[-1] :].sum(-1, dtype=weight.dtype)
+        weight, norms = context.saved_tensors
+        size, (gain, shift) = weight.shape[-1], norms.chunk(2)
+        of_scaled, of_bias = gradient[..., :size], gradient[..., size:].sum(-1, dtype=weight.dtype)
         of_weight = of_bias.unsqueeze(-1) * shift.unsqueeze(2)
         of_weight.addcmul_(of_scaled, gain.unsqueeze(2))
-        of_gain = (of_scaled * weight).sum(2)
-        of_shift = (of_bias.unsqueeze(2) @ weight).squeeze(2)
-        return of_weight, of_bias, of_gain, of_shift, None
+        of_norms = torch.empty_like(norms)
+        of_gain, of_shift = of_norms.chunk(2)
+        torch.sum(of_scaled * weight, 2, out=of_gain)
+        torch.matmul(of_bias.unsqueeze(2), weight, out=of_shift.unsqueeze(2))
+        return of_weight, of_bias, of_norms, None
 
 
 def has_grouped_kernels(device: torch.device) -> bool:
@@ -267,14 +284,14 @@ def convolution(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None
         bias: (K, out); None: 0.
         to: the type of products.
     """
-    x, kernels = x.to(to), weight.to(to)
+    kernels = weight.to(to)
     if has_grouped_kernels(x.device):
         biases = None if bias is None else bias.to(to).flatten()
         # A group of channels for each member; images that all members see are one group.
-        rows, weights, padding = _side_by_side(x), kernels.flatten(0, 1), _padding(layer)
+        rows, weights, padding = _side_by_side(x.to(to)), kernels.flatten(0, 1), _padding(layer)
         made = F.conv2d(rows, weights, biases, layer.stride, padding, groups=len(x))
         return made.unflatten(1, weight.shape[:2]).permute(1, 2, 0, 3, 4)
-    patches, (height, width) = _patches(layer, x)
+    patches, (height, width) = _patches(layer, x, to)
     kernels, sizes = kernels.flatten(2), (*weight.shape[:2], x.shape[2], height, width)
     if bias is not None:
         # Rows are positions: the layout of tokens, which come next.
@@ -290,16 +307,18 @@ def _side_by_side(x: Tensor) -> Tensor:
     return x.permute(2, 0, 1, 3, 4).flatten(1, 2)
 
 
-def _patches(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def _patches(layer: nn.Conv2d, x: Tensor, to: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
     """Return what each position of the output is a product with, (K or 1, C * kernel, N), and the output's sides."""
     (rows, columns), strides, (top, left) = layer.kernel_size, layer.stride, _padding(layer)
     if rows == columns == 1 and strides == (1, 1) and not (top or left):
-        return x.flatten(2), (x.shape[3], x.shape[4])
+        return x.to(to).flatten(2), (x.shape[3], x.shape[4])
     if top or left:
         x = F.pad(x, [left, left, top, top])
     parts = x.unfold(3, rows, strides[0]).unfold(4, columns, strides[1])
     sides = parts.shape[3], parts.shape[4]
-    return parts.permute(0, 1, 5, 6, 2, 3, 4).reshape(len(x), x.shape[1] * rows * columns, -1), sides
+    # Copied and cast at once.
+    made = parts.permute(0, 1, 5, 6, 2, 3, 4).to(to, memory_format=torch.contiguous_format)
+    return made.reshape(len(x), x.shape[1] * rows * columns, -1), sides
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, int]:
