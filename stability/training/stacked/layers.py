@@ -188,6 +188,13 @@ class _NormedProduct(torch.autograd.Function):
     def backward(
         context: Any, gradient: Tensor | None, of_x: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Compute gradients of rows and weights.
+
+        Args:
+            context: what the forward pass kept.
+            gradient: of the product, or None.
+            of_x: of the rows that passed through, or None.
+        """
         rows, weight, scale, own = context.saved_tensors
         if gradient is None:
             return of_x, None, None, None
