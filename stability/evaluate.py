@@ -7,7 +7,8 @@
 Trials need weights (training.keep_weights=last or best); without IDs all trials that have them are evaluated. Without
 data=NAME it is the trials' own set, with the keys that are given changed. Results go beside the trials' records, as
 evaluated.SET.json; trials that have been evaluated on the set already are left out. Other keys: batch_size=,
-device=auto|cpu|cuda, training.trust_files=true (models and data sets that only the study's folder names are run).
+device=auto|cpu|cuda, training.trust_files=true (models, metrics and data sets that only the study's folder names
+are run).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,7 +137,9 @@ def _evaluate(request: Request) -> int:
     from stability.training.weights import load_weights, source_of
 
     device, sets = pick_device(request.device), dict[object, EvaluationData]()
+    trust, accepted = request.trust_files, "training.trust_files=true"
     metric, done = metrics_of().primary, 0
+    untrusted: set[tuple[str, ...]] = set()
 
     def images_of(data: DataConfig, config: TrialConfig) -> EvaluationData:
         recipe, size = config.recipe, request.batch_size or config.batch_size
@@ -148,15 +151,18 @@ def _evaluate(request: Request) -> int:
 
     with _progress(len(request.trials)) as (begin, advance, end):
         for one, path in request.trials:
-            trust, accepted = request.trust_files, "training.trust_files=true"
             info, config = source_of(path, trust_files=trust, accepted=accepted)
             data = evaluated_data(config, request.data, trust_files=trust)
             check_fit(info, data)
             images = images_of(data, config)
             begin(images.num_images)
-            if not _stands(one, images):
+            own = tuple(config.metrics or ())
+            if own and not trust and own not in untrusted:
+                untrusted.add(own)
+                print(f"the trials' own metrics ({', '.join(own)}) are not computed; {accepted} runs their code")
+            if not _stands(one, images, own if trust else ()):
                 loaded = load_weights(path, trust_files=trust, accepted=accepted)
-                found = evaluate_on(loaded, data, images, device, advance)
+                found = evaluate_on(loaded, data, images, device, advance, trust_files=trust)
                 with shared_like(one.directory):
                     write_evaluation(one.directory, found)
                 value, done = found.value(metric.key), done + 1
@@ -169,8 +175,12 @@ def _evaluate(request: Request) -> int:
     return done
 
 
-def _stands(one: PlannedTrial, images: EvaluationData) -> bool:
-    """Tell whether a trial has been evaluated on a set. Raises UserError where other images go by the set's name."""
+def _stands(one: PlannedTrial, images: EvaluationData, own: Collection[str]) -> bool:
+    """Tell whether a trial has been evaluated on a set, by metrics of its own, too.
+
+    Raises:
+        UserError: other images go by the set's name.
+    """
     name = set_name(images.title)
     standing = read_evaluation(one.directory, name)
     if standing is not None and standing.images != images.images:
@@ -179,7 +189,7 @@ def _stands(one: PlannedTrial, images: EvaluationData) -> bool:
             f"({standing.eval_images}, now {images.num_images}); accepted: data.name=NAME of its own, or remove "
             f"{one.directory}/evaluated.{name}.json"
         )
-    return standing is not None
+    return standing is not None and standing.metrics.keys() >= set(own)
 
 
 def _words(found: Evaluation) -> str:

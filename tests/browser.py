@@ -78,15 +78,15 @@ class Browser:
             self.requests.append(values["request"]["url"])
 
     def open(
-        self, path: Path, *, width: int = 1280, height: int = 800, scheme: str = "light", touch: bool = False
+        self, page: Path | str, *, width: int = 1280, height: int = 800, scheme: str = "light", touch: bool = False
     ) -> None:
-        """Open a file in a window of this size, under a system's theme."""
+        """Open a file or an address in a window of this size, under a system's theme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.call("Emulation.setDeviceMetricsOverride", mobile=touch, **size)
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        self.wait("document.readyState === 'complete' && location.protocol !== 'about:'")
 
     def run(self, script: str) -> Any:
         """Return the value of an expression of JavaScript, or of a promise of it."""

@@ -14,12 +14,13 @@ import torch
 from stability.config import DataConfig, TrialConfig, parse_trial, to_dict
 from stability.data.evaluation import EvaluationData
 from stability.data.matching import match_classes
-from stability.errors import UserError
+from stability.errors import UserError, nearest
 from stability.shipped import read
 from stability.study.evaluations import Evaluation, set_name
 from stability.study.weights import WeightsInfo
 from stability.training.contexts import autocast, exact_arithmetic
 from stability.training.evaluation import evaluate
+from stability.training.measures import own_metrics
 from stability.training.provenance import versions
 from stability.training.weights import LoadedModel
 from stability.values import Options, Value, group
@@ -65,10 +66,13 @@ def evaluated_data(config: TrialConfig, given: DataOverrides, *, trust_files: bo
 def _of_another_split(own: Options, keys: Options) -> dict[str, Value]:
     """Return the changed keys of a trial's own set: naming a split takes back what the trial held out."""
     changed = dict(keys)
-    if changed.get("eval_split") is not None:
+    split = changed.get("eval_split")
+    if split is not None:
         changed.setdefault("val_fraction", 0)
-        # The only split of the digits besides their training images.
-        if own.get("source") == "digits" and changed["eval_split"] == "test":
+        if own.get("source") == "digits":
+            # The only split of the digits besides their training images.
+            if split != "test":
+                raise UserError(f"data.eval_split={split} of the digits{nearest(str(split), ['test'])}; accepted: test")
             changed["eval_split"] = None
     return changed
 
@@ -90,8 +94,10 @@ def evaluate_on(
     images: EvaluationData,
     device: torch.device,
     tell: Callable[[int], None] = lambda images: None,
+    *,
+    trust_files: bool = False,
 ) -> Evaluation:
-    """Return what a trial's weights come to on a set: the task's metrics, as at the end of training.
+    """Return what a trial's weights come to on a set: the task's metrics, as at the end of training, and its own.
 
     Args:
         loaded: the model, in evaluation mode.
@@ -99,9 +105,11 @@ def evaluate_on(
         images: of the set.
         device: where to compute.
         tell: called after each batch with the number of its images.
+        trust_files: whether the trial's own metrics, which only the study's folder names, are imported and called.
 
     Raises:
-        UserError: the model does not know the set's classes, or an image cannot be read.
+        UserError: the model does not know the set's classes, an image cannot be read, or one of the trial's own metrics
+            fails.
     """
     match = match_classes(loaded.info.classes, images.classes, images.title)
     labels = torch.from_numpy(match.labels)
@@ -120,7 +128,7 @@ def evaluate_on(
 
     start, clock = utc_now(), time.monotonic()
     with exact_arithmetic(device):
-        (score,) = evaluate(forward, batches(), device)
+        (score,) = evaluate(forward, batches(), device, own_metrics(loaded.config) if trust_files else ())
     machine: dict[str, Value] = {
         "start": start,
         "seconds": time.monotonic() - clock,

@@ -148,3 +148,22 @@ def test_an_evaluation_that_is_none_is_named(study):
         with pytest.raises(UserError, match=r"evaluated.broken.json is no evaluation.*; remove it and evaluate again"):
             read_evaluations(path.parent)
     path.unlink()
+
+
+def test_metrics_of_the_trials_own_are_computed_where_their_code_is_trusted(tmp_path, monkeypatch, capsys):
+    code = "def largest(logits, targets):\n    return logits.softmax(-1).amax(-1)\n"
+    (tmp_path / "measured.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "runs" / "own"
+    (identifier,) = trained_study(folder, [tiny(metrics={"largest": {"_target_": "measured.largest"}})])
+    command = [str(folder), "data=digits_tilted"]
+    assert main(command) == 0
+    assert "own metrics (largest) are not computed; training.trust_files=true runs" in capsys.readouterr().out
+    (found,) = read_evaluations(folder / "trials" / identifier).values()
+    assert found.value("largest") is None
+    # What is missing of an evaluation that stands is computed.
+    assert main([*command, "training.trust_files=true"]) == 0
+    assert "1 of 1 trials evaluated" in capsys.readouterr().out
+    (again,) = read_evaluations(folder / "trials" / identifier).values()
+    assert again.value("top1_error") == found.value("top1_error")
+    assert 0.1 < (again.value("largest") or 0) < 1

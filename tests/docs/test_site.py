@@ -1,33 +1,16 @@
-"""The documentation site is built without a warning; its tutorial and its tasks run as they are written."""
+"""The documentation site is built without a warning, and its page of keys has every key."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from scripts.configuration_keys import meanings_of, page
 from stability.config import StudyConfig, TrialConfig, schema
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
-# What stands before a block that no test can run.
-NEEDS = re.compile(r"<!-- needs: ([^>]+) -->\n\s*$")
-
-
-def blocks(text: str) -> list[tuple[str, str, str]]:
-    """Return language, code and what is needed ("" for nothing) of each block of a page, in order."""
-    found = []
-    for match in re.finditer(r"^( *)```(\w+)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
-        needs = NEEDS.search(text[: match.start()])
-        code = re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE)
-        found.append((match[2], code, needs[1] if needs else ""))
-    return found
+from tests.docs.pages import DOCS
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
@@ -64,30 +47,3 @@ def test_the_page_of_keys_has_every_key_with_its_default():
     assert rows["epochs"].startswith("int | `8` | ≥ 1")
     assert "†" in rows["runs"]
     assert "†" not in rows["epochs"]
-
-
-def test_every_page_of_tasks_has_commands():
-    for path in PAGES:
-        assert any(language == "bash" and not needs for language, _, needs in blocks(path.read_text())), path
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_a_page_runs_as_it_is_written(path, tmp_path):
-    """Files are written, commands run and Python is executed in the order of the page, in an empty folder."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
-    for language, code, needs in blocks(path.read_text()):
-        name = re.match(r"# (\S+\.(?:py|yaml))\n", code)
-        if name:
-            file = tmp_path / name[1]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(code)
-        elif language in ("bash", "python") and not needs:
-            command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
-            done = subprocess.run([*command, code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, f"{code}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
