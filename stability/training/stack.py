@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError, unknown
 from stability.locate import first_line
+from stability.training import stacked
 from stability.training.masks import seed_torch
 from stability.training.packed import PackedCalls
 
@@ -88,10 +89,6 @@ class ModelStack(nn.Module):
             return self._call_in_turn(states, images, keep, seeds if self.training else None)
         return self._call_together(self._stacked(), images, keep)
 
-    def apply_states(self, states: Sequence[Mapping[str, Tensor]], images: Tensor) -> Tensor:
-        """Return logits (len(states), B, classes) of this architecture with other weights, one mapping a model."""
-        return self.call(self.together(states), images)
-
     def together(self, states: Sequence[Mapping[str, Tensor]]) -> States:
         """Return the states of models as they are called: stacked, or one by one where they are called in turn."""
         if len(states) == 1 or self.is_looped:
@@ -134,9 +131,11 @@ class ModelStack(nn.Module):
             arguments = (images,) if masks is None else (images, masks)
             return _checked(functional_call(self.architecture, member, arguments))
 
-        axes = (0, None if keep is None else 0)
         kind = images.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if stacked.has_rules(self.architecture):
+            return stacked.logits(self.architecture, state, images, keep, autocast)
+        axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
             return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
 
@@ -194,7 +193,11 @@ class ModelStack(nn.Module):
             views = [self.member_tensors(index) for index in range(self.size)]
             return torch.stack([_norm([view[name] for name in self._parameter_names]) for view in views])
         gradients = [self.stacked(name).grad for name in self._parameter_names]
-        norms = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients if one is not None]
+        found = [one.flatten(1) for one in gradients if one is not None]
+        if found[0].is_cuda:
+            # Two launches for all; on a CPU a copy costs more than calls do.
+            return torch.linalg.vector_norm(torch.cat(found, dim=1), dim=1)
+        norms = [torch.linalg.vector_norm(one, dim=1) for one in found]
         return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
     @cached_property
