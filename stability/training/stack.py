@@ -37,6 +37,8 @@ class ModelStack(nn.Module):
         assert models, "a stack of nothing"
         self.size = len(models)
         self.is_looped, self.loop_reason = False, ""
+        # Whether the project's own rules compute the layers, where they know all of them; vmap does otherwise.
+        self._uses_rules = True
         # What weights the models began with, and what of them is frozen, in words.
         self.beginning: str | None = None
         self._is_tried = False
@@ -112,6 +114,21 @@ class ModelStack(nn.Module):
         images = images[:2] if len(images) > 1 else torch.cat([images, images])
         self.architecture.train()
         try:
+            while (reason := self._failure(state, trained, images)) is not None:
+                if self._uses_rules and stacked.has_rules(self.architecture):
+                    self._uses_rules = False
+                    log.warning("the rules for stacked layers fail (%s): vmap computes the pack", reason)
+                    continue
+                # What is wrong with the model itself shows when a member is called alone.
+                self.is_looped, self.loop_reason = True, reason
+                log.warning("vmap refuses the model (%s): members of the pack are computed one by one", reason)
+                break
+        finally:
+            self.architecture.train(self.training)
+
+    def _failure(self, state: dict[str, Tensor], trained: Sequence[Tensor], images: Tensor) -> str | None:
+        """Return why the members cannot be computed together, forward and backward; None: they can."""
+        try:
             with torch.enable_grad():
                 logits = self._call_together(state, images)
                 # Some operations fail in the backward pass alone.
@@ -120,11 +137,8 @@ class ModelStack(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError) as error:
-            # What is wrong with the model itself shows when a member is called alone.
-            self.is_looped, self.loop_reason = True, f"{type(error).__name__}: {first_line(error)}"
-            log.warning("vmap refuses the model (%s): members of the pack are computed one by one", self.loop_reason)
-        finally:
-            self.architecture.train(self.training)
+            return f"{type(error).__name__}: {first_line(error)}"
+        return None
 
     def _call_together(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None = None) -> Tensor:
         def call(member: dict[str, Tensor], masks: Tensor | None) -> Tensor:
@@ -133,7 +147,7 @@ class ModelStack(nn.Module):
 
         kind = images.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        if stacked.has_rules(self.architecture):
+        if self._uses_rules and stacked.has_rules(self.architecture):
             return stacked.logits(self.architecture, state, images, keep, autocast)
         axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
@@ -243,6 +257,7 @@ class ModelStack(nn.Module):
         nn.Module.__init__(chosen)
         chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
         chosen.loop_reason, chosen.beginning = self.loop_reason, self.beginning
+        chosen._uses_rules = self._uses_rules
         chosen.training = self.training
         if len(indices) == 1:
             own = self.member_tensors(indices[0])

@@ -255,3 +255,19 @@ def test_all_tokens_of_the_last_block_may_be_computed() -> None:
     expected = stack(images(torch.float64))
     stack.architecture.computes_all_tokens = True  # type: ignore[assignment]
     torch.testing.assert_close(stack(images(torch.float64)), expected, rtol=0, atol=1e-12)
+
+
+def test_rules_that_fail_leave_the_pack_to_vmap(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Tensor:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(stacked, "logits", fail)
+    models = [vit("C", seed) for seed in range(MEMBERS)]
+    expected = torch.stack([copy.deepcopy(one).train()(images()) for one in models])
+    stack = ModelStack(models).train()
+    assert torch.allclose(stack(images()), expected, atol=1e-5)
+    assert not stack.is_looped
+    assert "the rules for stacked layers fail (RuntimeError: no such kernel): vmap computes the pack" in caplog.text
+    assert torch.allclose(stack.select([1, 0])(images()).detach()[0], expected[1], atol=1e-5)
