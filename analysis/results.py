@@ -174,6 +174,11 @@ class CellResults:
         return min(completed, key=lambda trial: trial.error, default=None)
 
     @property
+    def is_one_run(self) -> bool:
+        """Whether the cell plans a single trial, and no search for a better setting: nothing is selected."""
+        return self.planned == 1 and all(trial.planned.role != "tune" for trial in self.after)
+
+    @property
     def lr_factor(self) -> float:
         """By what the optimizer's peak lr is a trial's lr."""
         return lr_factor(self.config)

@@ -11,6 +11,8 @@ from stability.study.schema import Scalar
 
 # What a cell without a value shows.
 NONE = "-"
+# The heading of published numbers, and the end of their keys.
+PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Column:
         """Return a value as it is printed."""
         if value is None:
             return NONE
-        if isinstance(value, float) and self.digits is not None:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.digits is not None:
             return f"{value:.{self.digits}f}"
         return str(value)
 
