@@ -74,6 +74,11 @@ class Analysis:
         """The cells that figures and tables show: all of few, a stated part of many (`analysis.selection`)."""
         return self.cells if self.shows_all else shown(self.cells)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there are several cells of one trial each: settings were fixed, and no cell has a distribution."""
+        return len(self.cells) > 1 and all(cell.is_one_run for cell in self.cells)
+
     @cached_property
     def statements(self) -> list[Statement]:
         """What is known of each cell of which a trial has ended."""

@@ -149,9 +149,14 @@ def optimizer_gaps(analysis: Analysis) -> list[Gap]:
     """
     gaps = []
     for group in groups_without(analysis.shown, "optimizer"):
-        base = next((cell for cell in group if cell.optimizer == BASE), group[0])
+        base = base_of(group)
         gaps += [gap(cell, base, analysis) for cell in group if cell is not base]
     return [one for one in gaps if one is not None]
+
+
+def base_of(cells: Sequence[CellResults]) -> CellResults:
+    """Return the cell whose optimizer others are compared with: AdamW's, or the first."""
+    return next((cell for cell in cells if cell.optimizer == BASE), cells[0])
 
 
 def gap(cell: CellResults, base: CellResults, analysis: Analysis) -> Gap | None:

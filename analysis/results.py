@@ -297,6 +297,12 @@ def provenance_counts(cells: Sequence[CellResults]) -> dict[str, Counter[str]]:
     return seen
 
 
+def micro_batched(cells: Sequence[CellResults]) -> list[str]:
+    """Return the ids of the finished trials that were computed in micro-batches, since memory had run out."""
+    every = (trial for cell in cells for trial in (*cell.trials, *cell.after) if trial.finished and trial.record)
+    return [trial.id for trial in every if trial.record and (trial.record.provenance.micro_batches or 1) > 1]
+
+
 def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:
     """Return a line for each of device, threads, pack size and library versions that differs among finished trials."""
     return [

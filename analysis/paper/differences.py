@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.paper.rows import Row
-from analysis.reached import BASE, Kind, epochs_of, gap, groups_without
+from analysis.reached import Kind, base_of, epochs_of, gap, groups_without
 from analysis.results import CellResults
 
 
@@ -67,11 +67,6 @@ def between_optimizers(found: Sequence[Row], analysis: Analysis) -> dict[CellRes
             one = None if cell is base else difference(by_cell[cell], by_cell[base], analysis)
             differences |= {cell: one} if one else {}
     return differences
-
-
-def base_of(cells: Sequence[CellResults]) -> CellResults:
-    """Return the cell whose optimizer others are compared with."""
-    return next((cell for cell in cells if cell.optimizer == BASE), cells[0])
 
 
 def difference(row: Row, base: Row, analysis: Analysis) -> Difference | None:

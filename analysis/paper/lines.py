@@ -134,6 +134,7 @@ def _set_axes(axes: Axes, names: Sequence[str]) -> None:
     texts = [wrapped(name, NAMES - 0.2, 6.5) for name in names]
     axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(0.0, bottom), top)
+    # Room for a whole marker at an error near 0.
+    axes.set_ylim(max(-0.03 * top, bottom), top)
     axes.set(ylabel=error_label(False))
     axes.grid(color="#DDDDDD", linewidth=0.4)

@@ -272,4 +272,6 @@ def _share_errors(figure: Figure, contents: Sequence[Content]) -> None:
     drawn = [axes for axes, one in zip(figure.axes, contents, strict=True) if not one.is_difference and axes.lines]
     limits = [axes.get_ylim() for axes in drawn]
     for axes in drawn:
-        axes.set_ylim(max(0.0, min(low for low, _ in limits)), max(high for _, high in limits))
+        top = max(high for _, high in limits)
+        # Room for a whole marker at an error near 0.
+        axes.set_ylim(max(-0.03 * top, min(low for low, _ in limits)), top)

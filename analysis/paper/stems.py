@@ -13,7 +13,7 @@ from stability.values import Options, group
 
 STEM_COLUMNS = (
     *(Column(name, name) for name in ("kernels", "strides", "channels")),
-    Column("stem_flops", "stem flops (M)", 1),
+    Column("stem_flops", "stem flops (M)", 1, keeps_small=True),
     Column(f"stem_flops_{PUBLISHED}", PUBLISHED, 0),
 )
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.analysis import Analysis
 from analysis.paper.conditions import image_size, is_pretrained
-from analysis.paper.differences import base_of, between_optimizers, values_of
+from analysis.paper.differences import between_optimizers, values_of
 from analysis.paper.published import BATCHES, IMAGENET21K, SOURCE, published_counts, published_minutes
 from analysis.paper.rows import EpochTime, Row, rows, timed
 from analysis.paper.stems import STEM_COLUMNS, stem_values
 from analysis.paper.tables import PUBLISHED, Column, Table
-from analysis.reached import Kind, epochs_of
+from analysis.reached import Kind, base_of, epochs_of
 from analysis.results import CellResults
 from analysis.style import optimizer_name
 from stability.models.published import NEAREST
@@ -210,7 +210,8 @@ def _diverged(found: Sequence[Row], factor: str) -> Values:
 def _cost_columns() -> list[Column]:
     columns = []
     for key, heading, _, digits in COSTS:
-        columns += [Column(key, heading, digits), Column(f"{key}_{PUBLISHED}", PUBLISHED, digits)]
+        own = Column(key, heading, digits, keeps_small=True)
+        columns += [own, Column(f"{key}_{PUBLISHED}", PUBLISHED, digits)]
     columns += [
         Column("seconds", "seconds an epoch", 1),
         Column(f"seconds_{PUBLISHED}", f"{PUBLISHED}, minutes on 8 V100s", 1),

@@ -173,6 +173,11 @@ def test_a_table_in_every_form() -> None:
     assert table.latex().startswith("% Published: somewhere.\n\\begin{tabular}{lr}")
 
 
+def test_small_costs_keep_their_digits() -> None:
+    column = Column("flops", "flops (B)", 1, keeps_small=True)
+    assert [column.text(value) for value in (0.00298, 3.909, 0, None)] == ["0.00298", "3.9", "0.0", "-"]
+
+
 def test_the_time_of_an_epoch_is_of_a_member(tmp_path: Path) -> None:
     folder = make_grid(tmp_path / "study", lambda *_: 20.0, cells=cells_of("vitp_tiny"))
     record = next((folder / "trials").glob("*/record.json"))
