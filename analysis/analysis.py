@@ -76,8 +76,8 @@ class Analysis:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether there are several cells of one trial each: settings were fixed, and no cell has a distribution."""
-        return len(self.cells) > 1 and all(cell.is_one_run for cell in self.cells)
+        """Whether there are several cells of one trial each, without reruns: no cell has a distribution or a peak."""
+        return len(self.cells) > 1 and all(cell.is_one_run and not cell.after for cell in self.cells)
 
     @cached_property
     def statements(self) -> list[Statement]:

@@ -55,10 +55,12 @@ def cells_table(analysis: Analysis) -> Table:
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
     factors = ["model", "optimizer", *varied(analysis.cells)]
+    if analysis.is_fixed:
+        return _fixed_table(analysis, factors)
     near = dict(zip(analysis.cells, analysis.near_references, strict=True))
     headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "collapsed"]
     headings += [
-        "error" if analysis.is_fixed else "best seen",
+        "best seen",
         "peak",
         "median",
         "spread",
@@ -77,6 +79,16 @@ def cells_table(analysis: Analysis) -> Table:
         f"{_kinds([near[cell] for cell in analysis.shown])}.",
     ]
     return Table(headings, rows, len(factors), notes)
+
+
+def _fixed_table(analysis: Analysis, factors: Sequence[str]) -> Table:
+    """Return the table of a study of one trial a cell: without what a single trial has none of."""
+    rows = []
+    for cell in analysis.shown:
+        own = _texts(summary(cell, None, analysis.confidence), analysis.by_cell.get(cell))
+        rows.append([*(str(cell.factors.get(name, "")) for name in factors), *own[:6]])
+    headings = [*factors, "planned", "completed", "diverged", "failed", "collapsed", "error"]
+    return Table(headings, rows, len(factors), ["collapsed: diverged, or no better than guessing."])
 
 
 def _peak_words(analysis: Analysis) -> str:

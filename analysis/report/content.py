@@ -162,7 +162,7 @@ def _answer_tables(analysis: Analysis) -> list[AnswerTable]:
 
 def _more_answers(analysis: Analysis, visible: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
     if analysis.is_fixed:
-        return fixed.words(analysis)
+        return [fixed.ONE_RUN]
     return [*tables.counts(analysis), *left_out(visible, shown)]
 
 

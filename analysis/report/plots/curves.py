@@ -36,7 +36,8 @@ def chart(analysis: Analysis, names: CellNames) -> Chart:
         [_plot(f"curves-{up}-{across}", panel, limits, names) for across, panel in enumerate(row)]
         for up, row in enumerate(rows)
     ]
-    return Chart("curves", "Best, median and worst trials", plots, _caption(analysis, every))
+    heading = "Curves of the trials" if analysis.is_fixed else "Best, median and worst trials"
+    return Chart("curves", heading, plots, _caption(analysis, every))
 
 
 def _epochs(last: int) -> Options:
