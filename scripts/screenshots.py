@@ -1,4 +1,4 @@
-"""Pictures of a study in other people's dashboards: TensorBoard, optuna-dashboard and `wandb leet`, for docs/dashboards.md.
+"""Pictures of a study in TensorBoard, optuna-dashboard and `wandb leet`, for docs/dashboards.md.
 
     python scripts/screenshots.py runs/stem --out docs/figures/dashboards
 
@@ -29,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.browser import Browser, browser  # noqa: E402
+from tests.browser import Browser, browser
 
 COLUMNS, ROWS = 150, 42
 SECONDS = 90.0
@@ -70,7 +70,8 @@ def serve(command: Sequence[object], port: int) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(address, timeout=5).read()
                 break
-            assert process.poll() is None and time.monotonic() < deadline, f"{command[0]} does not answer"
+            assert process.poll() is None, f"{command[0]} has ended"
+            assert time.monotonic() < deadline, f"{command[0]} does not answer"
             time.sleep(0.3)
         yield address
     finally:

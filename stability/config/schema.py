@@ -326,6 +326,8 @@ class PoolConfig:
     size: int | None = key(ge=1, le=1_024)
     # CPU threads of each process; null: as many as cores are left for each.
     threads: int | None = key(ge=1, le=1_024)
+    # GPUs, with a process each, that train one trial together (DistributedDataParallel); without GPUs, processes.
+    gpus_per_trial: int = key(ge=1, le=64)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stability.config import DataConfig, RecipeConfig, check_batch_size
 from stability.data import sources
-from stability.data.feed import Feed, eval_feed, train_feed
+from stability.data.feed import Exchange, Feed, StreamingFeed, eval_feed, train_feed
 from stability.data.recipe import Batch, BatchStage
 
 __all__ = ["Batch", "DataInfo", "DataModule", "get_data"]
@@ -44,12 +44,13 @@ class Stream:
     data: DataModule
     epoch: int
     start: int
+    exchange: Exchange | None = None
 
     def __len__(self) -> int:
         return self.data.steps_per_epoch - self.start
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.data._train(self.epoch, self.start)
+        return self.data._train(self.epoch, self.start, self.exchange)
 
 
 class DataModule:
@@ -97,11 +98,22 @@ class DataModule:
         """Number of training batches that workers make before they are needed."""
         return self._train_feed.batches_ahead(self.batch_size)
 
-    def train_batches(self, epoch: int, start: int = 0) -> Stream:
-        """Return the batches of `epoch` (from 0) from batch `start` on: the same as an uninterrupted stream gives."""
+    @property
+    def makes_images(self) -> bool:
+        """Whether training images are made one by one for each batch, which processes can share."""
+        return isinstance(self._train_feed, StreamingFeed)
+
+    def train_batches(self, epoch: int, start: int = 0, exchange: Exchange | None = None) -> Stream:
+        """Return the batches of an epoch: the same as an uninterrupted stream gives.
+
+        Args:
+            epoch: from 0.
+            start: the first batch.
+            exchange: with which processes the making of images is shared; None: this one makes all.
+        """
         assert epoch >= 0, epoch
         assert 0 <= start <= self.steps_per_epoch, start
-        return Stream(self, epoch, start)
+        return Stream(self, epoch, start, exchange)
 
     def unmixed_batches(self, epoch: int, count: int) -> Iterator[Tensor]:
         """Yield the images of an epoch's first `count` training batches, augmented as there, not mixed."""
@@ -110,15 +122,22 @@ class DataModule:
         for index, (pixels, _) in enumerate(self._train_feed.batches(order, self.batch_size, epoch)):
             yield self._stage.augment(pixels, draws, index)
 
-    def eval_batches(self) -> Iterable[Batch]:
-        """Yield the evaluation images in their order; the last batch may be smaller."""
-        for pixels, labels in self._eval_feed.batches(numpy.arange(self.info.eval_images), self.batch_size):
+    @property
+    def num_eval_batches(self) -> int:
+        """The number of batches that the evaluation images make."""
+        return -(-self.info.eval_images // self.batch_size)
+
+    def eval_batches(self, first: int = 0, every: int = 1) -> Iterable[Batch]:
+        """Yield the evaluation images in their order: batch `first`, then one of `every`; the last may be smaller."""
+        size, images = self.batch_size, numpy.arange(self.info.eval_images)
+        chosen = [images[place * size : (place + 1) * size] for place in range(first, self.num_eval_batches, every)]
+        for pixels, labels in self._eval_feed.batches(numpy.concatenate(chosen), size):
             yield self._stage.evaluate(pixels, labels)
 
-    def _train(self, number: int, start: int) -> Iterator[Batch]:
+    def _train(self, number: int, start: int, exchange: Exchange | None) -> Iterator[Batch]:
         epoch = self._stage.epoch(number, self.info.train_images)
         order = epoch.order[: self.steps_per_epoch * self.batch_size]
-        fed = self._train_feed.batches(order, self.batch_size, number, start)
+        fed = self._train_feed.batches(order, self.batch_size, number, start, exchange)
         for index, (pixels, labels) in enumerate(fed, start):
             yield self._stage.train(pixels, labels, epoch, index)
 

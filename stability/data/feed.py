@@ -34,6 +34,24 @@ MADE_AT_ONCE = 128
 CHUNKS_AHEAD = 2
 
 
+class Exchange(Protocol):
+    """Processes that need the same batches: each makes some of the images and gets the others from their makers."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        ...
+
+    def broadcast(self, values: Tensor, source: int) -> None:
+        """Give every process the values of one of them, in place."""
+        ...
+
+
 class Feed(Protocol):
     """The images of a split, uint8 (B, C, S, S), and their labels, int64 (B,), on the training device."""
 
@@ -41,7 +59,9 @@ class Feed(Protocol):
         """Return how many batches of `size` are made before they are needed."""
         ...
 
-    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+    def batches(
+        self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0, exchange: Exchange | None = None
+    ) -> Fed:
         """Yield pairs of images and labels.
 
         Args:
@@ -49,6 +69,7 @@ class Feed(Protocol):
             size: images of a batch; the last one may have fewer.
             epoch: from 0.
             start: the first batch to yield, from 0.
+            exchange: with which processes the making of images is shared; None: this one makes all.
         """
         ...
 
@@ -133,7 +154,9 @@ class InMemoryFeed:
         """Return 0: they are made when they are needed."""
         return 0
 
-    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+    def batches(
+        self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0, exchange: Exchange | None = None
+    ) -> Fed:
         """Yield pairs of images and labels; see `Feed`.
 
         Args:
@@ -141,6 +164,7 @@ class InMemoryFeed:
             size: images of a batch.
             epoch: from 0.
             start: the first batch to yield.
+            exchange: not used: nothing is made.
         """
         where = torch.from_numpy(order).to(self.pixels.device)
         for first in range(start * size, len(order), size):
@@ -226,6 +250,7 @@ class StreamingFeed:
         self._labels = torch.from_numpy(images.labels)
         self._device = torch.device(device)
         self._workers = data.workers
+        self._shape = (data.channels, data.image_size, data.image_size)
         # Loaders with living workers that nobody iterates over.
         self._idle: list[DataLoader[Handed]] = []
 
@@ -234,7 +259,9 @@ class StreamingFeed:
         chunks = CHUNKS_AHEAD * _num_workers(self._workers)
         return -(-chunks * min(size, MADE_AT_ONCE) // size)
 
-    def batches(self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0) -> Fed:
+    def batches(
+        self, order: numpy.ndarray, size: int, epoch: int = 0, start: int = 0, exchange: Exchange | None = None
+    ) -> Fed:
         """Yield pairs of images and labels; see `Feed`.
 
         Args:
@@ -242,14 +269,30 @@ class StreamingFeed:
             size: images of a batch.
             epoch: from 0.
             start: the first batch to yield.
+            exchange: with which processes the making is shared; None: this one makes all.
 
         Raises:
             UserError: an image cannot be read.
         """
-        batches = [_parts(epoch, first, order[first : first + size]) for first in range(start * size, len(order), size)]
-        made = self._run([chunk for parts in batches for chunk in parts])
+        most = MADE_AT_ONCE if exchange is None else max(1, min(MADE_AT_ONCE, size // exchange.count))
+        batches = [
+            _parts(epoch, first, order[first : first + size], most) for first in range(start * size, len(order), size)
+        ]
+        rank, count = (exchange.rank, exchange.count) if exchange else (0, 1)
+        # Chunks in turn: each process makes as many of every batch as the others.
+        made = self._run([chunk for parts in batches for place, chunk in enumerate(parts) if place % count == rank])
+
+        def part(place: int, chunk: Chunk) -> Tensor:
+            if exchange is None or place % count == rank:
+                pixels = self._to_device(next(made))
+            else:
+                pixels = torch.empty((len(chunk.indices), *self._shape), dtype=torch.uint8, device=self._device)
+            if exchange is not None:
+                exchange.broadcast(pixels, place % count)
+            return pixels
+
         for parts in batches:
-            pixels = torch.cat([self._to_device(next(made)) for _ in parts])
+            pixels = torch.cat([part(place, chunk) for place, chunk in enumerate(parts)])
             indices = numpy.concatenate([chunk.indices for chunk in parts])
             yield pixels, send(self._labels[indices], self._device)
 
@@ -324,10 +367,10 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _parts(epoch: int, position: int, indices: numpy.ndarray) -> list[Chunk]:
+def _parts(epoch: int, position: int, indices: numpy.ndarray, most: int) -> list[Chunk]:
     """Divide a batch among workers, so that what they make ahead is a few hundred images, not a few batches."""
-    firsts = range(0, len(indices), MADE_AT_ONCE)
-    return [Chunk(epoch, position + first, indices[first : first + MADE_AT_ONCE]) for first in firsts]
+    firsts = range(0, len(indices), most)
+    return [Chunk(epoch, position + first, indices[first : first + most]) for first in firsts]
 
 
 def _num_workers(asked: int | None) -> int:

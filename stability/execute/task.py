@@ -33,6 +33,8 @@ class TrialTask:
     command: str | None = None
     # CPU threads; None: as many as the process has set.
     threads: int | None = None
+    # Processes that train it together, each on a GPU of its own where there are any.
+    ranks: int = 1
     # The overrides that compose this trial alone, and Hydra's own node, for .hydra/; None: Hydra writes it.
     overrides: tuple[str, ...] = ()
     hydra: Mapping[str, Any] | None = None

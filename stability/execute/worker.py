@@ -184,6 +184,7 @@ def _train(
             on_record=ended,
             study=tasks[0].study,
             cells=[task.factors for task in tasks],
+            processes=tasks[0].ranks,
         )
     except StudyError:
         # Trouble of the environment (no network), as a full disk.

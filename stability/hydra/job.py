@@ -140,9 +140,13 @@ def _here(tasks: Sequence[TrialTask], directory: Path, values: dict[str, Value])
     if trial_id(trial) != tasks[0].id:
         raise StudyError(f"a job of {directory} was planned as {tasks[0].id} and composed as {trial_id(trial)}")
     # As in the pool: the number of threads may show in the last bit of a result.
-    threads = plan_layout(study.pool.size, study.pool.threads, wants_gpu=trial.device != "cpu").threads
+    pool = study.pool
+    layout = plan_layout(pool.size, pool.threads, wants_gpu=trial.device != "cpu", ranks=pool.gpus_per_trial)
     packs = standing_packs(directory) or {}
-    return [replace(task, threads=threads, pack=packs.get(task.id, ()) if task.pack else ()) for task in tasks]
+    return [
+        replace(task, threads=layout.threads, ranks=layout.ranks, pack=packs.get(task.id, ()) if task.pack else ())
+        for task in tasks
+    ]
 
 
 def _with_hydra_files(task: TrialTask, node: Options) -> TrialTask:

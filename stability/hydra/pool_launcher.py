@@ -126,7 +126,8 @@ class PoolLauncher:
         if self._runner is None:
             pool = self._config.get("pool") or {}
             wants_gpu = self._config.get("device") != "cpu"
-            layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu)
+            ranks = pool.get("gpus_per_trial") or 1
+            layout = plan_layout(pool.get("size"), pool.get("threads"), wants_gpu=wants_gpu, ranks=ranks)
             variables = contents(self._config.hydra.job.env_set, resolve=True)
             self._runner = TrialRunner(layout, {name: str(value) for name, value in variables.items()})
         return self._runner

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stability.errors import StudyError, UserError
 from stability.execute.launcher import TrialLauncher
-from stability.execute.layout import ProcessLayout, available_cores, plan_layout
+from stability.execute.layout import check_pool, layout_of
 from stability.execute.loop import Loop, attempts_left
 from stability.execute.task import TrialTask
 from stability.files import shared_like
@@ -36,6 +36,7 @@ from stability.sinks.choose import check_loggers, make_loggers
 from stability.sinks.threads import Loggers
 from stability.study.identity import trial_id
 from stability.study.initial import initial_of
+from stability.study.named import study_name
 from stability.study.planned import PlannedTrial
 from stability.study.schema import ENDED, Manifest, Record, Scalar, Trial
 from stability.study.store import read_manifest, records_of
@@ -71,7 +72,7 @@ class StudySweeper:
             standing = read_manifest(directory)
             grows = grow(standing, build(plan, command, None)) != standing
         phases.check(plan)
-        _check_pool(plan)
+        check_pool(plan)
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
@@ -100,7 +101,7 @@ class StudySweeper:
             for place, problem in left_out.items():
                 print(left_out_line(plan.cells[place], problem))
             plan = plan.without(left_out)
-            sizes = PackSizes(plan, _layout(plan), launcher)
+            sizes = PackSizes(plan, layout_of(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)
             # A complete study can be run again on a machine without its data.
@@ -114,7 +115,7 @@ class StudySweeper:
                 plan = self._run(launcher, plan, directory, sizes, listening)
         if launcher is not None:
             records = records_of(directory, plan.all_trials)
-        cost.learn(plan, records, _layout(plan))
+        cost.learn(plan, records, layout_of(plan))
         _report(plan, directory, records)
         if left_out:
             raise TrialsFailed(f"{len(left_out)} of {len(left_out) + len(plan.cells)} cells left out: see above")
@@ -127,7 +128,7 @@ class StudySweeper:
             manifest = read_manifest(directory)
             assert manifest is not None
             self._train(loop, plan, plan.all_trials, directory, manifest)
-        size = _layout(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
+        size = layout_of(plan).size * max(map(sizes.of, (cell.config for cell in plan.cells)))
         done = {trial.id for trial in plan.all_trials} if not plan.needs_results else set()
         grow = (rounds.rounds,) if plan.needs_results else ()
         for more in (*grow, phases.phases):
@@ -155,7 +156,7 @@ class StudySweeper:
             if is_open:
                 advice[:] = check_places(plan, lambda: self._launcher(plan, stack).is_remote)
             if plan.config.failing_cells == "skip":
-                cost.costs_of(plan, _layout(plan))
+                cost.costs_of(plan, layout_of(plan))
 
         left_out = refused(plan, check)
         for place, problem in left_out.items():
@@ -164,12 +165,12 @@ class StudySweeper:
         if plan.config.plan == "measure":
             tasks = [self._task(plan, directory, _any_point(cell), cell.factors) for cell in plan.cells]
             launcher = self._launcher(plan, stack)
-            sizes = PackSizes(plan, _layout(plan), launcher)
+            sizes = PackSizes(plan, layout_of(plan), launcher)
             members = [sizes.of(cell.config) for cell in plan.cells]
             taken = launcher.measure_cells(tasks, members)
             seconds = [step / size for step, size in zip(taken, members, strict=True)]
-            cost.keep_measured(plan, seconds, _layout(plan))
-        preview.show(plan, directory, _layout(plan), statuses, advice)
+            cost.keep_measured(plan, seconds, layout_of(plan))
+        preview.show(plan, directory, layout_of(plan), statuses, advice)
         return {}
 
     def plan(self, arguments: Sequence[str]) -> Plan:
@@ -180,7 +181,8 @@ class StudySweeper:
         # Hydra has composed a single cell without params already; composing again takes a tenth of a second.
         is_composed = not (asked.axes or self._params)
         compose = (lambda overrides: self._composer.composed()) if is_composed else self._composer.compose
-        return make_plan(asked, compose, _name(choices.get("sweeps"), choices.get("scale")))
+        sweeps = choices.get("sweeps")
+        return make_plan(asked, compose, study_name(sweeps, choices.get("scale")) if sweeps else None)
 
     def _launcher(self, plan: Plan, stack: contextlib.ExitStack) -> TrialLauncher:
         """Make the launcher that the configuration names, for this study's folder; `stack` closes it."""
@@ -269,6 +271,7 @@ class StudySweeper:
             factors=factors,
             config=plan.config_of(trial),
             threads=plan.config.pool.threads,
+            ranks=plan.config.pool.gpus_per_trial,
             overrides=_alone(plan, trial, directory),
             hydra=self._hydra_node,
             number=trial.number,
@@ -289,14 +292,6 @@ def _ended_without_weights(
     own = {trial.id for trial in plan.all_trials if plan.config_of(trial).training.keep_weights != "none"}
     trials = [PlannedTrial(directory, standing, trial) for trial in standing.trials if trial.id in own]
     return without_weights(trials, records)
-
-
-def _name(sweeps: str | None, scale: str | None) -> str | None:
-    """Return the name of a study that a file describes: the file's, and the scale's where it is not the paper's own."""
-    if not sweeps:
-        return None
-    name = sweeps.replace("/", "-")
-    return name if scale in (None, PUBLISHED_SCALE) else f"{name}-{scale}"
 
 
 def _problem(launcher: TrialLauncher, task: TrialTask) -> str | None:
@@ -330,31 +325,6 @@ def _any_point(cell: CellPlan) -> Trial:
     """Return a trial of a cell at the point that its configuration has."""
     config = cell.config
     return Trial(trial_id(config), cell.index, 0, config.lr, config.wd, config.seed)
-
-
-# The scale that the paper's experiments have as published.
-PUBLISHED_SCALE = "imagenet"
-# Processes on each core, at most: more only wait for each other.
-MOST_ON_A_CORE = 8
-
-
-def _check_pool(plan: Plan) -> None:
-    """Raise UserError where the pool is far larger than this machine."""
-    size = plan.config.pool.size
-    most = MOST_ON_A_CORE * max(available_cores(), len(_layout(plan).devices))
-    if size is not None and size > most:
-        raise UserError(
-            f"pool.size={size}; accepted: 1 to {most} processes on this machine, or null for as many as fit"
-        )
-    threads, most = plan.config.pool.threads, MOST_ON_A_CORE * available_cores()
-    if threads is not None and threads > most:
-        raise UserError(f"pool.threads={threads}; accepted: 1 to {most} on this machine, or null for as many as fit")
-
-
-def _layout(plan: Plan) -> ProcessLayout:
-    """Return how the pool divides this machine."""
-    wants_gpu = any(cell.config.device != "cpu" for cell in plan.cells)
-    return plan_layout(plan.config.pool.size, plan.config.pool.threads, wants_gpu=wants_gpu)
 
 
 def _fingerprints(plan: Plan) -> list[str]:

@@ -122,7 +122,7 @@ def _fit(target: Callable[..., object], arguments: Options, task: Options, path:
         if name in task:
             raise UserError(f"model.{name} is set by the data and the recipe, not by the model; leave it out")
         if name not in named and not variadic:
-            raise unknown(f"argument of {path}", name, named - set(task))
+            raise unknown(f"argument of {path}", name, (named | set(KEYS)) - set(task))
     given = {**{name: value for name, value in task.items() if name in named or variadic}, **arguments}
     missing = [name for name in named if parameters[name].default is inspect.Parameter.empty and name not in given]
     if missing:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 # Keys of a model's configuration that say what it begins with and what does not train.
 INIT, PARTS, FREEZE = "init", "init_parts", "freeze"
-KEYS = (INIT, PARTS, FREEZE)
+# What each means, for the reference of keys.
+MEANINGS = {
+    INIT: "What it begins with: a study's folder, also with /ID or /MODEL behind it, or a safetensors file.",
+    PARTS: "Patterns of the tensors that are taken of them, as ['stem.*']; left out: all that fit.",
+    FREEZE: "Patterns of the parameters that do not train.",
+}
+KEYS = tuple(MEANINGS)
 
 
 @dataclass(frozen=True)

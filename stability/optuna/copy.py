@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -204,7 +205,10 @@ class OptunaExporter:
             study.set_user_attr(OWNER, self._plan.study)
             study.set_user_attr("cell", dict(self._plan.cells[cell].factors))
             study.set_user_attr("objective", metric.title)
-            study.set_metric_names([metric.title])
+            with warnings.catch_warnings():
+                # Experimental in Optuna: the dashboard calls it "Objective 0" otherwise.
+                warnings.simplefilter("ignore")
+                study.set_metric_names([metric.title])
         for trial in study.get_trials(deepcopy=False):
             self._copied.add((trial.user_attrs.get("id", ""), trial.user_attrs.get("status", "")))
         self._studies[name] = study

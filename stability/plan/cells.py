@@ -25,7 +25,7 @@ from stability.plan.asked import Axis, Composition, Coordinate, ParsedCommand, c
 from stability.plan.tuned import Settings, wanted
 from stability.samplers import Request, Sampler, checked_points, find
 from stability.study.identity import trial_ids
-from stability.study.initial import INIT, with_initial
+from stability.study.initial import INIT
 from stability.study.schema import GRID, Scalar, Scale, Trial
 from stability.values import COORDINATES, DRAWN, Options, group
 
@@ -76,7 +76,8 @@ class Plan:
     """A study as one command describes it; trials stand in the order of execution, cells interleaved.
 
     sampler: None in a grid. Where it needs results, `trials` are those planned so far. after: trials that come after
-    the samples (tune, reseed, longer), those planned so far; see `phases`.
+    the samples (tune, reseed, longer), those planned so far; see `phases`. missing: in a preview, what other studies
+    do not have yet, in words.
     """
 
     study: str
@@ -85,6 +86,7 @@ class Plan:
     trials: tuple[Trial, ...]
     sampler: Sampler | None
     after: tuple[Trial, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def without(self, left_out: Collection[int]) -> Plan:
         """Return the plan without the cells at these places."""
@@ -155,7 +157,7 @@ def make_plan(asked: ParsedCommand, compose: Callable[[Sequence[str]], Compositi
     waits = sampler is not None and sampler.needs_results
     placed = [] if waits else [_points(cell, study, sampler) for cell in cells]
     trials = _place(placed, cells)
-    return Plan(name, study, cells, trials, sampler)
+    return Plan(name, study, cells, trials, sampler, missing=tuple(settings.missing))
 
 
 def _check_number(what: str, number: int, most: int) -> None:
@@ -217,7 +219,7 @@ def _cell(index: int, draft: _Draft, asked: ParsedCommand, study: StudyConfig, s
     scales = {name: one.scale for name, one in given.items() if one.interval and one.scale != "log"}
     factors, choices = _factors(draft, config), _group_choices(draft)
     if INIT in config.model:
-        config = replace(config, model=with_initial(config.model, settings.model_of(factors)))
+        config = replace(config, model=settings.with_initial(config.model, factors))
     return CellPlan(index, factors, config, ranges, listed, choices, draft.overrides, scales)
 
 

@@ -142,6 +142,7 @@ def _pace(record: Record) -> float:
 
 def _key(plan: Plan, cell: CellPlan, layout: ProcessLayout) -> str:
     device, pack = ("gpu" if layout.devices else "cpu"), plan.config.pack.size
+    device += f" x {layout.ranks}" if layout.ranks > 1 else ""
     # On a CPU, trials train alone unless pack.size is a number.
     pack = 1 if pack == "auto" and not layout.devices else pack
     return timings.key(cell.config, device, layout.size, layout.threads, pack)

@@ -54,6 +54,7 @@ class PackSizes:
     def __init__(self, plan: Plan, layout: ProcessLayout, launcher: TrialLauncher | None) -> None:
         self._asked, self._launcher = plan.config.pack.size, launcher
         self._has_gpu = bool(layout.devices)
+        self._is_divided = layout.ranks > 1
         self._is_for_cpu = all(cell.config.device == "cpu" for cell in plan.cells)
         self._plan = plan
         # By architecture: the name by which its size is remembered, and the size.
@@ -70,6 +71,9 @@ class PackSizes:
     def of(self, config: TrialConfig) -> int:
         """Return the size of packs of a configuration's architecture; the first call may measure it."""
         key = architecture(config)
+        # Several processes train one trial, and no pack.
+        if self._is_divided:
+            return 1
         if isinstance(self._asked, int):
             return max(1, min(self._asked, self._planned[key] or self._asked))
         if not self._has_gpu or self._launcher is None or self._planned[key] < 2:

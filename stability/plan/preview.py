@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # The mark of a time that other cells give, and its explanation below the table.
 MARK, ESTIMATE = "*", " (* estimated from the multiply-adds of cells with known times)"
 
+# Lines on other studies that are not there yet.
+SHOWN = 3
+
 
 def show(
     plan: Plan, directory: Path, layout: ProcessLayout, statuses: Mapping[str, str], advice: Sequence[str] = ()
@@ -55,7 +58,8 @@ def notes(plan: Plan) -> list[str]:
         f"{': its range begins at 0' if ends and not ends[0] else ', as tag(linear,interval(...)) says'}."
         for name, ends in linear.items()
     ]
-    return [*([words] if words else []), *scales]
+    more = [f"... and {len(plan.missing) - SHOWN} more such lines"] if len(plan.missing) > SHOWN else []
+    return [*([words] if words else []), *scales, *plan.missing[:SHOWN], *more]
 
 
 def _heading(plan: Plan, directory: Path) -> list[str]:
@@ -130,15 +134,17 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
     time = None if None in seconds else _elapsed([one for one in seconds if one is not None], layout)
     unit = "GPU" if layout.devices else "process"
     plural = ("s" if unit == "GPU" else "es") if layout.size > 1 else ""
-    where = f"on {layout.size} {unit}{plural} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    together = f" of {layout.ranks} for each trial" if layout.ranks > 1 else ""
+    where = (
+        f"on {layout.size} {unit}{plural}{together} ({layout.threads} thread{'s' if layout.threads > 1 else ''} each)"
+    )
     packs = plan.config.pack.size
     if packs != 1 and (packs != "auto" or layout.devices):
         where += ", in packs of a size to be measured" if packs == "auto" else f", in packs of {packs}"
     is_estimate = any(cost.is_estimate for cost in missing)
     where += ESTIMATE if time is not None and is_estimate else ""
-    hint = (
-        "" if (time is not None and not is_estimate) or not missing else "; plan=measure times a few steps of each cell"
-    )
+    is_known = (time is not None and not is_estimate) or not missing
+    hint = "" if is_known or layout.ranks > 1 else "; plan=measure times a few steps of each cell"
     return [
         "",
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {plan.planned} trial{'s' * (plan.planned > 1)}"
@@ -152,6 +158,7 @@ def _totals(plan: Plan, missing: Sequence[Cost], statuses: Mapping[str, str], la
 def _closing(plan: Plan, missing: Sequence[Cost]) -> str:
     done = "steps were timed, no trial was trained" if plan.config.plan == "measure" else "nothing was trained"
     go_on = "the same command without plan= runs it" if missing else "nothing is missing"
+    go_on = "what is said above to come first" if plan.missing else go_on
     return f"{done}, nothing of the study written; next: {go_on}"
 
 

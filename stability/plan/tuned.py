@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from stability.config import StudyConfig
-from stability.errors import UserError
+from stability.errors import UserError, nearest
 from stability.study.best import best_setting
+from stability.study.initial import INIT, NotThereError, with_initial
+from stability.study.named import command_of, study_name
 from stability.study.schema import Manifest, Scalar
 from stability.study.store import Study, read_manifest
 from stability.values import DRAWN, Options, Value, group, number
@@ -29,9 +31,12 @@ class Settings:
 
     def __init__(self, study: StudyConfig, directory: Path) -> None:
         self._scale, self._directory, self._runs = study.scale, directory, Path(study.runs).expanduser()
+        self._is_preview = bool(study.plan)
+        # What other studies do not have yet, in a plan that trains nothing: a line each.
+        self.missing: dict[str, None] = {}
 
-    def of(self, factors: Mapping[str, Scalar], names: Sequence[str]) -> dict[str, float]:
-        """Return the tuned values of coordinates.
+    def of(self, factors: Mapping[str, Scalar], names: Sequence[str]) -> dict[str, float | None]:
+        """Return the tuned values of coordinates; None in a preview, where the study that has them has not ended yet.
 
         Args:
             factors: the cell's, model and optimizer among them.
@@ -43,8 +48,39 @@ class Settings:
         found = self._planned.get(frozenset(factors.items()), {})
         if not found.keys() >= set(names):
             which = self._scale.get("settings")
-            found = self._found(factors) if which is None else self._listed(str(which), factors)
+            try:
+                found = self._found(factors) if which is None else self._listed(str(which), factors)
+            except NotThereError as error:
+                if not self._is_preview:
+                    raise
+                self.missing[f"{error}. The plan shows the middle of each range."] = None
+                return dict.fromkeys(names)
         return {name: found[name] for name in names}
+
+    def with_initial(self, model: Options, factors: Mapping[str, Scalar]) -> Options:
+        """Return a cell's model with the weights found that `model.init` names; see `stability.study.initial`.
+
+        Args:
+            model: the configuration.
+            factors: the cell's.
+
+        Raises:
+            UserError: there are no such weights; in a preview only where it is no study's matter.
+        """
+        try:
+            return with_initial(model, self.model_of(factors))
+        except NotThereError as error:
+            given, scale = str(model[INIT]), self._scale.get("name")
+            known = str(group(self._scale, "pretraining").get("study"))
+            first = ""
+            if Path(given).name == known or Path(given).parent.name == known:
+                first = f"; first: {command_of(known, None if scale is None else str(scale))}"
+            if not self._is_preview:
+                raise UserError(f"{error}{first}") from None
+            from stability.models.transfer import PARTS
+
+            self.missing[f"{error}{first}. The plan has the models' own weights."] = None
+            return {name: value for name, value in model.items() if name not in (INIT, PARTS)}
 
     @cached_property
     def _manifest(self) -> Manifest | None:
@@ -90,10 +126,10 @@ class Settings:
             raise UserError(
                 "lr=tuned, wd=tuned: no scale says whose settings; accepted: scale=NAME, or lr=VALUE wd=VALUE"
             )
-        folder = self._runs / f"{STUDY}-{scale}"
-        first = f"first: python -m stability.run -m sweeps={STUDY} scale={scale}"
+        folder = self._folder(str(scale))
+        first = f"first: {command_of(STUDY, str(scale))}"
         if read_manifest(folder) is None:
-            raise UserError(
+            raise NotThereError(
                 f"lr=tuned, wd=tuned: {folder} has the settings of scale={scale}, and is not there; {first}"
             )
         study, words = self._study, f"{factors['model']} with {factors['optimizer']}"
@@ -106,7 +142,7 @@ class Settings:
         missing = sum(study.record(trial) is None for trial in own)
         if not own or missing:
             what = f"is not finished ({missing} of {len(own)} trials are missing)" if own else "is not in it"
-            raise UserError(f"lr=tuned, wd=tuned: {words} {what}, {folder}; {first}")
+            raise NotThereError(f"lr=tuned, wd=tuned: {words} {what}, {folder}; {first}")
         best = best_setting([record for trial in own if (record := study.record(trial)) is not None])
         if best is None:
             raise UserError(
@@ -116,12 +152,20 @@ class Settings:
 
     @cached_property
     def _study(self) -> Study:
-        return Study.open(self._runs / f"{STUDY}-{self._scale.get('name')}")
+        return Study.open(self._folder(str(self._scale.get("name"))))
+
+    def _folder(self, scale: str) -> Path:
+        return self._runs / study_name(STUDY, scale)
 
 
 def wanted(values: Options) -> list[str]:
-    """Return the coordinates of a composed configuration that `tuned` sets."""
-    return [name for name in DRAWN if values.get(name) == TUNED]
+    """Return the coordinates of a composed configuration that `tuned` sets. Raises UserError for any other word."""
+    words = {name: value for name in DRAWN if isinstance(value := values.get(name), str) and number(value) is None}
+    for name, value in words.items():
+        if value != TUNED:
+            near = nearest(value, [TUNED])
+            raise UserError(f"{name}={value!r}{near}; accepted: a number, null, or {TUNED} with scale=NAME")
+    return list(words)
 
 
 def _number(value: Value, where: str) -> float:

@@ -27,6 +27,10 @@ ACCEPTED = "accepted: a study's folder, also with /ID or /MODEL behind it, or a 
 OURS = "stability."
 
 
+class NotThereError(UserError):
+    """What another study would have is not there: the study may not have been trained yet."""
+
+
 @dataclass(frozen=True)
 class Initial:
     """The weights that a trial begins with.
@@ -112,7 +116,7 @@ def _found(given: str, model: str) -> Initial:
         if not models and not any(one.trial.id.startswith(name.lower()) for one in planned):
             near = [other.name for other in above.iterdir()] if above.is_dir() else []
             near += [str(one.cell.factors.get("model")) for one in planned]
-            raise UserError(
+            raise NotThereError(
                 f"model.init={given}: there is no such study, trial or file{nearest(name, near)}; {ACCEPTED}"
             )
         one = _best(given, models, name) if models else find(above, name)

@@ -43,7 +43,7 @@ def set_precise_statistics(
     sums = [[{name: torch.zeros_like(one[name]) for name in names} for one in states.parts] for states in joined]
     count = 0
     with _only_norms_train([layer for _, layer in layers], stack.architecture):
-        for images in (batch[rows] for batch in batches for rows in parts_of(len(batch), micro_batches)):
+        for images in (batch[rows] for batch in batches for rows in parts_of(slice(0, len(batch)), micro_batches)):
             count += 1
             for states, found in zip(joined, sums, strict=True):
                 stack.call(states, images)

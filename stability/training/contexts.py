@@ -35,15 +35,17 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's messages on devices, loggers and loaders: a study would print them thousands of times."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\b")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def autocast(device: torch.device, to: torch.dtype | None) -> AbstractContextManager[object]:

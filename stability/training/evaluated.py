@@ -14,7 +14,7 @@ import torch
 from stability.config import DataConfig, TrialConfig, parse_trial, to_dict
 from stability.data.evaluation import EvaluationData
 from stability.data.matching import match_classes
-from stability.errors import UserError
+from stability.errors import UserError, nearest
 from stability.shipped import read
 from stability.study.evaluations import Evaluation, set_name
 from stability.study.weights import WeightsInfo
@@ -66,10 +66,13 @@ def evaluated_data(config: TrialConfig, given: DataOverrides, *, trust_files: bo
 def _of_another_split(own: Options, keys: Options) -> dict[str, Value]:
     """Return the changed keys of a trial's own set: naming a split takes back what the trial held out."""
     changed = dict(keys)
-    if changed.get("eval_split") is not None:
+    split = changed.get("eval_split")
+    if split is not None:
         changed.setdefault("val_fraction", 0)
-        # The only split of the digits besides their training images.
-        if own.get("source") == "digits" and changed["eval_split"] == "test":
+        if own.get("source") == "digits":
+            # The only split of the digits besides their training images.
+            if split != "test":
+                raise UserError(f"data.eval_split={split} of the digits{nearest(str(split), ['test'])}; accepted: test")
             changed["eval_split"] = None
     return changed
 

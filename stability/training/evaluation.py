@@ -11,6 +11,7 @@ from torch import Tensor
 from stability.tasks import Task, task_of
 from stability.training.contexts import autocast
 from stability.training.measures import Measure
+from stability.training.ranks import ALONE, Ranks
 from stability.training.stack import ModelStack
 
 # A model's metrics by key; None where one is not finite or does not apply.
@@ -24,6 +25,7 @@ def evaluate(
     device: torch.device,
     own: Sequence[Measure] = (),
     right: list[Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Score]:
     """Return what is measured of every model. The sums stay on the device until the last batch: one read for all.
 
@@ -33,6 +35,7 @@ def evaluate(
         device: where the sums are computed.
         own: the user's metrics, whose means over the images come after the task's.
         right: takes in which images of each batch every model got right, bool (models, B); None: that is not asked.
+        ranks: the processes whose batches are counted together.
     """
     task = task_of()
     sums: Tensor | None = None
@@ -46,6 +49,9 @@ def evaluate(
         sums = batch if sums is None else sums + batch
         images_seen, classes = images_seen + len(targets), logits.shape[-1]
     assert sums is not None, "nothing to evaluate on"
+    if ranks.count > 1:
+        images_seen = int(ranks.sum(torch.tensor(images_seen, device=sums.device)))
+        sums = ranks.sum(sums)
     return [_score(task, own, row, images_seen, classes) for row in sums.tolist()]
 
 
@@ -68,7 +74,7 @@ def evaluated_logits(
         to: the type of products; None: that of their inputs.
     """
     parts = []
-    for rows in parts_of(len(images), micro_batches):
+    for rows in parts_of(slice(0, len(images)), micro_batches):
         with autocast(images.device, to):
             logits = stack(images[rows])
             if averages:
@@ -77,12 +83,10 @@ def evaluated_logits(
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def parts_of(images: int, count: int) -> list[slice]:
-    """Return the parts, `count` of them, that a batch of so many images is computed in."""
-    if count == 1:
-        return [slice(None)]
-    size = -(-images // count)
-    return [slice(start, min(start + size, images)) for start in range(0, images, size)]
+def parts_of(rows: slice, count: int) -> list[slice]:
+    """Return the parts, `count` of them, that some rows of a batch are computed in."""
+    size = -(-(rows.stop - rows.start) // count)
+    return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

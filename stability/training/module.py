@@ -22,6 +22,7 @@ from stability.training.masks import draw_seed, keep_masks
 from stability.training.measures import own_metrics, own_probes
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
+from stability.training.ranks import ALONE, Ranks
 from stability.training.shared import SharedUpdates
 from stability.training.stack import ModelStack, stack_size
 from stability.training.writer import CheckpointWriter, OnEvent
@@ -62,6 +63,7 @@ class StackModule(pl.LightningModule):
         on_event: OnEvent | None = None,
         on_end: Callable[[Member, StackModule], None] | None = None,
         interruption: Interruption | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Take in a stack and its members.
 
@@ -75,6 +77,7 @@ class StackModule(pl.LightningModule):
             on_event: called with each event.
             on_end: called with each member that has ended, and this module.
             interruption: what holds signals back; None: nothing does.
+            ranks: the processes that train this one trial together.
         """
         super().__init__()
         assert 0 < len(members) <= stack.size
@@ -84,7 +87,7 @@ class StackModule(pl.LightningModule):
         self.full_size, self.compact = full_size or len(members), compact
         self.interruption = interruption or Interruption()
         self.keeper = CheckpointWriter(self.members, on_event or (lambda event: None))
-        self.micro_batches, self._on_end = micro_batches, on_end or (lambda member, module: None)
+        self.micro_batches, self.ranks, self._on_end = micro_batches, ranks, on_end or (lambda member, module: None)
         config = members[0].config
         self.task, self.metrics, self.probes = task_of(), own_metrics(config), own_probes(config)
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
@@ -190,21 +193,21 @@ class StackModule(pl.LightningModule):
         smoothing = self._by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
         lanes = [member.index for member in training]
         keep = self._keep(len(batch.images))
-        parts = []
-        for rows in parts_of(len(batch.images), self.micro_batches):
-            logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start or 0)
+        parts, images, own = [], len(batch.images), self.ranks.rows(len(batch.images))
+        for rows in parts_of(own, self.micro_batches):
+            logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start)
             losses = self.task.member_losses(logits, batch.targets[rows], smoothing)
-            if self.micro_batches > 1:
-                losses = losses * (len(batch.images[rows]) / len(batch.images))
+            if rows != slice(0, images):
+                losses = losses * ((rows.stop - rows.start) / images)
             # Exclude padding and finished members from the loss.
             loss = losses.sum() if len(lanes) == self.stack.size else losses[self._places(lanes)].sum()
-            # Lightning's manual_backward costs 0.1 ms a step more, and is needed only by callbacks.
-            if self.has_callbacks:
-                self.manual_backward(loss)
+            # Lightning's manual_backward costs 0.1 ms a step more: callbacks need it, and ranks, whose mean it takes.
+            if self.has_callbacks or self.ranks.count > 1:
+                self.manual_backward(loss * self.ranks.count)
             else:
                 loss.backward()
             parts.append(losses.detach())
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        return self.ranks.sum(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
 
     def _places(self, lanes: list[int]) -> Tensor:
         """Return lanes as an index on the device, kept for the next step: to make it the host waits for the device."""
@@ -302,8 +305,10 @@ class StackModule(pl.LightningModule):
         self._set_statistics()
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
-        scores = self.scores(self.data.eval_batches(), forward, right)
-        images = torch.cat(right, dim=1).cpu() if right else torch.empty(0)
+        ranks, data = self.ranks.evaluates(self.data.num_eval_batches), self.data
+        batches = data.eval_batches(ranks.rank, ranks.count)
+        scores = evaluate(forward, batches, self.device, self.metrics, right, ranks)
+        images = ranks.joined(right, data.batch_size, data.info.eval_images).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
             place = self.stack.size + member.index if member.ema else member.index
@@ -322,20 +327,9 @@ class StackModule(pl.LightningModule):
             with autocast(self.device, self.autocast_type):
                 set_precise_statistics(self.stack, self._averages(), batches, self.micro_batches)
 
-    def scores(
-        self,
-        batches: Iterable[Batch],
-        forward: Callable[[Tensor], Tensor] | None = None,
-        right: list[Tensor] | None = None,
-    ) -> list[Score]:
-        """Return what is measured of every lane of the stack, then of the averages where any member has one.
-
-        Args:
-            batches: of evaluation images.
-            forward: images -> logits; None: `evaluation_logits`.
-            right: as of `evaluate`.
-        """
-        return evaluate(forward or self.evaluation_logits, batches, self.device, self.metrics, right)
+    def scores(self, batches: Iterable[Batch]) -> list[Score]:
+        """Return what is measured of every lane of the stack, then of the averages where any member has one."""
+        return evaluate(self.evaluation_logits, batches, self.device, self.metrics)
 
     def evaluation_logits(self, images: Tensor) -> Tensor:
         """Return what `evaluated_logits` does of the stack and of the averages, where any member has one."""

@@ -67,6 +67,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         computed_in_turn=module.stack.loop_reason or None,
         rest={
             **info.notes,
+            **module.ranks.notes(module.stack.architecture, device),
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
             **({"metrics": shown} if shown else {}),
             **({"beginning": module.stack.beginning} if module.stack.beginning else {}),

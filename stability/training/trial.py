@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from stability.config import TrialConfig, in_common
@@ -18,7 +17,6 @@ from stability.devices import in_parts, now, pick_device
 from stability.errors import UserError
 from stability.factors import differing_keys
 from stability.models import build_model
-from stability.study.correctness import FILE, KEY, Correctness, write_correctness
 from stability.study.identity import trial_id
 from stability.study.schema import Record, Scalar
 from stability.training.callbacks import check_callbacks, make_callbacks
@@ -31,7 +29,8 @@ from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
 from stability.training.module import StackModule
 from stability.training.optim import refuse_closure
-from stability.training.provenance import provenance
+from stability.training.rank_processes import OtherRanks, RankJob, Team, ranks_for
+from stability.training.records import keep_images, record_of
 from stability.training.stack import ModelStack, stack_size
 from stability.training.weights import keep_weights
 from stability.training.writer import OnEvent, UnusableStateError
@@ -78,6 +77,7 @@ def train_pack(
     on_record: OnRecord | None = None,
     study: str | None = None,
     cells: Sequence[Mapping[str, Scalar] | None] | None = None,
+    processes: int = 1,
 ) -> list[Record]:
     """Train trials together, from one stream of batches, and return their records in order; see `train`.
 
@@ -96,10 +96,11 @@ def train_pack(
         on_record: called with each record as soon as its trial has ended, while the others go on.
         study: the study's name, for the records.
         cells: one a trial, as of `train`.
+        processes: how many train one trial together, each on a GPU of its own where there are GPUs.
 
     Raises:
-        UserError: the configurations may not share a pack; and what `train` raises. Then the trials without a record
-            have not ended.
+        UserError: the configurations may not share a pack, or several processes one; and what `train` raises. Then the
+            trials without a record have not ended.
     """
     trials = [complete(config) for config in configs]
     _check_alike(trials)
@@ -109,19 +110,58 @@ def train_pack(
             f"training.keep_weights={shared.training.keep_weights} and no folder for the weights; "
             "accepted: directory=FOLDER with it (of a pack directories=[...]), or training.keep_weights=none"
         )
+    if processes > 1 and len(trials) > 1:
+        raise UserError(f"a pack of {len(trials)} trials in {processes} processes; accepted: one trial, or one process")
+    device = pick_device(shared.device)
+    folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
+    others = OtherRanks(ranks_for(shared, processes, device))
+    report = Report(on_event, on_record, study, cells)
+    with others.training(shared, folders[0], micro_batches, device.type == "cuda"):
+        return _train_pack(trials, folders, full_size, compact, micro_batches, report, others)
+
+
+def train_rank(job: RankJob, team: Team) -> None:
+    """Train as one of the processes of a trial that is not the first: nothing is written, and nobody is told."""
+    _train_pack([job.config], [job.directory], None, None, job.micro_batches, Report(), team)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Who hears of a training, and what records are told of the study; see `train_pack`."""
+
+    on_event: OnEvent | None = None
+    on_record: OnRecord | None = None
+    study: str | None = None
+    cells: Sequence[Mapping[str, Scalar] | None] | None = None
+
+
+def _train_pack(
+    trials: Sequence[TrialConfig],
+    folders: Sequence[Path | None],
+    full_size: int | None,
+    compact: bool | None,
+    micro_batches: int,
+    report: Report,
+    team: Team,
+) -> list[Record]:
+    """Train trials as `train_pack` does, in one of the processes of a team."""
+    shared, study = trials[0], report.study
     device = pick_device(shared.device)
     # Trainer and module hold each other: without this the last trial's memory would stay taken on the device.
     if device.type == "cuda":
         gc.collect()
     data = get_data(shared.data, shared.recipe, shared.batch_size, device.type)
-    folders = [None if one is None else Path(one) for one in directories or [None] * len(trials)]
     members = [Member(trial, data.steps_per_epoch, folder) for trial, folder in zip(trials, folders, strict=True)]
     trusts = shared.training.trust_files
     states: list[dict[int, State | None]] = [
         read_checkpoints(one.directory, one.id, trusts=trusts, check=one.misfit) if one.directory else {0: None}
         for one in members
     ]
-    own = dict(zip([member.id for member in members], cells or [None] * len(members), strict=True))
+    if not team.ranks.is_first:
+        folders = [None] * len(members)
+        for one in members:
+            one.directory = None
+    own = dict(zip([member.id for member in members], report.cells or [None] * len(members), strict=True))
     full_size = full_size or len(members)
     compact = device.type != "cpu" if compact is None else compact
     records: dict[str, Record] = {}
@@ -129,10 +169,10 @@ def train_pack(
     def keep(member: Member, module: StackModule) -> None:
         if member.config.training.keep_checkpoints:
             member.write(ended=True)
-        files = {**_keep_images(member, module), **keep_weights(member, module.data.info, study)}
-        record = records[member.id] = _record(member, module, study, own[member.id], files)
-        if on_record is not None:
-            on_record(record)
+        files = {**keep_images(member, module), **keep_weights(member, module.data.info, study)}
+        record = records[member.id] = record_of(member, module, study, own[member.id], files)
+        if report.on_record is not None:
+            report.on_record(record)
 
     def run(together: list[Member], found: list[State | None]) -> None:
         size = stack_size(full_size, len(together)) if compact else full_size
@@ -143,15 +183,17 @@ def train_pack(
             full_size=full_size,
             compact=compact,
             micro_batches=micro_batches,
-            on_event=on_event,
+            on_event=report.on_event,
             on_end=keep,
             interruption=interruption,
+            ranks=team.ranks,
         )
         if module.stack.beginning:
             log.warning("%s", module.stack.beginning)
         # The module frees a pack's checkpoints, which are as large as the pack, once it has begun.
         module.keeper.continue_from(found)
         found.clear()
+        team.wait_until_ready()
         fit(module, device)
 
     with Interruption() as interruption:
@@ -198,38 +240,6 @@ def _stack(configs: Sequence[TrialConfig], size: int, data: DataModule) -> Model
     return stack
 
 
-def _keep_images(member: Member, module: StackModule) -> dict[str, str]:
-    """Write which evaluation images a trial got right into its folder; return the record's `files`."""
-    right = member.progress.right
-    if member.directory is None or right is None or member.progress.diverged_step is not None:
-        return {}
-    info = module.data.info
-    # Of the same data, another part or another draw of it is other images.
-    images = f"{info.fingerprint}/{info.eval_split}/{info.eval_images}/{member.config.data.seed}"
-    write_correctness(member.directory, Correctness(images, right.numpy()))
-    return {KEY: FILE}
-
-
-def _record(
-    member: Member, module: StackModule, study: str | None, cell: Mapping[str, Scalar] | None, files: Mapping[str, str]
-) -> Record:
-    config = member.config
-    name, optimizer = (part.get("name") or part["_target_"] for part in (config.model, config.optimizer))
-    return Record(
-        id=member.id,
-        study=study,
-        cell=dict(cell or {"model": str(name), "optimizer": str(optimizer), "epochs": config.epochs}),
-        lr=config.lr,
-        wd=config.wd,
-        seed=config.seed,
-        status="completed" if member.progress.diverged_step is None else "diverged",
-        result=member.result(),
-        provenance=provenance(member, module),
-        peak_lr=config.peak_lr,
-        files=files,
-    )
-
-
 def fit(module: StackModule, device: torch.device) -> None:
     """Train a stack with a Lightning Trainer, which otherwise only calls the user's callbacks.
 
@@ -238,15 +248,14 @@ def fit(module: StackModule, device: torch.device) -> None:
     """
     callbacks = make_callbacks(module.members[0].config)
     module.has_callbacks = bool(callbacks)
-    with quiet_lightning(), own_chance(device), exact_arithmetic(device):
+    with quiet_lightning(), own_chance(device), exact_arithmetic(device), module.ranks.joined_processes():
         trainer = pl.Trainer(
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
             max_epochs=max(member.config.epochs for member in module.members),
             barebones=True,
             callbacks=callbacks,
-            # Named, so that Slurm, MPI or torchrun around this process is not taken for a multi-process training.
-            plugins=[LightningEnvironment()],
+            **module.ranks.trainer_options(device),
         )
         try:
             trainer.fit(module, train_dataloaders=BatchStream(module))
@@ -273,9 +282,12 @@ class BatchStream:
         # Members that have all ended were resumed from their last state, which training.keep_checkpoints keeps.
         if not any(member.is_training for member in self._module.members):
             return
-        data = self._module.data
+        data, ranks = self._module.data, self._module.ranks
         epoch, start = divmod(self._module.step, data.steps_per_epoch)
-        yield from data.train_batches(epoch, start)
+        makes = torch.tensor(int(data.makes_images), device=self._module.device)
+        # Only where no rank has all images in its memory does each make a part of every batch.
+        exchange = ranks if ranks.count > 1 and int(ranks.sum(makes)) == ranks.count else None
+        yield from data.train_batches(epoch, start, exchange)
 
 
 def try_first_batch(config: TrialConfig | Options) -> None:

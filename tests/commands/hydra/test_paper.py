@@ -183,10 +183,16 @@ def points_of(place: Path, name: str) -> dict[tuple[str, str], set[tuple[float, 
 
 
 def test_a_small_scale_takes_what_its_own_study_found_and_keeps_it(say, place, pretence):
-    before = say("-m", "sweeps=fig3", *TWO, "plan=true")
+    first = "first: python -m stability.run -m sweeps=tune scale=digits"
+    before = say("-m", "sweeps=fig3", *TWO)
     assert before.code == 2
     assert "runs/tune-digits" in before.err
-    assert "python -m stability.run -m sweeps=tune scale=digits" in before.err
+    assert first in before.err
+    # What it will cost can be seen before.
+    preview = say("-m", "sweeps=fig3", *TWO, "plan=true")
+    assert preview.code == 0
+    assert f"{first}. The plan shows the middle of each range." in preview.out
+    assert not (place / "runs").exists()
     assert say("-m", "sweeps=tune", *TWO, "tune=0").code == 0
     searched = points_of(place, "tune-digits")
     assert say("-m", "sweeps=fig3", *TWO).code == 0
@@ -203,9 +209,25 @@ def test_a_small_scale_takes_what_its_own_study_found_and_keeps_it(say, place, p
 def test_a_search_that_is_not_finished_settles_nothing(say, place, pretence):
     pretence.status = lambda task: None
     say("-m", "sweeps=tune", *TWO, "tune=0")
-    said = say("-m", "sweeps=fig3", *TWO, "plan=true")
+    said = say("-m", "sweeps=fig3", *TWO)
     assert said.code == 2
     assert "is not finished (8 of 8 trials are missing)" in said.err
+
+
+def test_a_study_that_another_must_come_before_names_it(say, place):
+    small = ("model=vitp_tiny", "scale=digits")
+    first = "first: python -m stability.run -m sweeps=imagenet21k scale=digits"
+    said = say("-m", "sweeps=imagenet21k_tune", *small)
+    assert said.code == 2
+    assert first in said.err
+    preview = say("-m", "sweeps=imagenet21k_tune", *small, "plan=true")
+    assert preview.code == 0
+    assert f"{first}. The plan has the models' own weights." in preview.out
+    # The settings of imagenet too are where its search puts them.
+    said = say("-m", "sweeps=fig2", "scale.settings=null", "model=vitp_1gf", "epochs=50,100")
+    assert said.code == 2
+    assert "runs/tune has the settings of scale=imagenet" in said.err
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The name of a study that a file of sweeps/ describes, at a scale."""
+
+from __future__ import annotations
+
+# The scale that the paper's experiments have as published: it is in no study's name.
+PUBLISHED_SCALE = "imagenet"
+
+
+def study_name(sweeps: str, scale: str | None) -> str:
+    """Return the name of the study that a file describes: the file's, and the scale's where it is not the paper's own.
+
+    Args:
+        sweeps: the file's name, as `sweeps=` takes it.
+        scale: as `scale=` takes it; None: none.
+    """
+    name = sweeps.replace("/", "-")
+    return name if scale in (None, PUBLISHED_SCALE) else f"{name}-{scale}"
+
+
+def command_of(name: str, scale: str | None) -> str:
+    """Return the command that trains the study of a name.
+
+    Args:
+        name: as `study_name` returns it.
+        scale: as of `study_name`.
+    """
+    sweeps = name if scale in (None, PUBLISHED_SCALE) else name.removesuffix(f"-{scale}")
+    return f"python -m stability.run -m sweeps={sweeps}" + (f" scale={scale}" if scale else "")
