@@ -114,17 +114,25 @@ def distribution_table(analysis: Analysis) -> Table:
     columns = [
         *_factor_columns(analysis),
         Column("planned", "points"),
+        Column("finished", "finished"),
         Column("diverged", "diverged"),
         Column("best", "best seen (%)", metric.digits),
-        Column("within_4", "within 4 points (%)", 0),
+        Column("within_4", "within 4 points (% of finished)", 0),
     ]
     return Table(columns, [_distribution_values(cell, analysis.confidence) for cell in analysis.cells])
 
 
 def _distribution_values(cell: CellResults, confidence: float) -> dict[str, Scalar]:
     found = summary(cell, cell.best.error if cell.best else None, confidence)
-    share = 100 * found.near[NEAR.index(4.0)] / found.planned if found.near else None
-    numbers = {"planned": found.planned, "diverged": found.diverged, "best": found.best, "within_4": share}
+    finished = found.completed + found.diverged
+    share = 100 * found.near[NEAR.index(4.0)] / finished if found.near and finished else None
+    numbers = {
+        "planned": found.planned,
+        "finished": finished,
+        "diverged": found.diverged,
+        "best": found.best,
+        "within_4": share,
+    }
     return {**cell.factors, **numbers}
 
 
