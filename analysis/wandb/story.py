@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis import tables
+from analysis import fixed, tables
 from analysis.analysis import Analysis
-from analysis.report.content import QUESTION, no_answer, paragraphs
+from analysis.heading import heading as first_lines
+from analysis.heading import question
+from analysis.report.content import no_answer, paragraphs
 from analysis.results import varied
 from analysis.wording import AnswerWords, answer_words, in_full
 from stability.sinks.private import without_paths
@@ -14,12 +16,16 @@ from stability.sinks.private import without_paths
 
 def heading(analysis: Analysis) -> str:
     """Return the question, and what was trained and measured."""
-    lines = tables.heading(analysis).split("\n")
-    return _private([f"**{QUESTION}**", *lines, *paragraphs(tables.missing(analysis))])
+    lines = first_lines(analysis).split("\n")
+    return _private([f"**{question(analysis)}**", *lines, *paragraphs(tables.missing(analysis))])
 
 
 def answer(analysis: Analysis) -> str:
     """Return the answers on the pairs that matter most, each with its numbers and in sentences."""
+    if analysis.is_fixed:
+        found = (fixed.errors_table(analysis), fixed.differences_table(analysis))
+        drawn = [_table(one.headings, one.rows) for one in found if one.rows]
+        return _private([*drawn, fixed.ONE_RUN, *tables.remarks(analysis)])
     visible = tables.visible(analysis)
     shown = in_full(visible)
     if not shown:
