@@ -30,6 +30,7 @@ class Analysis:
         confidence: of bands, intervals and verdicts.
         facets: which factors are the columns, rows and colours of figures.
         has_given_panels: whether the user named factors for columns or rows.
+        shows_all: whether figures and tables show all cells, however many.
     """
 
     directories: tuple[Path, ...]
@@ -39,6 +40,7 @@ class Analysis:
     confidence: float
     facets: Facets
     has_given_panels: bool = False
+    shows_all: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -70,7 +72,12 @@ class Analysis:
     @cached_property
     def shown(self) -> tuple[CellResults, ...]:
         """The cells that figures and tables show: all of few, a stated part of many (`analysis.selection`)."""
-        return shown(self.cells)
+        return self.cells if self.shows_all else shown(self.cells)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there are several cells of one trial each, without reruns: no cell has a distribution or a peak."""
+        return len(self.cells) > 1 and all(cell.is_one_run and not cell.after for cell in self.cells)
 
     @cached_property
     def statements(self) -> list[Statement]:
@@ -97,6 +104,7 @@ def analyse(
     columns: Names = (),
     rows: Names = (),
     color: Names = (),
+    shows_all: bool = False,
 ) -> Analysis:
     """Return the numbers of studies.
 
@@ -109,6 +117,7 @@ def analyse(
         columns: the factors of a figure's columns of panels, as `optimizer`; chosen by what varies where empty.
         rows: the factors of its rows of panels.
         color: the factors whose values have different colours.
+        shows_all: figures and tables show all cells, however many; else of many a stated part.
 
     Raises:
         UserError: a path holds no study, `relative` or `cells` names no cell, or there is no such factor.
@@ -118,5 +127,12 @@ def analyse(
     places = facets(kept, columns=columns, rows=rows, color=color)
     given = references(kept, list(relative))
     return Analysis(
-        tuple(directories), tuple(kept), tuple(given), bool(relative), confidence, places, bool(columns or rows)
+        tuple(directories),
+        tuple(kept),
+        tuple(given),
+        bool(relative),
+        confidence,
+        places,
+        has_given_panels=bool(columns or rows),
+        shows_all=shows_all,
     )

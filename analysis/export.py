@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.answers import Answer
 from analysis.reference import Reference
@@ -31,7 +31,23 @@ EDF_COLUMNS = (
 PLAIN = (str, int, float, type(None))
 
 
+class Sheet(NamedTuple):
+    """A table as values: the names of its columns in order, and rows that have some of them."""
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, object]]
+
+    def csv(self) -> str:
+        """Return the table as CSV."""
+        return csv_text(self.rows, self.columns)
+
+
 def trials_csv(cells: Sequence[CellResults]) -> str:
+    """Return `trials_sheet` as CSV."""
+    return trials_sheet(cells).csv()
+
+
+def trials_sheet(cells: Sequence[CellResults]) -> Sheet:
     """Return every planned trial as a row: factors, point, status, result, provenance; empty where it has none.
 
     `role` is that of trials that are no samples: tune, reseed, longer.
@@ -53,7 +69,7 @@ def trials_csv(cells: Sequence[CellResults]) -> str:
     # Where lr is scaled in some cells, its peak stands beside it.
     first = sorted(rows, key=lambda row: "peak_lr" not in row)
     names = dict.fromkeys(["study", "id", "number", *(name for row in first for name in row)])
-    return csv_text(rows, sorted(names, key=lambda name: name == "curve"))
+    return Sheet(sorted(names, key=lambda name: name == "curve"), rows)
 
 
 def _ended(cell: CellResults, trial: TrialResult) -> dict[str, object]:
@@ -63,6 +79,11 @@ def _ended(cell: CellResults, trial: TrialResult) -> dict[str, object]:
 
 
 def edf_csv(analysis: Analysis) -> str:
+    """Return `edf_sheet` as CSV."""
+    return edf_sheet(analysis).csv()
+
+
+def edf_sheet(analysis: Analysis) -> Sheet:
     """Return every step of every curve as a row; its edf, lower and upper hold from its error to the next row's.
 
     A cell that has no finite error has one row, without an error: its edf is 0 (empty where no trial has finished).
@@ -86,7 +107,7 @@ def edf_csv(analysis: Analysis) -> str:
         )
         for step in _steps(cell, curve, reference)
     ]
-    return csv_text(rows, [*factor_names(analysis), *EDF_COLUMNS])
+    return Sheet([*factor_names(analysis), *EDF_COLUMNS], rows)
 
 
 def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[dict[str, float | None]]:
@@ -104,6 +125,11 @@ def _steps(cell: CellResults, curve: Curve, reference: Reference) -> Iterator[di
 
 
 def cells_csv(analysis: Analysis) -> str:
+    """Return `cells_sheet` as CSV."""
+    return cells_sheet(analysis).csv()
+
+
+def cells_sheet(analysis: Analysis) -> Sheet:
     """Return every cell as a row: the numbers of its line in the printed table, and whether that table shows it.
 
     Beside them stands what is known of the cell (`analysis.statements`), its mean with the guarded interval included.
@@ -120,7 +146,7 @@ def cells_csv(analysis: Analysis) -> str:
         }
         for cell, reference in zip(analysis.cells, analysis.near_references, strict=True)
     ]
-    return csv_text(rows, list(dict.fromkeys([*factor_names(analysis), *(name for row in rows for name in row)])))
+    return Sheet(list(dict.fromkeys([*factor_names(analysis), *(name for row in rows for name in row)])), rows)
 
 
 def _summary(cell: CellResults, reference: Reference, confidence: float) -> dict[str, Scalar]:
@@ -154,6 +180,11 @@ def _stated(one: Statement) -> dict[str, Scalar]:
 
 
 def answers_csv(analysis: Analysis) -> str:
+    """Return `answers_sheet` as CSV."""
+    return answers_sheet(analysis).csv()
+
+
+def answers_sheet(analysis: Analysis) -> Sheet:
     """Return every comparison of two cells as a row, first minus second.
 
     `factor` is what they differ in, first_value and second_value its two values; the other factors have columns of
@@ -163,7 +194,7 @@ def answers_csv(analysis: Analysis) -> str:
     """
     rows = [_answer(one) for one in analysis.answers]
     head = ["factor", "first_value", "second_value", *factor_names(analysis)]
-    return csv_text(rows, list(dict.fromkeys([*head, *ANSWER_COLUMNS, *(name for row in rows for name in row)])))
+    return Sheet(list(dict.fromkeys([*head, *ANSWER_COLUMNS, *(name for row in rows for name in row)])), rows)
 
 
 ANSWER_COLUMNS = ("shared", "points", "first_lower", "second_lower", "collapsed_first", "collapsed_second", "sentences")

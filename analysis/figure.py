@@ -5,13 +5,17 @@
     python -m analysis.figure fig10 runs/table5 --out figures
 
 Files in paper/ of the (first) study: NAME.png and NAME.pdf, and the numbers as NAME.csv, NAME.md and NAME.tex (a
-tabular of booktabs). table2 and table5 have no figure of their own: fig6 and fig10 draw the same studies. Published
-numbers are marked as such. Which command makes each study: docs/paper.md.
+tabular of booktabs). fig4, fig5 and fig8 add NAME-scatter (errors against lr and wd), NAME-edf.csv and
+NAME-trials.csv, fig9 its correlations in NAME-r.csv. table2 and table5 have no figure of their own: fig6 and fig10 draw
+the same studies.
+All cells are shown, however many. Published numbers are marked as such, and stand beside the paper's own cells alone.
+Which command makes each study: docs/paper.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from analysis.edf import check_finished, check_out, write
 
     relative = [experiment.relative] if experiment.relative else []
-    analysis = analyse(*options.runs, relative=relative)
+    analysis = analyse(*options.runs, relative=relative, shows_all=True)
     check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "paper"
     check_out(out)
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(out, files)
     print(experiment.table(analysis).text())
     for claim in experiment.claims:
-        print(f"The paper, on ImageNet: {claim}.")
+        print(published_claim(claim))
     print(f"\nWritten to {out}: {', '.join(files)}")
     return 0
 
@@ -70,13 +74,20 @@ def files_of(name: str, experiment: Experiment, analysis: Analysis) -> dict[str,
     from analysis import figures as drawing
 
     files: dict[str, bytes] = {}
-    if experiment.draw is not None:
-        with drawing.print_style():
-            figure = experiment.draw(analysis)
-            files |= {f"{name}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
+    with drawing.print_style():
+        for suffix, draw in experiment.draws.items():
+            figure = draw(analysis)
+            files |= {f"{name}{suffix}.{kind}": drawing.rendered(figure, kind) for kind in ("png", "pdf")}
     table = experiment.table(analysis)
-    texts = {"csv": table.csv(), "md": table.markdown(), "tex": table.latex()}
-    return files | {f"{name}.{kind}": text.encode() for kind, text in texts.items()}
+    noted = replace(table, notes=[*table.notes, *map(published_claim, experiment.claims)])
+    texts = {f"{name}.csv": table.csv(), f"{name}.md": noted.markdown(), f"{name}.tex": noted.latex()}
+    texts |= {f"{name}{suffix}.csv": data(analysis) for suffix, data in experiment.data.items()}
+    return files | {file: text.encode() for file, text in texts.items()}
+
+
+def published_claim(claim: str) -> str:
+    """Return a statement of the paper, marked as such."""
+    return f"Published, on ImageNet, not measured here: {claim}."
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
     for count, trial in enumerate(ended, 1):
         try:
             for event in replay(read_json(study.folder(trial)) or {}):
-                logger.take(_logged(study, trial), event)
+                logger.take(logged_trial(study, trial), event)
         # The boundary of a logger's code: whatever it raises ends the command in a line.
         except Exception as error:
             words = first_line(error) or type(error).__name__
@@ -102,8 +102,8 @@ def _tell(study: Study, name: str, logger: Logger) -> None:
         print(f"  left out, unreadable: {line}")
 
 
-def _logged(study: Study, trial: Trial) -> LoggedTrial:
-    """Return what the logger knows of a trial."""
+def logged_trial(study: Study, trial: Trial) -> LoggedTrial:
+    """Return what a logger knows of a trial."""
     cell = study.cells[trial.cell]
     config = plain({**cell.config, **trial.point})
     assert isinstance(config, dict)

@@ -9,7 +9,7 @@ from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval, relative_spread, sensitivity
 from analysis.results import CellResults
-from analysis.statements import LEAST_POINTS, Statement
+from analysis.statements import LEAST_POINTS, Statement, within_errors
 
 HEADING = "Further left is better; lower is less sensitive"
 
@@ -65,7 +65,7 @@ def map_places(analysis: Analysis) -> MapPlaces:
 def _place(statement: Statement, has_peaks: bool, confidence: float) -> Place:
     errors, chance, best = statement.cell.errors, statement.cell.chance, statement.best
     if has_peaks and statement.peak:
-        across = peak_interval(statement.peak, confidence)
+        across = within_errors(peak_interval(statement.peak, confidence))
         up = sensitivity(errors, statement.peak, chance, confidence)
         return Place(statement, across, up, not statement.has_learned)
     assert best is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,12 @@ def add_options(parser: Parser) -> None:
 
 def parse(parser: Parser, arguments: Sequence[str] | None) -> Options:
     """Return the options that are given. Raises UserError where one is not accepted."""
-    options = Options(**vars(parser.parse(arguments)))
+    return options_of(parser.parse(arguments))
+
+
+def options_of(given: Namespace) -> Options:
+    """Return these options of a command that may have others besides. Raises UserError where one is not accepted."""
+    options = Options(**{name: getattr(given, name) for name in Options._fields})
     if not 0 < options.confidence < 1:
         raise UserError(f"--confidence {options.confidence:g}; accepted: between 0 and 1, as 0.95")
     return options

@@ -1,11 +1,12 @@
 """What a cell reaches: one error per cell with its interval, against epochs and between optimizers.
 
-Three kinds, from the most to the least certain:
+Four kinds, from the most to the least certain:
 
     peak        mean of reruns of the best setting with fresh seeds (`reseed=5`)
     seeds       mean over the seeds of the best setting of a grid; that setting was chosen by the same seeds, so the
                 mean is somewhat too low
-    best seen   the lowest error of a single trial: too low by luck, and without an interval
+    one run     the error of the only trial that the cell plans: nothing was selected, and it has no interval
+    best seen   the lowest error of several single trials: too low by luck, and without an interval
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from analysis.compute.intervals import Interval
 from analysis.compute.measures import peak_interval
 from analysis.results import CellResults
 from analysis.settings import Setting, best_of, settings
-from analysis.statements import Statement
+from analysis.statements import Statement, within_errors
 from stability.study.schema import Scalar
 
-Kind = Literal["peak", "seeds", "best seen"]
+Kind = Literal["peak", "seeds", "one run", "best seen"]
+# Of a single trial, without an interval: markers of these are hollow.
+SINGLE: tuple[Kind, ...] = ("one run", "best seen")
 # Differences are taken from this optimizer where a study has it, as in the paper.
 BASE = "adamw"
 
@@ -54,11 +57,17 @@ def reached(one: Statement, confidence: float) -> ErrorEstimate | None:
         confidence: of the interval, between 0 and 1.
     """
     if one.peak:
-        return ErrorEstimate(one.cell, "peak", peak_interval(one.peak, confidence), one.peak.reruns)
+        peak = within_errors(peak_interval(one.peak, confidence))
+        return ErrorEstimate(one.cell, "peak", peak, one.peak.reruns)
     best = _best_repeated(one.cell, confidence)
     if best:
         return ErrorEstimate(one.cell, "seeds", best.error.mean, best.error.seeds)
-    return None if one.best is None else ErrorEstimate(one.cell, "best seen", _alone(one.best), 1)
+    return None if one.best is None else ErrorEstimate(one.cell, single_kind(one.cell), _alone(one.best), 1)
+
+
+def single_kind(cell: CellResults) -> Kind:
+    """Return what the lowest error of a cell's single trials is: nothing was selected where it plans only one."""
+    return "one run" if cell.is_one_run else "best seen"
 
 
 def _alone(value: float) -> Interval:
@@ -140,9 +149,14 @@ def optimizer_gaps(analysis: Analysis) -> list[Gap]:
     """
     gaps = []
     for group in groups_without(analysis.shown, "optimizer"):
-        base = next((cell for cell in group if cell.optimizer == BASE), group[0])
+        base = base_of(group)
         gaps += [gap(cell, base, analysis) for cell in group if cell is not base]
     return [one for one in gaps if one is not None]
+
+
+def base_of(cells: Sequence[CellResults]) -> CellResults:
+    """Return the cell whose optimizer others are compared with: AdamW's, or the first."""
+    return next((cell for cell in cells if cell.optimizer == BASE), cells[0])
 
 
 def gap(cell: CellResults, base: CellResults, analysis: Analysis) -> Gap | None:
@@ -169,7 +183,10 @@ def gap(cell: CellResults, base: CellResults, analysis: Analysis) -> Gap | None:
     if first and second:
         return Gap(cell, base, "seeds", peak_difference(first, second, analysis.confidence))
     own, other = analysis.by_cell[cell].best, analysis.by_cell[base].best
-    return None if own is None or other is None else Gap(cell, base, "best seen", _alone(own - other))
+    if own is None or other is None:
+        return None
+    kinds = {single_kind(one) for one in (cell, base)}
+    return Gap(cell, base, "one run" if kinds == {"one run"} else "best seen", _alone(own - other))
 
 
 def _difference_of_peaks(cell: CellResults, base: CellResults, analysis: Analysis) -> Interval | None:

@@ -174,6 +174,11 @@ class CellResults:
         return min(completed, key=lambda trial: trial.error, default=None)
 
     @property
+    def is_one_run(self) -> bool:
+        """Whether the cell plans a single trial, and no search for a better setting: nothing is selected."""
+        return self.planned == 1 and all(trial.planned.role != "tune" for trial in self.after)
+
+    @property
     def lr_factor(self) -> float:
         """By what the optimizer's peak lr is a trial's lr."""
         return lr_factor(self.config)
@@ -290,6 +295,12 @@ def provenance_counts(cells: Sequence[CellResults]) -> dict[str, Counter[str]]:
             if value is not None:
                 seen.setdefault(name, Counter())[str(value)] += 1
     return seen
+
+
+def micro_batched(cells: Sequence[CellResults]) -> list[str]:
+    """Return the ids of the finished trials that were computed in micro-batches, since memory had run out."""
+    every = (trial for cell in cells for trial in (*cell.trials, *cell.after) if trial.finished and trial.record)
+    return [trial.id for trial in every if trial.record and (trial.record.provenance.micro_batches or 1) > 1]
 
 
 def mixed_provenance(cells: Sequence[CellResults]) -> list[str]:

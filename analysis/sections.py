@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables import answers_text, caveats, cells_text, heading, selection, settings_text
+from analysis import fixed
+from analysis.heading import heading
+from analysis.tables import answers_text, caveats, cells_text, selection, settings_text
 from stability.errors import UserError
 from stability.locate import called, check_name, locate
 
@@ -15,12 +17,16 @@ if TYPE_CHECKING:
 Section = Callable[["Analysis"], str]
 
 
+def _answers(analysis: Analysis) -> str:
+    return fixed.text(analysis) if analysis.is_fixed else answers_text(analysis)
+
+
 SHIPPED: dict[str, Section] = {
     "heading": heading,
     "selection": selection,
     "cells": cells_text,
     "settings": settings_text,
-    "answers": answers_text,
+    "answers": _answers,
     "caveats": caveats,
 }
 

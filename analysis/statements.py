@@ -12,6 +12,7 @@ from analysis.compute import measures
 from analysis.compute.intervals import Interval
 from analysis.results import CellResults, TrialResult
 from stability.study.best import best_setting
+from stability.study.metrics import metrics_of
 from stability.values import DRAWN
 
 # Points above the peak, or the best seen, that still count as near it.
@@ -102,6 +103,13 @@ def statement(cell: CellResults, confidence: float) -> Statement | None:
         gain=_gain(cell),
         edges=_edges(cell),
     )
+
+
+def within_errors(found: Interval) -> Interval:
+    """Return an interval of an error with its ends within what an error can be: 0 to 100 where it is in percent."""
+    most = 100.0 if metrics_of().primary.unit == "%" else math.inf
+    lower, upper = (end if math.isinf(end) else min(max(end, 0.0), most) for end in (found.lower, found.upper))
+    return Interval(found.estimate, lower, upper)
 
 
 def images_of(cell: CellResults) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -147,12 +148,21 @@ def _distinct(
 
 def model_name(model: str) -> str:
     """Return a model's name as the field writes it: vitc_4gf is ViT_C-4GF."""
-    head, _, size = model.partition("_")
+    head, _, rest = model.partition("_")
+    if depth := re.fullmatch(r"(resnet)(\d+)", head):
+        head, rest = depth[1], "_".join(filter(None, [depth[2], rest]))
     if head not in NAMES or _is_path(model):
         # A user's own model is named by its dotted path: its last part is the class.
         return plain(model.rsplit(".", 1)[-1])
-    size = size.upper() if size.endswith("gf") else size
-    return NAMES[head] + (f"-{plain(size)}" if size else "")
+    parts, name = [part for part in rest.split("_") if part], NAMES[head]
+    if head == "vit" and parts and re.fullmatch(r"s\d", parts[0]):
+        name = f"ViT$_{{{parts.pop(0).upper()}}}$"
+    return "-".join([name, *(plain(part.upper() if _is_code(part) else part) for part in parts)])
+
+
+def _is_code(part: str) -> bool:
+    """Return whether a part of a model's name is written in capitals: 4gf, b2, bn, ln."""
+    return re.fullmatch(r"\d+gf|b\d|bn|ln", part) is not None
 
 
 def _is_path(model: str) -> bool:

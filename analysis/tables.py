@@ -12,18 +12,16 @@ from analysis.answers import ALL_PAIRS, Answer, is_against_first
 from analysis.bands import band
 from analysis.compute.intervals import share_interval
 from analysis.reference import Reference
-from analysis.results import CellResults, describe, mixed_provenance, varied
+from analysis.results import CellResults, describe, micro_batched, mixed_provenance, varied
 from analysis.screen import aligned
 from analysis.selection import ALL_SHOWN
 from analysis.settings import Setting, has_repeats, settings
 from analysis.statements import Statement
-from analysis.statistics import sampling_error
 from analysis.style import number
 from analysis.summary import NEAR, Summary, summary
 from analysis.wording import answer_lines, names, statement_lines
-from stability.study.metrics import metrics_of
 from stability.values import DRAWN
-from stability.words import scaling
+from stability.words import scaling, some
 
 if TYPE_CHECKING:
     from analysis.analysis import Analysis
@@ -34,7 +32,8 @@ AGAINST_FIRST = (
 )
 # Settings that are printed of a cell.
 MOST_SETTINGS = 5
-SPLITS = {"holdout": "held-out training", "train": "training"}
+# Ids of trials that a line names.
+MOST_NAMED = 4
 
 
 class Table(NamedTuple):
@@ -56,9 +55,17 @@ def cells_table(analysis: Analysis) -> Table:
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
     """
     factors = ["model", "optimizer", *varied(analysis.cells)]
+    if analysis.is_fixed:
+        return _fixed_table(analysis, factors)
     near = dict(zip(analysis.cells, analysis.near_references, strict=True))
     headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "collapsed"]
-    headings += ["best seen", "peak", "median", "spread", *(f"within {points:g}" for points in NEAR)]
+    headings += [
+        "best seen",
+        "peak",
+        "median",
+        "spread",
+        *(f"within {points:g}" for points in NEAR),
+    ]
     rows = [
         [
             *(str(cell.factors.get(name, "")) for name in factors),
@@ -67,11 +74,31 @@ def cells_table(analysis: Analysis) -> Table:
         for cell in analysis.shown
     ]
     notes = [
-        "collapsed: diverged, or no better than guessing. peak: mean of reruns of the best setting (reseed=5).",
+        f"collapsed: diverged, or no better than guessing. peak: {_peak_words(analysis)}.",
         "spread: median minus the 10 % quantile. within d: finished trials at most d points above the "
         f"{_kinds([near[cell] for cell in analysis.shown])}.",
     ]
     return Table(headings, rows, len(factors), notes)
+
+
+def _fixed_table(analysis: Analysis, factors: Sequence[str]) -> Table:
+    """Return the table of a study of one trial a cell: without what a single trial has none of."""
+    rows = []
+    for cell in analysis.shown:
+        own = _texts(summary(cell, None, analysis.confidence), analysis.by_cell.get(cell))
+        rows.append([*(str(cell.factors.get(name, "")) for name in factors), *own[:6]])
+    headings = [*factors, "planned", "completed", "diverged", "failed", "collapsed", "error"]
+    return Table(headings, rows, len(factors), ["collapsed: diverged, or no better than guessing."])
+
+
+def _peak_words(analysis: Analysis) -> str:
+    """Return what a peak is, with the numbers of reruns that cells have."""
+    counts = sorted({one.peak.reruns for one in analysis.statements if one.peak})
+    if not counts:
+        return "mean of reruns of the best setting (reseed=5 makes them)"
+    return (
+        f"mean of {' to '.join(str(one) for one in dict.fromkeys((counts[0], counts[-1])))} reruns of the best setting"
+    )
 
 
 def cells_text(analysis: Analysis) -> str:
@@ -150,26 +177,6 @@ def _setting_texts(one: Setting) -> list[str]:
     return [number(one.lr), number(one.wd), seeds, f"{error.mean.estimate:.2f}", *spread, str(error.diverged)]
 
 
-def heading(analysis: Analysis) -> str:
-    """Return what was studied and how much of it is finished, and on which images errors were measured."""
-    cells = analysis.cells
-    same = [name for name in cells[0].factors if name not in ("model", "optimizer", *varied(cells))]
-    names = [*analysis.names, *(f"{name} {cells[0].factors[name]}" for name in same)]
-    planned, finished = sum(cell.planned for cell in cells), sum(len(cell.finished) for cell in cells)
-    metric = metrics_of().primary
-    measured = f"{metric.label} in percent" if metric.unit == "%" else metric.title
-    known = {(cell.provenance("eval_images"), cell.provenance("eval_split")) for cell in cells if cell.finished}
-    evaluated = [_evaluation(images, str(split)) for images, split in sorted(known, key=str) if isinstance(images, int)]
-    title = f"{', '.join(names)}: {finished} of {planned} planned trials finished; {measured}"
-    return "\n".join([title, *evaluated])
-
-
-def _evaluation(images: int, split: str) -> str:
-    errors = [f"±{sampling_error(error, images):.1f} points (1 s.e.) at {error:g} % error" for error in (5, 50)]
-    warning = "; the images it was trained on: no test of generalisation" if split == "train" else ""
-    return f"{images} {SPLITS.get(split, split)} images: {', '.join(errors)}{warning}"
-
-
 def selection(analysis: Analysis) -> str:
     """Return which cells figures and tables show, how they were chosen and how to choose others; empty where all."""
     cells, shown = analysis.cells, analysis.shown
@@ -214,7 +221,8 @@ def visible(analysis: Analysis) -> list[Answer]:
 def remarks(analysis: Analysis) -> list[str]:
     """Return the remarks on each cell that is shown."""
     shown = set(analysis.shown)
-    return statement_lines([one for one in analysis.statements if one.cell in shown])
+    own = [one for one in analysis.statements if one.cell in shown]
+    return statement_lines(own, advises_longer=not analysis.is_fixed)
 
 
 def counts(analysis: Analysis) -> list[str]:
@@ -299,7 +307,25 @@ def limits(analysis: Analysis) -> list[str]:
     """Return lines on what the numbers cannot show: no bands, few trials, other scales of lr, mixed machines."""
     cells = analysis.cells
     mixed = [f"Mixed provenance, {line}." for line in mixed_provenance(cells)]
-    return [*_without_band(cells), *_limits(cells, analysis.confidence), *_scaled_lr(cells), *mixed]
+    return [
+        *([] if analysis.is_fixed else _without_band(cells)),
+        *_limits(cells, analysis.confidence),
+        *_scaled_lr(cells),
+        *_micro_batches(cells),
+        *mixed,
+    ]
+
+
+def _micro_batches(cells: Sequence[CellResults]) -> list[str]:
+    """Name the trials whose batch norms saw parts of batches."""
+    found = micro_batched(cells)
+    if not found:
+        return []
+    count = f"{len(found)} trial{'s were' if len(found) > 1 else ' was'}"
+    return [
+        f"{count} computed in micro-batches, since memory ran out: {some(found, MOST_NAMED)}. Batch norms saw parts of "
+        "their batches."
+    ]
 
 
 def _scaled_lr(cells: Sequence[CellResults]) -> list[str]:

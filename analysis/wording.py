@@ -288,8 +288,11 @@ def _what_would_do(answer: Answer) -> str:
     return advice.for_easier(answer)
 
 
-def statement_lines(found: Sequence[Statement]) -> list[str]:
-    """Return the remarks on each cell that the table does not hold: gates, schedules, edges of ranges."""
+def statement_lines(found: Sequence[Statement], *, advises_longer: bool = True) -> list[str]:
+    """Return the remarks on each cell that the table does not hold: gates, schedules, edges of ranges.
+
+    advises_longer: whether to name longer=1, where a cell was not trained longer.
+    """
     lines = []
     for one in found:
         label = cell_label(one.cell.factors)
@@ -302,6 +305,6 @@ def statement_lines(found: Sequence[Statement]) -> list[str]:
         for edge in one.edges:
             name, end = edge.split()
             lines.append(f"{label}: its best point lies at the {end} end of the range of {name}.")
-    if any(one.gain is None for one in found):
+    if advises_longer and any(one.gain is None for one in found):
         lines.append("A longer schedule was not tried for every cell; longer=1 trains each best setting twice as long.")
     return lines

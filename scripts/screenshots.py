@@ -1,4 +1,4 @@
-"""Pictures of a study in TensorBoard, optuna-dashboard and `wandb leet`, for docs/dashboards.md.
+"""Pictures of a study in TensorBoard, optuna-dashboard, `wandb leet` and a table of its CSVs, for docs/dashboards.md.
 
     python scripts/screenshots.py runs/stem --out docs/figures/dashboards
 
@@ -130,6 +130,8 @@ def leet(page: Browser, study: Path, out: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", WANDB_ERROR_REPORTING="false", HOME=str(study))
+        # It leaves a log in the folder where it runs.
+        os.chdir(study)
         os.execv(program("wandb"), ["wandb", "leet", "run", str(study / "wandb")])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     read_for(terminal, stream, 20.0)
@@ -139,6 +141,24 @@ def leet(page: Browser, study: Path, out: Path) -> None:
     path.write_text(as_html(screen))
     page.open(path, width=9 * COLUMNS + 20, height=18 * ROWS + 20)
     page.picture(out / "leet.png")
+
+
+def csv(page: Browser, study: Path, out: Path) -> None:
+    """The CSVs of a study as one table, by pandas."""
+    import pandas
+
+    python("analysis.log", study, "--logger", "csv", folder=study.parent)
+    rows = pandas.concat(map(pandas.read_csv, sorted((study / "csv").glob("*.csv")))).query("epoch == 12")
+    shown = rows.sort_values("top1_error").dropna(axis="columns", how="all").head(24)
+    style = (
+        "body{font:14px 'DejaVu Sans',sans-serif;margin:12px;overflow:hidden}table{border-collapse:collapse}"
+        "td,th{padding:3px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
+    )
+    path = study / "csv.html"
+    table = shown.to_html(index=False, border=0, float_format="{:.4g}".format)
+    path.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style>{table}")
+    page.open(path, width=1560, height=640)
+    page.picture(out / "csv.png")
 
 
 def read_for(terminal: int, stream: object, seconds: float) -> None:
@@ -184,7 +204,7 @@ def cell_html(cell: object) -> str:
     return f"<span style='{';'.join(styles)}'>{text}</span>"
 
 
-PICTURES = {"tensorboard": tensorboard, "optuna": optuna, "leet": leet}
+PICTURES = {"tensorboard": tensorboard, "optuna": optuna, "leet": leet, "csv": csv}
 
 if __name__ == "__main__":
     main()

@@ -55,7 +55,7 @@ if [ "$which" = newest ]; then pre=(--pre); fi
 if [ "$which" = lowest ]; then wanted+=(pytz); fi
 pip install --upgrade --no-deps --ignore-installed "${pre[@]}" "${wanted[@]}"
 # What an older wandb needs besides, the newest does not.
-pip install "${pre[@]}" "$(printf '%s\n' "${wanted[@]}" | grep '^wandb')"
+pip install "${pre[@]}" "$(printf '%s\n' "${wanted[@]}" | grep '^wandb==')"
 # The project's entry points and its folder, as `pip install -e .` would leave them.
 wheel=$(mktemp -d)
 pip wheel --no-deps --no-build-isolation --wheel-dir "$wheel" .

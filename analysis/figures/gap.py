@@ -29,7 +29,7 @@ from analysis.figures.layout import (
 )
 from analysis.figures.legend import LABEL_SIZE
 from analysis.figures.text import glued, wrapped
-from analysis.reached import Gap, optimizer_gaps
+from analysis.reached import SINGLE, Gap, optimizer_gaps
 from analysis.results import CellResults, varied
 from analysis.style import GREY, CurveStyle, optimizer_name
 from stability.errors import UserError
@@ -147,7 +147,7 @@ def _draw_group(axes: Axes, group: Group, height: float) -> None:
     lower = np.cumsum([row.height for row in group.rows])
     middles = [float(end - row.height / 2) for end, row in zip(lower, group.rows, strict=True)]
     for row, middle in zip(group.rows, middles, strict=True):
-        found, is_hollow = row.gap.difference, row.gap.kind == "best seen"
+        found, is_hollow = row.gap.difference, row.gap.kind in SINGLE
         draw_point(axes, (found.estimate, middle), found, row.look, along="x", is_hollow=is_hollow)
         words = f"{found.estimate:+z.1f}{ends(found)}"
         axes.text(1.03, middle, words, transform=axes.get_yaxis_transform(), va="center", fontsize=NOTE_SIZE)

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.compute.intervals import Interval
 from analysis.figures.text import GLUE, glued
-from analysis.reached import Kind
+from analysis.reached import SINGLE, Kind
 from analysis.settings import Setting
 from analysis.style import CurveStyle, number
 from stability.values import DRAWN
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NOTES: dict[Kind, str] = {
     "peak": "Filled, peak: mean of reruns of the best setting found.",
     "seeds": "Filled, seeds: mean over the seeds of the best setting, which the same seeds chose.",
+    "one run": "Hollow, one run: of one seed, without an interval; reseed=5 trains further seeds.",
     "best seen": "Hollow, best seen: too low by luck, no interval; reseed=5 runs it again.",
 }
 
@@ -99,4 +100,4 @@ def kind_notes(kinds: Collection[Kind], confidence: float) -> list[str]:
         confidence: of the intervals, between 0 and 1.
     """
     notes = [words for kind, words in NOTES.items() if kind in kinds]
-    return [*notes, f"Bars: {100 * confidence:g} % intervals."] if set(kinds) - {"best seen"} else notes
+    return [*notes, f"Bars: {100 * confidence:g} % intervals."] if set(kinds) - set(SINGLE) else notes

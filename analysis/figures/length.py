@@ -15,7 +15,7 @@ from analysis.figures.grid import PanelContent, absent, grid_figure, share_error
 from analysis.figures.intervals import draw_point, ends, kind_notes
 from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels
 from analysis.figures.text import glued
-from analysis.reached import TrainingCurve, epochs_of, training_curves
+from analysis.reached import SINGLE, TrainingCurve, epochs_of, training_curves
 from analysis.results import CellResults
 from stability.errors import UserError
 
@@ -80,20 +80,26 @@ def _draw_panel(axes: Axes, lines: Sequence[LengthLine]) -> None:
         axes.plot(across, [one.error.estimate for one in points], color=look.colour, linestyle=look.line, linewidth=1)
         for epochs, one in zip(across, points, strict=True):
             place = epochs, one.error.estimate
-            draw_point(axes, place, one.error, look, along="y", is_hollow=one.kind == "best seen")
+            draw_point(axes, place, one.error, look, along="y", is_hollow=one.kind in SINGLE)
     cells = [point.cell for line in lines for point in line.curve.points]
     _set_axes(axes, [epochs_of(cell) for cell in cells], max(cell.chance for cell in cells))
 
 
-def _set_axes(axes: Axes, epochs: Sequence[int], chance: float) -> None:
+def set_epochs(axes: Axes, epochs: Sequence[int]) -> None:
+    """Give axes a logarithmic scale of epochs across, with these as ticks."""
     from matplotlib.ticker import NullLocator
 
     low, high = min(epochs), max(epochs)
     axes.set_xscale("log")
-    axes.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
+    around = (high / low) ** 0.06 if high > low else 1.5
+    axes.set_xlim(low / around, high * around)
     axes.xaxis.set_minor_locator(NullLocator())
     ticks = _apart(sorted(set(epochs)))
     axes.set_xticks(ticks, [str(one) for one in ticks])
+
+
+def _set_axes(axes: Axes, epochs: Sequence[int], chance: float) -> None:
+    set_epochs(axes, epochs)
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(0.0, bottom), min(top, 1.03 * chance))
     axes.set(xlabel="epochs", ylabel=error_label(False))

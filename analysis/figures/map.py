@@ -34,6 +34,7 @@ from analysis.figures.text import wrapped
 from analysis.map_places import HEADING, MapPlaces, Place, map_notes, map_places
 from analysis.results import CellResults, varied
 from analysis.style import COLUMN, GREY, CurveStyle
+from stability.study.metrics import metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,7 +247,8 @@ def _set_scales(every: Sequence[Axes], places: Sequence[Place], *, from_zero: bo
     margin = max(1.0, 0.08 * (right - left))
     # Most of the panel would be empty.
     is_far = not from_zero and left - margin > right / 2
-    limits = (left - margin, right + margin) if is_far else (0.0, 1.08 * right)
+    most = 100.0 if metrics_of().primary.unit == "%" else math.inf
+    limits = (left - margin, min(most, right + margin)) if is_far else (0.0, min(most, 1.08 * right))
     for axes in every:
         axes.set(xlim=limits, ylim=(bottom, top))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from analysis.figures import edf, gap, length
-from analysis.paper import lines, shifted, times
-from analysis.paper.published import MINUTES
-from analysis.paper.rows import Row, rows, timed
+from analysis.export import edf_csv, trials_csv
+from analysis.figures import edf, scatter
+from analysis.paper import lines, schedules, shifted, times, wide
+from analysis.paper.differences import Difference, above_longest, values_of
+from analysis.paper.published import SOURCE
+from analysis.paper.rows import Row, rows
 from analysis.paper.tables import Column, Table
 from analysis.results import CellResults
 from analysis.summary import NEAR, summary
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
     from analysis.analysis import Analysis
 
-SOURCE = "Published: Xiao et al., 2021 (arXiv 2106.14881v3), ImageNet-1k at 224 px; not measured here."
+
+Draw = Callable[["Analysis"], "Figure"]
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,19 @@ class Experiment:
 
     Attributes:
         about: what it shows, for the help.
-        draw: returns the figure; None: it is a table alone.
+        draws: functions that return its figures, by what follows its name in the files' names; empty: a table alone.
         table: returns the table.
         relative: what the errors of its figure are relative to, as `--relative`; None: to nothing.
         claims: the paper's statements about it, a sentence each.
+        data: functions that return further CSVs, by what follows its name.
     """
 
     about: str
-    draw: Callable[[Analysis], Figure] | None
+    draws: Mapping[str, Draw]
     table: Callable[[Analysis], Table]
     relative: str | None = None
     claims: Sequence[str] = ()
+    data: Mapping[str, Callable[[Analysis], str]] = field(default_factory=dict)
 
 
 def _factor_columns(analysis: Analysis) -> list[Column]:
@@ -79,86 +84,118 @@ def _reached_values(row: Row) -> dict[str, Scalar]:
     return {**row.cell.factors, **own, "published": row.published}
 
 
+def lengths_table(analysis: Analysis) -> Table:
+    """Return what each cell reaches, and how much that is above the longest schedule (figure 2)."""
+    metric, found = metrics_of().primary, rows(analysis, "fig2")
+    above = above_longest(found, analysis)
+    own = reached_table("fig2", analysis)
+    columns = [
+        *own.columns,
+        Column("above_longest", "above the longest schedule (points)", metric.digits),
+        Column("above_longest_from", "from", metric.digits),
+        Column("above_longest_to", "to", metric.digits),
+        Column("above_longest_kind", "what it is"),
+    ]
+    values = [
+        {**row, **values_of(above.get(one.cell), "above_longest"), **_kind(above.get(one.cell))}
+        for row, one in zip(own.rows, found, strict=True)
+    ]
+    return Table(columns, values, own.notes)
+
+
+def _kind(one: Difference | None) -> dict[str, Scalar]:
+    """Return what a difference is of: a run that diverged, here or at the longest schedule, is named."""
+    return {"above_longest_kind": "diverged" if one.diverged else one.kind} if one else {}
+
+
 def distribution_table(analysis: Analysis) -> Table:
     """Return of each cell how many of its points come near the best, as figures 4, 5 and 8 show it."""
     metric = metrics_of().primary
     columns = [
         *_factor_columns(analysis),
         Column("planned", "points"),
+        Column("finished", "finished"),
         Column("diverged", "diverged"),
         Column("best", "best seen (%)", metric.digits),
-        Column("within_4", "within 4 points (%)", 0),
+        Column("within_4", "within 4 points (% of finished)", 0),
     ]
     return Table(columns, [_distribution_values(cell, analysis.confidence) for cell in analysis.cells])
 
 
 def _distribution_values(cell: CellResults, confidence: float) -> dict[str, Scalar]:
     found = summary(cell, cell.best.error if cell.best else None, confidence)
-    share = 100 * found.near[NEAR.index(4.0)] / found.planned if found.near else None
-    numbers = {"planned": found.planned, "diverged": found.diverged, "best": found.best, "within_4": share}
+    finished = found.completed + found.diverged
+    share = 100 * found.near[NEAR.index(4.0)] / finished if found.near and finished else None
+    numbers = {
+        "planned": found.planned,
+        "finished": finished,
+        "diverged": found.diverged,
+        "best": found.best,
+        "within_4": share,
+    }
     return {**cell.factors, **numbers}
 
 
-def times_table(analysis: Analysis) -> Table:
-    """Return of each cell what its model costs, the seconds of an epoch, and the published minutes of one."""
-    found = timed(analysis)
-    has_published = any(str(one.cell.factors["model"]) in MINUTES for one in found)
-    columns = [
-        *_factor_columns(analysis),
-        Column("params", "params (M)", 1),
-        Column("multiply_adds", "multiply-adds (M)", 1),
-        Column("activations", "activations (M)", 2),
-        Column("seconds", "seconds an epoch", 1),
-        *([Column("published", "published minutes, 8 V100s", 1)] if has_published else []),
-    ]
-    values: list[dict[str, Scalar]] = []
-    for one in found:
-        row: dict[str, Scalar] = {**one.cell.factors, "seconds": one.seconds}
-        for name in ("params", "multiply_adds", "activations") if one.counts else ():
-            row[name] = getattr(one.counts, name) / 1e6
-        values.append(row | {"published": MINUTES.get(str(one.cell.factors["model"]))})
-    return Table(columns, values, [SOURCE] if has_published else [])
+def _reached(name: str, about: str, factor: str, *claims: str) -> Experiment:
+    draw = partial(_draw_across, name=name, factor=factor)
+    return Experiment(about, {"": draw}, partial(reached_table, name), claims=claims)
 
 
-def _reached(name: str, about: str, draw: Callable[[Analysis], Figure] | None, *claims: str) -> Experiment:
-    return Experiment(about, draw, partial(reached_table, name), claims=claims)
-
-
-def _across(name: str, factor: str, about: str, *claims: str) -> Experiment:
-    return _reached(name, about, lambda analysis: lines.draw(analysis, name, factor), *claims)
+def _draw_across(analysis: Analysis, name: str, factor: str) -> Figure:
+    return lines.draw(analysis, name, factor)
 
 
 def _distribution(about: str, *claims: str) -> Experiment:
-    return Experiment(about, edf.draw, distribution_table, "best", claims)
+    """Return an experiment of EDFs: they, the errors against lr and wd, and both as numbers."""
+    draws: Mapping[str, Draw] = {"": edf.draw, "-scatter": scatter.draw}
+    data = {"-edf": edf_csv, "-trials": lambda analysis: trials_csv(analysis.cells)}
+    return Experiment(about, draws, distribution_table, "best", claims, data)
+
+
+LENGTH_CLAIMS = ("at 50 epochs ViT_P-1GF is about 10 points above its error at 400, ViT_C-1GF about 6",)
+OPTIMIZER_CLAIMS = (
+    "RegNetY differs by 0.1 to 0.2 points and ViT_P by up to 10",
+    "ViT_C differs by less than 0.2 points for larger models and longer schedules",
+)
+
+
+def _lengths_figure(analysis: Analysis) -> Figure:
+    return schedules.draw_lengths(analysis, LENGTH_CLAIMS)
+
+
+def _optimizers_figure(analysis: Analysis) -> Figure:
+    return schedules.draw_optimizers(analysis, OPTIMIZER_CLAIMS)
+
+
+def _stems_figure(analysis: Analysis) -> Figure:
+    return lines.draw(analysis, "table3", "model")
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    "fig2": _reached(
-        "fig2",
-        "error against epochs",
-        length.draw,
-        "at 50 epochs ViT_P-1GF is about 10 points above its error at 400, ViT_C-1GF about 6",
-    ),
-    "fig3": _reached(
-        "fig3",
-        "error with SGD above that with AdamW",
-        gap.draw,
-        "RegNetY differs by 0.1 to 0.2 points and ViT_P by up to 10",
-        "ViT_C differs by less than 0.2 points for larger models and longer schedules",
+    "fig2": Experiment("error against epochs", {"": _lengths_figure}, lengths_table, claims=LENGTH_CLAIMS),
+    "fig3": Experiment(
+        "error with SGD above that with AdamW", {"": _optimizers_figure}, wide.optimizers_table, claims=OPTIMIZER_CLAIMS
     ),
     "fig4": _distribution("EDF over lr and wd under AdamW"),
     "fig5": _distribution(
         "EDF over lr and wd under SGD",
         "about 60 % of ViT_C-18GF are within 4 points of the best, under 20 % of ViT_P-18GF",
     ),
-    "fig6": _across("fig6", "model", "peak performance of every model"),
-    "fig7": _across("fig7", "model", "the stem's normalisation"),
+    "fig6": _reached("fig6", "peak performance of every model", "model"),
+    "fig7": _reached("fig7", "the stem's normalisation", "model"),
     "fig8": _distribution("EDF of deeper models"),
-    "fig9": Experiment("the time of an epoch against what models cost", times.draw, times_table),
-    "fig10": _across("fig10", "recipe", "the recipe, one part less at a time"),
-    "fig11": Experiment("error on another set than the one that trials were evaluated on", shifted.draw, shifted.table),
-    "imagenet21k": _across("imagenet21k", "model", "after pre-training on ImageNet-21k and fine-tuning"),
-    "table2": _reached("table2", "peak performance of every model", None),
-    "table3": _across("table3", "model", "stems between P and C"),
-    "table5": _reached("table5", "the recipe, one part less at a time", None),
+    "fig9": Experiment(
+        "the time of an epoch against what models cost",
+        {"": times.draw},
+        times.table,
+        data={"-r": times.correlations_csv},
+    ),
+    "fig10": _reached("fig10", "the recipe, one part less at a time", "recipe"),
+    "fig11": Experiment(
+        "error on another set than the one that trials were evaluated on", {"": shifted.draw}, shifted.table
+    ),
+    "imagenet21k": _reached("imagenet21k", "after pre-training on ImageNet-21k and fine-tuning", "model"),
+    "table2": Experiment("peak performance of every model", {}, wide.peaks_table),
+    "table3": Experiment("stems between P and C", {"": _stems_figure}, wide.stems_table),
+    "table5": Experiment("the recipe, one part less at a time", {}, wide.recipes_table),
 }

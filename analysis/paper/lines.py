@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.compute.intervals import Interval
+from analysis.facets import MODEL
 from analysis.figures.grid import PanelContent, grid_figure, share_errors
 from analysis.figures.intervals import draw_point, kind_notes
 from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels, value_words
 from analysis.figures.text import wrapped
 from analysis.paper.rows import Row, rows
+from analysis.reached import SINGLE
 from analysis.results import CellResults
+from analysis.style import plain
 from stability.errors import UserError
+from stability.study.schema import Scalar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 # Below the axes: room for names that stand on end.
 NAMES = 0.95
-PUBLISHED = "Stars: published, ImageNet at 224 px (arXiv 2106.14881v3); not measured here."
-DIVERGED = "Crosses: diverged; as in the paper, at the best error of a shorter schedule."
+PUBLISHED = "Stars: published, ImageNet (arXiv 2106.14881v3); not measured here."
+DIVERGED = "Crosses, dashed: diverged; as in the paper, at the best error of a shorter schedule."
+# Half the length of the line through a run that diverged, in steps of the factor across.
+DASH = 0.35
 
 
 class Series(NamedTuple):
@@ -49,14 +53,12 @@ def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
     if not any(row.error is not None for row in found.values()):
         raise UserError(f"{experiment}: no cell has a result yet; accepted: a study of which trials have completed")
     words = value_words(analysis.cells)
-    values = list(dict.fromkeys(cell.factors.get(across) for cell in analysis.shown))
-    names = [
-        words(next(one for one in analysis.shown if one.factors.get(across) == value), [across])[0] for value in values
-    ]
+    names = {
+        cell.factors.get(across): words(cell, [across])[0] if across == MODEL else plain(str(cell.factors.get(across)))
+        for cell in analysis.shown
+    }
     layouts = panels(analysis, without=across)
-    contents = [
-        [_content(panel, found, across, values, names, analysis.confidence) for panel in row] for row in layouts
-    ]
+    contents = [[_content(panel, found, across, names, analysis.confidence) for panel in row] for row in layouts]
     figure = grid_figure(contents, distance=NAMES)
     share_errors(figure)
     return figure
@@ -66,8 +68,7 @@ def _content(
     panel: Panel,
     found: dict[CellResults, Row],
     across: str,
-    values: Sequence[object],
-    names: Sequence[str],
+    names: Mapping[Scalar, str],
     confidence: float,
 ) -> PanelContent:
     """Return a panel with its markers.
@@ -76,8 +77,7 @@ def _content(
         panel: whose cells these are.
         found: a row for each cell.
         across: the factor across.
-        values: of it, from the left.
-        names: of the values.
+        names: of its values.
         confidence: of the intervals.
     """
     lines: dict[tuple[object, ...], Series] = {}
@@ -93,7 +93,10 @@ def _content(
     notes += [DIVERGED] if any(row.diverged for row in every) else []
     missing = sum(row.error is None and not row.diverged for row in every)
     notes += [f"Without a result: {missing} of {len(every)} cells."] if missing else []
-    draw = partial(_draw_panel, lines=list(lines.values()), across=across, values=list(values), names=names)
+    # Of its own cells alone: another optimizer's models would leave half of a panel empty.
+    values = [value for value in names if any(row.cell.factors.get(across) == value for row in every)]
+    own_names = [names[value] for value in values]
+    draw = partial(_draw_panel, lines=list(lines.values()), across=across, values=values, names=own_names)
     return PanelContent(kept, own, note_lines(notes, Layout.room()), draw if every else None)
 
 
@@ -108,10 +111,9 @@ def _draw_panel(
         for x, row, error in known:
             if row.diverged:
                 axes.plot([x], [error], color=look.colour, marker="x", markersize=6, linestyle="none")
+                axes.plot([x - DASH, x + DASH], [error, error], color=look.colour, linestyle=(0, (3, 1)), linewidth=0.9)
                 continue
-            ends = (-math.inf if row.lower is None else row.lower, math.inf if row.upper is None else row.upper)
-            found = Interval(error, *ends)
-            draw_point(axes, (x, error), found, look, along="y", is_hollow=row.kind == "best seen")
+            draw_point(axes, (x, error), row.interval, look, along="y", is_hollow=row.kind in SINGLE)
         for x, row in spots:
             if row.published is not None:
                 axes.plot(
@@ -132,6 +134,7 @@ def _set_axes(axes: Axes, names: Sequence[str]) -> None:
     texts = [wrapped(name, NAMES - 0.2, 6.5) for name in names]
     axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(0.0, bottom), top)
+    # Room for a whole marker at an error near 0.
+    axes.set_ylim(max(-0.03 * top, bottom), top)
     axes.set(ylabel=error_label(False))
     axes.grid(color="#DDDDDD", linewidth=0.4)

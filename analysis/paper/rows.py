@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.analysis import Analysis
+from analysis.compute.intervals import Interval
 from analysis.paper.published import published
-from analysis.reached import Kind, epochs_of, groups_without, reached
+from analysis.reached import SINGLE, Kind, epochs_of, groups_without, reached
 from analysis.results import CellResults, TrialResult
 from stability.models.counts import Complexity
 from stability.models.table import lookup
@@ -40,6 +42,13 @@ class Row:
     diverged: bool
     published: float | None
 
+    @property
+    def interval(self) -> Interval:
+        """The error with its ends, infinite where it has none. Only of a row with an error."""
+        assert self.error is not None
+        ends = (-math.inf if self.lower is None else self.lower, math.inf if self.upper is None else self.upper)
+        return Interval(self.error, *ends)
+
 
 def rows(analysis: Analysis, experiment: str) -> list[Row]:
     """Return a row for each cell, in the order planned.
@@ -56,12 +65,12 @@ def rows(analysis: Analysis, experiment: str) -> list[Row]:
 def _row(cell: CellResults, analysis: Analysis, experiment: str) -> Row:
     statement = analysis.by_cell.get(cell)
     found = reached(statement, analysis.confidence) if statement else None
-    printed = published(experiment, cell.factors)
+    printed = published(experiment, cell)
     if found is None:
         ended = cell.finished
         diverged = bool(ended) and all(trial.status == "diverged" for trial in ended)
         return Row(cell, None, None, None, None, 0, diverged, printed)
-    has_ends = found.kind != "best seen"
+    has_ends = found.kind not in SINGLE
     lower, upper = (found.error.lower, found.error.upper) if has_ends else (None, None)
     return Row(cell, found.error.estimate, lower, upper, found.kind, found.runs, False, printed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,7 +67,7 @@ def table(analysis: Analysis) -> Table:
     found = table_of(analysis.cells)
     lines = {name: fit(pairs(chosen, name)) for name in set_names(chosen)}
     notes = [f"{name} against its own images: {words(line)}." for name, line in lines.items() if line]
-    return Table(found.columns, found.rows, [*found.notes, *notes, *_published_note(analysis)])
+    return Table(found.columns, found.rows, [*found.notes, *notes, *_published_note(analysis, list(lines))])
 
 
 def draw(analysis: Analysis) -> Figure:
@@ -85,18 +86,19 @@ def draw(analysis: Analysis) -> Figure:
     columns = num_columns(labels, room, lines=False)
     title = title_height(heading, ABOVE_AXES)
     notes = ["Solid: least squares. Dotted: equal errors. A marker is the trial that its cell's own errors choose."]
-    is_published = bool(_published_note(analysis))
+    published_note = _published_note(analysis, names)
     panels = []
     for name in names:
         found = pairs(chosen, name)
         line = fit(found)
         text = f"{name}: {words(line)}" if line else name
+        is_published = bool(published_note) and is_imagenet_v2(name)
         content = partial(_draw_panel, name=name, found=found, line=line, looks=looks, is_published=is_published)
         panels.append(TitledPanel(text, content))
     figure, layout = headed_figure(
         [panels],
         heading=heading,
-        notes=[*notes, *_published_note(analysis)],
+        notes=[*notes, *published_note],
         head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
         width=WIDTH,
@@ -125,9 +127,14 @@ def _chosen(analysis: Analysis) -> list[ChosenTrial]:
     return found
 
 
-def _published_note(analysis: Analysis) -> list[str]:
-    """Return the note on the published line, where any cell is one of the paper's."""
-    if not any(published("fig6", cell.factors) is not None for cell in analysis.cells):
+def is_imagenet_v2(name: str) -> bool:
+    """Tell whether a set goes by a name of ImageNet-V2, as imagenet-v2 or imagenetv2-matched-frequency."""
+    return re.sub(r"[^a-z0-9]", "", name.rpartition("/")[2].lower()).startswith("imagenetv2")
+
+
+def _published_note(analysis: Analysis, names: Sequence[str]) -> list[str]:
+    """Return the note on the published line, where a set is ImageNet-V2 and any cell is one of the paper's."""
+    if not any(map(is_imagenet_v2, names)) or not any(published("fig6", cell) is not None for cell in analysis.cells):
         return []
     return [f"Dashed: published, ImageNet-V2 (arXiv 2106.14881v3, figure 11): {words(IMAGENET_V2)}; not measured here."]
 

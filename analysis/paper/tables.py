@@ -11,22 +11,29 @@ from stability.study.schema import Scalar
 
 # What a cell without a value shows.
 NONE = "-"
+# The heading of published numbers, and the end of their keys.
+PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its key in the CSV, its heading, and how many digits its numbers have in print."""
+    """A column of a table: its key in the CSV, its heading, and how many digits its numbers have in print.
+
+    keeps_small: whether numbers below 1 have three significant digits, whatever `digits` says.
+    """
 
     key: str
     heading: str
     digits: int | None = None
+    keeps_small: bool = False
 
     def text(self, value: Scalar) -> str:
         """Return a value as it is printed."""
         if value is None:
             return NONE
-        if isinstance(value, float) and self.digits is not None:
-            return f"{value:.{self.digits}f}"
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.digits is not None:
+            is_small = self.keeps_small and 0 < abs(value) < 1
+            return f"{value:.3g}" if is_small else f"{value:.{self.digits}f}"
         return str(value)
 
     @property

@@ -7,15 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.analysis import Analysis
+from analysis.export import csv_text
 from analysis.figures.grid import TitledPanel, headed_figure
 from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
-from analysis.paper.published import CORRELATIONS
+from analysis.paper.published import CORRELATIONS, SOURCE, published_minutes
 from analysis.paper.rows import EpochTime, correlation, timed
+from analysis.paper.tables import PUBLISHED, Column, Table
 from analysis.results import CellResults
 from analysis.style import CurveStyle
 from stability.errors import UserError
+from stability.study.schema import Scalar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +31,7 @@ COSTS = {
     "activations": "activations per image (M)",
 }
 WIDTH, HEIGHT = 2.4, 2.1
+PUBLISHED_R = "r: Pearson's. Published: 8 V100s, ImageNet (arXiv 2106.14881v3, figure 9); not measured here."
 # Between the legend and the panels, in inches.
 BELOW_LEGEND = 0.1
 
@@ -46,13 +50,13 @@ def draw(analysis: Analysis) -> Figure:
     labels = [wrapped(words(one.cell, ("model",))[0], label_room(room, lines=False), LABEL_SIZE) for one in found]
     columns = num_columns(labels, room, lines=False)
     title = title_height(heading, ABOVE_AXES)
-    titles = {cost: f"{_r(found, cost)}published {CORRELATIONS[cost]:.2f}" for cost in COSTS}
+    titles = {cost: _r_words(found, cost) for cost in COSTS}
     figure, layout = headed_figure(
         [[TitledPanel(titles[cost], partial(_draw_panel, cost=cost, found=found, looks=looks)) for cost in COSTS]],
         heading=heading,
         notes=[
             "Times are of one process among all at work, evaluation included; compare those of one idle machine only.",
-            "r: Pearson's. Published: 8 V100s, ImageNet (arXiv 2106.14881v3, figure 9).",
+            PUBLISHED_R,
         ],
         head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
@@ -92,6 +96,41 @@ def _count(one: EpochTime, cost: str) -> float:
     return float(getattr(one.counts, cost))
 
 
-def _r(found: Sequence[EpochTime], cost: str) -> str:
-    r = correlation([_count(one, cost) for one in found], [one.seconds or 0.0 for one in found])
-    return "r: " if r is None else f"r: {r:.2f}, "
+def table(analysis: Analysis) -> Table:
+    """Return of each cell what its model costs, the seconds of an epoch, and the published minutes of one."""
+    found = timed(analysis)
+    has_published = any(published_minutes(one.cell) is not None for one in found)
+    names = dict.fromkeys(name for cell in analysis.cells for name in cell.factors)
+    columns = [
+        *(Column(name, name) for name in names),
+        Column("params", "params (M)", 1),
+        Column("multiply_adds", "multiply-adds (M)", 1),
+        Column("activations", "activations (M)", 2),
+        Column("seconds", "seconds an epoch", 1),
+        *([Column(PUBLISHED, "published minutes, 8 V100s", 1)] if has_published else []),
+    ]
+    values: list[dict[str, Scalar]] = []
+    for one in found:
+        row: dict[str, Scalar] = {**one.cell.factors, "seconds": one.seconds}
+        for name in COSTS if one.counts else ():
+            row[name] = _count(one, name) / 1e6
+        values.append(row | {PUBLISHED: published_minutes(one.cell)})
+    notes = [f"Time against {COSTS[cost].partition(' (')[0]}: {_r_words(found, cost)}." for cost in COSTS]
+    return Table(columns, values, [*notes, PUBLISHED_R, *([SOURCE] if has_published else [])])
+
+
+def correlations_csv(analysis: Analysis) -> str:
+    """Return Pearson's r of the time of an epoch with each cost, and the published one."""
+    found = timed(analysis)
+    rows = [{"cost": cost, "r": _correlation(found, cost), PUBLISHED: CORRELATIONS[cost]} for cost in COSTS]
+    return csv_text(rows, ["cost", "r", PUBLISHED])
+
+
+def _correlation(found: Sequence[EpochTime], cost: str) -> float | None:
+    known = [one for one in found if one.counts and one.seconds]
+    return correlation([_count(one, cost) for one in known], [one.seconds or 0.0 for one in known])
+
+
+def _r_words(found: Sequence[EpochTime], cost: str) -> str:
+    r = _correlation(found, cost)
+    return f"r: {'' if r is None else f'{r:.2f}, '}published {CORRELATIONS[cost]:.2f}"

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from analysis import figures as drawing
-from analysis import tables
+from analysis import fixed, tables
 from analysis.analysis import Analysis
+from analysis.answers import Answer
+from analysis.heading import heading, question
 from analysis.report import origin
 from analysis.report.failures import Failures, failures
 from analysis.report.names import CellNames
@@ -20,8 +22,6 @@ from analysis.results import varied
 from analysis.sections import own_section
 from analysis.wording import AnswerWords, answer_words, in_full, left_out
 
-QUESTION = "Is this model easy to optimise?"
-
 
 class Picture(NamedTuple):
     """A figure of analysis.edf: its name, and a PNG in base 64."""
@@ -30,23 +30,32 @@ class Picture(NamedTuple):
     png: str
 
 
+class AnswerTable(NamedTuple):
+    """A table that answers, with what it is."""
+
+    name: str
+    table: SortableTable
+
+
 @dataclass(frozen=True)
 class Content:
     """What the page shows.
 
     Attributes:
         studies: their names.
+        question: that the page answers.
         heading: what was studied, and on which images.
         warnings: what is missing.
         selection: which cells are shown, where not all are.
         answers: of the pairs that matter most, in words.
+        tables: that answer, of a study of one trial a cell: errors and differences, each with what it is.
         no_answer: why there is none.
         more_answers: lines on further comparisons.
         remarks: on single cells.
         basis: what the answers rest on.
         limits: what the numbers cannot show.
-        stability_map: the figure of the first screen.
-        charts: the other figures but for the curves.
+        stability_map: the figure of the first screen; None of a study of one trial a cell.
+        charts: the other figures but for the curves; none of a study of one trial a cell.
         cells: the table of analysis.edf, with the lines below it.
         settings: the best settings, where they have several seeds.
         curves: of single trials, with `ranked`, the table of these.
@@ -59,16 +68,18 @@ class Content:
     """
 
     studies: list[str]
+    question: str
     heading: list[str]
     warnings: list[str]
     selection: list[str]
     answers: list[AnswerWords]
+    tables: list[AnswerTable]
     no_answer: str
     more_answers: list[str]
     remarks: list[str]
     basis: list[str]
     limits: list[str]
-    stability_map: Chart
+    stability_map: Chart | None
     charts: list[Chart]
     cells: SortableTable
     cells_notes: list[str]
@@ -104,21 +115,24 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
     pictures = _pictures(analysis, figures)
     own = {name: own_section(name, analysis) for name in sections}
     visible = tables.visible(analysis)
-    answers = in_full(visible)
+    answers = [] if analysis.is_fixed else in_full(visible)
     cells, settings = tables.cells_table(analysis), tables.settings_table(analysis)
     return Content(
         studies=analysis.names,
-        heading=tables.heading(analysis).split("\n"),
+        question=question(analysis),
+        heading=heading(analysis).split("\n"),
         warnings=paragraphs(tables.missing(analysis)),
         selection=[tables.selection(analysis).replace("\n", " ")] if tables.selection(analysis) else [],
         answers=[answer_words(one, analysis.confidence, varied(analysis.cells)) for one in answers],
-        no_answer="" if answers else _no_answer(analysis),
-        more_answers=[*tables.counts(analysis), *left_out(visible, answers)],
+        tables=_answer_tables(analysis),
+        no_answer="" if answers or analysis.is_fixed else no_answer(analysis),
+        more_answers=_more_answers(analysis, visible, answers),
         remarks=tables.remarks(analysis),
-        basis=paragraphs(tables.explanation(analysis)),
+        basis=[] if analysis.is_fixed else paragraphs(tables.explanation(analysis)),
         limits=paragraphs(tables.limits(analysis)),
-        stability_map=stability_map.chart(analysis, names),
-        charts=[edf.chart(analysis, names), errors.chart(analysis, names)],
+        # A distribution of one trial, and its place on the map, mean nothing.
+        stability_map=None if analysis.is_fixed else stability_map.chart(analysis, names),
+        charts=[] if analysis.is_fixed else [edf.chart(analysis, names), errors.chart(analysis, names)],
         cells=plain_table(cells),
         cells_notes=cells.notes,
         settings=plain_table(settings) if settings else None,
@@ -138,7 +152,22 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
     )
 
 
-def _no_answer(analysis: Analysis) -> str:
+def _answer_tables(analysis: Analysis) -> list[AnswerTable]:
+    """Return what a study of one trial a cell answers; nothing of any other."""
+    if not analysis.is_fixed:
+        return []
+    found = {"Errors": fixed.errors_table(analysis), "Differences": fixed.differences_table(analysis)}
+    return [AnswerTable(name, plain_table(table)) for name, table in found.items() if table.rows]
+
+
+def _more_answers(analysis: Analysis, visible: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
+    if analysis.is_fixed:
+        return [fixed.ONE_RUN]
+    return [*tables.counts(analysis), *left_out(visible, shown)]
+
+
+def no_answer(analysis: Analysis) -> str:
+    """Return why no two cells are compared."""
     if len(analysis.cells) == 1:
         return "The study has one cell: there is nothing to compare it with."
     if tables.counts(analysis):

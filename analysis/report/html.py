@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.report.content import QUESTION, Content
+from analysis.report.content import Content
 from analysis.report.looks import INK, MARKERS, WIDTH, colour, dashes
 from analysis.report.plots.base import Chart, Key, Plot
 from stability.sinks.packages import require
@@ -50,11 +50,11 @@ def page(content: Content) -> str:
     )
     environment.globals["swatch"] = _swatch
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    charts = [content.stability_map, *content.charts, content.curves]
+    charts = [*filter(None, [content.stability_map]), *content.charts, content.curves]
     scripts = {name: _script(name) for name in ("theme", "plotly", "page")}
     return environment.get_template("page.html").render(
         content=content,
-        question=QUESTION,
+        question=content.question,
         figures=_figures(charts),
         style=Markup((FOLDER / "page.css").read_text()),
         scripts={name: Markup(text) for name, text in scripts.items()},

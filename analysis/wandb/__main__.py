@@ -1,6 +1,7 @@
 """A study on W&B after the fact.
 
     python -m analysis.wandb runs runs/quick            log trials from their records (as analysis.wandb runs/quick)
+    python -m analysis.wandb publish runs/quick         the analysis as a run, a workspace and a report
     python -m analysis.wandb pull my-team/stability     make studies again from runs that are on W&B
     python -m analysis.wandb COMMAND --help             what a command accepts
 
@@ -20,7 +21,7 @@ from stability.outputs import run
 
 PROGRAM = "analysis.wandb"
 # Each is a module of this folder with a function `main(arguments)`.
-COMMANDS = ("runs", "pull")
+COMMANDS = ("runs", "publish", "pull")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -354,6 +354,8 @@ class StudyConfig:
     longer: int = key(ge=0, le=1)
     # The comparison that the study is made for, {factor, values: [A, B]}: tested first, without correction.
     contrast: Mapping[str, Value] | None = key()
+    # What `analysis.figure` draws of the study, as fig2; the command ends with that line. null: `analysis.edf`.
+    figure: str | None = key()
     # The study's folder under runs/; null: the sweep file's name, or default-HASH.
     study: str | None = key()
     # The folder of all studies.

@@ -348,6 +348,7 @@ def _report(plan: Plan, directory: Path, records: Mapping[str, Record]) -> None:
     if total == 1 or failed:
         print(f"next:    python -m analysis.trial {where} {(failed or [plan.trials[0].id])[0]}")
     else:
-        print(f"next:    python -m analysis.edf {where}")
+        drawn = f"figure {shlex.quote(plan.config.figure)}" if plan.config.figure else "edf"
+        print(f"next:    python -m analysis.{drawn} {where}")
     if counts["failed"]:
         raise TrialsFailed(f"{counts['failed']} of {total} trials failed; run the command again to try each once more")

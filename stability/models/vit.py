@@ -181,7 +181,9 @@ class Attention(nn.Module):
         else:
             rows = slice(first * x.shape[-1], end * x.shape[-1])
             projected = F.linear(x, self.qkv.weight[rows], self.qkv.bias[rows])
-        return projected.unflatten(-1, (end - first, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        # Taken apart along this axis, the parts' gradients are put together in one copy; along the first one in two.
+        parts = projected.unflatten(-1, (end - first, self.heads, -1)).unbind(2)
+        return tuple(part.transpose(1, 2) for part in parts)
 
 
 class StemLayer(NamedTuple):

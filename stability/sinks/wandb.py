@@ -110,7 +110,7 @@ class WandbLogger(Logger):
         unused = [f"{name} is not used: {why}" for name, why in self._told.items() if os.environ.get(name)]
         if self._has_git and self._commit is None:
             unused.append("logger.wandb.git=true shows no commit: the working directory is in no git repository")
-        if self._mode == "online" and not _may_be_logged_in():
+        if self._mode == "online" and not may_be_logged_in():
             unused.append(
                 "logger=wandb finds no login (wandb login, or WANDB_API_KEY): runs are kept offline in the study's "
                 "folder, under wandb/; wandb sync sends them later"
@@ -240,7 +240,7 @@ class WandbLogger(Logger):
         )
 
 
-def _may_be_logged_in() -> bool:
+def may_be_logged_in() -> bool:
     """Return whether there may be a login, without importing wandb, which takes a second."""
     if os.environ.get("WANDB_MODE", "online") != "online":
         return True

@@ -35,13 +35,16 @@ TRAIN, VAL, PROBE, FINAL, BEST_AT = "train/", "val/", "probe/", "final/", "best/
 EPOCH, PROBE_STEP = "epoch", f"{PROBE}step"
 STATUS, EXCEPTION, WEIGHTS = "status", "exception", f"{FINAL}weights"
 RUNNING, INTERRUPTED = "running", "interrupted"
+# Config keys of what a trial is.
+STUDY, CELL, PEAK_LR = "study", "cell", "peak_lr"
 # Config keys of the whole configuration, and of what a record's provenance says of the trial.
 WHOLE = "config"
 ORIGIN = ("device", "pack_size", "parameters", "multiply_adds")
 # Summary keys of what a record's provenance says of the training.
 COST = ("seconds", "images_per_second", "attempts")
 # Of a result: values that are no metric keep their names, and are null where there are none.
-PLAIN_RESULTS = ("diverged_step", "exception", "epochs_done")
+DIVERGED = "diverged_step"
+PLAIN_RESULTS = (DIVERGED, EXCEPTION, "epochs_done")
 # A failure's line in the notes.
 FAILURE = "Failed: "
 # The longest that W&B takes.
@@ -111,13 +114,13 @@ def config_of(trial: LoggedTrial, parts: tuple[str, ...], command: str | None = 
     point = trial.point
     factors = {factor_key(name): value for name, value in trial.cell.items()}
     known: dict[str, Value] = {
-        "study": trial.study,
+        STUDY: trial.study,
         "trial": trial.id,
         "number": trial.number,
         "role": trial.role,
-        "cell": trial.cell_label,
+        CELL: trial.cell_label,
         **point,
-        "peak_lr": point["lr"] if trial.peak_lr is None else trial.peak_lr,
+        PEAK_LR: point["lr"] if trial.peak_lr is None else trial.peak_lr,
         STATUS: RUNNING,
     }
     if "command" in parts and command:

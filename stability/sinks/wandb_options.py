@@ -16,13 +16,13 @@ MODES = ("online", "offline")
 TAG_LENGTH = 64
 
 
-def checked_project(project: Value) -> str:
+def checked_project(project: Value, option: str = "logger.wandb.project") -> str:
     """Return the project's name; None: WANDB_PROJECT, else stability. Raises UserError where W&B would refuse it."""
     if project is None:
         project = os.environ.get("WANDB_PROJECT") or "stability"
     if not isinstance(project, str) or set(project) & set("/\\#?%:") or not 0 < len(project) <= NAME_LENGTH:
         accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
-        raise UserError(f"logger.wandb.project={project!r}; accepted: {accepted}")
+        raise UserError(f"{option}={project!r}; accepted: {accepted}")
     return project
 
 

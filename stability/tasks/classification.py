@@ -45,8 +45,10 @@ def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -
         right = log_shares.gather(-1, targets.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
     else:
         right = (log_shares * targets).sum(-1)
-    weight = send(torch.tensor(smoothing, dtype=logits.dtype), logits.device).unsqueeze(-1)
-    return -((1 - weight) * right + weight * log_shares.mean(-1)).mean(-1)
+    # Signs and shares are the host's work: on a GPU each of these operations is a launch.
+    share = torch.tensor(smoothing, dtype=logits.dtype)
+    of_right, of_all = send(torch.stack([share - 1, -share]), logits.device).unsqueeze(-1)
+    return (of_right * right + of_all * log_shares.mean(-1)).mean(-1)
 
 
 def sums(logits: Tensor, targets: Tensor) -> Tensor:

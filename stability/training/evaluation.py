@@ -12,7 +12,7 @@ from stability.tasks import Task, task_of
 from stability.training.contexts import autocast
 from stability.training.measures import Measure
 from stability.training.ranks import ALONE, Ranks
-from stability.training.stack import ModelStack
+from stability.training.stack import ModelStack, States
 
 # A model's metrics by key; None where one is not finite or does not apply.
 Score = dict[str, float | None]
@@ -55,32 +55,38 @@ def evaluate(
     return [_score(task, own, row, images_seen, classes) for row in sums.tolist()]
 
 
-def evaluated_logits(
-    stack: ModelStack,
-    averages: Sequence[Mapping[str, Tensor]],
-    images: Tensor,
-    micro_batches: int,
-    to: torch.dtype | None,
-) -> Tensor:
-    """Return logits (K, B, classes) of a stack's weights, then those of the averages: (2K, B, classes).
+class Evaluator:
+    """Computes logits of a stack's weights and of averages of them, which are stacked once for all batches.
 
     All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
-
-    Args:
-        stack: K models.
-        averages: as many states of its architecture, parameters and buffers by name, or none.
-        images: (B, C, H, W).
-        micro_batches: the number of parts that the images are computed in.
-        to: the type of products; None: that of their inputs.
     """
-    parts = []
-    for rows in parts_of(slice(0, len(images)), micro_batches):
-        with autocast(images.device, to):
-            logits = stack(images[rows])
-            if averages:
-                logits = torch.cat([logits, stack.apply_states(averages, images[rows])])
-        parts.append(logits)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def __init__(
+        self, stack: ModelStack, averages: Sequence[Mapping[str, Tensor]], micro_batches: int, to: torch.dtype | None
+    ) -> None:
+        """Take in what is evaluated.
+
+        Args:
+            stack: K models.
+            averages: as many states of its architecture, parameters and buffers by name, or none.
+            micro_batches: the number of parts that a batch is computed in.
+            to: the type of products; None: that of their inputs.
+        """
+        self._stack, self._averages, self._parts, self._type = stack, averages, micro_batches, to
+        self._together: States | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits of images (B, C, H, W): of the weights, then of the averages, (K or 2K, B, classes)."""
+        parts = []
+        for rows in parts_of(slice(0, len(images)), self._parts):
+            with autocast(images.device, self._type):
+                logits = self._stack(images[rows])
+                if self._averages:
+                    # After the first pass, which finds out whether the members can be computed together.
+                    self._together = self._together or self._stack.together(self._averages)
+                    logits = torch.cat([logits, self._stack.call(self._together, images[rows])])
+            parts.append(logits)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def parts_of(rows: slice, count: int) -> list[slice]:

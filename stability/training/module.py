@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ from stability.tasks import task_of
 from stability.training.batch_norm import set_precise_statistics
 from stability.training.compiling import Compiler, key_of
 from stability.training.contexts import autocast
-from stability.training.evaluation import Score, at_least_float32, evaluate, evaluated_logits, parts_of
+from stability.training.evaluation import Evaluator, Score, at_least_float32, evaluate, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, keep_masks
 from stability.training.measures import own_metrics, own_probes
@@ -295,19 +295,20 @@ class StackModule(pl.LightningModule):
         if not due:
             return self.drop_ended()
 
-        def forward(images: Tensor) -> Tensor:
-            self.deliver()
-            return self.evaluation_logits(images)
-
         self.stack.eval()
         for member in due:
             member.switch("eval")
         self._set_statistics()
+
+        def batches(ranks: Ranks) -> Iterator[Batch]:
+            for batch in self.data.eval_batches(ranks.rank, ranks.count):
+                self.deliver()
+                yield batch
+
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         ranks, data = self.ranks.evaluates(self.data.num_eval_batches), self.data
-        batches = data.eval_batches(ranks.rank, ranks.count)
-        scores = evaluate(forward, batches, self.device, self.metrics, right, ranks)
+        scores = evaluate(self.evaluator(), batches(ranks), self.device, self.metrics, right, ranks)
         images = ranks.joined(right, data.batch_size, data.info.eval_images).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
@@ -329,11 +330,11 @@ class StackModule(pl.LightningModule):
 
     def scores(self, batches: Iterable[Batch]) -> list[Score]:
         """Return what is measured of every lane of the stack, then of the averages where any member has one."""
-        return evaluate(self.evaluation_logits, batches, self.device, self.metrics)
+        return evaluate(self.evaluator(), batches, self.device, self.metrics)
 
-    def evaluation_logits(self, images: Tensor) -> Tensor:
-        """Return what `evaluated_logits` does of the stack and of the averages, where any member has one."""
-        return evaluated_logits(self.stack, self._averages(), images, self.micro_batches, self.autocast_type)
+    def evaluator(self) -> Evaluator:
+        """Return what computes logits of the stack's weights and of the averages, as both are now."""
+        return Evaluator(self.stack, self._averages(), self.micro_batches, self.autocast_type)
 
     def _averages(self) -> list[Mapping[str, Tensor]]:
         """Return the averaged state of every lane, its own where it has none; nothing where no member has any."""

@@ -24,6 +24,8 @@ from stability.training.stack import ModelStack
 
 # Of a parameter group, what may differ between members that share an update.
 OWN = ("params", "lr", "weight_decay")
+# Elements of all members' parameters up to which coefficients are held for each: fewer launches, more bytes.
+MOST_EXPANDED = 2**24
 # What makes it another update, or asks for a certain way of computing it.
 FLAGS = ("amsgrad", "maximize", "capturable", "differentiable", "foreach")
 
@@ -185,7 +187,11 @@ class _Update(ABC):
             [[self._coefficients(one["lr"], one["weight_decay"]) for one in same] for same in zip(*every, strict=True)],
             dtype=self._table.dtype,
         )
-        self._table.copy_(send(values, self._table.device))
+        values = send(values, self._table.device)
+        if self._flat is None:
+            self._table.copy_(values)
+        else:
+            torch.index_select(values.view(-1, 2).t(), 1, self._rows, out=self._flat)
         gradients = self._of_lanes([one.grad for one in self._stacked if one.grad is not None])
         if isinstance(self._lanes, Tensor):
             parameters = self._of_lanes(self._whole)
@@ -210,25 +216,48 @@ class _Update(ABC):
         return tensors if self._lanes is None else [one[self._lanes] for one in tensors]
 
     def _place_coefficients(self) -> None:
-        """Make the tensors (members, 1, ...) of what differs between members: parts of one, filled at every step."""
+        """Make the tensors of what differs between members: of each parameter's shape, or (members, 1, ...).
+
+        A GPU's kernels for many tensors want coefficients of a parameter's own shape; else they are launched for each.
+        """
         having = {id(one[0]) for one in self._own}
-        sizes = [sum(id(one) in having for one in group["params"]) for group in self.optimizers[0].param_groups]
+        groups = self.optimizers[0].param_groups
+        sizes = [sum(id(one) in having for one in group["params"]) for group in groups]
         self._table = self._whole[0].new_empty(len(sizes), len(self.members), 2)
-        self.decay: list[Tensor] = []
-        self.change: list[Tensor] = []
-        # Which parameters are decayed.
+        # Which parameters are decayed, and of which group each is.
         self.decayed: list[slice] = []
-        start = 0
-        for group, size, (decay, change) in zip(
-            self.optimizers[0].param_groups, sizes, (part.unbind(-1) for part in self._table), strict=True
-        ):
+        group_of: list[int] = []
+        for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
             if size and group["weight_decay"]:
-                self.decayed.append(slice(start, start + size))
-            for one in self._whole[start : start + size]:
-                shape = (-1, *[1] * (one.ndim - 1))
-                self.decay.append(decay.view(shape))
-                self.change.append(change.view(shape))
-            start += size
+                self.decayed.append(slice(len(group_of), len(group_of) + size))
+            group_of += [number] * size
+        self._flat: Tensor | None = None
+        if sum(one[0].numel() for one in self._whole) * len(self.members) <= MOST_EXPANDED:
+            self.decay, self.change = self._expanded(group_of)
+            return
+        decay, change = self._table.unbind(-1)
+        shapes = [(-1, *[1] * (one.ndim - 1)) for one in self._whole]
+        self.decay, self.change = (
+            [part[number].view(shape) for number, shape in zip(group_of, shapes, strict=True)]
+            for part in (decay, change)
+        )
+
+    def _expanded(self, group_of: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return views (members, ...) of two flat tensors that every step fills, one for each parameter."""
+        count, device = len(self.members), self._table.device
+        shapes = [(count, *one.shape[1:]) for one in self._whole]
+        lanes = torch.arange(count, device=device)
+        rows = [
+            (group * count + lanes).repeat_interleave(one[0].numel())
+            for group, one in zip(group_of, self._whole, strict=True)
+        ]
+        self._rows = torch.cat(rows)
+        self._flat = self._table.new_empty(2, len(self._rows))
+        parts = [len(one) for one in rows]
+        decay, change = (
+            [part.view(shape) for part, shape in zip(flat.split(parts), shapes, strict=True)] for flat in self._flat
+        )
+        return decay, change
 
     def _own_state(self, field: str) -> list[Tensor]:
         """Return what the members' optimizers hold, stacked: (members, ...)."""

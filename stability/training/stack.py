@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from stability.errors import UserError, unknown
 from stability.locate import first_line
+from stability.training import stacked
 from stability.training.masks import seed_torch
 from stability.training.packed import PackedCalls
 
@@ -36,6 +37,8 @@ class ModelStack(nn.Module):
         assert models, "a stack of nothing"
         self.size = len(models)
         self.is_looped, self.loop_reason = False, ""
+        # Whether the project's own rules compute the layers, where they know all of them; vmap does otherwise.
+        self._uses_rules = True
         # What weights the models began with, and what of them is frozen, in words.
         self.beginning: str | None = None
         self._is_tried = False
@@ -88,10 +91,6 @@ class ModelStack(nn.Module):
             return self._call_in_turn(states, images, keep, seeds if self.training else None)
         return self._call_together(self._stacked(), images, keep)
 
-    def apply_states(self, states: Sequence[Mapping[str, Tensor]], images: Tensor) -> Tensor:
-        """Return logits (len(states), B, classes) of this architecture with other weights, one mapping a model."""
-        return self.call(self.together(states), images)
-
     def together(self, states: Sequence[Mapping[str, Tensor]]) -> States:
         """Return the states of models as they are called: stacked, or one by one where they are called in turn."""
         if len(states) == 1 or self.is_looped:
@@ -115,6 +114,21 @@ class ModelStack(nn.Module):
         images = images[:2] if len(images) > 1 else torch.cat([images, images])
         self.architecture.train()
         try:
+            while (reason := self._failure(state, trained, images)) is not None:
+                if self._uses_rules and stacked.has_rules(self.architecture):
+                    self._uses_rules = False
+                    log.warning("the rules for stacked layers fail (%s): vmap computes the pack", reason)
+                    continue
+                # What is wrong with the model itself shows when a member is called alone.
+                self.is_looped, self.loop_reason = True, reason
+                log.warning("vmap refuses the model (%s): members of the pack are computed one by one", reason)
+                break
+        finally:
+            self.architecture.train(self.training)
+
+    def _failure(self, state: dict[str, Tensor], trained: Sequence[Tensor], images: Tensor) -> str | None:
+        """Return why the members cannot be computed together, forward and backward; None: they can."""
+        try:
             with torch.enable_grad():
                 logits = self._call_together(state, images)
                 # Some operations fail in the backward pass alone.
@@ -123,20 +137,19 @@ class ModelStack(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError) as error:
-            # What is wrong with the model itself shows when a member is called alone.
-            self.is_looped, self.loop_reason = True, f"{type(error).__name__}: {first_line(error)}"
-            log.warning("vmap refuses the model (%s): members of the pack are computed one by one", self.loop_reason)
-        finally:
-            self.architecture.train(self.training)
+            return f"{type(error).__name__}: {first_line(error)}"
+        return None
 
     def _call_together(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None = None) -> Tensor:
         def call(member: dict[str, Tensor], masks: Tensor | None) -> Tensor:
             arguments = (images,) if masks is None else (images, masks)
             return _checked(functional_call(self.architecture, member, arguments))
 
-        axes = (0, None if keep is None else 0)
         kind = images.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if self._uses_rules and stacked.has_rules(self.architecture):
+            return stacked.logits(self.architecture, state, images, keep, autocast)
+        axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
             return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
 
@@ -194,7 +207,11 @@ class ModelStack(nn.Module):
             views = [self.member_tensors(index) for index in range(self.size)]
             return torch.stack([_norm([view[name] for name in self._parameter_names]) for view in views])
         gradients = [self.stacked(name).grad for name in self._parameter_names]
-        norms = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients if one is not None]
+        found = [one.flatten(1) for one in gradients if one is not None]
+        if found[0].is_cuda:
+            # Two launches for all; on a CPU a copy costs more than calls do.
+            return torch.linalg.vector_norm(torch.cat(found, dim=1), dim=1)
+        norms = [torch.linalg.vector_norm(one, dim=1) for one in found]
         return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
     @cached_property
@@ -240,6 +257,7 @@ class ModelStack(nn.Module):
         nn.Module.__init__(chosen)
         chosen.size, chosen.is_looped, chosen._is_tried = len(indices), self.is_looped, self._is_tried
         chosen.loop_reason, chosen.beginning = self.loop_reason, self.beginning
+        chosen._uses_rules = self._uses_rules
         chosen.training = self.training
         if len(indices) == 1:
             own = self.member_tensors(indices[0])

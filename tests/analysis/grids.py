@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stability.models.named import model_names, read_model
+from stability.shipped import read
 from stability.study.store import RECORD, to_json, trial_directory
 from tests.plain import read_manifest, read_records, write_manifest, write_record
 
@@ -26,12 +28,15 @@ def make_grid(
     seeds: Sequence[int] = (0,),
     reruns: int = 0,
     ranges: dict[str, Any] | None = None,
+    config_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda factors: {},
+    classes: int = CLASSES,
 ) -> Path:
-    """Write a study of a grid; `reruns` are of each cell's first lr and wd."""
+    """Write a study of a grid; `reruns` are of each cell's first lr and wd, `config_of` adds to its configuration."""
     planned, trials = [], []
     for place, factors in enumerate(cells):
         config = {"model": {"name": factors["model"]}, "optimizer": {"name": factors["optimizer"]}}
         config |= {name: value for name, value in factors.items() if name not in config}
+        config |= config_of(factors)
         planned.append({"factors": factors, "ranges": ranges or {"lr": None, "wd": None}, "config": config})
         points = [(*point, "sample") for point in itertools.product(lrs, wds, seeds)]
         points += [(lrs[0], wds[0], 1000 + number, "reseed") for number in range(reruns)]
@@ -42,10 +47,22 @@ def make_grid(
             error = error_of(factors, lr, wd, seed, role)
             if error is not None:
                 record = _record(folder.name, trial, factors, None if error == float("inf") else error)
+                record["provenance"]["num_classes"] = classes
                 put_record(folder, record)
     plan = {"version": 1, "study": folder.name, "command": "", "sampler": {"name": "grid", "seed": 0}, "samples": None}
     write_manifest(folder, plan | {"fingerprint": "digits-0", "cells": planned, "trials": trials})
     return folder
+
+
+def imagenet(factors: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a cell as `scale=imagenet` composes it: give `classes=1000` with it."""
+    name = factors["model"]
+    return {
+        "model": read_model(name) if name in model_names() else {"name": name},
+        "data": read("data", "imagenet"),
+        "recipe": read("recipe", factors.get("recipe", "paper")),
+        "batch_size": 2048,
+    }
 
 
 def put_record(folder: Path, record: dict[str, Any]) -> None:

@@ -218,6 +218,11 @@ def test_models_are_told_apart_by_colour_line_and_marker() -> None:
         ("a.b.My_Net", "My_Net"),
         ("vitc_lab.models.Net", "Net"),
         ("regnety_16gf", "RegNetY-16GF"),
+        ("vit_s1_4gf", "ViT$_{S1}$-4GF"),
+        ("vit_s2_tiny", "ViT$_{S2}$-tiny"),
+        ("vitp_bn_4gf", "ViT$_P$-BN-4GF"),
+        ("resnet50", "ResNet-50"),
+        ("efficientnet_b2", "EfficientNet-B2"),
     ],
 )
 def test_models_are_named_as_the_field_names_them(given: str, written: str) -> None:

@@ -23,7 +23,7 @@ RUN = [
     *(ROOT / "README.md", DOCS / "tutorial.md"),
     *sorted((DOCS / "howto").glob("*.md")),
     *(DOCS / f"{name}.md" for name in ("stem", "quick", "digits", "cifar10", "packs", "paper", "gallery")),
-    *(DOCS / f"{name}.md" for name in ("weights", "data", "report", "loggers")),
+    *(DOCS / f"{name}.md" for name in ("weights", "data", "report", "loggers", "dashboards")),
 ]
 # Pages whose commands other tests run, and which.
 ELSEWHERE = {
@@ -126,10 +126,13 @@ def test_every_mark_stands_before_a_block() -> None:
 
 def test_the_commands_of_all_pages_name_modules_and_options_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     @functools.cache
-    def options_of(name: str) -> set[str]:
+    def options_of(name: str, first: str) -> set[str]:
         package = importlib.import_module(name)
         module = importlib.import_module(f"{name}.__main__") if hasattr(package, "__path__") else package
-        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        # Of a program with subcommands, those of the one that is named, else of the first.
+        known = getattr(module, "COMMANDS", ())
+        command = [first] if first in known else list(known[:1])
+        monkeypatch.setattr(sys, "argv", [name, *command, "--help"])
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
             module.main()
         return set(re.findall(r"--[a-z][\w-]*", out.getvalue()))
@@ -144,7 +147,7 @@ def test_the_commands_of_all_pages_name_modules_and_options_that_exist(monkeypat
         if name == "analysis.wandb" and words[0].isidentifier():
             name = f"{name}.{words[0]}"
         # Hydra's own parser has the options of stability.run.
-        unknown = options - options_of(name) if options and name != "stability.run" else set()
+        unknown = options - options_of(name, words[0]) if options and name != "stability.run" else set()
         if importlib.util.find_spec(name) is None or unknown:
             wrong.append(f"{page.name}: {line}")
     assert wrong == []

@@ -219,8 +219,8 @@ def test_what_contradicts_itself_is_an_error_before_anything_is_written(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing to do; accepted: runs, pull, or the folder of a study"),
-        (["pul", "me/p"], r"unknown command 'pul' \(did you mean 'pull'\?\); accepted: pull, runs"),
+        ([], "nothing to do; accepted: runs, publish, pull, or the folder of a study"),
+        (["pul", "me/p"], r"unknown command 'pul' \(did you mean 'pull'\?\); accepted: publish, pull, runs"),
         (["pull"], "SOURCE"),
         (["pull", "nowhere"], "'nowhere' is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B, or"),
         (["pull", "EMPTY"], "holds no runs; accepted: a folder of offline-run-"),

@@ -78,7 +78,7 @@ def test_other_weights_can_be_put_in_for_a_forward_pass(trial, count):
     stack, others = ModelStack(models(trial, "conv", count)).eval(), models(trial, "conv", 5)[-count:]
     before = stack(images())
     states = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in others]
-    logits = stack.apply_states(states, images())
+    logits = stack.call(stack.together(states), images())
     for k, model in enumerate(others):
         torch.testing.assert_close(logits[k], model.eval()(images()), rtol=0, atol=1e-12)
     assert torch.equal(before, stack(images()))

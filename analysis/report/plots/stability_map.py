@@ -15,6 +15,7 @@ from analysis.report.looks import PIXELS, colour, symbol
 from analysis.report.names import CellNames, error_words, marked_up, plain_words
 from analysis.report.plots.base import Chart, Key, Plot, axis
 from analysis.results import CellResults
+from stability.study.metrics import metrics_of
 from stability.values import Options
 
 
@@ -113,7 +114,9 @@ def _limits(spots: Sequence[Spot]) -> Options:
     """Return the ends of both axes, the same in all panels."""
     across = [end for spot in spots for end in spot.place.across if math.isfinite(end)]
     up = [end for spot in spots for end in spot.place.up if math.isfinite(end)]
-    return {"across": _around(across), "up": _around(up)}
+    left, right = _around(across)
+    most = 100.0 if metrics_of().primary.unit == "%" else math.inf
+    return {"across": [left, max(*across, min(most, right)) if across else right], "up": _around(up)}
 
 
 def _around(values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.paper.experiments import EXPERIMENTS as FIGURES
 from stability.models.named import model_names
 
 ROOT = Path(__file__).parents[3]
@@ -64,6 +65,22 @@ def test_a_header_gives_the_commands_and_the_number_of_trials(name, plan_of):
     if published and "of its" not in published[0]:
         begins = ("model.init=null",) if name in BEGINNING else ()
         assert int(published[1]) == plan_of(f"sweeps={name}", "scale=imagenet", *begins).planned
+
+
+# Studies that no figure of the paper is drawn of: they make what others begin with.
+BEFORE_OTHERS = ("imagenet21k", "imagenet21k_72gf", "tune")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_header_gives_the_command_of_the_figure_that_the_study_ends_with(name, plan_of):
+    begins = ("model.init=null",) if name in BEGINNING else ()
+    point = AT_ANY_POINT if name in TUNED else ()
+    figure = plan_of(f"sweeps={name}", "scale=digits", *point, *begins).config.figure
+    if name in BEFORE_OTHERS:
+        assert figure is None
+        return
+    assert figure in FIGURES
+    assert re.search(rf"`python -m analysis.figure {figure} [^`]*\bruns/{name}\b[^`]*`", header(name))
 
 
 # Table 4 (left), and the peaks of figure 6.

@@ -37,6 +37,10 @@ def test_a_command_trains_everything_once_and_says_where_it_is(say, place, prete
     assert sorted(path.name for path in place.iterdir()) == ["runs"]
 
 
+def test_a_study_that_names_a_figure_ends_with_its_command(say):
+    assert "next:    python -m analysis.figure fig3 runs/x\n" in say(*STUDY, "figure=fig3").out
+
+
 def test_said_again_it_does_nothing_more(say, pretence):
     assert say(*STUDY).code == 0
     before = launched(pretence)

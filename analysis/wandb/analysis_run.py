@@ -1,0 +1,207 @@
+"""The run of an analysis, while it is open: what is logged, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.export import Sheet
+from analysis.wandb.published import FIGURES, JOB, TABLES, cells_of
+from stability.errors import StudyError, UserError
+from stability.locate import first_line
+from stability.outputs import announced
+from stability.sinks import wandb_content as content
+from stability.sinks import wandb_run
+from stability.sinks.wandb import OURS, run_id
+from stability.values import Value
+
+if TYPE_CHECKING:
+    import wandb
+
+# Where wandb keeps artifacts' files.
+_DATA = "WANDB_DATA_DIR"
+# How long is waited for the server to take everything.
+FINISH_SECONDS = 600.0
+# What a server answers to a wrong key, or to a user, team or project that there is not.
+_REFUSED = re.compile(
+    r"\b(401|403|404)\b|not found|permission denied|unauthorized|not logged in|api.?key", re.IGNORECASE
+)
+
+
+class AnalysisRun:
+    """The run of a study's analysis: the same one whenever the study is published in a project."""
+
+    def __init__(self, run: wandb.Run, study: str, *, is_private: bool) -> None:
+        self._run, self._study, self._is_private = run, study, is_private
+
+    @property
+    def entity(self) -> str:
+        """The user or team that the run is of; empty offline, where none was named."""
+        return str(self._run.entity or "")
+
+    @property
+    def url(self) -> str:
+        """Where the run is on the server; empty offline."""
+        return str(self._run.url or "")
+
+    def known(self, key: str) -> str:
+        """Return a config value of an earlier publish; empty where there is none."""
+        return str(self._run.config.get(key) or "")
+
+    def configure(self, values: Mapping[str, Value]) -> None:
+        """Set config keys."""
+        self._run.config.update(dict(values), allow_val_change=True)
+
+    def log(self, figures: Mapping[str, bytes], tables: Mapping[str, Sheet], counts: Mapping[str, Value]) -> None:
+        """Log figures and tables in one row, and counts in the summary.
+
+        Args:
+            figures: by name, as PNGs.
+            tables: by name.
+            counts: of the study's trials.
+        """
+        import wandb
+
+        with tempfile.TemporaryDirectory() as folder:
+            row: dict[str, object] = {}
+            for name, image in figures.items():
+                path = Path(folder) / f"{name}.png"
+                path.write_bytes(image)
+                row[f"{FIGURES}{name}"] = wandb.Image(str(path))
+            for name, sheet in tables.items():
+                data = cells_of(sheet, is_private=self._is_private)
+                row[f"{TABLES}{name}"] = wandb.Table(columns=list(sheet.columns), data=data)
+            self._run.log(row)
+        self._run.summary.update(dict(counts))
+
+    def attach(self, files: Iterable[tuple[Path, bytes]]) -> int:
+        """Log files as the next version of the study's artifact, where they differ from the last; return their number.
+
+        W&B compares the files' digests.
+        """
+        import wandb
+
+        artifact = wandb.Artifact(run_id(self._study, "records"), type="study", metadata={content.STUDY: self._study})
+        written = set()
+        with tempfile.TemporaryDirectory() as folder:
+            for path, data in files:
+                target = Path(folder) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+                written.add(path)
+            artifact.add_dir(folder)
+            self._run.log_artifact(artifact)
+        return len(written)
+
+    def finish(self) -> None:
+        """End the run. Raises TimeoutError where the server does not take it."""
+        with announced(f"{self._study}: waiting for W&B to take everything"):
+            is_done = wandb_run.done_within(FINISH_SECONDS, self._run.finish)
+        if not is_done:
+            wandb_run.forget()
+            raise TimeoutError(f"the server has not taken everything within {FINISH_SECONDS:g} seconds")
+
+    def fail(self) -> None:
+        """End the run as failed; the server may be the reason, and is not waited for long."""
+        if not wandb_run.done_within(wandb_run.FINISH_SECONDS, lambda: self._run.finish(exit_code=1)):
+            wandb_run.forget()
+
+
+@contextmanager
+def open_run(
+    study: str,
+    directory: Path,
+    *,
+    project: str,
+    entity: str | None,
+    mode: str,
+    is_private: bool,
+) -> Iterator[AnalysisRun]:
+    """Open the run of a study's analysis, and end it, as failed where the block raises.
+
+    Args:
+        study: the study's name.
+        directory: its folder, which keeps the run's files.
+        project: W&B's project.
+        entity: W&B's user or team; None: the user's default.
+        mode: online or offline.
+        is_private: whether the machine's name and paths are left out.
+
+    Raises:
+        UserError: no login, no such user, team or project, or no right to write there.
+        StudyError: no network, or the server fails.
+    """
+    import wandb
+
+    with telling(f"{study}: W&B"), _artifacts_in(directory / "wandb" if mode == "offline" else None):
+        opened = wandb.init(
+            id=run_id(study, JOB),
+            resume="allow",
+            reinit="create_new",
+            settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
+            project=project,
+            entity=entity,
+            name=content.short(f"{JOB} of {study}", content.NAME_LENGTH),
+            group=content.short(study, content.NAME_LENGTH),
+            job_type=JOB,
+            dir=str(directory.absolute()),
+            mode=mode,  # type: ignore[arg-type]
+        )
+        run = AnalysisRun(opened, study, is_private=is_private)
+        run.configure({content.STUDY: study, content.CELL: JOB})
+        try:
+            yield run
+        except BaseException:
+            run.fail()
+            raise
+        run.finish()
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Turn whatever wandb raises into an error of one line: of the user where the server refuses, else of the study.
+
+    Args:
+        what: begins the line.
+
+    Raises:
+        UserError: no login, or the server refuses.
+        StudyError: no network, or the server fails.
+    """
+    try:
+        yield
+    except (UserError, StudyError):
+        raise
+    # wandb raises errors of many types.
+    except Exception as error:
+        words = f"{type(error).__name__}: {first_line(error) or 'no reason given'}"
+        if _REFUSED.search(str(error)):
+            accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
+            raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
+        raise StudyError(f"{what}: {words}") from error
+
+
+@contextmanager
+def _artifacts_in(folder: Path | None) -> Iterator[None]:
+    """Have wandb keep its copies of artifacts' files in a folder, until they are sent, unless the user named one."""
+    if folder is None or os.environ.get(_DATA):
+        yield
+        return
+    os.environ[_DATA] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        del os.environ[_DATA]
+
+
+def prepare() -> None:
+    """Set what wandb reads when it is imported, and leave out variables that would put the run elsewhere."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in OURS:
+        os.environ.pop(name, None)

@@ -1,0 +1,53 @@
+"""Which config, history and summary keys the runs of a study's trials have: panels name no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.log import logged_trial
+from stability.sinks import wandb_content as content
+from stability.study.events import Ended
+from stability.study.store import Study, read_json
+from stability.values import group
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The keys by which W&B shows the trials of a study.
+
+    Attributes:
+        factors: config keys of the factors in which cells differ.
+        config: config keys at the top level.
+        history: keys of the rows.
+        summary: keys of the summary.
+    """
+
+    factors: tuple[str, ...]
+    config: frozenset[str]
+    history: frozenset[str]
+    summary: frozenset[str]
+
+
+def keys_of(study: Study, factors: Sequence[str]) -> RunKeys:
+    """Return the keys of the runs that logger=wandb makes of a study's trials.
+
+    Args:
+        study: a study with records.
+        factors: the names of the factors in which its cells differ.
+    """
+    config: set[str] = set()
+    history: set[str] = set()
+    summary: set[str] = set()
+    for trial in study.trials:
+        record = read_json(study.folder(trial)) if trial.id in study.records else None
+        if record is None:
+            continue
+        logged, event = logged_trial(study, trial), Ended(trial.id, record)
+        config |= content.config_of(logged, content.DEFAULT_PARTS).keys() | content.origin_of(logged, event).keys()
+        summary |= content.summary_of(event, content.DEFAULT_PARTS).keys()
+        probes = group(logged.config, "probes")
+        for row in event.curve:
+            history |= content.row_of(row, probes).keys()
+    own = tuple(map(content.factor_key, factors))
+    return RunKeys(own, frozenset(config), frozenset(history), frozenset(summary))

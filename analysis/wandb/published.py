@@ -1,0 +1,158 @@
+"""What the run of an analysis holds: names, figures, tables, and the records as an artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.analysis import Analysis
+from analysis.export import Sheet, answers_sheet, cells_sheet, edf_sheet, trials_sheet
+from analysis.log import logged_trial
+from analysis.results import describe, varied
+from stability.sinks.private import without_paths
+from stability.sinks.wandb_files import Manifests, files_of
+from stability.study.events import Ended
+from stability.study.store import MANIFEST, TRIALS, Study, read_json
+from stability.values import Value
+
+# The job type of the run, and the cell that it stands under where runs are grouped by cell.
+JOB = "analysis"
+FIGURES, TABLES = "figures/", "tables/"
+# The EDFs' corners, of which W&B draws a chart.
+STEPS = "edf_steps"
+STEP_COLUMNS = ("error", "share", "cell")
+# Config keys of where the dashboard is: a second publish replaces it.
+WORKSPACE, REPORT = "workspace", "report"
+# Columns of the table of trials that only `machine` or `command` in --send sends, and those that their own runs hold.
+OF_PARTS = {"provenance.host": "machine", "provenance.command": "command"}
+IN_RUNS = ("curve",)
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The keys of the run's figures and tables, by their names."""
+
+    figures: Mapping[str, str]
+    tables: Mapping[str, str]
+
+    @property
+    def other_figures(self) -> list[str]:
+        """Figures besides the stability map and the EDFs."""
+        return [name for name in self.figures if name not in ("map", "edf")]
+
+
+def kept(figures: Sequence[str]) -> Kept:
+    """Return the keys of figures and of all tables."""
+    names = ("answers", "cells", "edf", "trials", STEPS)
+    short = {name.rpartition(".")[2]: f"{FIGURES}{name.rpartition('.')[2]}" for name in figures}
+    return Kept(short, {name: f"{TABLES}{name}" for name in names})
+
+
+def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the figures by their names as PNGs, as `python -m analysis.edf` writes them.
+
+    Raises UserError where one of the user's own cannot be drawn.
+    """
+    from analysis import figures as drawing
+
+    draws = {name: drawing.find(name) for name in names}
+    with drawing.print_style():
+        return {
+            name.rpartition(".")[2]: drawing.rendered(drawing.drawn(name, draw, analysis), "png")
+            for name, draw in draws.items()
+        }
+
+
+def tables_of(analysis: Analysis, parts: Sequence[str]) -> dict[str, Sheet]:
+    """Return the tables by their names: those of `python -m analysis.edf`, and the EDFs' corners.
+
+    Args:
+        analysis: the numbers.
+        parts: what may leave the machine, of `wandb_content.PARTS`.
+    """
+    found = {
+        "answers": answers_sheet(analysis),
+        "cells": cells_sheet(analysis),
+        "edf": edf_sheet(analysis),
+        "trials": trials_sheet(analysis.cells),
+        STEPS: Sheet(STEP_COLUMNS, list(_steps(analysis))),
+    }
+    left = {*IN_RUNS, *(column for column, part in OF_PARTS.items() if part not in parts)}
+    return {
+        name: Sheet([column for column in sheet.columns if column not in left], sheet.rows)
+        for name, sheet in found.items()
+    }
+
+
+def _steps(analysis: Analysis) -> Iterator[dict[str, object]]:
+    """Yield the corners of each EDF, so that a line through them has its steps."""
+    names = varied(analysis.cells)
+    for cell, curve in zip(analysis.cells, analysis.curves, strict=True):
+        before = 0.0
+        for error, share in zip(curve.error, curve.share, strict=True):
+            for height in (before, share):
+                yield dict(zip(STEP_COLUMNS, (error, height, describe(cell, names)), strict=True))
+            before = share
+
+
+def cells_of(sheet: Sheet, *, is_private: bool) -> list[list[Cell]]:
+    """Return a table's rows for W&B, whose columns hold one type each: numbers, flags or texts.
+
+    A number that is not finite is left empty; a column that mixes types is text.
+
+    Args:
+        sheet: the table.
+        is_private: whether paths are cut to their last part.
+    """
+    columns = [_column([row.get(name) for row in sheet.rows], is_private=is_private) for name in sheet.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _column(values: Sequence[object], *, is_private: bool) -> list[Cell]:
+    found = [_cell(value) for value in values]
+    if is_private:
+        found = [str(without_paths(one)) if isinstance(one, str) else one for one in found]
+    kinds = {_kind(one) for one in found if one is not None}
+    return found if len(kinds) <= 1 else [None if one is None else str(one) for one in found]
+
+
+def _cell(value: object) -> Cell:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        # Of numpy too, which W&B would write as another type.
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def _kind(value: Cell) -> type:
+    return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
+
+
+def record_files(study: Study, *, is_private: bool) -> Iterator[tuple[Path, bytes]]:
+    """Yield the manifest and the records of a study, with which images each trial got right, by their places in it.
+
+    The same records give the same bytes.
+
+    Args:
+        study: the study.
+        is_private: whether the host's name and paths are left out.
+    """
+    manifests = Manifests(is_private=is_private)
+    for trial in study.trials:
+        record = read_json(study.folder(trial)) if trial.id in study.records else None
+        if record is None:
+            continue
+        logged = logged_trial(study, trial)
+        for name, data in files_of(logged, Ended(trial.id, record), manifests, is_private=is_private):
+            yield (Path(name) if name == MANIFEST else Path(TRIALS) / trial.id / name), data
+
+
+def counts_of(study: Study) -> dict[str, Value]:
+    """Return the run's summary: how many trials there are, and how many have each status."""
+    return {"trials": len(study.trials), **{str(name): count for name, count in sorted(study.statuses.items())}}

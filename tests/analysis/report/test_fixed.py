@@ -1,0 +1,114 @@
+"""The page and the text of a study of one trial a cell, of one with reruns, and of one that names its question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.analysis import analyse
+from analysis.report.names import CellNames
+from analysis.report.plots.curves import chart
+from analysis.sections import report as printed
+from tests.analysis.grids import cells_of, make_grid, rerun
+from tests.analysis.report.conftest import Report
+from tests.analysis.report.pages import figures
+from tests.plain import read_records, write_record
+
+MakeStudy = Callable[..., Path]
+CELLS = cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"), epochs=(6, 12))
+
+
+def error_of(factors: dict[str, Any], lr: float, wd: float, seed: int, role: str) -> float:
+    """Return an error; vitp_tiny diverges with SGD."""
+    if factors["model"] == "vitp_tiny" and factors["optimizer"] == "sgd":
+        return math.inf
+    return 10.0 + 60 / factors["epochs"] + (2.5 if factors["optimizer"] == "sgd" else 0.0) + seed % 7 / 10
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_trial_a_cell_is_answered_by_errors_and_differences(tmp_path: Path, report: Report) -> None:
+    folder = make_grid(tmp_path / "fig3", error_of, cells=CELLS)
+    page = report(folder)
+    assert page.one("h1").text == "What error does each setting reach?"
+    answer = page.one("section", id="answer").text
+    errors, differences = (page.one("table", id=f"answer-{place}").rows() for place in (1, 2))
+    assert [row["top-1 error (%)"] for row in errors] == [
+        "20.00",
+        "15.00",
+        *["diverged"] * 2,
+        "20.00",
+        "15.00",
+        "22.50",
+        "17.50",
+    ]
+    found = {(row["cell"], row["difference of"]): row["points"] for row in differences}
+    assert found["vitc_tiny sgd", "6 minus 12"] == "+5.00"
+    assert found["vitc_tiny epochs=6", "sgd minus adamw"] == "+2.50"
+    assert "One run each: a difference has no interval" in answer
+    for words in ("cannot be said", "more pairs", "Stability map", "undecided"):
+        assert words not in page.one("main").text
+        assert words not in printed(analyse(folder))
+    assert list(page.one("table", id="cells").rows()[0]) == [
+        *("model", "optimizer", "epochs", "planned", "completed", "diverged", "failed", "collapsed", "error")
+    ]
+    # No panels of distributions of one trial either.
+    assert {name.partition("-")[0] for name in figures(page)} <= {"curves"}
+
+
+def test_with_reruns_pairs_are_compared_by_their_peaks(tmp_path: Path) -> None:
+    text = printed(analyse(make_grid(tmp_path / "fig3", error_of, cells=CELLS, reruns=3)))
+    assert "peak: mean of 3 reruns of the best setting." in text
+    assert "8 of 8 planned trials finished, and 24 of 24 after them (24 reseed)" in text
+    assert "3 reruns; difference" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_number_of_reruns_and_the_question_are_the_studys_own(study: MakeStudy, report: Report) -> None:
+    values = ["vitp_tiny", "vitc_tiny"]
+    folder = study(optimizers=("adamw",), contrast={"factor": "model", "values": values})
+    rerun(folder, {"vitp_tiny": [25.0, 26.0], "vitc_tiny": [3.0, 3.2]})
+    page = report(folder)
+    assert page.one("h1").text == "Which is easier to optimise, vitp_tiny or vitc_tiny?"
+    assert "peak: mean of 2 reruns of the best setting." in page.one("main").text
+    assert "reseed=5" not in page.one("section", id="cells-part").text
+    assert "32 of 32 planned trials finished, and 4 of 4 after them (4 reseed)" in page.one("header").text
+
+
+def _with_epochs(folder: Path, epochs: int) -> Path:
+    for name, record in read_records(folder).items():
+        curve = [{"epoch": epoch, "train_loss": 1.0, "top1_error": 90.0 / epoch} for epoch in range(1, epochs + 1)]
+        result = record["result"] | {"curve": curve, "epochs_done": epochs}
+        write_record(folder / "trials" / name, record | {"result": result})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ticks", "size"),
+    [(1, [1], 8.0), (6, [1, 2, 3, 4, 5, 6], 4.0), (12, [1, 2, 4, 6, 8, 10, 12], 4.0), (48, [1, *range(5, 46, 5)], 4.0)],
+)
+def test_epochs_are_whole_and_begin_at_one(epochs: int, ticks: list[int], size: float, tmp_path: Path) -> None:
+    cells = cells_of("vitp_tiny", epochs=(epochs,))
+    folder = _with_epochs(make_grid(tmp_path / "x", lambda *_: 20.0, cells=cells, lrs=(1e-3, 1e-2, 1e-1)), epochs)
+    analysis = analyse(folder)
+    ((plot,),) = chart(analysis, CellNames(analysis)).rows
+    axis: Any = plot.layout["xaxis"]
+    assert axis["tickvals"] == ticks
+    assert 0 < axis["range"][0] < 1 <= epochs < axis["range"][1]
+    traces: Any = plot.traces
+    # Three trials of one cell: the best, the median and the worst, told apart by dash and by width.
+    assert len({trace["line"]["dash"] for trace in traces}) == len({trace["line"]["width"] for trace in traces}) == 3
+    assert {one for trace in traces for one in trace["marker"]["size"]} == {size}
+
+
+def test_trials_in_micro_batches_are_named(tmp_path: Path) -> None:
+    folder = make_grid(tmp_path / "x", lambda *_: 20.0, cells=cells_of("vitc_tiny"), lrs=(1e-3, 1e-2))
+    assert "micro-batches" not in printed(analyse(folder))
+    name, record = next(iter(read_records(folder).items()))
+    provenance = record["provenance"] | {"micro_batches": 4}
+    write_record(folder / "trials" / name, record | {"provenance": provenance})
+    words = f"1 trial was computed in micro-batches, since memory ran out: {name}. Batch norms saw parts"
+    assert words in printed(analyse(folder))

@@ -1,0 +1,270 @@
+"""analysis.wandb publish: what arrives, what is kept offline, and that every panel names what a run has."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.wandb.__main__ import main
+from analysis.wandb.published import cells_of
+from analysis.wandb.workspace import quoted, view_name
+from stability.errors import StudyError, UserError
+from stability.sinks import wandb_run
+from tests.analysis.conftest import make_study
+from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
+from tests.sinks.test_wandb import read_back, runs_of
+from tests.trained import TINY, TINY_C, tiny, trained_study
+
+pytest.importorskip("wandb_workspaces")
+
+FACTORS = {"models": ("vitp_tiny", "vitc_tiny"), "optimizers": ("adamw",), "samples": 6}
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No login and no settings but those of a test; wandb's copies of artifacts go away with the test."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DashboardServer]:
+    """A server, and an environment that points to it."""
+    with serving_dashboards() as one:
+        monkeypatch.setenv("WANDB_BASE_URL", one.url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(wandb_run, "INIT_SECONDS", 4)
+        wandb_run.forget()
+        yield one
+        one.mode = "401"
+    wandb_run.forget()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A study of two cells, whose records have a host and a path."""
+
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        record["provenance"] = {**record.get("provenance", {}), "host": "a-host", "command": "python /home/me/run.py"}
+        return record
+
+    return make_study(tmp_path / "runs" / "small", change=change, **FACTORS)  # type: ignore[arg-type]
+
+
+def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
+    server: DashboardServer, study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["publish", str(study), "--project", "mine"]) == 0
+    printed = capsys.readouterr().out
+    assert "small: 3 figures, 5 tables and 13 files of records: " in printed
+    assert f"workspace: {server.url}/us/mine?nw=" in printed
+    assert f"report: {server.url}/us/mine/reports/" in printed
+    about = server.upserts[0]
+    assert (about["name"], about["groupName"], about["jobType"]) == ("small-analysis", "small", "analysis")
+    assert server.exit_codes == {"small-analysis": 0}
+    assert set(server.history["small-analysis"][0]) >= {"figures/map", "figures/edf", "figures/scatter", "tables/cells"}
+    assert server.summary["small-analysis"]["trials"] == 12
+    assert server.history["small-analysis"][0]["figures/edf"]["width"] > 600
+    assert len(server.artifacts["small-records"]) == 1
+    (place,) = [one for one in server.artifact_files if one.startswith("small-records:")]
+    assert server.states[place] == COMMITTED
+    names = server.artifact_files[place]
+    assert len(names) == 13
+    assert {"study.yaml", "record.json"} == {Path(one).name for one in names}
+    check_specifications(server.spec("project-view"), server.spec("runs"), "small")
+    # Nothing of the machine.
+    everything = b"".join(server.bodies)
+    assert b"a-host" not in everything
+    assert b"/home/me" not in everything
+    # The same records again: no new version, and workspace and report in their places.
+    count = server.saved
+    server.artifacts["small-records"].append("of another version")
+    assert main(["publish", str(study), "--project", "mine"]) == 0
+    assert (server.saved, len(server.views)) == (count + 2, 2)
+    assert len(server.artifacts["small-records"]) == 2
+    again = capsys.readouterr().out
+    assert printed.splitlines()[1:] == again.splitlines()[1:]
+    # Trouble with the workspace is one line, and the run is a failed one.
+    monkeypatch.setattr(DashboardServer, "answer_UpsertView2", lambda *_: None)
+    with pytest.raises(StudyError, match=r"^small: the workspace is not saved: \w+: [^\n]*$"):
+        main(["publish", str(study), "--project", "mine"])
+    assert server.exit_codes == {"small-analysis": 1}
+
+
+def check_specifications(workspace: dict[str, Any], report: dict[str, Any], study: str) -> None:
+    """Check the parts of both, and that they show the study's runs alone."""
+    sections = workspace["section"]["panelBankConfig"]["sections"]
+    parts = ["Overview", "EDFs", "Hyperparameters", "Training curves", "Divergences and failures"]
+    assert [one["name"] for one in sections] == parts
+    (runset,) = workspace["section"]["runSets"]
+    assert runset["grouping"] == [{"section": "config", "name": "cell.value"}]
+    assert [(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] == [("group", study)]
+    headings = [one["children"][0]["text"] for one in report["blocks"] if one["type"] == "heading"]
+    assert headings[:6] == ["Answer", *parts]
+    grids = [one["metadata"] for one in report["blocks"] if one["type"] == "panel-grid"]
+    for grid in grids:
+        (runset,) = grid["runSets"]
+        found = {one["key"]["name"]: one["value"] for one in runset["filters"]["filters"]}
+        assert found == {"group": study, "jobType": "analysis"}
+        assert runset["project"]["name"] == "mine"
+    words = " ".join(one["content"] for one in report["blocks"] if one["type"] == "markdown-block")
+    assert "Is this model easy to optimise?" in words
+    assert "against" in words
+    assert "| level |" in words
+
+
+def test_a_dry_run_writes_specifications_without_login_or_network(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Any connection is refused at this port.
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert main(["publish", str(study), "--dry-run", "--project", "mine", "--entity", "us"]) == 0
+    assert capsys.readouterr().out == (
+        f"small: written to {study}/analysis: wandb-workspace.json, wandb-report.json; nothing was sent\n"
+    )
+    workspace = json.loads((study / "analysis" / "wandb-workspace.json").read_text())
+    report = json.loads((study / "analysis" / "wandb-report.json").read_text())
+    assert (workspace["entity"], workspace["project"]) == ("us", "mine")
+    assert report["project"] == {"name": "mine", "entityName": "us"}
+    assert not (study / "wandb").exists()
+    assert main(["publish", str(study), "--dry-run", "--no-report", "--send"]) == 0
+    assert "wandb-report.json" not in capsys.readouterr().out
+    main(["publish", str(study), "--dry-run", "--no-workspace", "--send"])
+    less = (study / "analysis" / "wandb-report.json").read_text()
+    assert "What was held fixed" not in less
+    assert "Commands" not in less
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], r"no such folder: nowhere"),
+        (["{study}", "--project", "a/b"], r"--project='a/b'; accepted: 1 to 128 characters"),
+        (["{study}", "--entity", "team/mine"], r"--entity 'team/mine'; accepted: a user or team of W&B"),
+        (["{study}", "--send", "records"], r"unknown part of --send 'records' \(did you mean 'record'\?\)"),
+        (["{study}", "--dry-run", "--offline"], r"accepted: one of them"),
+        (["{study}", "--dry-run", "--no-report", "--no-workspace"], r"writes nothing"),
+        (["{study}"], r"no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline, --dry-run"),
+        (["{study}", "--figure", "mapp"], r"mapp"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(study: Path, arguments: list[str], message: str) -> None:
+    before = sorted(study.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        main(["publish", *(one.format(study=study) for one in arguments)])
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_study_without_records_has_nothing_to_publish(tmp_path: Path) -> None:
+    empty = make_study(tmp_path / "empty", change=lambda record: None, **FACTORS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="nothing to draw yet"):
+        main(["publish", str(empty), "--offline"])
+    assert not (empty / "wandb").exists()
+
+
+def test_a_server_that_refuses_or_cannot_be_reached_is_one_line(server: DashboardServer, study: Path) -> None:
+    server.mode = "403"
+    with pytest.raises(UserError, match=r"small: W&B: \w+: .*; accepted: a login .* --entity and --project"):
+        main(["publish", str(study), "--project", "mine", "--entity", "nobody"])
+    wandb_run.forget()
+    server.close()
+    with pytest.raises(StudyError, match=r"^small: W&B: \w+: [^\n]*$"):
+        main(["publish", str(study), "--project", "mine"])
+
+
+def test_literals_of_filters_and_names_of_views() -> None:
+    from wandb_workspaces.expr import expr_to_filters
+
+    for name in ("quick", "fig4/a b", "lr=1 <2> 'x' \"y\" \\ ü"):
+        found = expr_to_filters(f"Metric('Group') == {quoted(name)}")
+        assert (found.key.section, found.key.name, found.op, found.value) == ("run", "group", "=", name)
+    assert view_name("stability lr=1 + $x") == "stability lr-1 - -x"
+
+
+def test_columns_of_tables_hold_one_type() -> None:
+    from analysis.export import Sheet
+
+    rows = [{"a": 1, "b": True, "c": float("inf"), "d": "/home/me/x", "e": [1]}, {"a": 2.5, "b": 3, "c": 1.0}]
+    assert cells_of(Sheet("abcde", rows), is_private=True) == [
+        [1, "True", None, ".../x", "[1]"],
+        [2.5, "3", 1.0, None, None],
+    ]
+    assert cells_of(Sheet("d", rows), is_private=False)[0] == ["/home/me/x"]
+
+
+@pytest.mark.slow
+def test_every_panel_names_keys_that_a_real_offline_run_has(tmp_path: Path) -> None:
+    """The study is trained; its runs and that of its analysis are read back by wandb's own reader."""
+    study = tmp_path / "runs" / "trained"
+    configs = [tiny(model, keep="none", lr=lr) for model in (TINY, TINY_C) for lr in (1e-3, 3e-3, 1e9)]
+    trained_study(study, configs)
+    assert main(["runs", str(study), "--offline", "--project", "mine"]) == 0
+    assert main(["publish", str(study), "--offline", "--project", "mine"]) == 0
+    assert main(["publish", str(study), "--dry-run", "--project", "mine"]) == 0
+    found = [read_back(folder) for folder in runs_of(study)]
+    trials = [one for one in found if one[0]["job_type"] != "analysis"]
+    ((analysis, (row,)),) = [one for one in found if one[0]["job_type"] == "analysis"]
+    assert len(trials) == len(configs)
+    assert analysis["run_group"] == "trained"
+    # The reader writes media as their fields.
+    media = {name.removesuffix("._type") for name in row if name.endswith("._type")}
+    logged: dict[str, set[str]] = {"config": set(), "summary": media, "history": set()}
+    for run, rows in trials:
+        logged["config"] |= run["config"].keys()
+        logged["summary"] |= run["summary"].keys()
+        logged["history"] |= {name for one in rows for name in one}
+    assert any(run["summary"]["diverged_step"] for run, _ in trials), "a diverged trial has its step"
+    for name in ("workspace", "report"):
+        values = json.loads((study / "analysis" / f"wandb-{name}.json").read_text())
+        named = set(keys_named(values))
+        assert len(named) > 15
+        assert {("config", "lr"), ("summary", "final/top1_error"), ("history", "train/loss")} <= named
+        assert {("summary", "figures/map"), ("summary", "tables/trials"), ("summary", "diverged_step")} <= named
+        assert [one for one in named if one[1] not in logged[one[0]]] == []
+
+
+def keys_named(values: Any) -> Iterator[tuple[str, str]]:
+    """Yield every key that panels, groups and columns of a specification name, with where a run has it."""
+    if isinstance(values, list):
+        for one in values:
+            yield from keys_named(one)
+    if not isinstance(values, dict):
+        return
+    config = values.get("config", {})
+    if values.get("viewType") == "Run History Line Plot":
+        yield from (("history", one) for one in (*config["metrics"], config["xAxis"]))
+    elif values.get("viewType") == "Bar Chart":
+        yield from (("summary", one) for one in config["metrics"])
+    elif values.get("viewType") == "Media Browser":
+        yield from (("summary", one) for one in config["mediaKeys"])
+    elif values.get("viewType") == "Parameter Importance":
+        yield "summary", config["targetKey"]
+    elif values.get("viewType") == "Weave":
+        yield "summary", config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"]
+    if values.get("name") == "tableKey":
+        yield "summary", values["value"]
+    for name, value in values.items():
+        if name in ("xAxis", "yAxis", "zAxis", "accessor") and isinstance(value, str):
+            yield from of_accessor(value)
+        elif name == "groupBy":
+            yield "config", value.removesuffix(".value")
+        elif name == "grouping":
+            yield from ((one["section"], one["name"].removesuffix(".value")) for one in value)
+        elif name == "columnOrder":
+            yield from (found for one in value for found in of_accessor(one))
+        else:
+            yield from keys_named(value)
+
+
+def of_accessor(value: str) -> Iterator[tuple[str, str]]:
+    """Yield the key of `config:lr.value` and `summary:final/top1_error`; what W&B knows of every run is none."""
+    section, sign, name = value.partition(":")
+    if sign and section in ("config", "summary"):
+        yield section, name.removesuffix(".value") if section == "config" else name
