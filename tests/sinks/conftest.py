@@ -62,4 +62,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
         wandb_run.forget()
         yield one
         one.mode = "401"
+    # What it leaves half ended, the next test's runs would connect to.
+    monkeypatch.setattr(wandb_run, "TEARDOWN_SECONDS", 30.0)
     wandb_run.forget()
