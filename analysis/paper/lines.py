@@ -133,8 +133,8 @@ def _set_axes(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlim(-0.5, len(names) - 0.5)
     texts = [wrapped(name, NAMES - 0.2, 6.5) for name in names]
     axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
-    bottom, top = axes.get_ylim()
-    # Room for a whole marker at an error near 0.
-    axes.set_ylim(max(-0.03 * top, bottom), top)
+    for line in axes.get_lines():
+        # A whole marker at an error near 0.
+        line.set_clip_on(False)
     axes.set(ylabel=error_label(False))
     axes.grid(color="#DDDDDD", linewidth=0.4)
