@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import augmentation, gpu_smoke, kernels
 from stability.config import DataConfig
-from stability.training import packed
+from stability.training import stacked
 from tests.benchmark_checks import is_summary
 
 
@@ -62,9 +62,9 @@ def test_the_smoke_test_fails_where_a_pack_is_not_its_members(
     smoke = gpu_smoke.Smoke("cpu", tmp_path / "smoke.json", compiles=False)
     smoke._case("float32, first batch", smoke._first_batch, "float32")
     assert [check.holds for check in smoke.checks] == [True] * 4
-    # An attention that is slightly wrong in a pack, and right alone.
-    attend = packed.attend
-    monkeypatch.setattr(packed, "attend", lambda query, key, value: 1.01 * attend(query, key, value))
+    # Layers that are slightly wrong in a pack, and right alone.
+    logits = stacked.logits
+    monkeypatch.setattr(stacked, "logits", lambda *given: 1.01 * logits(*given))
     smoke._case("broken", smoke._first_batch, "float32")
     broken = [check for check in smoke.checks if check.case == "broken"]
     assert [check.holds for check in broken if "alone" in check.name] == [False, False]

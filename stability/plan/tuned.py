@@ -65,7 +65,7 @@ class Settings:
             factors: the cell's.
 
         Raises:
-            UserError: there are no such weights; in a preview only where it is no study's matter.
+            UserError: there are no such weights. A preview goes on where they are those of the scale's own pre-training.
         """
         try:
             return with_initial(model, self.model_of(factors))
@@ -75,7 +75,7 @@ class Settings:
             first = ""
             if Path(given).name == known or Path(given).parent.name == known:
                 first = f"; first: {command_of(known, None if scale is None else str(scale))}"
-            if not self._is_preview:
+            if not (self._is_preview and first):
                 raise UserError(f"{error}{first}") from None
             from stability.models.transfer import PARTS
 

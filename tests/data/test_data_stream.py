@@ -220,6 +220,7 @@ def test_a_share_in_trouble_is_no_unreadable_image(tmp_path: Path, workers: int,
     assert describe_trouble(trouble).startswith(f"{root}/train/")
 
 
+@pytest.mark.slow
 def test_full_shared_memory_changes_no_batch(monkeypatch: Any) -> None:
     """A container has 64 MB of it; workers that find it full hand their images over otherwise."""
     expected = list(get_data(DIGITS, LIGHT, 32).train_batches(0))

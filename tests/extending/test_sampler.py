@@ -68,7 +68,8 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
-@pytest.mark.parametrize("pack", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", [1, 4])
 def test_a_sampler_of_independent_points(run: Run, tmp_path: Path, pack: int) -> None:
     words = ["sweep.sampler=my_samplers.Uniform", "lr=interval(1e-3,1e-2)", f"pack.size={pack}"]
     assert "independent draws, uniform in lr" in run(*words, "samples=4", "plan=true").stdout
@@ -100,6 +101,7 @@ def test_a_sampler_that_needs_results(run: Run, tmp_path: Path) -> None:
     assert not cell.independent
 
 
+@pytest.mark.slow
 def test_a_sampler_that_needs_results_in_packs(run: Run, tmp_path: Path) -> None:
     """A round is as large as a pack; the second round sees the results of the first."""
     words = ("sweep.sampler=my_samplers.Halving", "lr=interval(1e-3,1e-2)", "pack.size=4", "pool.size=1")

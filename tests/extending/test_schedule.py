@@ -58,6 +58,7 @@ def test_a_class_is_a_schedule_too(user: Any, train_both: Any) -> None:
         assert [row["lr"] / record["lr"] for row in record["result"]["curve"]] == [1.0, 0.5]
 
 
+@pytest.mark.slow
 def test_exponents_are_a_factor_of_a_study(user: Any) -> None:
     user.write(POWER)
     user.configure("schedule", "power", {"_target_": user.path("power"), "exponent": 2.0})

@@ -68,6 +68,7 @@ def everything(user: Any) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_study_of_everything_without_a_yaml(user: Any, equal_records: Any) -> None:
     user.write(OWN)
     alone, packed = user.studies(*everything(user))
@@ -78,6 +79,7 @@ def test_a_study_of_everything_without_a_yaml(user: Any, equal_records: Any) -> 
         assert {"margin", "largest"} <= row.keys()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_a_change_is_refused(user: Any) -> None:
     user.write(OWN)
     records = user.study(*everything(user))
@@ -106,6 +108,7 @@ def test_a_trial_runs_again_by_its_own_command(user: Any) -> None:
     assert json.loads(path.read_text())["result"] == records[trial.id]["result"]
 
 
+@pytest.mark.slow
 def test_a_study_without_anything_of_its_own_says_nothing_of_it_when_it_runs_again(user: Any) -> None:
     from stability.study.rerun import rerun_command
 

@@ -96,6 +96,7 @@ def check_told_once(place: Path) -> None:
     assert len({line["event"]["id"] for line in lines}) == len(records)
 
 
+@pytest.mark.slow
 def test_a_users_logger_is_one_file_and_one_yaml(place: Path) -> None:
     study = ("-m", "lr=1e-3,2e-3,3e-3,4e-3", "pack.size=4", "pool.size=1", "logger=[lines,csv]")
     code, output = run(place, *study)

@@ -95,6 +95,7 @@ def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(
     assert WandbLogger(project="given")._project == "given"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", ["refused", "401", "hung", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("500", "dead"))]
 )

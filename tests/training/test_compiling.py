@@ -218,7 +218,7 @@ def test_where_it_cannot_be_compiled_a_pack_goes_on_without(
         train_pack(asked)
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("members", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_pack_trains_on_across_the_change(trial: Any, members: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Traced and differentiated as ever, but run without code made for it: a machine may have no compiler.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))

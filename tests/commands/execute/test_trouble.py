@@ -267,13 +267,13 @@ def test_only_a_shared_folder_opens_new_files_to_the_group(tmp_path: Path) -> No
         ("edf", [], ["analysis", "analysis/edf.txt"]),
         ("log", ["--logger", "csv"], ["csv", "csv/{id}.csv"]),
         ("optuna", [], ["optuna.journal"]),
-        ("wandb", ["--offline"], ["wandb"]),
+        ("wandb.__main__", ["--offline"], ["wandb"]),
     ],
 )
 def test_users_of_a_group_write_each_others_analyses(
     shared: Path, module: str, options: list[str], made: list[str]
 ) -> None:
-    if module == "wandb":
+    if module.startswith("wandb"):
         pytest.importorskip("wandb")
     from tests.analysis.conftest import make_study
 

@@ -37,6 +37,7 @@ def test_a_command_trains_everything_once_and_says_where_it_is(say, place, prete
     assert sorted(path.name for path in place.iterdir()) == ["runs"]
 
 
+@pytest.mark.slow
 def test_a_study_that_names_a_figure_ends_with_its_command(say):
     assert "next:    python -m analysis.figure fig3 runs/x\n" in say(*STUDY, "figure=fig3").out
 
