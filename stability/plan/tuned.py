@@ -65,7 +65,7 @@ class Settings:
             factors: the cell's.
 
         Raises:
-            UserError: there are no such weights. A preview goes on where they are those of the scale's own pre-training.
+            UserError: there are no such weights. A preview goes on without those of the scale's pre-training.
         """
         try:
             return with_initial(model, self.model_of(factors))
