@@ -50,7 +50,14 @@ def shortened(line: str) -> str:
     """Return a command whose study trains few small trials; any other command as it is."""
     if not line.startswith("python -m stability.run") or "plan=" in line or "--help" in line:
         return line
-    return line + (FEW if re.search(r"\s(samples|sweeps)=", line) else "") + SMALL
+    return line + (FEW if samples(line) else "") + SMALL
+
+
+def samples(line: str) -> bool:
+    """Tell whether a command's study draws points, by itself or by its file in sweeps/."""
+    name = re.search(r"\ssweeps=(\w+)", line)
+    text = (ROOT / "sweeps" / f"{name[1]}.yaml").read_text() if name else ""
+    return " samples=" in line or re.search(r"^samples:", text, re.MULTILINE) is not None
 
 
 def commands() -> list[tuple[Path, str]]:

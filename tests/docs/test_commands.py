@@ -158,4 +158,6 @@ def test_a_long_study_is_shortened_and_nothing_else() -> None:
         "python -m stability.run -m sweeps=stem samples=2 ++data.train_size=64 ++data.eval_size=64"
     )
     assert shortened("python -m stability.run -m sweeps=fig4 plan=true").endswith("plan=true")
+    # Nothing to sample: its settings are fixed.
+    assert " samples=" not in shortened("python -m stability.run -m sweeps=fig2 scale=digits")
     assert shortened("python -m analysis.edf runs/stem") == "python -m analysis.edf runs/stem"
