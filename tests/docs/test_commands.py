@@ -81,7 +81,8 @@ def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, images: Path) 
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
     for block in blocks(page.read_text()):
-        name = re.match(r"# (\S+\.(?:py|yaml))\n", block.code)
+        # Hydra reads a package in the first line alone.
+        name = re.match(r"(?:# @package .*\n)?# (\S+\.(?:py|yaml))\n", block.code)
         if name:
             file = tmp_path / name[1]
             file.parent.mkdir(parents=True, exist_ok=True)
