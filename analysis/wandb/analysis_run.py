@@ -28,7 +28,7 @@ _DATA = "WANDB_DATA_DIR"
 # How long is waited for the server to take everything.
 FINISH_SECONDS = 600.0
 # What a server answers to a wrong key, or to a user, team or project that there is not.
-_REFUSED = re.compile(
+REFUSED = re.compile(
     r"\b(401|403|404)\b|not found|permission denied|unauthorized|not logged in|api.?key", re.IGNORECASE
 )
 
@@ -180,7 +180,7 @@ def telling(what: str) -> Iterator[None]:
     # wandb raises errors of many types.
     except Exception as error:
         words = f"{type(error).__name__}: {first_line(error) or 'no reason given'}"
-        if _REFUSED.search(str(error)):
+        if REFUSED.search(str(error)):
             accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
             raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
         raise StudyError(f"{what}: {words}") from error

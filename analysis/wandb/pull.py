@@ -73,8 +73,8 @@ def _read(source: Source, names: Sequence[str], studies: dict[str, PulledStudy])
         if sys.stdout.isatty():
             print(f"\r{source.name}: {place} of {count} runs", end="", flush=True)
     clear = "\r" if sys.stdout.isatty() else ""
-    rest = f"; {without} without a record are left out" if without else ""
-    print(f"{clear}{source.name}: {count} runs{rest}")
+    rest = f"; {without} without a record {'is' if without == 1 else 'are'} left out" if without else ""
+    print(f"{clear}{source.name}: {count} run{'s' * (count != 1)}{rest}")
 
 
 def _tell(folder: Path, study: PulledStudy, missing: Sequence[PulledTrial]) -> None:

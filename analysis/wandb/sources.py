@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from analysis.wandb.analysis_run import REFUSED
 from stability.errors import StudyError, UserError
 from stability.locate import first_line
 from stability.sinks.packages import require
@@ -184,6 +185,9 @@ def read(run: SourceRun) -> Mapping[str, bytes]:
         raise _trouble(run.name, error) from error
 
 
-def _trouble(where: str, error: Exception) -> StudyError:
+def _trouble(where: str, error: Exception) -> UserError | StudyError:
     words = first_line(error) or type(error).__name__
+    if REFUSED.search(str(error)):
+        accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may read ENTITY/PROJECT"
+        return UserError(f"{where} cannot be read: {words}; {accepted}; nothing was written")
     return StudyError(f"{where} cannot be read: {type(error).__name__}: {words}; nothing was written")

@@ -53,6 +53,9 @@ def chosen(plan: Plan) -> frozenset[str] | None:
     """Return the ids of the trials that the command is to train; None: all. Raises UserError."""
     place = plan.config.only
     if place is None:
+        loggers = plan.config.logger or {}
+        if any(isinstance(one, Mapping) and one.get("agent") is True for one in loggers.values()):
+            raise UserError(f"{AGENT}=true without {ONLY}=N: an agent's run is one trial's; accepted: both, or neither")
         return None
     check_is_fixed(plan, f"{ONLY}={place}")
     if place >= len(plan.trials):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from stability.values import Options, Value
 
 # An absolute path or one in a home folder, wherever it stands in a text; what follows // (as in a URL) is none.
-_PATH = re.compile(r"(?<![\w./:~\\-])(?:file://)?(?:~[\w.-]*)?(?:/[^\s/:'\",;=()\[\]{}<>|]+)+/?")
+_PATH = re.compile(r"(?<![\w./~\\-])(?:file://)?(?:~[\w.-]*)?(?:/[^\s/:'\",;=()\[\]{}<>|]+)+/?")
 _DRIVE = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s'\",;=()\[\]{}<>|]*")
+_SHARE = re.compile(r"\\\\[\w.-]+\\[^\s'\",;=()\[\]{}<>|]*")
+# In quotes a path may hold anything but these.
+_QUOTED = re.compile(r"(?<=['\"=])(?:file://)?(?:~|/|[A-Za-z]:[\\/])[^'\"]*(?=['\"])")
 # Stands before the last part of a path, which says which data or file it was.
 HIDDEN = "..."
 
@@ -17,7 +22,14 @@ HIDDEN = "..."
 def without_paths(value: Value) -> Value:
     """Return plain values, every absolute path in a text cut to its last part: `/home/me/cifar` -> `.../cifar`."""
     if isinstance(value, str):
-        return _DRIVE.sub(_last_part, _PATH.sub(_last_part, value))
+        value = _QUOTED.sub(_last_part, value)
+        for own in (Path.cwd(), Path.home()):
+            # They may hold spaces.
+            if len(own.parts) > 1:
+                value = value.replace(f"{own}{os.sep}", f"{HIDDEN}{os.sep}")
+        for pattern in (_SHARE, _DRIVE, _PATH):
+            value = pattern.sub(_last_part, value)
+        return value
     if isinstance(value, Mapping):
         return {name: without_paths(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -59,8 +59,10 @@ class Loggers:
             thread.end()
         start = time.monotonic()
         for thread in self._threads:
-            limit = INTERRUPTED_SECONDS if is_interrupted else thread.logger.close_seconds
-            thread.wait(max(0.0, start + limit - time.monotonic()), limit)
+            if is_interrupted:
+                thread.wait(INTERRUPTED_SECONDS, start)
+            else:
+                thread.wait(thread.logger.close_seconds, start, counts_progress=True)
 
 
 def leave(code: int) -> NoReturn:
@@ -81,6 +83,8 @@ class _LoggerThread:
         # A daemon thread: the end of the process does not wait for it.
         self._thread = threading.Thread(target=self._run, daemon=True, name=_THREAD_NAME + name)
         self._is_given_up = False
+        # When it last took an event.
+        self._moved = 0.0
         self._lost: set[str] = set()
 
     def put(self, trial: LoggedTrial, event: Event) -> None:
@@ -102,18 +106,27 @@ class _LoggerThread:
             except queue.Full:
                 self._give_up(f"{QUEUE_LENGTH} events are waiting for it")
 
-    def wait(self, seconds: float, limit: float) -> None:
-        """Wait until the logger has closed; give it up after `seconds`. `limit` is for the message."""
-        if self._thread.is_alive() and not self._is_given_up:
-            self._thread.join(seconds)
-            if self._thread.is_alive():
+    def wait(self, limit: float, start: float, *, counts_progress: bool = False) -> None:
+        """Wait until the logger has closed; give it up where that takes too long.
+
+        Args:
+            limit: the seconds that it may take.
+            start: when they began.
+            counts_progress: whether they begin anew with each event that the logger takes.
+        """
+        while self._thread.is_alive() and not self._is_given_up:
+            begun = max(start, self._moved) if counts_progress else start
+            left = begun + limit - time.monotonic()
+            if left <= 0:
                 self._give_up(f"it did not end within {limit:g} seconds")
+            self._thread.join(max(0.0, left))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             if self._is_given_up:
                 return
             self._take(*item)
+            self._moved = time.monotonic()
         problem = self._call(self.logger.close)
         if problem is not None:
             log.warning("logger %s did not close: %s", self.name, problem)
@@ -146,4 +159,7 @@ class _LoggerThread:
     def _give_up(self, why: str) -> None:
         if not self._is_given_up:
             self._is_given_up = True
-            log.warning("logger %s is given up: %s; training goes on, the records are complete", self.name, why)
+            rest = f"python -m analysis.log RUNS --logger {self.name} writes what is missing from them"
+            log.warning(
+                "logger %s is given up: %s; training goes on, the records are complete; %s", self.name, why, rest
+            )

@@ -12,13 +12,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from stability.errors import UserError, nearest
+from stability.errors import UserError
 from stability.sinks import wandb_content as content
 from stability.sinks import wandb_run
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.packages import require
+from stability.sinks.private import without_paths
 from stability.sinks.wandb_files import Manifests, files_of
-from stability.sinks.wandb_options import MODES, AgentRun, checked_flag, checked_parts, checked_project, checked_tags
+from stability.sinks.wandb_options import (
+    MODES,
+    AgentRun,
+    checked_flag,
+    checked_parts,
+    checked_project,
+    checked_tags,
+    environment_mode,
+)
 from stability.sinks.wandb_run import TrialRun
 from stability.study.events import Ended, Epoch, Probe, Resumed, Started
 from stability.values import Value
@@ -40,8 +49,6 @@ OURS = {
     **dict.fromkeys(("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"), "a run's group is its study, its job type its cell"),
     "WANDB_DIR": "runs are kept in the study's folder",
 }
-# What WANDB_MODE may hold.
-WANDB_MODES = (*MODES, "disabled", "shared", "dryrun", "run")
 
 
 class WandbLogger(Logger):
@@ -104,9 +111,7 @@ class WandbLogger(Logger):
         """Raise UserError where wandb is not installed; return advice: no login is found, or a variable is not used."""
         name = "wandb" if self._mode == "online" else "wandb_offline"
         require("wandb", f"logger={name}")
-        given = os.environ.get("WANDB_MODE") or "online"
-        if given not in WANDB_MODES:
-            raise UserError(f"WANDB_MODE={given}{nearest(given, WANDB_MODES)}; accepted: {', '.join(WANDB_MODES)}")
+        environment_mode()
         unused = [f"{name} is not used: {why}" for name, why in self._told.items() if os.environ.get(name)]
         if self._has_git and self._commit is None:
             unused.append("logger.wandb.git=true shows no commit: the working directory is in no git repository")
@@ -172,7 +177,7 @@ class WandbLogger(Logger):
         self._runs = {}
 
     def _open(self, trial: LoggedTrial) -> None:
-        mode = "offline" if self._mode == "offline" else os.environ.get("WANDB_MODE", "online")
+        mode = "offline" if self._mode == "offline" else environment_mode()
         self._trials[trial.id] = trial
         try:
             self._runs[trial.id] = self._run(trial, mode, is_offline=mode == "offline")
@@ -205,6 +210,10 @@ class WandbLogger(Logger):
             # The epochs before are in the record, and logged at the trial's end.
             self._runs[identifier].resume(1)
 
+    def _shown(self, words: str) -> str:
+        """Return words without paths, unless the machine may be sent."""
+        return str(without_paths(words)) if self._is_private else words
+
     def _run(self, trial: LoggedTrial, mode: str, *, is_offline: bool) -> TrialRun:
         return TrialRun(self._init(trial, mode), trial, self._parts, is_offline=is_offline)
 
@@ -228,21 +237,20 @@ class WandbLogger(Logger):
             ),
             project=self._project,
             entity=self._entity,
-            name=content.run_name(trial),
+            name=self._shown(content.run_name(trial)),
             notes=self._notes,
             tags=self._tags,
             group=content.short(trial.study, content.NAME_LENGTH),
-            job_type=content.short(trial.cell_label, content.JOB_TYPE_LENGTH),
+            job_type=content.short(self._shown(trial.cell_label), content.JOB_TYPE_LENGTH),
             dir=str(Path(trial.directory).absolute()),
             config=content.config_of(trial, self._parts, self._manifests.commands(trial.directory)),
-            # WANDB_MODE may hold any word; wandb refuses those that it does not know.
             mode=mode,  # type: ignore[arg-type]
         )
 
 
 def may_be_logged_in() -> bool:
     """Return whether there may be a login, without importing wandb, which takes a second."""
-    if os.environ.get("WANDB_MODE", "online") != "online":
+    if environment_mode() != "online":
         return True
     names = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CONFIG_DIR", "NETRC")
     files = (Path.home() / name for name in (".netrc", "_netrc", ".config/wandb/settings"))

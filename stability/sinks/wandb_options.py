@@ -7,11 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stability.errors import UserError, unknown
+from stability.errors import UserError, nearest, unknown
 from stability.sinks.wandb_content import NAME_LENGTH, PARTS
 from stability.values import Value
 
 MODES = ("online", "offline")
+# The words that WANDB_MODE may hold, and what they mean.
+ENVIRONMENT_MODES = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+    "shared": "shared",
+}
+
+
+def environment_mode() -> str:
+    """Return what WANDB_MODE asks for; without it, online. Raises UserError where it holds another word."""
+    word = os.environ.get("WANDB_MODE") or "online"
+    if word not in ENVIRONMENT_MODES:
+        near = nearest(word, ENVIRONMENT_MODES)
+        raise UserError(f"WANDB_MODE={word}{near}; accepted: {', '.join(ENVIRONMENT_MODES)}")
+    return ENVIRONMENT_MODES[word]
+
+
 # The longest tag that W&B takes.
 TAG_LENGTH = 64
 

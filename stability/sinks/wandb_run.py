@@ -57,6 +57,8 @@ class TrialRun:
             run.define_metric(name, step_metric=step_metric, summary=summary)
         self._last_epoch, self._last_step = self._standing(content.EPOCH), self._standing(content.PROBE_STEP)
         self._is_waiting = False
+        # A trial that is tried again is no failed one meanwhile.
+        run.summary.update({content.STATUS: content.RUNNING})
 
     def _standing(self, name: str) -> int:
         value = run_value(self._run.summary.get(name))

@@ -252,3 +252,18 @@ def test_without_a_repository_a_line_says_that_no_commit_is_shown(
     advice = WandbLogger(mode="offline", git=True).check()
     assert advice is not None
     assert "logger.wandb.git=true shows no commit" in advice
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("'/home/John Smith/data/cifar'", "'.../cifar'"),
+        ("{name:a,path:/home/me/imagenet}", "{name:a,path:.../imagenet}"),
+        ("PYTHONPATH=/a:/home/me/x", "PYTHONPATH=.../a:.../x"),
+        ("host:/home/me/x", "host:.../x"),
+        (r"\\server\share\me", ".../me"),
+        ("https://a.b/c/d and a/b", "https://a.b/c/d and a/b"),
+    ],
+)
+def test_paths_are_cut_whatever_stands_around_them(given, sent):
+    assert without_paths(given) == sent

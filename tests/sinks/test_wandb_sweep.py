@@ -96,9 +96,10 @@ def test_what_no_sweep_can_have_is_refused(
         (["only=-1"], "only=-1"),
         (["only=1", "reseed=2"], "only=1: with reseed trials depend on the results"),
         (
-            ["logger=wandb", "logger.wandb.agent=true"],
+            ["logger=wandb", "logger.wandb.agent=true", "only=1"],
             "logger.wandb.agent=true without WANDB_RUN_ID and WANDB_SWEEP_ID",
         ),
+        (["logger=wandb", "logger.wandb.agent=true"], "logger.wandb.agent=true without only=N"),
     ],
 )
 def test_one_trial_of_a_study_is_one_that_it_has(
