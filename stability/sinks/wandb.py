@@ -241,7 +241,10 @@ class WandbLogger(Logger):
             notes=self._notes,
             tags=self._tags,
             group=content.short(trial.study, content.NAME_LENGTH),
-            job_type=content.short(self._shown(trial.cell_label), content.JOB_TYPE_LENGTH),
+            job_type=content.short(
+                content.private_label(trial.cell_label) if self._is_private else trial.cell_label,
+                content.JOB_TYPE_LENGTH,
+            ),
             dir=str(Path(trial.directory).absolute()),
             config=content.config_of(trial, self._parts, self._manifests.commands(trial.directory)),
             mode=mode,  # type: ignore[arg-type]

@@ -128,7 +128,15 @@ def config_of(trial: LoggedTrial, parts: tuple[str, ...], command: str | None = 
     if "config" in parts:
         known[WHOLE] = _whole(trial.config)
     found = factors | known
-    return found if "machine" in parts else _private(found)
+    if "machine" in parts:
+        return found
+    return _private(found) | {CELL: private_label(trial.cell_label)}
+
+
+def private_label(label: str) -> str:
+    """Return a cell's label without paths; where one is cut, with a hash of the whole: cells stay different."""
+    found = str(without_paths(label))
+    return found if found == label else f"{found} {sha256(label.encode()).hexdigest()[:6]}"
 
 
 def origin_of(trial: LoggedTrial, event: Ended) -> dict[str, Value]:

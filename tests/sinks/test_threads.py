@@ -45,6 +45,16 @@ class Hanging(Logger):
         self._released.wait()
 
 
+class Slow(Recorder):
+    """Takes longer for all of its events than it may for one, as a slow connection does at the end of a large pack."""
+
+    close_seconds: ClassVar[float] = 0.5
+
+    def take(self, trial: LoggedTrial, event: Event) -> None:
+        time.sleep(0.15)
+        super().take(trial, event)
+
+
 class Raising(Recorder):
     """Raises in the first epoch of the trials that it is given."""
 
@@ -151,3 +161,12 @@ def test_a_logger_that_always_raises_is_given_up(make_trial: MakeTrial, caplog: 
     assert caplog.text.count("logger mine loses trial") == threads.MAX_LOST - 1
     assert caplog.text.count("logger mine is given up: ValueError: no") == 1
     assert len({event.id for event in logger.told}) == threads.MAX_LOST
+
+
+def test_a_logger_that_still_gets_on_is_waited_for(make_trial: MakeTrial) -> None:
+    slow = Slow()
+    with Loggers({"slow": slow}) as loggers:
+        for number in range(8):
+            loggers.take(make_trial(number), Started(f"{number:012x}", 1))
+    assert len(slow.told) == 8
+    assert slow.is_closed

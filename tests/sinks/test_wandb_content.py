@@ -267,3 +267,10 @@ def test_without_a_repository_a_line_says_that_no_commit_is_shown(
 )
 def test_paths_are_cut_whatever_stands_around_them(given, sent):
     assert without_paths(given) == sent
+
+
+def test_cells_whose_paths_are_cut_alike_stay_different():
+    first, second = (content.private_label(f"vitp_tiny adamw model.init=/{name}/runs/kw") for name in "ab")
+    assert first != second
+    assert all(one.startswith("vitp_tiny adamw model.init=.../kw ") for one in (first, second))
+    assert content.private_label("vitp_tiny adamw") == "vitp_tiny adamw"
