@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 INIT_SECONDS = 15
 # How long is waited for the end of a run that is sent, and of a wandb-core process that has failed.
 FINISH_SECONDS, TEARDOWN_SECONDS = 12.0, 3.0
+
+
+# The variable in which wandb notes where its process listens.
+SERVICE = "WANDB_SERVICE"
 
 
 def settings(*, has_machine: bool, has_system_metrics: bool, commit: str | None) -> wandb.Settings:
@@ -136,6 +141,8 @@ def forget() -> None:
 
     with contextlib.suppress(Exception):
         done_within(TEARDOWN_SECONDS, lambda: wandb.teardown(exit_code=1))
+    # Where wandb-core listened: the next run would look for it there.
+    os.environ.pop(SERVICE, None)
 
 
 def done_within(seconds: float, call: Callable[[], object]) -> bool:

@@ -52,7 +52,9 @@ def curve() -> list[dict[str, Any]]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     """A server, and an environment that points to it."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    # Before the variables are kept to be put back: one of them is where wandb-core listens.
+    wandb_run.forget()
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
         monkeypatch.delenv(name)
     with serving() as one:
         monkeypatch.setenv("WANDB_BASE_URL", one.url)

@@ -269,7 +269,7 @@ def test_runs_of_one_process_one_after_another_and_at_once(
 def test_without_a_login_runs_are_kept_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, make_trial: Any, make_record: Any
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     trials, logger = [make_trial(number) for number in range(2)], WandbLogger()
