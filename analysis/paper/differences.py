@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.analysis import Analysis
@@ -42,14 +42,7 @@ def above_longest(found: Sequence[Row], analysis: Analysis) -> dict[CellResults,
         found: a row for each cell.
         analysis: of the cells.
     """
-    by_cell = {row.cell: row for row in found}
-    differences: dict[CellResults, Difference] = {}
-    for group in groups_without(analysis.cells, "epochs"):
-        longest = max(group, key=epochs_of)
-        for cell in group:
-            one = None if cell is longest else difference(by_cell[cell], by_cell[longest], analysis)
-            differences |= {cell: one} if one else {}
-    return differences
+    return _against(found, analysis, "epochs", lambda group: max(group, key=epochs_of))
 
 
 def between_optimizers(found: Sequence[Row], analysis: Analysis) -> dict[CellResults, Difference]:
@@ -59,10 +52,27 @@ def between_optimizers(found: Sequence[Row], analysis: Analysis) -> dict[CellRes
         found: a row for each cell.
         analysis: of the cells.
     """
+    return _against(found, analysis, "optimizer", base_of)
+
+
+def _against(
+    found: Sequence[Row],
+    analysis: Analysis,
+    factor: str,
+    choose: Callable[[Sequence[CellResults]], CellResults],
+) -> dict[CellResults, Difference]:
+    """Return what cells reach above the one that is chosen among those that differ in a factor alone.
+
+    Args:
+        found: a row for each cell.
+        analysis: of the cells.
+        factor: that the cells of a group differ in.
+        choose: returns a group's cell that the others are compared with.
+    """
     by_cell = {row.cell: row for row in found}
     differences: dict[CellResults, Difference] = {}
-    for group in groups_without(analysis.cells, "optimizer"):
-        base = base_of(group)
+    for group in groups_without(analysis.cells, factor):
+        base = choose(group)
         for cell in group:
             one = None if cell is base else difference(by_cell[cell], by_cell[base], analysis)
             differences |= {cell: one} if one else {}

@@ -28,20 +28,18 @@ from analysis.wandb import published
 from analysis.wandb.analysis_run import open_run, prepare
 from analysis.wandb.dashboard import Dashboard, specification
 from analysis.wandb.saving import save_report, save_workspace
-from stability.errors import UserError, nearest, unknown
+from stability.errors import UserError, unknown
 from stability.files import shared_like
 from stability.sinks.packages import require
 from stability.sinks.wandb import OURS, may_be_logged_in
 from stability.sinks.wandb_content import DEFAULT_PARTS, Part
-from stability.sinks.wandb_options import checked_project
+from stability.sinks.wandb_options import MODES, checked_project, environment_mode
 from stability.study.store import Study, study_folders
 
 PROGRAM = "analysis.wandb publish"
 WORKSPACE_FILE, REPORT_FILE = "wandb-workspace.json", "wandb-report.json"
 # What of wandb_content.PARTS an analysis has; curves are in the trials' runs and in the records.
 SENT: tuple[Part, ...] = ("record", "config", "command", "machine")
-# The words of WANDB_MODE, and what they mean here.
-MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,10 +106,7 @@ def _check(given: Namespace) -> None:
 
 def _check_mode(given: Namespace) -> None:
     """Check WANDB_MODE, and set offline to what holds. Raises UserError."""
-    word = os.environ.get("WANDB_MODE") or "online"
-    if word not in MODES and not given.offline:
-        raise UserError(f"WANDB_MODE={word}{nearest(word, MODES)}; accepted: {', '.join(MODES)}")
-    given.offline = given.offline or MODES[word] == "offline"
+    given.offline = given.offline or environment_mode(MODES) == "offline"
     for name in OURS:
         if os.environ.get(name):
             print(f"{name} is not used: id, group, job type and folder of the run follow from the study")

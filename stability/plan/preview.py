@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stability.plan.cells import CellPlan, Plan, describe
 from stability.plan.cost import Cost, costs_of, costs_to_come
 from stability.study.schema import ENDED, Trial
-from stability.words import duration, scaling
+from stability.words import duration, first_of, scaling
 
 if TYPE_CHECKING:
     from stability.execute.layout import ProcessLayout
@@ -58,8 +58,7 @@ def notes(plan: Plan) -> list[str]:
         f"{': its range begins at 0' if ends and not ends[0] else ', as tag(linear,interval(...)) says'}."
         for name, ends in linear.items()
     ]
-    more = [f"... and {len(plan.missing) - SHOWN} more such lines"] if len(plan.missing) > SHOWN else []
-    return [*([words] if words else []), *scales, *plan.missing[:SHOWN], *more]
+    return [*([words] if words else []), *scales, *first_of(plan.missing, SHOWN)]
 
 
 def _heading(plan: Plan, directory: Path) -> list[str]:

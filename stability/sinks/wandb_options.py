@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,13 +23,13 @@ ENVIRONMENT_MODES = {
 }
 
 
-def environment_mode() -> str:
-    """Return what WANDB_MODE asks for; without it, online. Raises UserError where it holds another word."""
+def environment_mode(meanings: Collection[str] = frozenset(ENVIRONMENT_MODES.values())) -> str:
+    """Return what WANDB_MODE asks for; without it, online. Raises UserError where it is none of `meanings`."""
+    accepted = {word: meaning for word, meaning in ENVIRONMENT_MODES.items() if meaning in meanings}
     word = os.environ.get("WANDB_MODE") or "online"
-    if word not in ENVIRONMENT_MODES:
-        near = nearest(word, ENVIRONMENT_MODES)
-        raise UserError(f"WANDB_MODE={word}{near}; accepted: {', '.join(ENVIRONMENT_MODES)}")
-    return ENVIRONMENT_MODES[word]
+    if word not in accepted:
+        raise UserError(f"WANDB_MODE={word}{nearest(word, accepted)}; accepted: {', '.join(accepted)}")
+    return accepted[word]
 
 
 # The longest tag that W&B takes.

@@ -284,9 +284,11 @@ class BatchStream:
             return
         data, ranks = self._module.data, self._module.ranks
         epoch, start = divmod(self._module.step, data.steps_per_epoch)
-        makes = torch.tensor(int(data.makes_images), device=self._module.device)
-        # Only where no rank has all images in its memory does each make a part of every batch.
-        exchange = ranks if ranks.count > 1 and int(ranks.sum(makes)) == ranks.count else None
+        exchange = None
+        if ranks.count > 1:
+            # Only where no rank has all images in its memory does each make a part of every batch.
+            makes = torch.tensor(int(data.makes_images), device=self._module.device)
+            exchange = ranks if int(ranks.sum(makes)) == ranks.count else None
         yield from data.train_batches(epoch, start, exchange)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,3 +72,15 @@ def commands() -> list[tuple[Path, str]]:
         inline = re.findall(r"`((?:\$ )?python -m [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         found += [(page, line.removeprefix("$ ")) for line in (*shown, *inline)]
     return [(page, line) for page, line in found if line.startswith("python -m ")]
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in a folder and return what it printed; a test fails where it does not end with 0."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout

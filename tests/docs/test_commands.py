@@ -10,13 +10,12 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, Block, blocks, commands, lines, pages, shortened
+from tests.docs.pages import DOCS, ROOT, Block, blocks, commands, lines, pages, run, shortened
 
 # Pages whose blocks run, in an empty folder each.
 RUN = [
@@ -76,11 +75,6 @@ def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, images: Path) 
     Studies of blocks that are marked as long train few small trials, unless LONG_COMMANDS=1.
     """
     shared = ROOT.parent / "shared" / "data"
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
     for block in blocks(page.read_text()):
         # Hydra reads a package in the first line alone.
         name = re.match(r"(?:# @package .*\n)?# (\S+\.(?:py|yaml))\n", block.code)
@@ -92,15 +86,9 @@ def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, images: Path) 
             code = run_as_test(block, shared if shared.is_dir() else None, images)
             # `check` ends with 1 where it has found something, which the page says.
             code = re.sub(r"^(python -m stability\.data check .*)$", r"\1 || test $? = 1", code, flags=re.MULTILINE)
-            run(["bash", "-euo", "pipefail", "-c", code], tmp_path, environment)
+            run(tmp_path, "bash", "-euo", "pipefail", "-c", code)
         elif block.language == "python" and not block.needs:
-            run([sys.executable, "-c", block.code], tmp_path, environment)
-
-
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command to its end; a test fails with what it printed."""
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            run(tmp_path, sys.executable, "-c", block.code)
 
 
 def test_every_page_with_commands_is_run_or_says_where() -> None:

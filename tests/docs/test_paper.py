@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, run
 
 # Few images: what is tested is the way, not the errors.
 SMALL = ("++data.train_size=64", "++data.eval_size=64")
@@ -22,18 +20,6 @@ DRAWN = {
     "fig11": "fig6",
     "imagenet21k": "imagenet21k_tune",
 }
-
-
-def run(folder: Path, *command: str) -> str:
-    """Run a command in a folder and return what it printed; a test fails where it does not end with 0."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return done.stdout
 
 
 def test_figure_9_from_its_study(tmp_path: Path) -> None:
