@@ -55,7 +55,9 @@ def test_every_cell_of_a_full_study_is_drawn(tmp_path: Path) -> None:
         assert len(axes.containers) + sum(line.get_marker() == "x" for line in axes.lines) == 36
         assert sum(line.get_marker() == "x" for line in axes.lines) == crosses
     cells = cells_of(*models("cnns"), optimizers=("sgd",), epochs=(100, 200, 400))
-    peaks = EXPERIMENTS["fig6"].draws[""](analyse(make_grid(tmp_path / "fig6", error_of, cells=cells), shows_all=True))
+    peaks = EXPERIMENTS["fig6"].draws["-models"](
+        analyse(make_grid(tmp_path / "fig6", error_of, cells=cells), shows_all=True)
+    )
     assert [len(axes.containers) for axes in peaks.axes] == [13, 13, 13]
 
 
