@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.paper.experiments import EXPERIMENTS as FIGURES
+from analysis.paper.published import PRETRAINED
 from stability.models.named import model_names
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +20,7 @@ TUNED = sorted(name for name in EXPERIMENTS if "lr: tuned" in (ROOT / "sweeps" /
 AT_ANY_POINT = ("lr=1e-3", "wd=0.1")
 # Studies that begin with the weights of another wait for it.
 BEGINNING = sorted(name for name in EXPERIMENTS if "init: " in (ROOT / "sweeps" / f"{name}.yaml").read_text())
-PRETRAINING = ("imagenet21k", "imagenet21k_72gf")
+PRETRAINING = ("imagenet21k", "imagenet21k_72gf", "imagenet21k_cnns")
 
 
 def header(name: str) -> str:
@@ -30,9 +31,9 @@ def test_every_figure_and_table_of_models_has_its_study():
     assert SCALES == ["cifar10", "digits", "imagenet"]
     assert set(EXPERIMENTS) == {
         *("fig2", "fig3", "fig4", "fig5", "fig6", "fig6_cnns", "fig7", "fig8", "fig9", "table3", "table5", "tune"),
-        *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune"),
+        *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune", "imagenet21k_cnns", "imagenet21k_cnns_tune"),
     }
-    assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_tune"]
+    assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_cnns_tune", "imagenet21k_tune"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -68,7 +69,7 @@ def test_a_header_gives_the_commands_and_the_number_of_trials(name, plan_of):
 
 
 # Studies that no figure of the paper is drawn of: they make what others begin with.
-BEFORE_OTHERS = ("imagenet21k", "imagenet21k_72gf", "tune")
+BEFORE_OTHERS = (*PRETRAINING, "tune")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -127,6 +128,18 @@ def test_pre_training_and_fine_tuning_are_the_papers(plan_of):
     assert (found["vitc_18gf"], found["vitp_36gf"], found["vitp_72gf"]) == ((1e-3, 0.24), (6e-4, 0.28), (6e-4, 0.15))
     plan = plan_of("sweeps=imagenet21k_tune", "model.init=null")
     assert {(cell.config.epochs, cell.config.wd) for cell in plan.cells} == {(20, 0.0)}
+    plan = plan_of("sweeps=imagenet21k_cnns")
+    assert {(cell.config.epochs, cell.lr_factor, cell.config.lr, cell.config.wd) for cell in plan.cells} == {
+        (90, 2.0, 2.54, 2.4e-5)
+    }
+    # All convolutional networks that table 2 has a number of.
+    models = {str(cell.factors["model"]) for cell in plan.cells}
+    assert models == {name for name in PRETRAINED if not name.startswith("vit")}
+    plan = plan_of("sweeps=imagenet21k_cnns_tune", "model.init=null")
+    assert {(cell.config.epochs, cell.config.wd, cell.factors["optimizer"]) for cell in plan.cells} == {
+        (20, 0.0, "sgd")
+    }
+    assert {str(cell.factors["model"]) for cell in plan.cells} == models
     (cell,) = plan_of("sweeps=imagenet21k_72gf", "model.init=null").cells
     assert cell.config.wd == 0.15
     assert cell.config.model["freeze"] == cell.config.model["init_parts"]
@@ -215,14 +228,18 @@ def test_a_search_that_is_not_finished_settles_nothing(say, place, pretence):
 
 
 def test_a_study_that_another_must_come_before_names_it(say, place):
-    small = ("model=vitp_tiny", "scale=digits")
-    first = "first: python -m stability.run -m sweeps=imagenet21k scale=digits"
-    said = say("-m", "sweeps=imagenet21k_tune", *small)
-    assert said.code == 2
-    assert first in said.err
-    preview = say("-m", "sweeps=imagenet21k_tune", *small, "plan=true")
-    assert preview.code == 0
-    assert f"{first}. The plan has the models' own weights." in preview.out
+    for before, tuning, model in (
+        ("imagenet21k", "imagenet21k_tune", "vitp_tiny"),
+        ("imagenet21k_cnns", "imagenet21k_cnns_tune", "regnety_tiny"),
+    ):
+        small = (f"model={model}", "scale=digits")
+        first = f"first: python -m stability.run -m sweeps={before} scale=digits"
+        said = say("-m", f"sweeps={tuning}", *small)
+        assert said.code == 2
+        assert first in said.err
+        preview = say("-m", f"sweeps={tuning}", *small, "plan=true")
+        assert preview.code == 0
+        assert f"{first}. The plan has the models' own weights." in preview.out
     # The settings of imagenet too are where its search puts them.
     said = say("-m", "sweeps=fig2", "scale.settings=null", "model=vitp_1gf", "epochs=50,100")
     assert said.code == 2
