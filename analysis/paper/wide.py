@@ -60,7 +60,12 @@ def peaks_table(analysis: Analysis) -> Table:
         values = {name: own[0].factors.get(name) for name in names} | _costs(own, times)
         values |= _by_epochs(fresh) | _after_pretraining(same)
         written.append(values | _diverged([*fresh, *same], "epochs"))
-    columns = [*(Column(name, name) for name in names), *_cost_columns(), *_epoch_columns(lengths)]
+    # Batches have a column of their own.
+    columns = [
+        *(Column(name, name) for name in names if name != "batch_size"),
+        *_cost_columns(),
+        *_epoch_columns(lengths),
+    ]
     columns += _pairs("error_21k", "21k") if tuned else []
     has_nearest = any(own[0].model in NEAREST and published_counts(own[0]) for own in groups)
     nearest = ["RegNetY and RegNetZ are timm's nearest models."] if has_nearest else []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.paper.experiments import EXPERIMENTS as FIGURES
-from analysis.paper.published import PRETRAINED
+from analysis.paper.published import BATCHES, PRETRAINED
 from stability.models.named import model_names
 
 ROOT = Path(__file__).parents[3]
@@ -21,6 +21,9 @@ AT_ANY_POINT = ("lr=1e-3", "wd=0.1")
 # Studies that begin with the weights of another wait for it.
 BEGINNING = sorted(name for name in EXPERIMENTS if "init: " in (ROOT / "sweeps" / f"{name}.yaml").read_text())
 PRETRAINING = ("imagenet21k", "imagenet21k_72gf", "imagenet21k_cnns")
+
+# Their batches are those of table 2.
+OF_TABLE_2 = ("fig6", "fig6_cnns")
 
 
 def header(name: str) -> str:
@@ -46,7 +49,11 @@ def test_an_experiment_is_planned_at_every_scale_in_a_folder_of_its_own(name, sc
     plan = plan_of(f"sweeps={name}", f"scale={scale}", *point, *begins)
     assert plan.study == (name if scale == "imagenet" else f"{name}-{scale}")
     large = 4096 if name in PRETRAINING else 2048
-    assert {cell.config.batch_size for cell in plan.cells} == {large if scale == "imagenet" else 64}
+    batches = {cell.config.batch_size for cell in plan.cells}
+    if name in OF_TABLE_2 and scale == "imagenet":
+        assert len(batches) > 1
+    else:
+        assert batches == {large if scale == "imagenet" else 64}
     names = {"digits": "digits", "cifar10": "uoft-cs/cifar10", "imagenet": "ILSVRC/imagenet-1k"}
     if name in PRETRAINING:
         names = {"digits": "digits-turned", "cifar10": "uoft-cs/cifar100", "imagenet": "imagenet-21k"}
@@ -118,6 +125,26 @@ def test_as_published_the_tuned_settings_are_the_papers(plan_of):
         assert {key: found[key] for key in PUBLISHED if key[0] == name} == {
             key: {value} for key, value in PUBLISHED.items() if key[0] == name
         }
+
+
+@pytest.mark.parametrize("name", OF_TABLE_2)
+def test_as_published_batches_are_those_of_table_2_and_lr_is_scaled(name, plan_of, say):
+    plan = plan_of(f"sweeps={name}")
+    for cell in plan.cells:
+        batch = BATCHES[str(cell.factors["model"])]
+        assert (cell.config.batch_size, cell.lr_factor) == (batch, batch / 2048), cell.factors
+        assert "batch_size" not in cell.factors
+    assert {cell.config.batch_size for cell in plan_of(f"sweeps={name}", "batch_size=64").cells} == {64}
+    own = plan_of(f"sweeps={name}", "model=custom", "model._target_=my.Model", "lr=1e-3", "wd=0.1")
+    assert {cell.config.batch_size for cell in own.cells} == {2048}
+
+
+def test_a_plan_shows_batches_that_differ(say):
+    shown = say("-m", "sweeps=fig6", "model=vitp_1gf,vitp_36gf", "epochs=100", "plan=true").out.splitlines()
+    head, first, second = (line.split() for line in shown[2:5])
+    assert head[:4] == ["model", "optimizer", "epochs", "batch"]
+    assert (first[3], second[3]) == ("2048", "512")
+    assert "batch" not in say("-m", "sweeps=fig2", "epochs=50", "plan=true").out.splitlines()[2]
 
 
 def test_pre_training_and_fine_tuning_are_the_papers(plan_of):
