@@ -68,7 +68,7 @@ LAUNCHERS = {
 STUDIES = {
     "fig10": "sweeps=table5, which `python -m analysis.figure fig10 runs/table5` draws",
     "fig11": "sweeps=fig6 and sweeps=fig6_cnns, whose weights `python -m stability.evaluate` takes to another set",
-    "table2": "sweeps=fig6 and sweeps=fig6_cnns, which `python -m analysis.figure table2 runs/fig6 runs/fig6_cnns` lists",
+    "table2": "sweeps=fig6 and sweeps=fig6_cnns, which `python -m analysis.figure table2` lists",
     "table4": "sweeps=tune, which finds lr and wd of each model; at scale=imagenet lr=tuned takes the published ones",
 }
 
