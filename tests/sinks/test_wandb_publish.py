@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from analysis.export import Sheet
+from analysis.statistics import error_distribution
 from analysis.wandb.__main__ import main
-from analysis.wandb.published import cells_of
+from analysis.wandb.published import _drawn, cells_of
 from analysis.wandb.workspace import quoted, view_name
 from stability.errors import StudyError, UserError
 from stability.sinks import wandb_run
@@ -189,14 +192,45 @@ def test_literals_of_filters_and_names_of_views() -> None:
 
 
 def test_columns_of_tables_hold_one_type() -> None:
-    from analysis.export import Sheet
-
     rows = [{"a": 1, "b": True, "c": float("inf"), "d": "/home/me/x", "e": [1]}, {"a": 2.5, "b": 3, "c": 1.0}]
     assert cells_of(Sheet("abcde", rows), is_private=True) == [
         [1, "True", None, ".../x", "[1]"],
         [2.5, "3", 1.0, None, None],
     ]
     assert cells_of(Sheet("d", rows), is_private=False)[0] == ["/home/me/x"]
+
+
+def test_long_tables_arrive_whole(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """wandb's own limits cut a table of 25,000 rows in a run's files; these are lowered here, so that both cut."""
+    import wandb
+
+    monkeypatch.setattr(wandb.Table, "MAX_ROWS", 3)
+    monkeypatch.setattr(wandb.Table, "MAX_ARTIFACT_ROWS", 5)
+    rows = [{"number": place, "word": "x"} for place in range(25_000)]
+    monkeypatch.setattr("analysis.wandb.published.tables_of", lambda *_: {"trials": Sheet(["number", "word"], rows)})
+    monkeypatch.setattr("analysis.wandb.published.figures_of", lambda *_: {})
+    assert main(["publish", str(study), "--offline"]) == 0
+    assert (wandb.Table.MAX_ROWS, wandb.Table.MAX_ARTIFACT_ROWS) == (3, 5)
+    (folder,) = runs_of(study)
+    (file,) = folder.rglob("*.table.json")
+    assert [one[0] for one in json.loads(file.read_text())["data"]] == list(range(25_000))
+    # The artifact of the table, which the App shows, as it waits to be sent.
+    found = [json.loads(path.read_text()) for path in tmp_path.rglob("artifacts/staging/*") if path.is_file()]
+    assert {len(one["data"]) for one in found if one.get("_type") == "table"} == {25_000}
+
+
+def test_a_chart_of_many_steps_keeps_their_shape() -> None:
+    """Ties among them: a third of the trials has one error."""
+    errors = np.concatenate([np.random.default_rng(0).exponential(20.0, 6_000), np.full(3_000, 90.0)])
+    curve = error_distribution(np.append(errors, np.inf), len(errors) + 1, None)
+    places = _drawn(curve.share, 500)
+    assert len(places) <= 500
+    assert (places[0], places[-1]) == (0, len(curve.share) - 1)
+    # Every step lies less than a 499th of the height above the last one that is drawn, as does the line to the next.
+    above = np.searchsorted(places, np.arange(len(curve.share)), side="right") - 1
+    assert (curve.share - curve.share[places[above]]).max() < 1 / 499
+    assert len(_drawn(curve.share[:300], 500)) == 300
+    assert len(_drawn(curve.share, 0)) == 2
 
 
 @pytest.mark.slow
