@@ -20,7 +20,7 @@ from stability.errors import StudyError, UserError
 from stability.sinks import wandb_run
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
-from tests.sinks.test_wandb import read_back, runs_of
+from tests.sinks.offline_runs import read_back, runs_of
 from tests.trained import TINY, TINY_C, tiny, trained_study
 
 pytest.importorskip("wandb_workspaces")
