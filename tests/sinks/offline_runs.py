@@ -88,22 +88,9 @@ def _stored(folder: Path) -> Iterator[dict[str, Any]]:
         values = MessageToDict(getattr(record, kind), preserving_proto_field_name=True)
         for name, holder in (("update", values), ("item", values), ("update", values.get("config", {}))):
             if isinstance(holder.get(name), list):
-                holder[name] = _items(holder[name], is_flat=kind in ("summary", "history"))
+                holder[name] = _items(holder[name])
         yield {"type": kind, kind: values}
 
 
-def _items(items: Iterable[dict[str, Any]], *, is_flat: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for item in items:
-        name = item.get("key") or ".".join(item["nested_key"])
-        value = json.loads(item["value_json"])
-        found |= dict(_leaves(name, value)) if is_flat else {name: value}
-    return found
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, one in value.items():
-            yield from _leaves(f"{name}.{key}", one)
-    else:
-        yield name, value
+def _items(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {one.get("key") or ".".join(one["nested_key"]): json.loads(one["value_json"]) for one in items}

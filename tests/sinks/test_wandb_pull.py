@@ -16,7 +16,7 @@ import pytest
 from analysis.wandb import pull
 from analysis.wandb.__main__ import main
 from stability.errors import StudyError, UserError
-from stability.sinks import wandb_run
+from stability.sinks import wandb_files, wandb_run
 from stability.sinks.private import private, without_paths
 from stability.sinks.wandb import WandbLogger
 from stability.sinks.wandb_content import PARTS
@@ -170,6 +170,50 @@ def test_a_retried_trial_has_the_record_of_its_last_run(runs: Any, plain: Any, t
     (found,) = read_records(tmp_path / "out" / "quick").values()
     assert found == record
     assert len(read_manifest(tmp_path / "out" / "quick")["trials"]) == 8
+
+
+def test_of_a_study_that_grew_the_last_manifest_counts(
+    server: WandbServer, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """It is too long for every run: two commands have trained it, and it was pulled between them."""
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
+    whole, out = read_manifest(study), tmp_path / "pulled"
+    early = {**whole, "trials": whole["trials"][:5], "command": "first"}
+    late = tmp_path / "late"
+    study.rename(late)
+    for manifest in (early, {**early, "commands": ["first", "second"]}, {**whole, "command": "first"}):
+        shutil.rmtree(study, ignore_errors=True)
+        study.mkdir(parents=True)
+        (study / "study.yaml").write_text(json.dumps(manifest))
+        for one in manifest["trials"]:
+            if trial_directory(late, one["id"]).exists():
+                shutil.copytree(trial_directory(late, one["id"]), trial_directory(study, one["id"]))
+        assert main(["runs", str(study), "--project", "p"]) == 0
+        assert main(["pull", "us/p", "--out", str(out)]) == 0
+    assert contents(out / "quick") == without_places(contents(study))
+    printed = capsys.readouterr().out
+    assert f"{out / 'quick'}: 4 of 5 planned trials have a record\n" in printed
+    assert f"{out / 'quick'}: 7 of 8 planned trials have a record, 4 were there\n" in printed
+    assert "does not plan" not in printed
+    # Some runs carry it, the newest of all among them.
+    carry = [run for run, name in server.files if name == "study.yaml"]
+    assert 1 < len(carry) < 7
+
+
+def test_a_long_manifest_goes_with_few_runs_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
+    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(is_private=True)
+
+    def runs_with_it() -> list[int]:
+        return [place for place in range(1, 20) if manifests.text(study) is not None]
+
+    assert runs_with_it() == [1, 2, 4, 8, 16]
+    (study / "study.yaml").write_text(json.dumps({**read_manifest(study), "command": "another"}))
+    assert runs_with_it() == [1, 2, 4, 8, 16]
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 10**6)
+    assert len(runs_with_it()) == 19
 
 
 @pytest.mark.parametrize(
