@@ -109,6 +109,18 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
     (runset,) = workspace["section"]["runSets"]
     assert runset["grouping"] == [{"section": "config", "name": "cell.value"}]
     assert [(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] == [("group", study)]
+    # A grouped scatter plot has a point per cell: panels do not follow the table of runs, and those of cells group.
+    assert {one["localPanelSettings"]["useRunsTableGroupingInPanels"] for one in sections} == {False}
+    drawn = [panel for one in sections for panel in one["panels"]] + [
+        panel
+        for one in report["blocks"]
+        if one["type"] == "panel-grid"
+        for panel in one["metadata"]["panelBankSectionConfig"]["panels"]
+    ]
+    grouped = {"Run History Line Plot": "cell.value", "Bar Chart": "cell.value"}
+    kinds = {(one["viewType"], one["config"].get("groupBy")) for one in drawn}
+    assert {("Bar Chart", "cell.value"), ("Scatter Plot", None), ("Parallel Coordinates Plot", None)} <= kinds
+    assert all(group == grouped.get(kind) for kind, group in kinds)
     headings = [one["children"][0]["text"] for one in report["blocks"] if one["type"] == "heading"]
     assert headings[:6] == ["Answer", *parts]
     grids = [one["metadata"] for one in report["blocks"] if one["type"] == "panel-grid"]
@@ -117,6 +129,7 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
         found = {one["key"]["name"]: one["value"] for one in runset["filters"]["filters"]}
         assert found == {"group": study, "jobType": "analysis"}
         assert runset["project"]["name"] == "mine"
+        assert runset["grouping"] == []
     words = " ".join(one["content"] for one in report["blocks"] if one["type"] == "markdown-block")
     assert "Is this model easy to optimise?" in words
     assert "against" in words
