@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", nargs="+", default=[], metavar="NAME", help="default: all studies")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder of studies; default: runs")
     given = parser.parse(arguments)
+    if given.out.exists() and not given.out.is_dir():
+        raise UserError(f"--out {given.out} is no folder; accepted: the folder of studies, as runs, or a new one")
     sources = [source_of(one) for one in given.source]
     studies: dict[str, PulledStudy] = {}
     for source in sources:

@@ -22,6 +22,7 @@ from stability.sinks.wandb_files import Manifests, files_of
 from stability.sinks.wandb_options import (
     MODES,
     AgentRun,
+    checked_entity,
     checked_flag,
     checked_parts,
     checked_project,
@@ -89,11 +90,9 @@ class WandbLogger(Logger):
         self._project = checked_project(project)
         if mode not in MODES:
             raise UserError(f"logger.wandb.mode={mode!r}; accepted: {', '.join(MODES)}")
-        if not isinstance(entity, str | None):
-            raise UserError(f"logger.wandb.entity={entity!r}; accepted: a user or team of W&B, or null for your own")
         if not isinstance(notes, str | None):
             raise UserError(f"logger.wandb.notes={notes!r}; accepted: text, or null")
-        self._entity, self._mode, self._notes, self._tags = entity, mode, notes, checked_tags(tags)
+        self._entity, self._mode, self._notes, self._tags = checked_entity(entity), mode, notes, checked_tags(tags)
         self._parts = checked_parts(send)
         self._has_git, self._has_system_metrics = (
             checked_flag("git", git),

@@ -163,7 +163,7 @@ def test_a_dry_run_writes_specifications_without_login_or_network(
     [
         (["nowhere"], r"no such folder: nowhere"),
         (["{study}", "--project", "a/b"], r"--project='a/b'; accepted: 1 to 128 characters"),
-        (["{study}", "--entity", "team/mine"], r"--entity 'team/mine'; accepted: a user or team of W&B"),
+        (["{study}", "--entity", "team/mine"], r"--entity='team/mine'; accepted: a user or team of W&B"),
         (["{study}", "--send", "records"], r"unknown part of --send 'records' \(did you mean 'record'\?\)"),
         (["{study}", "--dry-run", "--offline"], r"accepted: one of them"),
         (["{study}", "--dry-run", "--no-report", "--no-workspace"], r"writes nothing"),

@@ -278,7 +278,13 @@ def test_what_contradicts_itself_is_an_error_before_anything_is_written(
         (["pull", "EMPTY"], "holds no runs; accepted: a folder of offline-run-"),
         (["pull", "wandb", "--studdy", "x"], r"--studdy"),
         (["pull", "wandb", "--study", "quik"], r"unknown study 'quik' \(did you mean 'quick'\?\); accepted: quick"),
+        (["pull", "wandb", "--out", "FILE"], "--out FILE is no folder; accepted: the folder of studies"),
         (["runs", "nowhere"], "no such folder: nowhere"),
+        (["runs", "EMPTY"], "EMPTY holds no study; accepted: a folder with study.yaml"),
+        (["runs", "runs/quick", "--project", "me/p"], "--project='me/p'; accepted: 1 to 128 characters"),
+        (["runs", "runs/quick", "--entity", "me/p"], "--entity='me/p'; accepted: a user or team of W&B"),
+        (["runs", "runs/quick", "--ofline"], r"unknown option '--ofline' \(did you mean '--offline'\?\)"),
+        (["runs", "runs/quick"], "no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(
@@ -286,9 +292,16 @@ def test_a_mistake_is_told_in_a_line(
 ) -> None:
     runs("1", record=plain[0], manifest=plain[1])
     (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=words):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=words) as caught:
         main(arguments)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_runs_without_records_are_told(runs: Any, tmp_path: Path) -> None:
