@@ -121,6 +121,8 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
     kinds = {(one["viewType"], one["config"].get("groupBy")) for one in drawn}
     assert {("Bar Chart", "cell.value"), ("Scatter Plot", None), ("Parallel Coordinates Plot", None)} <= kinds
     assert all(group == grouped.get(kind) for kind, group in kinds)
+    # W&B shows the first 10 unless told.
+    assert all(one["config"]["limit"] >= 1_000 for one in drawn if one["viewType"] in grouped)
     headings = [one["children"][0]["text"] for one in report["blocks"] if one["type"] == "heading"]
     assert headings[:6] == ["Answer", *parts]
     grids = [one["metadata"] for one in report["blocks"] if one["type"] == "panel-grid"]
