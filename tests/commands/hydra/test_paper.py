@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.paper.experiments import EXPERIMENTS as FIGURES
+from stability.hydra.explain import STUDIES
 from stability.models.named import model_names
 
 ROOT = Path(__file__).parents[3]
@@ -33,6 +34,15 @@ def test_every_figure_and_table_of_models_has_its_study():
         *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune"),
     }
     assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_tune"]
+
+
+def test_a_figure_without_a_study_names_what_it_is_made_of():
+    assert set(FIGURES) <= {*EXPERIMENTS, *STUDIES, "imagenet21k"}
+    assert not set(STUDIES) & set(EXPERIMENTS)
+    for words in STUDIES.values():
+        named = re.findall(r"sweeps=(\w+)", words)
+        assert named
+        assert set(named) <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -238,6 +248,7 @@ def test_a_study_that_another_must_come_before_names_it(say, place):
         (("scale=null",), "accepted: scale=NAME, or leave it out"),
         (("scale=digits,cifar10",), "a study has one scale"),
         (("scale=../x",), "a choice is a name"),
+        (("sweeps=fig10",), "no study of its own; accepted: sweeps=table5"),
         (("sweeps=fig2", "scale.settings=table9"), "scale.settings=table9; accepted: table4, peak"),
         (("sweeps=fig2", "model=vitc_tiny"), "scale.table4 has no setting of vitc_tiny with adamw"),
     ],
