@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.facets import MODEL
+from analysis.facets import MODEL, MOST_COLUMNS
 from analysis.figures.grid import PanelContent, grid_figure, share_errors
 from analysis.figures.intervals import draw_point, kind_notes
 from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels, value_words
@@ -56,7 +56,7 @@ def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
         UserError: no cell has a result.
     """
     found = {row.cell: row for row in known_rows(analysis, experiment)}
-    analysis = _without_following(analysis)
+    analysis = _side_by_side(_without_following(analysis), across)
     words = value_words(analysis.cells)
     names = {
         cell.factors.get(across): words(cell, [across])[0] if across == MODEL else plain(str(cell.factors.get(across)))
@@ -67,6 +67,15 @@ def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
     figure = grid_figure(contents, distance=NAMES)
     share_errors(figure)
     return figure
+
+
+def _side_by_side(analysis: Analysis, across: str) -> Analysis:
+    """Return an analysis whose rows of panels are columns, where there are no others and not too many."""
+    places = analysis.facets.without(across)
+    rows = {tuple(str(cell.factors.get(name)) for name in places.rows) for cell in analysis.shown}
+    if places.columns or len(rows) > MOST_COLUMNS:
+        return analysis
+    return replace(analysis, facets=places._replace(columns=places.rows, rows=()))
 
 
 def _without_following(analysis: Analysis) -> Analysis:
