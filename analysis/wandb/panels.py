@@ -22,6 +22,13 @@ WIDTH, HALF, HEIGHT, TALL = 24, 12, 9, 14
 # Trials of which a panel takes its cells' means, and cells that it shows; without these W&B takes the first 10.
 MOST_TRIALS, MOST_CELLS = 1_000, 100
 LR, WD = DRAWN
+# The figures of the first part. A study of one trial a cell has the last two in the place of a map.
+OVERVIEW = ("map", "length", "gap")
+MAP = (
+    "The stability map has a point per cell: to the right what its best setting reaches, upwards how much of that a "
+    "random setting loses."
+)
+ERRORS = "Each cell's error, of the trials that it has."
 
 
 class Part(NamedTuple):
@@ -44,22 +51,16 @@ def parts_of(keys: RunKeys, kept: published.Kept) -> list[Part]:
     return [
         Part(
             "Overview",
-            "The stability map has a point per cell: to the right what its best setting reaches, upwards how much of "
-            "that a random setting loses. Below: what the cells' comparisons come to, and each cell's numbers.",
-            [*_figures(kept, "map"), *_tables(kept, "answers", "cells")],
+            f"{MAP if 'map' in kept.figures else ERRORS} Below: what the cells' comparisons come to, and each cell's "
+            "numbers.",
+            [*_figures(kept, *OVERVIEW), *_tables(kept, "answers", "cells")],
             [_per_cell(metric, "min", "Lowest"), _per_cell(metric, "median", "Median")],
         ),
-        Part(
-            "EDFs",
-            f"The error distribution function: the share of a cell's trials whose {metric.label} is at most that on "
-            "the axis. A curve further to the left and steeper is that of a model that is easier to optimise.",
-            [*_figures(kept, "edf"), *_steps(kept, metric), *_tables(kept, "edf")],
-            [],
-        ),
+        *([_distributions(kept, metric)] if "edf" in kept.figures else []),
         Part(
             "Hyperparameters",
             "Which learning rates and weight decays work, and how wide the good range is.",
-            _figures(kept, *kept.other_figures),
+            _figures(kept, *(name for name in kept.figures if name not in (*OVERVIEW, "edf"))),
             list(_hyperparameters(keys, metric)),
         ),
         Part(
@@ -77,6 +78,16 @@ def parts_of(keys: RunKeys, kept: published.Kept) -> list[Part]:
             list(_troubles(keys)),
         ),
     ]
+
+
+def _distributions(kept: published.Kept, metric: Metric) -> Part:
+    return Part(
+        "EDFs",
+        f"The error distribution function: the share of a cell's trials whose {metric.label} is at most that on "
+        "the axis. A curve further to the left and steeper is that of a model that is easier to optimise.",
+        [*_figures(kept, "edf"), *_steps(kept, metric), *_tables(kept, "edf")],
+        [],
+    )
 
 
 def placed(panels: Sequence[wr.Panel]) -> list[wr.Panel]:
@@ -108,7 +119,13 @@ def _whole() -> wr.Layout:
 def _figures(kept: published.Kept, *names: str) -> list[wr.Panel]:
     import wandb_workspaces.reports.v2 as wr
 
-    titles = {"map": "Stability map", "edf": "Error distribution functions", "scatter": "Errors against lr and wd"}
+    titles = {
+        "map": "Stability map",
+        "edf": "Error distribution functions",
+        "scatter": "Errors against lr and wd",
+        "length": "Error against epochs",
+        "gap": "Difference of the optimizers",
+    }
     return [
         wr.MediaBrowser(title=titles.get(name, name), num_columns=1, media_keys=[kept.figures[name]], layout=_whole())
         for name in names

@@ -42,11 +42,6 @@ class Kept:
     figures: Mapping[str, str]
     tables: Mapping[str, str]
 
-    @property
-    def other_figures(self) -> list[str]:
-        """Figures besides the stability map and the EDFs."""
-        return [name for name in self.figures if name not in ("map", "edf")]
-
 
 def kept(figures: Sequence[str]) -> Kept:
     """Return the keys of figures and of all tables."""

@@ -18,6 +18,7 @@ from analysis.wandb.published import _drawn, cells_of
 from analysis.wandb.workspace import quoted, view_name
 from stability.errors import StudyError, UserError
 from stability.sinks import wandb_run
+from tests.analysis import grids
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
 from tests.sinks.offline_runs import read_back, runs_of
@@ -158,6 +159,18 @@ def test_a_dry_run_writes_specifications_without_login_or_network(
     less = (study / "analysis" / "wandb-report.json").read_text()
     assert "What was held fixed" not in less
     assert "Commands" not in less
+
+
+def test_a_study_of_one_trial_a_cell_has_neither_map_nor_edf(tmp_path: Path) -> None:
+    cells = grids.cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"), epochs=(6, 12))
+    fixed = grids.make_grid(tmp_path / "fixed", lambda factors, *_: 60.0 / factors["epochs"], cells=cells)
+    assert main(["publish", str(fixed), "--dry-run", "--project", "mine"]) == 0
+    for name in ("workspace", "report"):
+        text = (fixed / "analysis" / f"wandb-{name}.json").read_text()
+        named = {key for _, key in keys_named(json.loads(text))}
+        assert {"figures/length", "figures/gap", "tables/cells"} <= named
+        assert not {"figures/map", "figures/edf", "tables/edf"} & named
+        assert "stability map" not in text
 
 
 @pytest.mark.parametrize(
