@@ -109,7 +109,7 @@ def _name_phases(module: StackModule, counting: Counting) -> None:
     module.read = lambda: None  # type: ignore[method-assign]
     module.reads_at_once = False
     compiler: Any = named("forward", module.compiler)
-    compiler.attempt = module.compiler.attempt
+    compiler.attempt, compiler.is_on = module.compiler.attempt, False
     module.compiler = compiler
     module.task = SimpleNamespace(member_losses=named("loss", module.task.member_losses))
     Tensor.backward = named("backward", Tensor.backward)  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from stability.study.metrics import Metric, Metrics
 
 # The table is read where torch is not needed, and torch takes seconds to import: functions import it.
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
 METRICS = Metrics(
     [
@@ -37,22 +37,24 @@ def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -
 
     if len(logits) == 1:
         return F.cross_entropy(logits[0], targets, label_smoothing=smoothing[0]).unsqueeze(0)
-    return weighted_losses(logits, targets, loss_weights(smoothing, logits))
+    return weighted_losses(logits, targets, loss_weights(smoothing, logits.dtype, logits.device))
 
 
-def loss_weights(smoothing: Sequence[float], logits: Tensor) -> Tensor:
+def loss_weights(smoothing: Sequence[float], kind: dtype, to: device) -> Tensor:
     """Return the factors of the right class and of all classes in each member's loss, (2, K, 1).
 
-    smoothing: each member's label smoothing.
-    logits: give the type and the device.
+    Args:
+        smoothing: each member's label smoothing.
+        kind: the type of the logits.
+        to: their device.
     """
     import torch
 
     from stability.devices import send
 
     # Signs and shares are the host's work: on a GPU each of these operations is a launch.
-    share = torch.tensor(smoothing, dtype=logits.dtype)
-    return send(torch.stack([share - 1, -share]), logits.device).unsqueeze(-1)
+    share = torch.tensor(smoothing, dtype=kind)
+    return send(torch.stack([share - 1, -share]), to).unsqueeze(-1)
 
 
 def weighted_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class SharedUpdates:
         self._have_gradients: list[bool] = []
         self._members: list[Member] = []
         self._updates: list[Update] = []
-        self._alone: list[Member] = []
+        # Whose own optimizers step.
+        self.alone: list[Member] = []
 
     @torch.no_grad()
     def step(self, members: Sequence[Member]) -> None:
@@ -62,7 +63,7 @@ class SharedUpdates:
             self._have_gradients = have_gradients
         for update in self._updates:
             update.step()
-        for member in self._alone:
+        for member in self.alone:
             if all(parameter.grad is None for parameter in member.trainable):
                 self.stack.share_gradients([member.index])
             member.optimizer.step()
@@ -70,6 +71,11 @@ class SharedUpdates:
     def covers(self, member: Member) -> bool:
         """Tell whether the member shared its last step."""
         return any(member in update.members for update in self._updates)
+
+    @property
+    def has_all_gradients(self) -> bool:
+        """Whether every trained parameter had a gradient at the last step."""
+        return all(self._have_gradients)
 
     def parts(self, members: Sequence[Member]) -> Sequence[Update] | None:
         """Return the updates that step these members as at the last step, others idle; None: they have to be built."""
@@ -92,7 +98,7 @@ class SharedUpdates:
             UPDATES[type(own[0].optimizer)](self.stack, own, steps, spreads) for (_, steps), own in found.items()
         ]
         self._members = list(members)
-        self._alone = [member for member in members if not self.covers(member)]
+        self.alone = [member for member in members if not self.covers(member)]
 
 
 def groups(members: Sequence[Member]) -> list[list[Member]]:
