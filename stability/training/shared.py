@@ -59,8 +59,7 @@ class SharedUpdates:
         have_gradients = [one.grad is not None for one in self._parameters]
         are_known = self._members == list(members) and self._have_gradients == have_gradients
         if not are_known or not all(update.is_current() for update in self._updates):
-            self._build(members)
-            self._have_gradients = have_gradients
+            self._build(members, have_gradients)
         for update in self._updates:
             update.step()
         for member in self.alone:
@@ -70,34 +69,36 @@ class SharedUpdates:
 
     def covers(self, member: Member) -> bool:
         """Tell whether the member shared its last step."""
-        return any(member in update.members for update in self._updates)
+        return any(member in update.holds for update in self._updates)
 
-    @property
-    def has_all_gradients(self) -> bool:
-        """Whether every trained parameter had a gradient at the last step."""
-        return all(self._have_gradients)
+    def parts(self, members: Sequence[Member]) -> Sequence[Update]:
+        """Return the updates that step these members, others idle, where every trained parameter has a gradient.
 
-    def parts(self, members: Sequence[Member]) -> Sequence[Update] | None:
-        """Return the updates that step these members as at the last step, others idle; None: they have to be built."""
-        has_all = all(map(self.covers, members)) and all(update.is_current() for update in self._updates)
-        return self._updates if has_all else None
+        They are those of the last step as long as these can be. Members that step alone are in none.
+        """
+        are_known = all(self._have_gradients) and all(self.covers(one) or one in self.alone for one in members)
+        if not are_known or not all(update.is_current() for update in self._updates):
+            self._build(members, [True] * len(self._parameters))
+        return self._updates
 
-    def _build(self, members: Sequence[Member]) -> None:
+    def _build(self, members: Sequence[Member], have_gradients: list[bool]) -> None:
+        having = {id(one) for one, has in zip(self._parameters, have_gradients, strict=True) if has}
         # Release the last step's tensors; those in the optimizers' states stay alive.
         self._updates = []
         found: dict[tuple[int, int], list[Member]] = {}
         for number, group in enumerate(groups(members)):
-            have_gradients = [one.grad is not None for one in stacked_parameters(self.stack, group[0])]
+            have = [id(one) in having for one in stacked_parameters(self.stack, group[0])]
             for member in group:
-                own = list(compress(parameters_of(member), have_gradients))
+                own = list(compress(parameters_of(member), have))
                 steps = UPDATES[type(member.optimizer)].steps_taken(member.optimizer, own)
                 if own and steps is not None:
                     found.setdefault((number, steps), []).append(member)
         spreads = self._spreads and len(found) == 1 and sum(map(len, found.values())) == len(members)
         self._updates = [
-            UPDATES[type(own[0].optimizer)](self.stack, own, steps, spreads) for (_, steps), own in found.items()
+            UPDATES[type(own[0].optimizer)](self.stack, own, steps, having, spreads)
+            for (_, steps), own in found.items()
         ]
-        self._members = list(members)
+        self._members, self._have_gradients = list(members), have_gradients
         self.alone = [member for member in members if not self.covers(member)]
 
 

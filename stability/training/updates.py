@@ -48,8 +48,20 @@ class Update(ABC):
     for each member, or for each lane of the stack.
     """
 
-    def __init__(self, stack: ModelStack, members: Sequence[Member], steps: int, spreads: bool = False) -> None:
+    def __init__(
+        self, stack: ModelStack, members: Sequence[Member], steps: int, having: Collection[int], spreads: bool
+    ) -> None:
+        """Stack the members' states.
+
+        Args:
+            stack: has their weights.
+            members: of one kind.
+            steps: that each has taken.
+            having: the `id` of each of the stack's parameters that has gradients.
+            spreads: whether states have a row for each lane.
+        """
         self.members = sorted(members, key=lambda member: member.index)
+        self.holds = frozenset(members)
         self.steps = steps
         # The row of each member.
         self.rows = [member.index for member in self.members] if spreads else list(range(len(self.members)))
@@ -59,9 +71,9 @@ class Update(ABC):
         self.options = self.options_of[0]
         # The stack's parameters (K, ...), and the members' own, which come in the same order in all of a kind.
         stacked = stacked_parameters(stack, self.members[0])
-        self.stacked = [one for one in stacked if one.grad is not None]
+        self.stacked = [one for one in stacked if id(one) in having]
         across = zip(*map(parameters_of, self.members), strict=True)
-        self._own = [own for own, whole in zip(across, stacked, strict=True) if whole.grad is not None]
+        self._own = [own for own, whole in zip(across, stacked, strict=True) if id(whole) in having]
         self._find_lanes(stack.size, spreads)
         self._place_coefficients()
         self._first_state: tuple[str, list[Tensor]] | None = None
@@ -136,6 +148,10 @@ class Update(ABC):
                 for values, group in zip(found, member.optimizer.param_groups, strict=True):
                     values[row] = self._coefficients(group["lr"], group["weight_decay"])
         return found
+
+    def begin(self) -> bool:
+        """Have the state of later steps, where the first then computes the same; tell whether there is one."""
+        return True
 
     @property
     def kind(self) -> str:
@@ -328,6 +344,12 @@ class _SGD(Update):
         if self.steps:
             self._buffers = self._own_state("momentum_buffer")
             self._put_state("momentum_buffer", self._buffers)
+
+    def begin(self) -> bool:
+        if self.options["momentum"] and not self._buffers and not self.options["dampening"]:
+            self._buffers = [one.new_zeros(self.count, *one.shape[1:]) for one in self._whole]
+            self._put_state("momentum_buffer", self._buffers)
+        return bool(self._buffers) or not self.options["momentum"]
 
     def _coefficients(self, lr: float, wd: float) -> tuple[float, float]:
         return wd, -lr

@@ -25,6 +25,7 @@ from stability.locate import first_line
 from stability.training.contexts import autocast
 from stability.training.evaluation import at_least_float32
 from stability.training.member import Member
+from stability.training.shared import SharedUpdates
 from stability.training.stack import States, norms_by_lane
 from stability.training.updates import Update
 
@@ -83,23 +84,29 @@ class WholeStep:
     def take(self, batch: Batch, training: Sequence[Member]) -> Tensor | None:
         """Take a step with the members that train; return losses and gradient norms (2, K).
 
-        Returns None where the step has to be taken in its parts: always, or once, since updates have to be built first.
+        Returns None where the step has to be taken in its parts: always, or this once.
         """
         self.has_stepped = False
         module, compiler = self._module, self._module.compiler
         compiler.rests = False
         if not compiler.is_on or self.refusal is not None or module.stack.size == 1 or not module.shares_updates:
             return None
-        if (reason := self._hindrance()) is not None:
+        with autocast(module.device, module.autocast_type):
+            module.stack.prepare(batch.images)
+        reason = self._hindrance()
+        if reason is None:
+            module.updates = module.updates or SharedUpdates(module.stack, spreads=True)
+            updates = module.updates.parts(training)
+            reason = self._of_optimizers(module.updates.alone)
+        if reason is not None:
             self._refuse(reason)
             return None
-        updates = None if module.updates is None else module.updates.parts(training)
         inputs = self._inputs(batch)
-        if updates is None or not self._fits(updates, inputs):
-            # Updates are built by a step that is taken in its parts, and not compiled for that.
+        if not self._fits(updates, inputs):
             self.release()
-            compiler.rests = updates is None
-            if updates is None:
+            if not all(update.begin() for update in updates):
+                # The first step, of another kind than all others, is taken in its parts, and not compiled for that.
+                compiler.rests = True
                 return None
         for member in training:
             member.set_lr()
@@ -116,20 +123,19 @@ class WholeStep:
         """Return what of the step is not known, in words."""
         module = self._module
         names = [one.name for one in module.probes]
-        alone = [] if module.updates is None else module.updates.alone
-        optimizer = alone[0].config.optimizer["_target_"] if alone else None
         for is_so, reason in (
             (module.has_callbacks, "callbacks see backward passes"),
             (bool(names), f"probes.{', probes.'.join(names)} reads gradients inside it"),
             (module.micro_batches > 1, "a batch is computed in parts"),
             (module.ranks.count > 1, "several processes train one trial"),
             (not module.stack.has_rules, "torch.vmap computes this model"),
-            (bool(alone), f"the update of {optimizer} is not shared"),
-            (module.updates is not None and not module.updates.has_all_gradients, "a parameter has no gradient"),
         ):
             if is_so:
                 return reason
         return None
+
+    def _of_optimizers(self, alone: Sequence[Member]) -> str | None:
+        return f"the update of {alone[0].config.optimizer['_target_']} is not shared" if alone else None
 
     def _refuse(self, reason: str) -> None:
         self.refusal, self._bound = reason, None
@@ -144,6 +150,11 @@ class WholeStep:
         if self._bound is None or self._bound.updates is not updates:
             return False
         return all(_like(one) == _like(own) for one, own in zip(inputs, self._bound.inputs, strict=False))
+
+    @property
+    def warm_up(self) -> int:
+        """Steps until all are alike: libraries are loaded, code is compiled, a graph is captured."""
+        return STEPS_BEFORE_CAPTURE + 2 if self._module.compiler.is_on else STEPS_BEFORE_CAPTURE
 
     def _numbers(self, updates: Sequence[Update], training: Sequence[Member]) -> Tensor:
         """Return on the device which lanes train (1, else 0), then the updates' numbers: one copy for all."""
@@ -277,6 +288,7 @@ class WholeStep:
                 losses = task.weighted_losses(logits, targets, weights)
                 # Lanes that idle get gradients of 0.
                 active = numbers[: stack.size].to(losses.dtype)
+                # A parameter without a gradient raises.
                 gradients = list(torch.autograd.grad(losses, list(own.values()), active))
             norms = norms_by_lane(gradients)
             if limits is not None:
