@@ -90,10 +90,13 @@ class WholeStep:
         module, compiler = self._module, self._module.compiler
         compiler.rests = False
         if not compiler.is_on or self.refusal is not None or module.stack.size == 1 or not module.shares_updates:
+            # A graph keeps memory to itself.
+            self.release()
             return None
         with autocast(module.device, module.autocast_type):
             module.stack.prepare(batch.images)
-        reason = self._hindrance()
+        # What of the module and the configuration hinders does not change, and takes long to find out.
+        reason = self._hindrance() if self._bound is None else None
         if reason is None:
             module.updates = module.updates or SharedUpdates(module.stack, spreads=True)
             updates = module.updates.parts(training)
