@@ -14,7 +14,7 @@ from typing import NamedTuple
 from analysis.cells import read_cells
 from analysis.results import CellResults, describe
 from analysis.selection import cell_names, check_names
-from analysis.statements import best_searched, peak_of
+from analysis.statements import best_searched, peak_of, why_no_peak
 from stability.errors import UserError, nearest
 
 BEST, PEAK = "best", "peak"
@@ -103,9 +103,8 @@ def _known_peak(cell: CellResults) -> Reference | None:
 def _peak(cell: CellResults) -> Reference:
     found = _known_peak(cell)
     if found is None:
-        raise UserError(
-            f"--relative peak: {_name(cell)} has no reruns of its best setting; accepted: best, or reseed=5 first"
-        )
+        why = why_no_peak(cell, _name(cell))
+        raise UserError(f"--relative peak: {why}; accepted: best, or reseed=5 first")
     return found
 
 

@@ -169,9 +169,9 @@ class CellResults:
 
     @cached_property
     def best(self) -> TrialResult | None:
-        """The completed trial of lowest error; the first of them where several tie."""
+        """The completed trial of lowest error; of several that tie that of the smaller lr, then wd (`best_setting`)."""
         completed = [trial for trial in self.finished if math.isfinite(trial.error)]
-        return min(completed, key=lambda trial: trial.error, default=None)
+        return min(completed, key=lambda trial: (trial.error, trial.lr, trial.wd), default=None)
 
     @property
     def is_one_run(self) -> bool:

@@ -136,6 +136,19 @@ def reruns(cell: CellResults) -> list[TrialResult]:
     return others or _at_best(cell, "reseed")
 
 
+def why_no_peak(cell: CellResults, name: str) -> str:
+    """Return why a cell has no peak.
+
+    Args:
+        cell: of which `peak_of` is None.
+        name: of the cell.
+    """
+    ended = len(reruns(cell))
+    if ended > 1:
+        return f"of {ended} reruns of {name} fewer than two have learned anything"
+    return f"one rerun of {name} has ended, and two are needed" if ended else f"no reruns of {name} have ended"
+
+
 def best_searched(cell: CellResults) -> float | None:
     """Return the lowest error that was seen at any setting that was searched, by samples and by TPE."""
     return min((one.error for one in (*cell.trials, *cell.after) if _is_searched(one)), default=None)

@@ -146,6 +146,12 @@ def _distinct(
     return found
 
 
+def family(model: str) -> str | None:
+    """Return the key in FAMILIES of a shipped model's family: resnet of resnet50. None of any other model."""
+    head = "" if _is_path(model) else model.partition("_")[0].rstrip("0123456789")
+    return head if head in FAMILIES else None
+
+
 def model_name(model: str) -> str:
     """Return a model's name as the field writes it: vitc_4gf is ViT_C-4GF."""
     head, _, rest = model.partition("_")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from analysis import advice
 from analysis.answers import Answer
 from analysis.compute.intervals import Interval
-from analysis.statements import LEAST_POINTS, Statement, reruns
+from analysis.statements import LEAST_POINTS, Statement, reruns, why_no_peak
 from stability.study.schema import cell_label
 from stability.values import DRAWN
 
@@ -208,11 +208,8 @@ def _studies(answer: Answer) -> list[str]:
 def _why_no_peak(answer: Answer) -> str:
     """Return why one of two cells has no peak."""
     for name, side in zip(names(answer), _sides(answer), strict=True):
-        ended = len(reruns(side.cell))
-        if side.peak is None and ended == 1:
-            return f"one rerun of {name} has ended, and two are needed"
-        if side.peak is None and ended:
-            return f"of {ended} reruns of {name} fewer than two have learned anything"
+        if side.peak is None and reruns(side.cell):
+            return why_no_peak(side.cell, name)
     return "no reruns of the best settings (reseed=5 makes them)"
 
 

@@ -44,17 +44,21 @@ study fig9 pool.size=1 "${given[@]}"
 draw fig9 fig9
 study fig6 "${given[@]}"
 study fig6_cnns "${given[@]}"
-draw fig6 fig6 fig6_cnns
-draw table2 fig6 fig6_cnns
 if [ "$scale" = digits ]; then
   python -m stability.evaluate "$runs/fig6$suffix" "$runs/fig6_cnns$suffix" data=digits_tilted
   draw fig11 fig6 fig6_cnns
 fi
+tuned=()
 if [ "$trains_first" = yes ]; then
   study imagenet21k "${pretraining[@]}"
   study imagenet21k_72gf "${pretraining[@]}"
   study imagenet21k_tune "${given[@]}"
-  draw imagenet21k imagenet21k_tune
+  study imagenet21k_cnns "${pretraining[@]}"
+  study imagenet21k_cnns_tune "${given[@]}"
+  tuned=(imagenet21k_tune imagenet21k_cnns_tune)
+  draw imagenet21k "${tuned[@]}"
 else
   echo "pre-training is left out: scripts/paper.sh $scale ... -- data.path=FOLDER trains it"
 fi
+draw fig6 fig6 fig6_cnns "${tuned[@]}"
+draw table2 fig6 fig6_cnns "${tuned[@]}"

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # So that the logger's keys can be set without naming it.
     needs_logger = "logger" not in names and any(one.startswith("logger.wandb.") for one in names)
     logger = ["logger=wandb"] if needs_logger else []
-    return run.main([*given, *logger, "plan=wandb_sweep"])
+    return run.main(["plan=wandb_sweep", *given, *logger])
 
 
 if __name__ == "__main__":

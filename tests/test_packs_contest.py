@@ -15,7 +15,7 @@ import torch
 from benchmarks.packs import contest, tables, timing
 from benchmarks.packs.contest import Contestant, Plan, Screen
 from benchmarks.packs.crew import Crew, CrewError
-from benchmarks.packs.ways import Feed, Here, Round
+from benchmarks.packs.ways import KINDS, Alone, Feed, Here, ModelBatchPack, Round
 from benchmarks.packs.work import Work
 
 CPU = torch.device("cpu")
@@ -99,7 +99,9 @@ def test_a_pack_that_is_short_of_memory_gets_that_of_larger_ones_that_are_kept()
     assert [len(one.rounds) for one in (*packs, *held)] == [1, 0, 0, 1]
 
 
-def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not() -> None:
+def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contest.importlib.util, "find_spec", lambda name: None)
+
     class Processes(list[int]):
         def take(self) -> None:
             """Be there to be called."""
@@ -280,3 +282,29 @@ def test_numbers_and_tables() -> None:
     assert tables.spread(timing.summary([3.0, 1.0, 2.0]), 10) == "20.0 (10.0 to 30.0)"
     assert tables.spread(None) == "-"
     assert tables.table(["", "K"], [["pack", "16"], ["a", "1"]]) == "         K\n  pack  16\n  a      1"
+
+
+def test_modelbatch_computes_the_gradients_of_the_same_trials() -> None:
+    """It is compared with packs on equal work: each of its members has the gradients of a trial alone."""
+    pytest.importorskip("modelbatch")
+    work = Work("vitc_tiny", 32, 10, 4)
+    alone, packed = KINDS["alone"](work, 1), KINDS["modelbatch"](work, 2)
+    batch = alone.batch()
+    alone.compute(batch)
+    packed.compute(batch)
+    assert isinstance(alone, Alone)
+    assert isinstance(packed, ModelBatchPack)
+    for name, expected in alone.model.named_parameters():
+        for member in packed.models.stacked_params[name].grad:
+            torch.testing.assert_close(member, expected.grad, rtol=1e-4, atol=1e-6)
+    before = packed.models.stacked_params[name].detach().clone()
+    packed.update()
+    assert not torch.equal(packed.models.stacked_params[name][1], before[1])
+
+
+def test_modelbatch_takes_part_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan([1, 2, 4], rounds=1, seconds=0.1, compiles=False, device=CPU)
+    for installed in (False, True):
+        monkeypatch.setattr(contest.importlib.util, "find_spec", lambda name, found=installed: found or None)
+        names = [(one.name, one.size) for one in contest.contestants(Work("vitc_tiny", 32, 10, 4), plan, None)]
+        assert [size for name, size in names if name == "modelbatch"] == ([2, 4] if installed else [])

@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 Draw = Callable[["Analysis"], "Figure"]
 # Shipped figures by name.
 SHIPPED = ("map", "edf", "scatter", "lr", "heatmap", "length", "gap")
-# Those that every study has; the others need a study of their kind.
+# Those of a study with a distribution; the others need a study of their kind.
 EVERY = ("map", "edf", "scatter")
 
 
 def unasked(analysis: Analysis) -> list[str]:
-    """Return the figures that are written unasked: the lr curve is, of a grid with several seeds per setting."""
+    """Return the figures that are written unasked.
+
+    Of a study of one trial a cell they are what cells reach against epochs and between optimizers, or else against lr
+    and wd: nothing has a distribution. The lr curve is one of them for a grid with several seeds per setting.
+    """
+    from analysis.reached import optimizer_gaps, training_curves
     from analysis.settings import has_repeats, lr_curve
 
+    if analysis.is_fixed:
+        found = {"length": training_curves(analysis), "gap": optimizer_gaps(analysis)}
+        return [name for name, of in found.items() if of] or ["scatter"]
     has_curve = has_repeats(analysis.shown) and any(lr_curve(cell, analysis.confidence) for cell in analysis.shown)
     return [*EVERY, *(["lr"] if has_curve else [])]
 

@@ -89,6 +89,7 @@ def headed_figure(
     height: float,
     width: float,
     kind: type[Layout] = Layout,
+    below: float = TICKS,
 ) -> tuple[Figure, Layout]:
     """Return a figure of panels under one heading and above the same notes, with its layout.
 
@@ -100,6 +101,7 @@ def headed_figure(
         height: of axes, in inches.
         width: of a panel, in inches.
         kind: of layout.
+        below: room below the axes of each row, in inches: with AXIS each row has room for the names of its axes.
     """
     titles = [[wrapped(one.title, kind.room(width), TITLE_SIZE, "bold") for one in row] for row in rows]
     lines = note_lines(notes, kind.room(width * len(rows[0])))
@@ -108,10 +110,10 @@ def headed_figure(
         rows=len(rows),
         height=height,
         above=max(title_height(text, ABOVE_AXES) for row in titles for text in row),
-        below=TICKS,
+        below=below,
         width=width,
         head=head,
-        foot=AXIS - TICKS + LINE * len(lines) + EDGE,
+        foot=AXIS - below + LINE * len(lines) + EDGE,
     )
     figure = layout.figure()
     for place, row in enumerate(rows):

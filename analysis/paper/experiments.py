@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from analysis.export import edf_csv, trials_csv
 from analysis.figures import edf, scatter
-from analysis.paper import lines, schedules, shifted, times, wide
+from analysis.paper import lines, peaks, schedules, shifted, times, wide
 from analysis.paper.differences import Difference, above_longest, values_of
-from analysis.paper.published import SOURCE
-from analysis.paper.rows import Row, rows
+from analysis.paper.published import SOURCE, published_minutes
+from analysis.paper.rows import Row, rows, timed
 from analysis.paper.tables import Column, Table
 from analysis.results import CellResults
 from analysis.summary import NEAR, summary
@@ -82,6 +82,19 @@ def _reached_values(row: Row) -> dict[str, Scalar]:
     kind = "diverged" if row.diverged else row.kind
     own = {"error": row.error, "lower": row.lower, "upper": row.upper, "kind": kind, "runs": row.runs}
     return {**row.cell.factors, **own, "published": row.published}
+
+
+def timed_table(analysis: Analysis) -> Table:
+    """Return what each cell reaches, with the measured time of an epoch and the published one (figure 6)."""
+    own, seconds = reached_table("fig6", analysis), {one.cell: one.seconds for one in timed(analysis)}
+    minutes = {cell: published_minutes(cell) for cell in analysis.cells}
+    has_minutes = any(one is not None for one in minutes.values())
+    columns = [*own.columns, times.SECONDS, *([Column("published_minutes", times.MINUTES, 1)] if has_minutes else [])]
+    values = [
+        {**row, "seconds": seconds[cell], "published_minutes": minutes[cell]}
+        for row, cell in zip(own.rows, analysis.cells, strict=True)
+    ]
+    return Table(columns, values, [*own.notes, times.TIMES])
 
 
 def lengths_table(analysis: Analysis) -> Table:
@@ -181,7 +194,11 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         "EDF over lr and wd under SGD",
         "about 60 % of ViT_C-18GF are within 4 points of the best, under 20 % of ViT_P-18GF",
     ),
-    "fig6": _reached("fig6", "peak performance of every model", "model"),
+    "fig6": Experiment(
+        "peak performance of every model against the time of an epoch",
+        {"": peaks.draw, "-models": partial(_draw_across, name="fig6", factor="model")},
+        timed_table,
+    ),
     "fig7": _reached("fig7", "the stem's normalisation", "model"),
     "fig8": _distribution("EDF of deeper models"),
     "fig9": Experiment(

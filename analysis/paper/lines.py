@@ -1,8 +1,9 @@
-"""What cells reach across the values of one factor, the published errors beside them: figures 6, 7 and 10, table 3."""
+"""What cells reach across the values of one factor, published errors beside it: figures 7, 10, table 3; 6 by model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,13 @@ from analysis.figures.grid import PanelContent, grid_figure, share_errors
 from analysis.figures.intervals import draw_point, kind_notes
 from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels, value_words
 from analysis.figures.text import wrapped
-from analysis.paper.rows import Row, rows
+from analysis.paper.conditions import is_pretrained
+from analysis.paper.rows import Row, known_rows
+from analysis.paper.spots import draw_star
 from analysis.reached import SINGLE
 from analysis.results import CellResults
 from analysis.style import plain
-from stability.errors import UserError
+from stability.models.transfer import INIT
 from stability.study.schema import Scalar
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 NAMES = 0.95
 PUBLISHED = "Stars: published, ImageNet (arXiv 2106.14881v3); not measured here."
 DIVERGED = "Crosses, dashed: diverged; as in the paper, at the best error of a shorter schedule."
+PRETRAINED = "Pre-trained: these models begin with the weights of others."
+# Factors in which models differ from each other: what they begin with, and the published sizes of images and batches.
+FOLLOWING = (f"model.{INIT}.name", f"model.{INIT}.fingerprint", "data.image_size", "batch_size")
 # Half the length of the line through a run that diverged, in steps of the factor across.
 DASH = 0.35
 
@@ -49,19 +55,35 @@ def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
     Raises:
         UserError: no cell has a result.
     """
-    found = {row.cell: row for row in rows(analysis, experiment)}
-    if not any(row.error is not None for row in found.values()):
-        raise UserError(f"{experiment}: no cell has a result yet; accepted: a study of which trials have completed")
+    found = {row.cell: row for row in known_rows(analysis, experiment)}
+    analysis = _without_following(analysis)
     words = value_words(analysis.cells)
     names = {
         cell.factors.get(across): words(cell, [across])[0] if across == MODEL else plain(str(cell.factors.get(across)))
         for cell in analysis.shown
     }
-    layouts = panels(analysis, without=across)
-    contents = [[_content(panel, found, across, names, analysis.confidence) for panel in row] for row in layouts]
+    layouts, apart = panels(analysis, without=across), [name for name in analysis.facets.all if name != across]
+    contents = [[_content(panel, found, across, names, analysis.confidence, apart) for panel in row] for row in layouts]
     figure = grid_figure(contents, distance=NAMES)
     share_errors(figure)
     return figure
+
+
+def _without_following(analysis: Analysis) -> Analysis:
+    """Return an analysis whose figures have no place for what follows from a cell's model.
+
+    As the images' size of an EfficientNet: it needs a place only where cells differ in nothing else.
+    """
+    others = [
+        tuple((name, str(value)) for name, value in sorted(cell.factors.items()) if name not in FOLLOWING)
+        for cell in analysis.cells
+    ]
+    if len(set(others)) < len(others):
+        return analysis
+    places = analysis.facets
+    for name in FOLLOWING:
+        places = places.without(name)
+    return replace(analysis, facets=places)
 
 
 def _content(
@@ -70,6 +92,7 @@ def _content(
     across: str,
     names: Mapping[Scalar, str],
     confidence: float,
+    apart: Sequence[str],
 ) -> PanelContent:
     """Return a panel with its markers.
 
@@ -79,10 +102,11 @@ def _content(
         across: the factor across.
         names: of its values.
         confidence: of the intervals.
+        apart: the factors that tell series apart.
     """
     lines: dict[tuple[object, ...], Series] = {}
     for one in panel.shown:
-        key = tuple(value for name, value in sorted(one.cell.factors.items()) if name != across)
+        key = tuple(one.cell.factors.get(name) for name in apart)
         lines.setdefault(key, Series(one, [])).rows.append(found[one.cell])
     kept = Panel(panel.title, [line.shown for line in lines.values()])
     labels = [line.shown.name for line in lines.values()] if len(lines) > 1 else []
@@ -91,6 +115,7 @@ def _content(
     notes = kind_notes({row.kind for row in every if row.kind}, confidence)
     notes += [PUBLISHED] if any(row.published is not None for row in every) else []
     notes += [DIVERGED] if any(row.diverged for row in every) else []
+    notes += [PRETRAINED] if any(is_pretrained(row.cell) for row in every) else []
     missing = sum(row.error is None and not row.diverged for row in every)
     notes += [f"Without a result: {missing} of {len(every)} cells."] if missing else []
     # Of its own cells alone: another optimizer's models would leave half of a panel empty.
@@ -116,16 +141,7 @@ def _draw_panel(
             draw_point(axes, (x, error), row.interval, look, along="y", is_hollow=row.kind in SINGLE)
         for x, row in spots:
             if row.published is not None:
-                axes.plot(
-                    [x],
-                    [row.published],
-                    marker="*",
-                    markersize=7,
-                    markerfacecolor="none",
-                    markeredgecolor=look.colour,
-                    markeredgewidth=0.7,
-                    linestyle="none",
-                )
+                draw_star(axes, x, row.published, look)
     _set_axes(axes, names)
 
 

@@ -155,6 +155,8 @@ LARGE_SIZE = 384
 PRETRAINED_LARGE: Mapping[str, float] = {"vitc_72gf": 12.6}
 SOURCE = "Published: Xiao et al., 2021 (arXiv 2106.14881v3), ImageNet-1k; not measured here."
 IMAGENET21K = "imagenet21k"
+# Table 2 and its figure: models that begin anew, and after pre-training.
+PEAK = ("fig6", "table2")
 TUNING_EPOCHS, STEM_EPOCHS, NORM_EPOCHS = 20, 50, 100
 # Recipes that are readings of the paper's.
 READINGS = ("paper", "released")
@@ -186,7 +188,7 @@ def published(experiment: str, cell: CellResults) -> float | None:
     epochs = cell.factors.get("epochs")
     if not isinstance(epochs, int) or not (is_imagenet(cell) and is_as_named(cell)):
         return None
-    if experiment == IMAGENET21K:
+    if experiment == IMAGENET21K or (experiment in PEAK and is_pretrained(cell)):
         return _pretrained(cell, epochs)
     if is_pretrained(cell) or not has_usual_size(cell):
         return None
@@ -199,7 +201,7 @@ def published(experiment: str, cell: CellResults) -> float | None:
         return STEMS.get(cell.model, {}).get(cell.optimizer) if epochs == STEM_EPOCHS else None
     if experiment == "fig7":
         return NORMS.get(cell.model) if epochs == NORM_EPOCHS and _has_its_optimizer(cell) else None
-    if experiment in ("fig6", "table2") and _has_its_optimizer(cell) and _is_at(cell, peak_settings(cell.model)):
+    if experiment in PEAK and _has_its_optimizer(cell) and _is_at(cell, peak_settings(cell.model)):
         return PEAKS.get(cell.model, {}).get(epochs)
     return None
 

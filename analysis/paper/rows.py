@@ -12,6 +12,7 @@ from analysis.compute.intervals import Interval
 from analysis.paper.published import published
 from analysis.reached import SINGLE, Kind, epochs_of, groups_without, reached
 from analysis.results import CellResults, TrialResult
+from stability.errors import UserError
 from stability.models.counts import Complexity
 from stability.models.table import lookup
 from stability.values import group
@@ -60,6 +61,22 @@ def rows(analysis: Analysis, experiment: str) -> list[Row]:
     own = {cell: _row(cell, analysis, experiment) for cell in analysis.cells}
     shorter = {cell: same for same in groups_without(analysis.cells, "epochs") for cell in same}
     return [_filled(row, [own[one] for one in shorter[cell]]) for cell, row in own.items()]
+
+
+def known_rows(analysis: Analysis, experiment: str) -> list[Row]:
+    """Return a row for each cell, as `rows` does.
+
+    Args:
+        analysis: of the experiment's studies.
+        experiment: a figure or table of the paper, as fig6.
+
+    Raises:
+        UserError: no cell has a result.
+    """
+    found = rows(analysis, experiment)
+    if not any(row.error is not None for row in found):
+        raise UserError(f"{experiment}: no cell has a result yet; accepted: a study of which trials have completed")
+    return found
 
 
 def _row(cell: CellResults, analysis: Analysis, experiment: str) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
 from analysis.figures.grid import TitledPanel, headed_figure
-from analysis.figures.intervals import draw_point, kind_notes
+from analysis.figures.intervals import kind_notes
 from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, error_label, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.length import set_epochs
 from analysis.figures.text import wrapped
 from analysis.paper.differences import Difference, above_longest, between_optimizers
 from analysis.paper.rows import Row, rows
+from analysis.paper.spots import Line, Spot, draw_lines, share_from_zero
 from analysis.paper.times import BELOW_LEGEND
 from analysis.reached import SINGLE, Kind, epochs_of, groups_without
 from analysis.results import CellResults, varied
@@ -31,29 +31,12 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 3.0, 2.5
-DOTTED = (0, (1, 2.5))
 # Of the models of a family, from the first planned on.
 SIZES = tuple(line for line in LINES if line != (0, (1, 1)))
 DIVERGED = (
     "Crosses, dotted: a run diverged; as in the paper, its error is the best one of a shorter schedule. Without a "
     "shorter one nothing is drawn."
 )
-
-
-class Spot(NamedTuple):
-    """A point of a line: where it stands, with its interval, whether it is of one trial, and whether a run diverged."""
-
-    epochs: int
-    found: Interval
-    is_hollow: bool
-    diverged: bool
-
-
-class Line(NamedTuple):
-    """What is drawn of cells that differ in epochs alone."""
-
-    look: CurveStyle
-    spots: list[Spot]
 
 
 class Content(NamedTuple):
@@ -232,7 +215,7 @@ def _figure(
         height=HEIGHT,
         width=WIDTH,
     )
-    _share_errors(figure, contents)
+    share_from_zero([axes for axes, one in zip(figure.axes, contents, strict=True) if not one.is_difference])
     width, height = layout.size
     handles = [_handle(looks[firsts[name]]) for name in ordered]
     corner = (layout.left / width, 1 - title / height)
@@ -247,31 +230,11 @@ def _handle(look: CurveStyle) -> Line2D:
 
 
 def _draw_panel(axes: Axes, content: Content) -> None:
-    for look, spots in content.lines:
-        for before, after in itertools.pairwise(spots):
-            dash = DOTTED if after.diverged or before.diverged else look.line
-            ends = [before.found.estimate, after.found.estimate]
-            axes.plot([before.epochs, after.epochs], ends, color=look.colour, linestyle=dash, linewidth=1)
-        for spot in spots:
-            place = spot.epochs, spot.found.estimate
-            if spot.diverged:
-                axes.plot(*([one] for one in place), color=look.colour, marker="x", markersize=6, linestyle="none")
-            else:
-                draw_point(axes, place, spot.found, look, along="y", is_hollow=spot.is_hollow)
-    epochs = [spot.epochs for _, spots in content.lines for spot in spots]
+    draw_lines(axes, content.lines)
+    epochs = [round(spot.x) for _, spots in content.lines for spot in spots]
     if content.is_difference:
         axes.axhline(0, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
     if epochs:
         set_epochs(axes, epochs)
     axes.set(xlabel="epochs", ylabel=content.up)
     axes.grid(color="#DDDDDD", linewidth=0.4)
-
-
-def _share_errors(figure: Figure, contents: Sequence[Content]) -> None:
-    """Give the panels of errors one scale upwards."""
-    drawn = [axes for axes, one in zip(figure.axes, contents, strict=True) if not one.is_difference and axes.lines]
-    limits = [axes.get_ylim() for axes in drawn]
-    for axes in drawn:
-        top = max(high for _, high in limits)
-        # Room for a whole marker at an error near 0.
-        axes.set_ylim(max(-0.03 * top, min(low for low, _ in limits)), top)

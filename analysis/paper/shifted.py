@@ -15,6 +15,7 @@ from analysis.figures.grid import TitledPanel, headed_figure
 from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
+from analysis.paper.conditions import is_pretrained
 from analysis.paper.published import IMAGENET_V2, Line, published
 from analysis.paper.rows import correlation
 from analysis.paper.tables import Table
@@ -134,7 +135,8 @@ def is_imagenet_v2(name: str) -> bool:
 
 def _published_note(analysis: Analysis, names: Sequence[str]) -> list[str]:
     """Return the note on the published line, where a set is ImageNet-V2 and any cell is one of the paper's."""
-    if not any(map(is_imagenet_v2, names)) or not any(published("fig6", cell) is not None for cell in analysis.cells):
+    fresh = [cell for cell in analysis.cells if not is_pretrained(cell)]
+    if not any(map(is_imagenet_v2, names)) or not any(published("fig6", cell) is not None for cell in fresh):
         return []
     return [f"Dashed: published, ImageNet-V2 (arXiv 2106.14881v3, figure 11): {words(IMAGENET_V2)}; not measured here."]
 

@@ -31,6 +31,9 @@ COSTS = {
     "activations": "activations per image (M)",
 }
 WIDTH, HEIGHT = 2.4, 2.1
+TIMES = "Times are of one process among all at work, evaluation included; compare those of one idle machine only."
+SECONDS = Column("seconds", "seconds an epoch", 1)
+MINUTES = "published minutes, 8 V100s"
 PUBLISHED_R = "r: Pearson's. Published: 8 V100s, ImageNet (arXiv 2106.14881v3, figure 9); not measured here."
 # Between the legend and the panels, in inches.
 BELOW_LEGEND = 0.1
@@ -54,10 +57,7 @@ def draw(analysis: Analysis) -> Figure:
     figure, layout = headed_figure(
         [[TitledPanel(titles[cost], partial(_draw_panel, cost=cost, found=found, looks=looks)) for cost in COSTS]],
         heading=heading,
-        notes=[
-            "Times are of one process among all at work, evaluation included; compare those of one idle machine only.",
-            PUBLISHED_R,
-        ],
+        notes=[TIMES, PUBLISHED_R],
         head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
         width=WIDTH,
@@ -106,8 +106,8 @@ def table(analysis: Analysis) -> Table:
         Column("params", "params (M)", 1),
         Column("multiply_adds", "multiply-adds (M)", 1),
         Column("activations", "activations (M)", 2),
-        Column("seconds", "seconds an epoch", 1),
-        *([Column(PUBLISHED, "published minutes, 8 V100s", 1)] if has_published else []),
+        SECONDS,
+        *([Column(PUBLISHED, MINUTES, 1)] if has_published else []),
     ]
     values: list[dict[str, Scalar]] = []
     for one in found:

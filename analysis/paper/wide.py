@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from analysis.analysis import Analysis
 from analysis.paper.conditions import image_size, is_pretrained
 from analysis.paper.differences import between_optimizers, values_of
-from analysis.paper.published import BATCHES, IMAGENET21K, SOURCE, published_counts, published_minutes
+from analysis.paper.published import BATCHES, SOURCE, published_counts, published_minutes
 from analysis.paper.rows import EpochTime, Row, rows, timed
 from analysis.paper.stems import STEM_COLUMNS, stem_values
 from analysis.paper.tables import PUBLISHED, Column, Table
@@ -46,7 +46,7 @@ def peaks_table(analysis: Analysis) -> Table:
     found = {row.cell: row for row in rows(analysis, "table2")}
     times = {one.cell: one for one in timed(analysis)}
     scratch = [cell for cell in analysis.cells if not is_pretrained(cell)]
-    tuned = {row.cell: row for row in rows(analysis, IMAGENET21K) if is_pretrained(row.cell)}
+    tuned = {cell: row for cell, row in found.items() if is_pretrained(cell)}
     lengths = sorted({epochs_of(cell) for cell in scratch})
     names = _row_factors(scratch or analysis.cells, ("epochs",))
     groups = _groups(scratch, names)
@@ -60,12 +60,17 @@ def peaks_table(analysis: Analysis) -> Table:
         values = {name: own[0].factors.get(name) for name in names} | _costs(own, times)
         values |= _by_epochs(fresh) | _after_pretraining(same)
         written.append(values | _diverged([*fresh, *same], "epochs"))
-    columns = [*(Column(name, name) for name in names), *_cost_columns(), *_epoch_columns(lengths)]
+    # Batches have a column of their own.
+    columns = [
+        *(Column(name, name) for name in names if name != "batch_size"),
+        *_cost_columns(),
+        *_epoch_columns(lengths),
+    ]
     columns += _pairs("error_21k", "21k") if tuned else []
     has_nearest = any(own[0].model in NEAREST and published_counts(own[0]) for own in groups)
     nearest = ["RegNetY and RegNetZ are timm's nearest models."] if has_nearest else []
     seconds = ["Seconds of an epoch: measured, evaluation included, of one process among all at work."]
-    return _table(columns, written, [*found.values(), *tuned.values()], [*seconds, *nearest])
+    return _table(columns, written, list(found.values()), [*seconds, *nearest])
 
 
 def stems_table(analysis: Analysis) -> Table:

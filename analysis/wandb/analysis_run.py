@@ -76,7 +76,8 @@ class AnalysisRun:
             for name, sheet in tables.items():
                 data = cells_of(sheet, is_private=self._is_private)
                 row[f"{TABLES}{name}"] = wandb.Table(columns=list(sheet.columns), data=data)
-            self._run.log(row)
+            with _whole_tables(max((len(sheet.rows) for sheet in tables.values()), default=0)):
+                self._run.log(row)
         self._run.summary.update(dict(counts))
 
     def attach(self, files: Iterable[tuple[Path, bytes]]) -> int:
@@ -184,6 +185,25 @@ def telling(what: str) -> Iterator[None]:
             accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
             raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
         raise StudyError(f"{what}: {words}") from error
+
+
+@contextmanager
+def _whole_tables(rows: int) -> Iterator[None]:
+    """Have wandb keep all rows of tables.
+
+    Else it cuts them, without a word, to 10,000 in a run's files and to 200,000 in the artifact that the App reads.
+
+    Args:
+        rows: of the longest table.
+    """
+    from wandb import Table
+
+    limits = Table.MAX_ROWS, Table.MAX_ARTIFACT_ROWS
+    Table.MAX_ROWS, Table.MAX_ARTIFACT_ROWS = (max(limit, rows) for limit in limits)
+    try:
+        yield
+    finally:
+        Table.MAX_ROWS, Table.MAX_ARTIFACT_ROWS = limits
 
 
 @contextmanager

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The width of a report's grid, and how wide and high panels are in it.
 WIDTH, HALF, HEIGHT, TALL = 24, 12, 9, 14
+# Trials of which a panel takes its cells' means, and cells that it shows; without these W&B takes the first 10.
+MOST_TRIALS, MOST_CELLS = 1_000, 100
 LR, WD = DRAWN
 
 
@@ -145,6 +147,8 @@ def _per_cell(metric: Metric, which: str, word: str) -> wr.Panel:
     return wr.BarPlot(
         title=f"{word} {metric.title} of each cell's completed trials",
         metrics=[content.FINAL + metric.key],
+        max_runs_to_show=MOST_TRIALS,
+        max_bars_to_show=MOST_CELLS,
         groupby=wr.Config(content.CELL),
         groupby_aggfunc=which,
         groupby_rangefunc="none",
@@ -192,6 +196,7 @@ def _lines(name: str, title: str | None, *, is_logarithmic: bool = False) -> wr.
         x=content.EPOCH,
         y=[name],
         log_y=is_logarithmic or None,
+        max_runs_to_show=MOST_TRIALS,
         groupby=wr.Config(content.CELL),
         groupby_aggfunc="mean",
         groupby_rangefunc="minmax",

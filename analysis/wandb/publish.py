@@ -33,7 +33,7 @@ from stability.files import shared_like
 from stability.sinks.packages import require
 from stability.sinks.wandb import OURS, may_be_logged_in
 from stability.sinks.wandb_content import DEFAULT_PARTS, Part
-from stability.sinks.wandb_options import MODES, checked_project, environment_mode
+from stability.sinks.wandb_options import MODES, checked_entity, checked_project, environment_mode
 from stability.study.store import Study, study_folders
 
 PROGRAM = "analysis.wandb publish"
@@ -87,9 +87,7 @@ def _parser() -> Parser:
 def _check(given: Namespace) -> None:
     """Check the command's own options, and set project, entity and offline to what holds. Raises UserError."""
     given.project = checked_project(given.project, "--project")
-    given.entity = given.entity if given.entity is not None else os.environ.get("WANDB_ENTITY") or None
-    if given.entity is not None and (not given.entity or set(given.entity) & set("/\\#?%: ")):
-        raise UserError(f"--entity {given.entity!r}; accepted: a user or team of W&B, without the project")
+    given.entity = checked_entity(given.entity, "--entity")
     for one in given.send:
         if one not in SENT:
             raise unknown("part of --send", one, SENT)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from analysis.analysis import Analysis
 from analysis.export import Sheet, answers_sheet, cells_sheet, edf_sheet, trials_sheet
 from analysis.log import logged_trial
@@ -23,6 +25,8 @@ FIGURES, TABLES = "figures/", "tables/"
 # The EDFs' corners, of which W&B draws a chart.
 STEPS = "edf_steps"
 STEP_COLUMNS = ("error", "share", "cell")
+# The rows of a table that a chart of W&B draws.
+MOST_DRAWN = 10_000
 # Config keys of where the dashboard is: a second publish replaces it.
 WORKSPACE, REPORT = "workspace", "report"
 # Columns of the table of trials that only `machine` or `command` in --send sends, and those that their own runs hold.
@@ -88,14 +92,32 @@ def tables_of(analysis: Analysis, parts: Sequence[str]) -> dict[str, Sheet]:
 
 
 def _steps(analysis: Analysis) -> Iterator[dict[str, object]]:
-    """Yield the corners of each EDF, so that a line through them has its steps."""
+    """Yield the corners of each EDF, so that a line through them has its steps, for a chart of at most MOST_DRAWN rows.
+
+    Where the EDFs have more corners, each cell keeps its share of them, at heights that are less than
+    2 cells / MOST_DRAWN apart.
+    """
     names = varied(analysis.cells)
+    most = MOST_DRAWN // (2 * max(1, len(analysis.cells)))
     for cell, curve in zip(analysis.cells, analysis.curves, strict=True):
-        before = 0.0
-        for error, share in zip(curve.error, curve.share, strict=True):
-            for height in (before, share):
-                yield dict(zip(STEP_COLUMNS, (error, height, describe(cell, names)), strict=True))
-            before = share
+        before = np.concatenate([[0.0], curve.share[:-1]])
+        for place in _drawn(curve.share, most):
+            for height in (before[place], curve.share[place]):
+                values = (float(curve.error[place]), float(height), describe(cell, names))
+                yield dict(zip(STEP_COLUMNS, values, strict=True))
+
+
+def _drawn(share: np.ndarray, most: int) -> np.ndarray:
+    """Return the places of the steps that are drawn: all, or at most `most` (at least two), the first and last of them.
+
+    Args:
+        share: (steps,), ascending: the height of each step.
+        most: how many are drawn.
+    """
+    if len(share) <= most:
+        return np.arange(len(share))
+    heights = np.linspace(0.0, share[-1], max(2, most))
+    return np.unique(np.searchsorted(share, heights))
 
 
 def cells_of(sheet: Sheet, *, is_private: bool) -> list[list[Cell]]:

@@ -5,9 +5,10 @@
     python -m analysis.wandb pull runs/quick/wandb --out copies         from offline runs: copies/quick
 
 Each run that was logged with `record` in logger.wandb.send (as by default) has its trial's record, which images the
-trial got right, and the study's manifest. A study that is there already gets the trials that it misses; files that are
-there stay as they are, and a record that differs from that of a run is an error. All runs are read before anything is
-written. Weights are not sent, so that they do not come back.
+trial got right, and the study's manifest. A study that is there already gets the trials that it misses, and the new
+manifest where it has grown since it was pulled. Other files that are there stay as they are, and a record that differs
+from that of a run is an error. All runs are read before anything is written. Weights are not sent, so that they do not
+come back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis.command import Parser
-from analysis.wandb.pulled import PulledStudy, PulledTrial, check_against, study_of
+from analysis.wandb.pulled import Missing, PulledStudy, PulledTrial, check_against, study_of
 from analysis.wandb.sources import Source, source_of
 from stability.errors import UserError, unknown
 from stability.files import shared_like, write_atomic
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", nargs="+", default=[], metavar="NAME", help="default: all studies")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder of studies; default: runs")
     given = parser.parse(arguments)
+    if given.out.exists() and not given.out.is_dir():
+        raise UserError(f"--out {given.out} is no folder; accepted: the folder of studies, as runs, or a new one")
     sources = [source_of(one) for one in given.source]
     studies: dict[str, PulledStudy] = {}
     for source in sources:
@@ -55,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = {name: check_against(given.out / name, study) for name, study in found.items()}
     with shared_like(given.out), _staging(given.out) as staged:
         for name, study in found.items():
-            _stage(staged / name, study, missing[name])
+            _stage(staged / name, study, missing[name].trials)
         for name, study in sorted(found.items()):
             _move_study(staged / name, given.out / name, missing[name])
-            _tell(given.out / name, study, missing[name])
+            _tell(given.out / name, study, missing[name].trials)
     folders = " ".join(shlex.quote(str(given.out / name)) for name in sorted(found))
     print(f"next: python -m analysis.edf {folders}")
     return 0
@@ -120,16 +123,16 @@ def _check_correctness(folder: Path, trial: PulledTrial) -> None:
         raise UserError(f"{FILE} of {trial.source}: {error}") from None
 
 
-def _move_study(source: Path, folder: Path, missing: Sequence[PulledTrial]) -> None:
+def _move_study(source: Path, folder: Path, missing: Missing) -> None:
     """Move a study to its place: whole where it is new, else trial by trial, so that each is there whole or not."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         source.rename(folder)
         return
-    if not (folder / MANIFEST).exists():
-        (source / MANIFEST).rename(folder / MANIFEST)
+    if missing.manifest:
+        (source / MANIFEST).replace(folder / MANIFEST)
     (folder / TRIALS).mkdir(exist_ok=True)
-    for trial in missing:
+    for trial in missing.trials:
         _move_trial(trial_directory(source, trial.record.id), trial_directory(folder, trial.record.id))
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from analysis.wandb.sources import SourceRun, read
 from stability.errors import UserError
-from stability.sinks.private import private
+from stability.sinks.private import private, without_paths
 from stability.study.content import json_values
 from stability.study.correctness import FILE
 from stability.study.schema import Manifest, Record
@@ -60,7 +61,9 @@ class PulledStudy:
                 f"{self.manifest_source} and {run.name} are of two different studies called {self.name}: each plans "
                 "trials that the other does not; accepted: runs of one of them, in a project or folder of their own"
             )
-        if (len(mine), self.manifest_when) <= (len(other), run.when):
+        # A study that went on has more trials, or more commands. The time is that of a run's start.
+        commands = len(self.manifest.all_commands) if self.manifest else 0
+        if (len(mine), commands, self.manifest_when) <= (len(other), len(found.all_commands), run.when):
             self.manifest, self.manifest_data = found, data
             self.manifest_source, self.manifest_when = run.name, run.when
 
@@ -125,8 +128,15 @@ def _checked_name(record: Record, where: str) -> str:
     return str(record.study)
 
 
-def check_against(folder: Path, study: PulledStudy) -> list[PulledTrial]:
-    """Return the trials that a folder is missing.
+class Missing(NamedTuple):
+    """What a folder is missing of a study: which trials, and whether it gets the manifest: it has none, or an older."""
+
+    trials: list[PulledTrial]
+    manifest: bool
+
+
+def check_against(folder: Path, study: PulledStudy) -> Missing:
+    """Return what a folder is missing.
 
     Args:
         folder: of the study; it need not be there.
@@ -138,12 +148,17 @@ def check_against(folder: Path, study: PulledStudy) -> list[PulledTrial]:
     if study.manifest is None:
         raise UserError(f"no run of {study.name} carries its {MANIFEST}: without it there is no plan to analyse")
     standing = read_manifest(folder)
+    needs_manifest = standing is None
     if standing is not None:
-        more = {trial.id for trial in study.manifest.trials} - {trial.id for trial in standing.trials}
-        if more:
+        mine = {trial.id for trial in standing.trials}
+        other = {trial.id for trial in study.manifest.trials}
+        # One that was pulled has no paths that would be lost.
+        is_pulled = without_paths(standing.to_json()) == standing.to_json()
+        needs_manifest = mine < other and is_pulled
+        if not (other <= mine or needs_manifest):
             raise UserError(
-                f"{folder / MANIFEST} does not plan {len(more)} trials of {study.manifest_source}; accepted: --out "
-                "with another folder, or this one moved away"
+                f"{folder / MANIFEST} does not plan {len(other - mine)} trials of {study.manifest_source}; accepted: "
+                "--out with another folder, or this one moved away"
             )
     missing = []
     for trial in study.trials.values():
@@ -156,4 +171,4 @@ def check_against(folder: Path, study: PulledStudy) -> list[PulledTrial]:
                 f"{place} is another record than that of {trial.source}; accepted: --out with another folder, or this "
                 "file moved away"
             )
-    return missing
+    return Missing(missing, needs_manifest)

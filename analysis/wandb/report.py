@@ -79,7 +79,11 @@ class ReportWriter:
         return grids
 
     def _runset(self, name: str, sign: str) -> wr.Runset:
-        """Return the study's runs: that of its analysis (==) or all others (!=), grouped by cell."""
+        """Return the study's runs: that of its analysis (==) or all others (!=).
+
+        They are not grouped: W&B would draw a group as one point of a scatter plot and as one line of parallel
+        coordinates. Panels of cells group for themselves.
+        """
         import wandb_workspaces.reports.v2 as wr
 
         study = quoted(content.short(self._study, content.NAME_LENGTH))
@@ -89,7 +93,6 @@ class ReportWriter:
             **place,
             name=name,
             filters=f"Metric('Group') == {study} and Metric('JobType') {sign} {quoted(JOB)}",
-            groupby=[f"config.{content.CELL}"] if sign == "!=" else [],
         )
 
 

@@ -18,6 +18,10 @@ from pathlib import Path
 
 from analysis.command import RUNS_HELP, Parser
 from analysis.log import key_and_value, log_studies
+from stability.errors import UserError
+from stability.sinks.wandb import may_be_logged_in
+from stability.sinks.wandb_options import checked_entity, checked_project
+from stability.study.store import study_folders
 
 PROGRAM = "analysis.wandb runs"
 DEFAULT_RUNS = "runs"
@@ -33,10 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--offline", action="store_true", help="keep the runs in files, for wandb sync")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of conf/logger/wandb.yaml")
     given = parser.parse(arguments)
+    checked_project(given.project, "--project")
+    checked_entity(given.entity, "--entity")
     name = "wandb_offline" if given.offline else "wandb"
     options = dict(map(key_and_value, given.set))
     options |= {name: value for name in ("project", "entity") if (value := getattr(given, name)) is not None}
-    for study in log_studies(given.runs, name, options):
+    folders = [folder for path in given.runs for folder in study_folders(path)]
+    if not (given.offline or options.get("mode") == "offline" or may_be_logged_in()):
+        raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline")
+    for study in log_studies(folders, name, options):
         kept = study.directory / "wandb"
         if any(kept.glob("offline-run-*")):
             print(f"kept in {kept}; next: wandb sync {shlex.quote(str(kept))}/offline-run-*")

@@ -277,6 +277,8 @@ def share_of(model: str) -> float:
 def lacking(models: Sequence[str], jpeg_models: Sequence[str]) -> list[str]:
     """Return a line for each library that is missing here: what is not measured without it."""
     lines = []
+    if models and importlib.util.find_spec("modelbatch") is None:
+        lines.append("modelbatch is missing, packs are not compared with it: pip install modelbatch")
     if "resnet50" in models and importlib.util.find_spec("timm") is None:
         lines.append("timm is missing, resnet50 is left out: pip install timm")
     if (jpeg_models or any(MODELS[name][0] > TINY_SIDE for name in models)) and not has_policies():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,10 @@ def contestants(work: Work, plan: Plan, crew: Crew | None) -> list[Contestant]:
     found = [Contestant("pipeline", 1, Here(partial(Feed, work), device))] if work.images == "jpegs" else []
     found.append(Contestant("alone", 1, Here(partial(Alone, work), device)))
     found += [Contestant("pack", size, Here(partial(Pack, work, size), device)) for size in plan.sizes]
+    if importlib.util.find_spec("modelbatch") and work.images != "jpegs":
+        make = KINDS["modelbatch"]
+        several = [size for size in plan.sizes if size > 1]
+        found += [Contestant("modelbatch", size, Here(partial(make, work, size), device)) for size in several]
     if crew is not None:
         # A GPU is shared by trials that run alone; on the CPU, each process has a core and a pack.
         pairs = [(2**power, 1) for power in range(1, len(crew).bit_length())] if is_gpu else []

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -167,10 +168,50 @@ class Alone(Feed):
                 yield
 
 
+class ModelBatchPack(Feed):
+    """The same trials by `modelbatch` (PyPI): torch.vmap over stacked weights, one optimizer with a group per member.
+
+    It has no schedule, no weight average and no groups without weight decay: a step of it does less.
+    """
+
+    def __init__(self, work: Work, size: int) -> None:
+        super().__init__(work, size)
+        from modelbatch import ModelBatch
+        from modelbatch.optimizer import OptimizerFactory
+
+        models = [copy.deepcopy(fresh_model(work)).train() for _ in range(size)]
+        self.models = ModelBatch(models, shared_input=True).to(self.device)
+        is_sgd = self.config.optimizer["name"] == "sgd"
+        options = {"lr": self.config.scaled_lr, "weight_decay": self.config.wd} | ({"momentum": 0.9} if is_sgd else {})
+        kind = OptimizerFactory(torch.optim.SGD if is_sgd else torch.optim.AdamW)
+        self.optimizer = kind.create_optimizer(self.models, [options] * size)
+
+    def compute(self, batch: Any) -> None:
+        """Compute every member's gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.models(images)
+        smoothing = self.config.recipe.label_smoothing
+        loss = partial(functional.cross_entropy, label_smoothing=smoothing)
+        self.models.compute_loss(logits.float(), targets, loss).backward()
+
+    def update(self) -> None:
+        """Step the optimizer."""
+        self.optimizer.step()
+
+    def rest(self) -> None:
+        """Let go of the gradients too: others need the memory."""
+        super().rest()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
 # What can be named to another process.
 KINDS: dict[str, Callable[[Work, int], Feed]] = {
     "pack": Pack,
     "pack, compiled": lambda work, size: Pack(work, size, compiled=True),
+    "modelbatch": ModelBatchPack,
     "alone": lambda work, size: Alone(work),
     "alone, compiled": lambda work, size: Alone(work, "default"),
 }

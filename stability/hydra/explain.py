@@ -64,6 +64,15 @@ LAUNCHERS = {
 }
 
 
+# What the paper's figures and tables without a file in sweeps/ are made of.
+STUDIES = {
+    "fig10": "sweeps=table5, which `python -m analysis.figure fig10 runs/table5` draws",
+    "fig11": "sweeps=fig6 and sweeps=fig6_cnns, whose weights `python -m stability.evaluate` takes to another set",
+    "table2": "sweeps=fig6 and sweeps=fig6_cnns, which `python -m analysis.figure table2` lists",
+    "table4": "sweeps=tune, which finds lr and wd of each model; at scale=imagenet lr=tuned takes the published ones",
+}
+
+
 def _missing(error: MissingConfigException) -> UserError:
     """Return the error for a choice or a configuration that does not exist."""
     if error.missing_cfg_file is None:
@@ -81,6 +90,8 @@ def _missing(error: MissingConfigException) -> UserError:
     if group == "hydra/sweeper":
         return other_sweeper(name)
     what = "sweep" if group == "sweeps" else group
+    if group == "sweeps" and name in STUDIES:
+        return UserError(f"sweeps={name}: no study of its own; accepted: {STUDIES[name]}")
     # Of a list, as logger=[a,b], Hydra names no choices.
     return unknown(f"{what}{within}", name, error.options or choices_in_conf(group).split(", "))
 

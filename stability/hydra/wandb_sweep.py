@@ -85,8 +85,6 @@ def _logger(plan: Plan) -> dict[str, Value]:
         return {}
     settings = dict(group(loggers, "wandb"))
     if settings.get("mode") != "online":
-        found = ",".join(loggers)
-        raise UserError(
-            f"logger={found}: the trials of a sweep are W&B's runs; accepted: logger=wandb, alone or in a list"
-        )
+        found = f"logger.wandb.mode={settings['mode']}" if "mode" in settings else f"logger={','.join(loggers)}"
+        raise UserError(f"{found}: the trials of a sweep are W&B's runs; accepted: logger=wandb, alone or in a list")
     return settings

@@ -81,9 +81,11 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
     for trial in plan.all_trials:
         trials[trial.cell].append(trial)
     is_scaled = any(cell.lr_factor != 1 for cell in plan.cells)
+    has_batches = "batch_size" not in names and len({cell.config.batch_size for cell in plan.cells}) > 1
     rows = [
         [
             *names,
+            *(["batch"] if has_batches else []),
             "lr",
             *(["peak lr"] if is_scaled else []),
             "wd",
@@ -100,6 +102,7 @@ def _rows(plan: Plan, costs: Sequence[Cost], statuses: Mapping[str, str]) -> lis
         # One trial of twice the epochs costs what two do.
         whole = cost.times(planned + plan.config.longer)
         row = [str(cell.factors[name]) for name in names]
+        row += [str(cell.config.batch_size)] if has_batches else []
         row += [_span(cell, "lr", own)]
         row += [_span(cell, "lr", own, cell.lr_factor)] if is_scaled else []
         row += [_span(cell, "wd", own)]

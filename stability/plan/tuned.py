@@ -71,10 +71,11 @@ class Settings:
             return with_initial(model, self.model_of(factors))
         except NotThereError as error:
             given, scale = str(model[INIT]), self._scale.get("name")
-            known = str(group(self._scale, "pretraining").get("study"))
+            studies = group(self._scale, "pretraining")
+            known = {str(studies[name]) for name in ("study", "cnns") if studies.get(name) is not None}
             first = ""
-            if Path(given).name == known or Path(given).parent.name == known:
-                first = f"; first: {command_of(known, None if scale is None else str(scale))}"
+            for name in known & {Path(given).name, Path(given).parent.name}:
+                first = f"; first: {command_of(name, None if scale is None else str(scale))}"
             if not (self._is_preview and first):
                 raise UserError(f"{error}{first}") from None
             from stability.models.transfer import PARTS

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 QUEUE_LENGTH = 20_000
 # How long the loggers may take at the end of a command that was interrupted. Logger.close_seconds: at other ends.
 INTERRUPTED_SECONDS = 2.0
+# So often the end of a command tells how far the loggers are that it waits for.
+NOTE_SECONDS = 10.0
 # A logger that has lost so many trials one after the other is given up.
 MAX_LOST = 3
 _THREAD_NAME = "logger-"
@@ -119,7 +121,9 @@ class _LoggerThread:
             left = begun + limit - time.monotonic()
             if left <= 0:
                 self._give_up(f"it did not end within {limit:g} seconds")
-            self._thread.join(max(0.0, left))
+            self._thread.join(max(0.0, min(left, NOTE_SECONDS)))
+            if self._thread.is_alive() and left > NOTE_SECONDS:
+                print(f"waiting for logger {self.name}: {self._queue.qsize()} events left", flush=True)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -22,6 +22,7 @@ from stability.sinks.wandb_files import Manifests, files_of
 from stability.sinks.wandb_options import (
     MODES,
     AgentRun,
+    checked_entity,
     checked_flag,
     checked_parts,
     checked_project,
@@ -49,6 +50,9 @@ OURS = {
     **dict.fromkeys(("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"), "a run's group is its study, its job type its cell"),
     "WANDB_DIR": "runs are kept in the study's folder",
 }
+
+# Runs whose ends are under way at once: each waits for several answers of the server, one after the other.
+MOST_ENDING = 16
 
 
 class WandbLogger(Logger):
@@ -86,11 +90,9 @@ class WandbLogger(Logger):
         self._project = checked_project(project)
         if mode not in MODES:
             raise UserError(f"logger.wandb.mode={mode!r}; accepted: {', '.join(MODES)}")
-        if not isinstance(entity, str | None):
-            raise UserError(f"logger.wandb.entity={entity!r}; accepted: a user or team of W&B, or null for your own")
         if not isinstance(notes, str | None):
             raise UserError(f"logger.wandb.notes={notes!r}; accepted: text, or null")
-        self._entity, self._mode, self._notes, self._tags = entity, mode, notes, checked_tags(tags)
+        self._entity, self._mode, self._notes, self._tags = checked_entity(entity), mode, notes, checked_tags(tags)
         self._parts = checked_parts(send)
         self._has_git, self._has_system_metrics = (
             checked_flag("git", git),
@@ -102,6 +104,8 @@ class WandbLogger(Logger):
         self._manifests = Manifests(is_private=self._is_private)
         self._runs: dict[str, TrialRun] = {}
         self._trials: dict[str, LoggedTrial] = {}
+        # Of the runs whose ends are under way: what ends them.
+        self._ending: dict[str, Callable[[TrialRun], None]] = {}
 
     @property
     def _is_private(self) -> bool:
@@ -145,6 +149,8 @@ class WandbLogger(Logger):
 
     def started(self, trial: LoggedTrial, event: Started) -> None:
         """Open the trial's run. A trial that starts again in this command goes on with its run."""
+        if trial.id in self._ending:
+            self._settle(0)
         if trial.id not in self._runs:
             self._open(trial)
 
@@ -167,14 +173,35 @@ class WandbLogger(Logger):
         files = []
         if "record" in self._parts:
             files = list(files_of(trial, event, self._manifests, is_private=self._is_private))
-        self._do(trial, lambda run: run.finish(event, files))
-        del self._runs[trial.id]
+
+        self._end(trial, lambda run: run.finish(event, files))
+        self._settle(MOST_ENDING)
 
     def close(self) -> None:
         """End the runs of interrupted trials: they go on under the same ids."""
-        for run in self._runs.values():
-            run.interrupt()
-        self._runs = {}
+        for identifier in [one for one in self._runs if one not in self._ending]:
+            self._end(self._trials[identifier], TrialRun.interrupt)
+        self._settle(0)
+
+    def _end(self, trial: LoggedTrial, end: Callable[[TrialRun], None]) -> None:
+        """Begin to end a trial's run."""
+        self._do(trial, end)
+        self._ending[trial.id] = end
+
+    def _settle(self, most: int) -> None:
+        """Wait for the ends of runs until at most so many are under way."""
+        while len(self._ending) > most:
+            identifier = next(iter(self._ending))
+            try:
+                self._runs[identifier].wait()
+            except Exception as error:
+                self._go_offline(self._trials[identifier], error)
+            else:
+                self._release(identifier)
+
+    def _release(self, identifier: str) -> None:
+        """Forget a run that has ended."""
+        del self._ending[identifier], self._runs[identifier], self._trials[identifier]
 
     def _open(self, trial: LoggedTrial) -> None:
         mode = "offline" if self._mode == "offline" else environment_mode()
@@ -203,12 +230,20 @@ class WandbLogger(Logger):
         line = (str(error).strip().splitlines() or [""])[0]
         folder = trial.directory / "wandb"
         log.warning("W&B: %s: %s; runs are kept offline under %s instead", type(error).__name__, line, folder)
+        for identifier in [one for one in self._ending if self._runs[one].has_ended]:
+            self._release(identifier)
         # A new wandb-core process: the old one refuses the id of a run that it failed to open, and may be dead.
         wandb_run.forget()
-        for identifier in {**self._runs, trial.id: None}:
-            self._runs[identifier] = self._run(self._trials[identifier], "offline", is_offline=True)
+        for identifier, one in self._trials.items():
+            self._runs[identifier] = self._run(one, "offline", is_offline=True)
             # The epochs before are in the record, and logged at the trial's end.
             self._runs[identifier].resume(1)
+        for identifier, end in list(self._ending.items()):
+            try:
+                end(self._runs[identifier])
+            except Exception as problem:
+                log.warning("W&B: the run of trial %s is lost: %s: %s", identifier, type(problem).__name__, problem)
+            self._release(identifier)
 
     def _shown(self, words: str) -> str:
         """Return words without paths, unless the machine may be sent."""

@@ -16,7 +16,8 @@ from stability.study.schema import Manifest
 from stability.study.store import MANIFEST, RECORD, manifest_text, read_manifest, to_json, trial_directory
 from stability.values import group
 
-# A larger manifest goes with a run only where it has changed since: else a study of N trials would send N of N lines.
+# A larger manifest goes with the 1st, 2nd, 4th, 8th, ... run since it changed. With every run, a study of N trials
+# would send N times N lines; with one run alone, the study would be lost with that run.
 MOST_EVERYWHERE = 100_000
 
 
@@ -26,7 +27,8 @@ class Manifests:
     def __init__(self, *, is_private: bool) -> None:
         self._is_private = is_private
         self._read: dict[Path, tuple[tuple[int, int], Manifest, str]] = {}
-        self._sent: dict[Path, str] = {}
+        # By study: its manifest, and how many runs have ended since it changed.
+        self._ended: dict[Path, tuple[str, int]] = {}
 
     def commands(self, study_directory: Path) -> str | None:
         """Return the commands of a study, a line each; None where there is no manifest."""
@@ -34,15 +36,16 @@ class Manifests:
         return "\n".join(found[0].all_commands) if found else None
 
     def text(self, study_directory: Path) -> str | None:
-        """Return the manifest that goes with a run; None where there is none, or where another run has it."""
+        """Return the manifest that goes with a run; None where there is none, or where other runs have it."""
         found = self._current(study_directory)
         if found is None:
             return None
         _, text = found
-        if len(text) > MOST_EVERYWHERE and self._sent.get(study_directory) == text:
-            return None
-        self._sent[study_directory] = text
-        return text
+        known, count = self._ended.get(study_directory, ("", 0))
+        count = count + 1 if known == text else 1
+        self._ended[study_directory] = text, count
+        is_power_of_two = count & (count - 1) == 0
+        return text if len(text) <= MOST_EVERYWHERE or is_power_of_two else None
 
     def _current(self, folder: Path) -> tuple[Manifest, str] | None:
         try:

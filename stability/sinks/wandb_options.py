@@ -46,6 +46,16 @@ def checked_project(project: Value, option: str = "logger.wandb.project") -> str
     return project
 
 
+def checked_entity(entity: Value, option: str = "logger.wandb.entity") -> str | None:
+    """Return W&B's user or team; None: WANDB_ENTITY, else your own. Raises UserError where it can be neither."""
+    if entity is None:
+        entity = os.environ.get("WANDB_ENTITY") or None
+    if entity is not None and (not isinstance(entity, str) or not entity or set(entity) & set("/\\#?%: ")):
+        accepted = "a user or team of W&B, without the project; without it, your own"
+        raise UserError(f"{option}={entity!r}; accepted: {accepted}")
+    return entity
+
+
 def checked_tags(tags: Value) -> list[str] | None:
     """Return a run's tags; None: W&B's own. Raises UserError where they are no list of tags."""
     if tags is None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # How long wandb.init may take: a server that refuses or hangs is given up after it, and runs are kept offline.
 INIT_SECONDS = 15
-# How long is waited for the end of a run that is sent, and of a wandb-core process that has failed.
+# How long is waited for the end of a run that is sent, after the one before it, and of a wandb-core process that has
+# failed.
 FINISH_SECONDS, TEARDOWN_SECONDS = 12.0, 3.0
 
 
@@ -62,6 +63,7 @@ class TrialRun:
             run.define_metric(name, step_metric=step_metric, summary=summary)
         self._last_epoch, self._last_step = self._standing(content.EPOCH), self._standing(content.PROBE_STEP)
         self._is_waiting = False
+        self._ending: BackgroundCall | None = None
         # A trial that is tried again is no failed one meanwhile.
         run.summary.update({content.STATUS: content.RUNNING})
 
@@ -90,10 +92,7 @@ class TrialRun:
             self._last_step = step
 
     def finish(self, event: Ended, files: Iterable[tuple[str, bytes]]) -> None:
-        """Log what is missing of the curve, the result and the files, and end the run.
-
-        Raises TimeoutError where the server does not take it.
-        """
+        """Log what is missing of the curve, the result and the files, and end the run; see `wait`."""
         self._is_waiting = False
         if self.is_offline:
             for row in event.curve:
@@ -104,18 +103,31 @@ class TrialRun:
         if notes != (self._run.notes or ""):
             self._run.notes = notes
         self._attach(files)
-        code = int(event.status == "failed")
-        if self.is_offline:
-            self._run.finish(exit_code=code)
-        elif not done_within(FINISH_SECONDS, lambda: self._run.finish(exit_code=code)):
-            raise TimeoutError(f"the server has not taken a run within {FINISH_SECONDS:g} seconds")
+        self._end(int(event.status == "failed"))
 
     def interrupt(self) -> None:
-        """End the run of a trial that has not ended."""
+        """End the run of a trial that has not ended; see `wait`."""
         status: dict[str, Value] = {content.STATUS: content.INTERRUPTED}
         self._run.summary.update(status)
         self._configure(status)
-        self._run.finish(exit_code=1)
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        """End the run. The server's answers, one after the other, are waited for in a thread: runs end at once."""
+        if self.is_offline:
+            self._run.finish(exit_code=code)
+        else:
+            self._ending = BackgroundCall(lambda: self._run.finish(exit_code=code))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the run, which has begun, is through."""
+        return self._ending is None or self._ending.has_returned
+
+    def wait(self) -> None:
+        """Wait until the run has ended. Raises TimeoutError where the server does not take it."""
+        if self._ending is not None and not self._ending.is_over_within(FINISH_SECONDS):
+            raise TimeoutError(f"the server has not taken a run within {FINISH_SECONDS:g} seconds")
 
     def _configure(self, values: Mapping[str, Value]) -> None:
         self._run.config.update(dict(values), allow_val_change=True)
@@ -147,17 +159,32 @@ def forget() -> None:
 
 def done_within(seconds: float, call: Callable[[], object]) -> bool:
     """Call a function in a thread of its own; return whether it came back in time. Raises what it raised by then."""
-    raised: list[BaseException] = []
+    return BackgroundCall(call).is_over_within(seconds)
 
-    def run() -> None:
+
+class BackgroundCall:
+    """The call of a function in a thread of its own, which does not keep the process from ending."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._raised: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
         try:
-            call()
+            self._call()
         except BaseException as error:
-            raised.append(error)
+            self._raised.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if raised:
-        raise raised[0]
-    return not thread.is_alive()
+    @property
+    def has_returned(self) -> bool:
+        """Whether the call is over, and raised nothing."""
+        return not self._thread.is_alive() and not self._raised
+
+    def is_over_within(self, seconds: float) -> bool:
+        """Wait for so many seconds; return whether the call is over. Raises what it raised."""
+        self._thread.join(seconds)
+        if self._raised:
+            raise self._raised[0]
+        return not self._thread.is_alive()

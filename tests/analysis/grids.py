@@ -30,8 +30,12 @@ def make_grid(
     ranges: dict[str, Any] | None = None,
     config_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda factors: {},
     classes: int = CLASSES,
+    seconds_of: Callable[[dict[str, Any]], float | None] = lambda factors: None,
 ) -> Path:
-    """Write a study of a grid; `reruns` are of each cell's first lr and wd, `config_of` adds to its configuration."""
+    """Write a study of a grid; `reruns` are of each cell's first lr and wd, `config_of` adds to its configuration.
+
+    `seconds_of` gives the time of an epoch by a cell's factors.
+    """
     planned, trials = [], []
     for place, factors in enumerate(cells):
         config = {"model": {"name": factors["model"]}, "optimizer": {"name": factors["optimizer"]}}
@@ -48,6 +52,9 @@ def make_grid(
             if error is not None:
                 record = _record(folder.name, trial, factors, None if error == float("inf") else error)
                 record["provenance"]["num_classes"] = classes
+                if (seconds := seconds_of(factors)) is not None:
+                    record["provenance"]["seconds"] = seconds * factors["epochs"]
+                    record["result"]["epochs_done"] = factors["epochs"]
                 put_record(folder, record)
     plan = {"version": 1, "study": folder.name, "command": "", "sampler": {"name": "grid", "seed": 0}, "samples": None}
     write_manifest(folder, plan | {"fingerprint": "digits-0", "cells": planned, "trials": trials})

@@ -55,7 +55,9 @@ def test_every_cell_of_a_full_study_is_drawn(tmp_path: Path) -> None:
         assert len(axes.containers) + sum(line.get_marker() == "x" for line in axes.lines) == 36
         assert sum(line.get_marker() == "x" for line in axes.lines) == crosses
     cells = cells_of(*models("cnns"), optimizers=("sgd",), epochs=(100, 200, 400))
-    peaks = EXPERIMENTS["fig6"].draws[""](analyse(make_grid(tmp_path / "fig6", error_of, cells=cells), shows_all=True))
+    peaks = EXPERIMENTS["fig6"].draws["-models"](
+        analyse(make_grid(tmp_path / "fig6", error_of, cells=cells), shows_all=True)
+    )
     assert [len(axes.containers) for axes in peaks.axes] == [13, 13, 13]
 
 
@@ -126,6 +128,22 @@ def test_table_2_has_a_row_per_model_with_costs_and_schedules(tmp_path: Path) ->
         *(30.0, 16.4),
     ]
     assert small.get("error_21k") is None
+
+
+def test_table_2_has_batches_in_one_column(tmp_path: Path) -> None:
+    """Models of other batches are on rows of their own, beside the published batch and errors."""
+
+    def config(factors: dict[str, Any]) -> dict[str, Any]:
+        return imagenet(factors) | {"batch_size": 1024 if factors["model"] == "vitc_18gf" else 2048}
+
+    cells = cells_of("vitc_4gf", "vitc_18gf", epochs=(100, 200))
+    folder = make_grid(
+        tmp_path / "fig6", error_of, cells=cells, wds=(0.24,), lrs=(1e-3,), classes=1000, config_of=config
+    )
+    table = table_of("table2", folder)
+    assert [column.key for column in table.columns if "batch" in column.key] == ["batch", "batch_published"]
+    found = [[row[key] for key in ("model", "batch", "batch_published", "error_200_published")] for row in table.rows]
+    assert found == [["vitc_4gf", 2048, 2048, 19.2], ["vitc_18gf", 1024, 1024, 17.5]]
 
 
 def test_table_3_has_a_row_per_stem(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from analysis.analysis import analyse
 from analysis.cells import read_cells
 from analysis.edf import main
 from stability.errors import UserError
+from stability.study.best import best_setting
 from tests.analysis.grids import rerun
 
 MakeStudy = Callable[..., Path]
@@ -53,6 +55,36 @@ def test_one_rerun_is_no_peak(study: MakeStudy, capsys: pytest.CaptureFixture[st
     rerun(folder, {"vitp_tiny": [24.0], "vitc_tiny": [2.0, 3.0]})
     main([str(folder)])
     assert "peak         no statement: one rerun of vitp_tiny has ended, and two are needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("errors", "why"),
+    [
+        ([], "no reruns of vitp_tiny adamw epochs=8 have ended"),
+        ([24.0], "one rerun of vitp_tiny adamw epochs=8 has ended, and two are needed"),
+        ([90.0, 90.0, 90.0], "of 3 reruns of vitp_tiny adamw epochs=8 fewer than two have learned anything"),
+    ],
+)
+def test_a_cell_without_a_peak_is_named_with_the_reason(study: MakeStudy, errors: list[float], why: str) -> None:
+    folder = study(optimizers=("adamw",))
+    rerun(folder, RERUNS | {"vitp_tiny": errors})
+    with pytest.raises(UserError, match=f"--relative peak: {why}; accepted: best, or reseed=5 first"):
+        analyse(folder, relative=["peak"])
+
+
+def test_of_settings_that_tie_the_best_is_the_one_that_is_rerun(study: MakeStudy) -> None:
+    """Whatever the order of the trials: what is marked as the best is what reseed= trains again."""
+
+    def tied(record: dict[str, Any]) -> dict[str, Any]:
+        return record | {"result": record["result"] | {"error": 10.0}}
+
+    (cell,) = read_cells([study(models=("vitp_tiny",), optimizers=("adamw",), change=tied)])[1]
+    assert len({trial.lr for trial in cell.finished}) > 1
+    rerun_at = best_setting(trial.record for trial in cell.finished if trial.record is not None)
+    for trials in (cell.trials, cell.trials[::-1]):
+        best = dataclasses.replace(cell, trials=trials).best
+        assert best is not None
+        assert (best.lr, best.wd) == rerun_at
 
 
 @pytest.mark.usefixtures("undrawn")

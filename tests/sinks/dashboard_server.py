@@ -104,10 +104,10 @@ class DashboardServer(WandbServer):
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": digest}}}
 
     def answer_ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return a version of an artifact, for which wandb 0.26 asks."""
+        """Return a version of an artifact, for which wandb before 0.30 asks."""
         version = version_of(given["id"])
         name, _, digest = version.partition(":")
-        place = {"name": "mine", "entity": {"name": "us"}}
+        place = {"id": "p", "internalId": "1", "name": "mine", "entity": {"name": "us"}}
         about = {"description": None, "metadata": "{}", "tags": [], "historyStep": None, "commitHash": None}
         times = {
             "createdAt": "2026-11-01T00:00:00",
@@ -121,7 +121,7 @@ class DashboardServer(WandbServer):
         return {"artifact": {"__typename": "Artifact", "id": given["id"], **about, **times, **size, **kind}}
 
     def answer_FetchArtifactManifest(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Say where the list of an artifact's files is, for which wandb 0.26 asks."""
+        """Say where the list of an artifact's files is, for which wandb before 0.30 asks."""
         url = self._manifest({"artifactID": given["id"]})["file"]["uploadUrl"]
         return {"artifact": {"currentManifest": {"file": {"directUrl": url}}}}
 

@@ -36,6 +36,10 @@ def test_loggers_are_made_by_their_targets() -> None:
             {"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "project": ""}},
             "project=''; accepted: 1",
         ),
+        (
+            {"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "entity": "me/p"}},
+            r"entity='me/p'; accepted: a ",
+        ),
         ({"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "entity": 3}}, r"entity=3; accepted: a user or"),
         ({"_target_": CSV}, "'# @package logger.NAME' as its first line"),
         ({"wandb": {"_target_": "stability.sinks.wandb.WandbLogger", "mode": "on"}}, r"mode='on'; accepted: online, o"),

@@ -163,10 +163,18 @@ def test_a_logger_that_always_raises_is_given_up(make_trial: MakeTrial, caplog: 
     assert len({event.id for event in logger.told}) == threads.MAX_LOST
 
 
-def test_a_logger_that_still_gets_on_is_waited_for(make_trial: MakeTrial) -> None:
+def test_a_logger_that_still_gets_on_is_waited_for(
+    make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(threads, "NOTE_SECONDS", 0.25)
     slow = Slow()
     with Loggers({"slow": slow}) as loggers:
         for number in range(8):
             loggers.take(make_trial(number), Started(f"{number:012x}", 1))
     assert len(slow.told) == 8
     assert slow.is_closed
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("waiting for logger slow: ") for line in lines)
+    left = [int(line.split()[4]) for line in lines]
+    assert len(left) >= 3
+    assert left == sorted(left, reverse=True)

@@ -6,7 +6,6 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from stability.sinks.base import LoggedTrial
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
 from stability.study.events import Ended, Epoch, Resumed, Started, replay
+from tests.sinks.offline_runs import read_back, runs_of
 
 CELL = {"model": "vitp_tiny", "optimizer": "adamw", "epochs": 3}
 CONFIG = {"model": {"name": "vitp_tiny"}, "lr": 1.23e-3, "wd": 0.05, "seed": 3, "epochs": 3}
@@ -113,40 +113,6 @@ def tell(logger: WandbLogger, trial: LoggedTrial, *events: Any) -> None:
 
 def epochs(trial: LoggedTrial, *rows: dict[str, Any]) -> list[Epoch]:
     return [Epoch(trial.id, 3, row) for row in rows]
-
-
-def read_back(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return an offline run and its history rows, read by wandb's own reader."""
-    program = Path(sys.executable).with_name("wandb")
-    printed = subprocess.run([program, "leet", "inspect", folder, "--json"], check=True, capture_output=True, text=True)
-    run: dict[str, Any] = {"summary": {}, "config": {}, "metrics": {}, "files": [], "exit_code": None}
-    rows = []
-    for record in map(json.loads, printed.stdout.splitlines()):
-        if record["type"] == "run":
-            config = run["config"] | record["run"].get("config", {}).get("update", {})
-            run |= record["run"] | {"config": config}
-        elif record["type"] == "config":
-            run["config"] |= record["config"]["update"]
-        elif record["type"] == "environment":
-            run["environment"] = run.get("environment", {}) | record["environment"]
-        elif record["type"] == "metric":
-            one = record["metric"]
-            about = {name: one[name] for name in ("step_metric", "summary") if name in one}
-            run["metrics"][one.get("name") or one["glob_name"]] = about
-        elif record["type"] == "files":
-            run["files"] += [one["path"] for one in record["files"]["files"]]
-        elif record["type"] == "summary":
-            run["summary"] |= record["summary"]["update"]
-        elif record["type"] == "history":
-            rows.append(record["history"]["item"])
-        elif record["type"] == "exit":
-            # As protocol buffers do, an exit code of 0 may be left out.
-            run["exit_code"] = record["exit"].get("exit_code", 0)
-    return run, rows
-
-
-def runs_of(study: Path) -> list[Path]:
-    return sorted((study / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_mtime_ns)
 
 
 def test_runs_are_made_again_from_the_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

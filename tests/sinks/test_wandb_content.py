@@ -20,7 +20,8 @@ from stability.study.events import Ended, Probe, Started, replay
 from stability.study.metrics import metrics_of
 from stability.study.store import trial_directory
 from tests.plain import write_manifest, write_record
-from tests.sinks.test_wandb import epochs, read_back, runs_of, tell
+from tests.sinks.offline_runs import read_back, runs_of
+from tests.sinks.test_wandb import epochs, tell
 
 SEARCH = {"vit": {"lr": [1e-4, 1e-2]}, "tiny": {"lr": [2.5e-4, 8e-3]}}
 CONFIG = {

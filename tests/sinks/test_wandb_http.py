@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from stability.sinks import wandb_run
+from stability.sinks.base import LoggedTrial
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
 from stability.study.events import Probe, Resumed, Started, replay
-from tests.sinks.test_wandb import CURVE, epochs, read_back, runs_of, tell
+from tests.sinks.offline_runs import read_back, runs_of
+from tests.sinks.test_wandb import CURVE, epochs, tell
 from tests.sinks.wandb_server import WandbServer
 
 pytest.importorskip("wandb")
@@ -69,6 +71,51 @@ def test_a_trial_that_goes_on_logs_no_epoch_twice(server: WandbServer, make_tria
     assert [row["_step"] for row in server.history[name]] == list(range(6))
     assert (server.summary[name]["status"], server.exit_codes[name]) == ("completed", 0)
     assert json.loads(server.files[name, "record.json"])["id"] == trial.id
+
+
+def check_whole(server: WandbServer, trials: list[LoggedTrial]) -> None:
+    """Check that the server has each trial's run whole, and no other."""
+    names = [run_id(trial.study, trial.id) for trial in trials]
+    assert sorted(server.summary) == names
+    assert server.exit_codes == dict.fromkeys(names, 0)
+    for trial, name in zip(trials, names, strict=True):
+        assert [row["epoch"] for row in server.history[name]] == [1, 2, 3]
+        assert server.summary[name]["status"] == "completed"
+        assert json.loads(server.files[name, "record.json"])["id"] == trial.id
+
+
+def test_runs_end_at_once_over_a_slow_connection(server: WandbServer, make_trial: Any, make_record: Any) -> None:
+    trials, logger = [make_trial(number) for number in range(3)], WandbLogger()
+    failed = make_record(trials[0], "failed", top1_error=None, exception="RuntimeError: no", curve=[])
+    tell(logger, trials[0], *replay(failed))
+    server.delay = 0.1
+    # A trial that is tried again goes on with its run once this has ended.
+    for trial in trials:
+        tell(logger, trial, *replay(make_record(trial)))
+    assert list(logger._ending) == [trial.id for trial in trials]
+    assert not logger._runs[trials[-1].id].has_ended
+    logger.close()
+    check_whole(server, trials)
+    assert (logger._ending, logger._runs, logger._trials) == ({}, {}, {})
+
+
+@pytest.mark.slow
+def test_a_pack_of_64_over_a_slow_connection_loses_no_run(
+    server: WandbServer, make_trial: Any, make_record: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Opening and ending them takes longer than the end of a command waits for a logger that does not get on."""
+    monkeypatch.setattr(WandbLogger, "close_seconds", 10.0)
+    server.delay = 0.15
+    trials, start = [make_trial(number) for number in range(64)], time.monotonic()
+    with caplog.at_level(logging.WARNING), Loggers({"wandb": WandbLogger()}) as loggers:
+        told = [list(replay(make_record(trial))) for trial in trials]
+        # As a pack trains: event by event.
+        for events in zip(*told, strict=True):
+            for trial, event in zip(trials, events, strict=True):
+                loggers.take(trial, event)
+    assert time.monotonic() - start > 10.0
+    check_whole(server, trials)
+    assert caplog.text == ""
 
 
 def test_every_trial_is_a_run_of_its_own_whatever_the_environment_says(

@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from analysis.export import Sheet
+from analysis.statistics import error_distribution
 from analysis.wandb.__main__ import main
-from analysis.wandb.published import cells_of
+from analysis.wandb.published import _drawn, cells_of
 from analysis.wandb.workspace import quoted, view_name
 from stability.errors import StudyError, UserError
 from stability.sinks import wandb_run
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
-from tests.sinks.test_wandb import read_back, runs_of
+from tests.sinks.offline_runs import read_back, runs_of
 from tests.trained import TINY, TINY_C, tiny, trained_study
 
 pytest.importorskip("wandb_workspaces")
@@ -106,6 +109,20 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
     (runset,) = workspace["section"]["runSets"]
     assert runset["grouping"] == [{"section": "config", "name": "cell.value"}]
     assert [(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] == [("group", study)]
+    # A grouped scatter plot has a point per cell: panels do not follow the table of runs, and those of cells group.
+    assert {one["localPanelSettings"]["useRunsTableGroupingInPanels"] for one in sections} == {False}
+    drawn = [panel for one in sections for panel in one["panels"]] + [
+        panel
+        for one in report["blocks"]
+        if one["type"] == "panel-grid"
+        for panel in one["metadata"]["panelBankSectionConfig"]["panels"]
+    ]
+    grouped = {"Run History Line Plot": "cell.value", "Bar Chart": "cell.value"}
+    kinds = {(one["viewType"], one["config"].get("groupBy")) for one in drawn}
+    assert {("Bar Chart", "cell.value"), ("Scatter Plot", None), ("Parallel Coordinates Plot", None)} <= kinds
+    assert all(group == grouped.get(kind) for kind, group in kinds)
+    # W&B shows the first 10 unless told.
+    assert all(one["config"]["limit"] >= 1_000 for one in drawn if one["viewType"] in grouped)
     headings = [one["children"][0]["text"] for one in report["blocks"] if one["type"] == "heading"]
     assert headings[:6] == ["Answer", *parts]
     grids = [one["metadata"] for one in report["blocks"] if one["type"] == "panel-grid"]
@@ -114,6 +131,7 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
         found = {one["key"]["name"]: one["value"] for one in runset["filters"]["filters"]}
         assert found == {"group": study, "jobType": "analysis"}
         assert runset["project"]["name"] == "mine"
+        assert runset["grouping"] == []
     words = " ".join(one["content"] for one in report["blocks"] if one["type"] == "markdown-block")
     assert "Is this model easy to optimise?" in words
     assert "against" in words
@@ -147,7 +165,7 @@ def test_a_dry_run_writes_specifications_without_login_or_network(
     [
         (["nowhere"], r"no such folder: nowhere"),
         (["{study}", "--project", "a/b"], r"--project='a/b'; accepted: 1 to 128 characters"),
-        (["{study}", "--entity", "team/mine"], r"--entity 'team/mine'; accepted: a user or team of W&B"),
+        (["{study}", "--entity", "team/mine"], r"--entity='team/mine'; accepted: a user or team of W&B"),
         (["{study}", "--send", "records"], r"unknown part of --send 'records' \(did you mean 'record'\?\)"),
         (["{study}", "--dry-run", "--offline"], r"accepted: one of them"),
         (["{study}", "--dry-run", "--no-report", "--no-workspace"], r"writes nothing"),
@@ -189,14 +207,45 @@ def test_literals_of_filters_and_names_of_views() -> None:
 
 
 def test_columns_of_tables_hold_one_type() -> None:
-    from analysis.export import Sheet
-
     rows = [{"a": 1, "b": True, "c": float("inf"), "d": "/home/me/x", "e": [1]}, {"a": 2.5, "b": 3, "c": 1.0}]
     assert cells_of(Sheet("abcde", rows), is_private=True) == [
         [1, "True", None, ".../x", "[1]"],
         [2.5, "3", 1.0, None, None],
     ]
     assert cells_of(Sheet("d", rows), is_private=False)[0] == ["/home/me/x"]
+
+
+def test_long_tables_arrive_whole(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """wandb's own limits cut a table of 25,000 rows in a run's files; these are lowered here, so that both cut."""
+    import wandb
+
+    monkeypatch.setattr(wandb.Table, "MAX_ROWS", 3)
+    monkeypatch.setattr(wandb.Table, "MAX_ARTIFACT_ROWS", 5)
+    rows = [{"number": place, "word": "x"} for place in range(25_000)]
+    monkeypatch.setattr("analysis.wandb.published.tables_of", lambda *_: {"trials": Sheet(["number", "word"], rows)})
+    monkeypatch.setattr("analysis.wandb.published.figures_of", lambda *_: {})
+    assert main(["publish", str(study), "--offline"]) == 0
+    assert (wandb.Table.MAX_ROWS, wandb.Table.MAX_ARTIFACT_ROWS) == (3, 5)
+    (folder,) = runs_of(study)
+    (file,) = folder.rglob("*.table.json")
+    assert [one[0] for one in json.loads(file.read_text())["data"]] == list(range(25_000))
+    # The artifact of the table, which the App shows, as it waits to be sent.
+    found = [json.loads(path.read_text()) for path in tmp_path.rglob("artifacts/staging/*") if path.is_file()]
+    assert {len(one["data"]) for one in found if one.get("_type") == "table"} == {25_000}
+
+
+def test_a_chart_of_many_steps_keeps_their_shape() -> None:
+    """Ties among them: a third of the trials has one error."""
+    errors = np.concatenate([np.random.default_rng(0).exponential(20.0, 6_000), np.full(3_000, 90.0)])
+    curve = error_distribution(np.append(errors, np.inf), len(errors) + 1, None)
+    places = _drawn(curve.share, 500)
+    assert len(places) <= 500
+    assert (places[0], places[-1]) == (0, len(curve.share) - 1)
+    # Every step lies less than a 499th of the height above the last one that is drawn, as does the line to the next.
+    above = np.searchsorted(places, np.arange(len(curve.share)), side="right") - 1
+    assert (curve.share - curve.share[places[above]]).max() < 1 / 499
+    assert len(_drawn(curve.share[:300], 500)) == 300
+    assert len(_drawn(curve.share, 0)) == 2
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from analysis.wandb import pull
 from analysis.wandb.__main__ import main
 from stability.errors import StudyError, UserError
-from stability.sinks import wandb_run
+from stability.sinks import wandb_files, wandb_run
 from stability.sinks.private import private, without_paths
 from stability.sinks.wandb import WandbLogger
 from stability.sinks.wandb_content import PARTS
@@ -172,6 +172,50 @@ def test_a_retried_trial_has_the_record_of_its_last_run(runs: Any, plain: Any, t
     assert len(read_manifest(tmp_path / "out" / "quick")["trials"]) == 8
 
 
+def test_of_a_study_that_grew_the_last_manifest_counts(
+    server: WandbServer, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """It is too long for every run: two commands have trained it, and it was pulled between them."""
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
+    whole, out = read_manifest(study), tmp_path / "pulled"
+    early = {**whole, "trials": whole["trials"][:5], "command": "first"}
+    late = tmp_path / "late"
+    study.rename(late)
+    for manifest in (early, {**early, "commands": ["first", "second"]}, {**whole, "command": "first"}):
+        shutil.rmtree(study, ignore_errors=True)
+        study.mkdir(parents=True)
+        (study / "study.yaml").write_text(json.dumps(manifest))
+        for one in manifest["trials"]:
+            if trial_directory(late, one["id"]).exists():
+                shutil.copytree(trial_directory(late, one["id"]), trial_directory(study, one["id"]))
+        assert main(["runs", str(study), "--project", "p"]) == 0
+        assert main(["pull", "us/p", "--out", str(out)]) == 0
+    assert contents(out / "quick") == without_places(contents(study))
+    printed = capsys.readouterr().out
+    assert f"{out / 'quick'}: 4 of 5 planned trials have a record\n" in printed
+    assert f"{out / 'quick'}: 7 of 8 planned trials have a record, 4 were there\n" in printed
+    assert "does not plan" not in printed
+    # Some runs carry it, the newest of all among them.
+    carry = [run for run, name in server.files if name == "study.yaml"]
+    assert 1 < len(carry) < 7
+
+
+def test_a_long_manifest_goes_with_few_runs_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
+    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(is_private=True)
+
+    def runs_with_it() -> list[int]:
+        return [place for place in range(1, 20) if manifests.text(study) is not None]
+
+    assert runs_with_it() == [1, 2, 4, 8, 16]
+    (study / "study.yaml").write_text(json.dumps({**read_manifest(study), "command": "another"}))
+    assert runs_with_it() == [1, 2, 4, 8, 16]
+    monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 10**6)
+    assert len(runs_with_it()) == 19
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [
@@ -234,7 +278,13 @@ def test_what_contradicts_itself_is_an_error_before_anything_is_written(
         (["pull", "EMPTY"], "holds no runs; accepted: a folder of offline-run-"),
         (["pull", "wandb", "--studdy", "x"], r"--studdy"),
         (["pull", "wandb", "--study", "quik"], r"unknown study 'quik' \(did you mean 'quick'\?\); accepted: quick"),
+        (["pull", "wandb", "--out", "FILE"], "--out FILE is no folder; accepted: the folder of studies"),
         (["runs", "nowhere"], "no such folder: nowhere"),
+        (["runs", "EMPTY"], "EMPTY holds no study; accepted: a folder with study.yaml"),
+        (["runs", "runs/quick", "--project", "me/p"], "--project='me/p'; accepted: 1 to 128 characters"),
+        (["runs", "runs/quick", "--entity", "me/p"], "--entity='me/p'; accepted: a user or team of W&B"),
+        (["runs", "runs/quick", "--ofline"], r"unknown option '--ofline' \(did you mean '--offline'\?\)"),
+        (["runs", "runs/quick"], "no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(
@@ -242,9 +292,16 @@ def test_a_mistake_is_told_in_a_line(
 ) -> None:
     runs("1", record=plain[0], manifest=plain[1])
     (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=words):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=words) as caught:
         main(arguments)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_runs_without_records_are_told(runs: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,11 +22,13 @@ class WandbServer:
 
     bodies: of every request. sweep: the configuration of the one sweep; `waiting`: the arguments of its runs to come,
     which `wandb agent` gets one at a time.
+    delay: the seconds that each answer takes, as over a slow connection.
     mode: `ok`, a status code (`401`, `500`), `hung` (never an answer), or `dead` (connections are closed unanswered).
     """
 
     def __init__(self) -> None:
         self.mode = "ok"
+        self.delay = 0.0
         self.upserts: list[dict[str, Any]] = []
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.summary: dict[str, dict[str, Any]] = {}
@@ -197,6 +200,7 @@ class WandbServer:
                 if server.mode in ("hung", "dead"):
                     self.close_connection = True
                     return
+                time.sleep(server.delay)
                 code = 200 if server.mode == "ok" else int(server.mode)
                 refused = b'{"errors": [{"message": "no"}]}'
                 content = server.answer(self.command, self.path, body) if code == 200 else refused

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.analysis import analyse
+from analysis.figures import unasked
 from analysis.report.names import CellNames
 from analysis.report.plots.curves import chart
 from analysis.sections import report as printed
@@ -55,6 +56,8 @@ def test_one_trial_a_cell_is_answered_by_errors_and_differences(tmp_path: Path, 
     assert list(page.one("table", id="cells").rows()[0]) == [
         *("model", "optimizer", "epochs", "planned", "completed", "diverged", "failed", "collapsed", "error")
     ]
+    pictures = [one.attributes["alt"] for one in page.every("img")]
+    assert pictures == [f"figure {name} of analysis.edf" for name in ("length", "gap")]
     # No panels of distributions of one trial either.
     assert {name.partition("-")[0] for name in figures(page)} <= {"curves"}
 
@@ -112,3 +115,19 @@ def test_trials_in_micro_batches_are_named(tmp_path: Path) -> None:
     write_record(folder / "trials" / name, record | {"provenance": provenance})
     words = f"1 trial was computed in micro-batches, since memory ran out: {name}. Batch norms saw parts"
     assert words in printed(analyse(folder))
+
+
+@pytest.mark.parametrize(
+    ("factors", "names"),
+    [
+        ({"epochs": (6, 12)}, ["length"]),
+        ({"optimizers": ("adamw", "sgd")}, ["gap"]),
+        ({"optimizers": ("adamw", "sgd"), "epochs": (6, 12)}, ["length", "gap"]),
+        ({}, ["scatter"]),
+    ],
+)
+def test_one_trial_a_cell_has_no_figure_of_a_distribution(tmp_path: Path, factors: Any, names: list[str]) -> None:
+    cells = cells_of("vitp_small", "vitc_tiny", **({"optimizers": ("adamw",), "epochs": (6,)} | factors))
+    analysis = analyse(make_grid(tmp_path / "fixed", error_of, cells=cells))
+    assert analysis.is_fixed
+    assert unasked(analysis) == names

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from analysis.paper.experiments import EXPERIMENTS as FIGURES
+from analysis.paper.published import BATCHES, PRETRAINED
+from stability.hydra.explain import STUDIES
 from stability.models.named import model_names
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +21,10 @@ TUNED = sorted(name for name in EXPERIMENTS if "lr: tuned" in (ROOT / "sweeps" /
 AT_ANY_POINT = ("lr=1e-3", "wd=0.1")
 # Studies that begin with the weights of another wait for it.
 BEGINNING = sorted(name for name in EXPERIMENTS if "init: " in (ROOT / "sweeps" / f"{name}.yaml").read_text())
-PRETRAINING = ("imagenet21k", "imagenet21k_72gf")
+PRETRAINING = ("imagenet21k", "imagenet21k_72gf", "imagenet21k_cnns")
+
+# Their batches are those of table 2.
+OF_TABLE_2 = ("fig6", "fig6_cnns")
 
 
 def header(name: str) -> str:
@@ -30,9 +35,18 @@ def test_every_figure_and_table_of_models_has_its_study():
     assert SCALES == ["cifar10", "digits", "imagenet"]
     assert set(EXPERIMENTS) == {
         *("fig2", "fig3", "fig4", "fig5", "fig6", "fig6_cnns", "fig7", "fig8", "fig9", "table3", "table5", "tune"),
-        *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune"),
+        *("imagenet21k", "imagenet21k_72gf", "imagenet21k_tune", "imagenet21k_cnns", "imagenet21k_cnns_tune"),
     }
-    assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_tune"]
+    assert BEGINNING == ["imagenet21k_72gf", "imagenet21k_cnns_tune", "imagenet21k_tune"]
+
+
+def test_a_figure_without_a_study_names_what_it_is_made_of():
+    assert set(FIGURES) <= {*EXPERIMENTS, *STUDIES, "imagenet21k"}
+    assert not set(STUDIES) & set(EXPERIMENTS)
+    for words in STUDIES.values():
+        named = re.findall(r"sweeps=(\w+)", words)
+        assert named
+        assert set(named) <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -45,7 +59,11 @@ def test_an_experiment_is_planned_at_every_scale_in_a_folder_of_its_own(name, sc
     plan = plan_of(f"sweeps={name}", f"scale={scale}", *point, *begins)
     assert plan.study == (name if scale == "imagenet" else f"{name}-{scale}")
     large = 4096 if name in PRETRAINING else 2048
-    assert {cell.config.batch_size for cell in plan.cells} == {large if scale == "imagenet" else 64}
+    batches = {cell.config.batch_size for cell in plan.cells}
+    if name in OF_TABLE_2 and scale == "imagenet":
+        assert len(batches) > 1
+    else:
+        assert batches == {large if scale == "imagenet" else 64}
     names = {"digits": "digits", "cifar10": "uoft-cs/cifar10", "imagenet": "ILSVRC/imagenet-1k"}
     if name in PRETRAINING:
         names = {"digits": "digits-turned", "cifar10": "uoft-cs/cifar100", "imagenet": "imagenet-21k"}
@@ -68,7 +86,7 @@ def test_a_header_gives_the_commands_and_the_number_of_trials(name, plan_of):
 
 
 # Studies that no figure of the paper is drawn of: they make what others begin with.
-BEFORE_OTHERS = ("imagenet21k", "imagenet21k_72gf", "tune")
+BEFORE_OTHERS = (*PRETRAINING, "tune")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -119,6 +137,26 @@ def test_as_published_the_tuned_settings_are_the_papers(plan_of):
         }
 
 
+@pytest.mark.parametrize("name", OF_TABLE_2)
+def test_as_published_batches_are_those_of_table_2_and_lr_is_scaled(name, plan_of, say):
+    plan = plan_of(f"sweeps={name}")
+    for cell in plan.cells:
+        batch = BATCHES[str(cell.factors["model"])]
+        assert (cell.config.batch_size, cell.lr_factor) == (batch, batch / 2048), cell.factors
+        assert "batch_size" not in cell.factors
+    assert {cell.config.batch_size for cell in plan_of(f"sweeps={name}", "batch_size=64").cells} == {64}
+    own = plan_of(f"sweeps={name}", "model=custom", "model._target_=my.Model", "lr=1e-3", "wd=0.1")
+    assert {cell.config.batch_size for cell in own.cells} == {2048}
+
+
+def test_a_plan_shows_batches_that_differ(say):
+    shown = say("-m", "sweeps=fig6", "model=vitp_1gf,vitp_36gf", "epochs=100", "plan=true").out.splitlines()
+    head, first, second = (line.split() for line in shown[2:5])
+    assert head[:4] == ["model", "optimizer", "epochs", "batch"]
+    assert (first[3], second[3]) == ("2048", "512")
+    assert "batch" not in say("-m", "sweeps=fig2", "epochs=50", "plan=true").out.splitlines()[2]
+
+
 def test_pre_training_and_fine_tuning_are_the_papers(plan_of):
     """90 epochs at a batch of 4096 with lr scaled; 72 GF with wd 0.15; then 20 epochs with wd 0."""
     plan = plan_of("sweeps=imagenet21k")
@@ -127,6 +165,18 @@ def test_pre_training_and_fine_tuning_are_the_papers(plan_of):
     assert (found["vitc_18gf"], found["vitp_36gf"], found["vitp_72gf"]) == ((1e-3, 0.24), (6e-4, 0.28), (6e-4, 0.15))
     plan = plan_of("sweeps=imagenet21k_tune", "model.init=null")
     assert {(cell.config.epochs, cell.config.wd) for cell in plan.cells} == {(20, 0.0)}
+    plan = plan_of("sweeps=imagenet21k_cnns")
+    assert {(cell.config.epochs, cell.lr_factor, cell.config.lr, cell.config.wd) for cell in plan.cells} == {
+        (90, 2.0, 2.54, 2.4e-5)
+    }
+    # All convolutional networks that table 2 has a number of.
+    models = {str(cell.factors["model"]) for cell in plan.cells}
+    assert models == {name for name in PRETRAINED if not name.startswith("vit")}
+    plan = plan_of("sweeps=imagenet21k_cnns_tune", "model.init=null")
+    assert {(cell.config.epochs, cell.config.wd, cell.factors["optimizer"]) for cell in plan.cells} == {
+        (20, 0.0, "sgd")
+    }
+    assert {str(cell.factors["model"]) for cell in plan.cells} == models
     (cell,) = plan_of("sweeps=imagenet21k_72gf", "model.init=null").cells
     assert cell.config.wd == 0.15
     assert cell.config.model["freeze"] == cell.config.model["init_parts"]
@@ -215,14 +265,18 @@ def test_a_search_that_is_not_finished_settles_nothing(say, place, pretence):
 
 
 def test_a_study_that_another_must_come_before_names_it(say, place):
-    small = ("model=vitp_tiny", "scale=digits")
-    first = "first: python -m stability.run -m sweeps=imagenet21k scale=digits"
-    said = say("-m", "sweeps=imagenet21k_tune", *small)
-    assert said.code == 2
-    assert first in said.err
-    preview = say("-m", "sweeps=imagenet21k_tune", *small, "plan=true")
-    assert preview.code == 0
-    assert f"{first}. The plan has the models' own weights." in preview.out
+    for before, tuning, model in (
+        ("imagenet21k", "imagenet21k_tune", "vitp_tiny"),
+        ("imagenet21k_cnns", "imagenet21k_cnns_tune", "regnety_tiny"),
+    ):
+        small = (f"model={model}", "scale=digits")
+        first = f"first: python -m stability.run -m sweeps={before} scale=digits"
+        said = say("-m", f"sweeps={tuning}", *small)
+        assert said.code == 2
+        assert first in said.err
+        preview = say("-m", f"sweeps={tuning}", *small, "plan=true")
+        assert preview.code == 0
+        assert f"{first}. The plan has the models' own weights." in preview.out
     # The settings of imagenet too are where its search puts them.
     said = say("-m", "sweeps=fig2", "scale.settings=null", "model=vitp_1gf", "epochs=50,100")
     assert said.code == 2
@@ -238,6 +292,7 @@ def test_a_study_that_another_must_come_before_names_it(say, place):
         (("scale=null",), "accepted: scale=NAME, or leave it out"),
         (("scale=digits,cifar10",), "a study has one scale"),
         (("scale=../x",), "a choice is a name"),
+        (("sweeps=fig10",), "no study of its own; accepted: sweeps=table5"),
         (("sweeps=fig2", "scale.settings=table9"), "scale.settings=table9; accepted: table4, peak"),
         (("sweeps=fig2", "model=vitc_tiny"), "scale.table4 has no setting of vitc_tiny with adamw"),
     ],
