@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -34,6 +36,7 @@ from benchmarks.machine import describe
 from stability.data import get_data
 from stability.files import write_text
 from stability.study.events import Epoch, Event
+from stability.training import whole as whole_step
 from stability.training.contexts import exact_arithmetic
 from stability.training.defaults import complete
 from stability.training.module import StackModule
@@ -192,6 +195,14 @@ class TorchAttention(nn.Module):
         return self.classifier(self.layer(images[:, 0]).mean(1))
 
 
+def _way(record: dict[str, Any]) -> str:
+    return str(record["provenance"].get("training_step", "its parts"))
+
+
+def _refused(call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    raise RuntimeError("refused for the test")
+
+
 class Smoke:
     """One run of the smoke test."""
 
@@ -284,9 +295,29 @@ class Smoke:
         if compiled:
             count = sum(bool(record["provenance"].get("compiled")) for record in whole.records)
             self._add(case, "records that say compiled", f"{count} of {PACK_SIZE}", None, count == PACK_SIZE)
+            self._whole_step(case, trials, whole)
         self._against_cpu(case, precision, whole, reference.result())
         with tempfile.TemporaryDirectory(prefix="gpu-smoke-") as folder:
             self._resume(case, trials, whole, Path(folder))
+
+    def _whole_step(self, case: str, trials: Sequence[dict[str, Any]], whole: Outcome) -> None:
+        """Check that steps were replayed as one graph, and that a pack goes on where none can be captured."""
+        # One that diverges in its first steps has its record before anything is captured.
+        ways = Counter(_way(record) for index, record in enumerate(whole.records) if index != DIVERGING)
+        text = ", ".join(f"{count} by {way}" for way, count in ways.items())
+        wanted = {"one CUDA graph"} if self.device == "cuda" else {"its parts"}
+        self._add(case, "the step was taken", text, None, set(ways) == wanted)
+        with patch.object(whole_step, "captured", _refused):
+            others = run_pack(trials)
+        ways = Counter(_way(record) for index, record in enumerate(others.records) if index != DIVERGING)
+        wanted = {"one compiled function"} if self.device == "cuda" else {"its parts"}
+        text = ", ".join(f"{count} by {way}" for way, count in ways.items())
+        self._add(case, "the step was taken, where no graph can be captured", text, None, set(ways) == wanted)
+        pairs = zip(whole.records, others.records, strict=True)
+        equal = sum(one["result"] == other["result"] for one, other in pairs)
+        self._add(
+            case, "results without a graph equal those with it", f"{equal} of {PACK_SIZE}", None, equal == PACK_SIZE
+        )
 
     def _statuses(self, case: str, whole: Outcome) -> None:
         statuses = [record["status"] for record in whole.records]

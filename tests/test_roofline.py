@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.roofline import __main__ as command
 from benchmarks.roofline.counting import Call, Counting, Device, Totals, kernels_of
 from benchmarks.roofline.fake import GPU, fake_gpu
+from benchmarks.roofline.fused import count_compiled_step
 from benchmarks.roofline.tracing import AVERAGE, trace_step
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: benchmarks.kernels measures")
@@ -92,6 +93,23 @@ def test_a_step_of_a_pack_takes_no_more_than_it_did(model: str) -> None:
     assert 0.9 * bytes_ < total < bytes_
     # Products alone: no convolution in groups, and no launch for each member.
     assert not any(call.name.startswith("convolution") for call in trace.calls)
+
+
+# Bytes of the fused kernels of a compiled step, counted by inductor.
+COMPILED = [
+    ("vitp_tiny", 2, 8, 81e6, 255),
+    ("vitp_1gf", 16, 64, 105.5e9, 699),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "size", "batch_size", "most", "kernels"), COMPILED)
+def test_a_compiled_step_moves_no_more_than_it_did(
+    model: str, size: int, batch_size: int, most: float, kernels: int
+) -> None:
+    found = count_compiled_step(model, size, batch_size, "bf16")
+    assert 0.9 * most < found.bytes < most
+    assert found.kernels <= kernels
 
 
 def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,10 @@
 """Kernels, bytes, operations and predicted time of training steps and evaluations on a GPU, counted without one.
 
-    python -m benchmarks.roofline [--cases vitp_tiny:64:128,vitp_1gf:16:64] [--precision bf16] [--calls 10] [...]
+    python -m benchmarks.roofline [--cases vitp_tiny:64:128,vitp_1gf:16:64] [--precision bf16] [--calls 10] [--compiled]
 
 The library's own module takes a step on torch's fake tensors, which have shapes and a device but no numbers; every call
 that reaches the device is noted. A call's time is the largest of what its bytes, its operations and its launches take.
+With --compiled, inductor plans the kernels of a pack's whole step, and their inputs and outputs are counted.
 Nothing here is measured: caches are left out, and so is the host. One update of the averages is in no step's sum; it
 comes every 32nd step at most.
 """
@@ -21,6 +22,7 @@ import torch
 
 from benchmarks.packs import MODELS
 from benchmarks.roofline.counting import Device, Totals, Trace
+from benchmarks.roofline.fused import count_compiled_step
 from benchmarks.roofline.tracing import AVERAGE, trace_evaluation, trace_step
 from stability.files import write_text
 
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=cases, default=CASES, metavar="MODEL:MEMBERS:BATCH,...")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="bf16")
     parser.add_argument("--calls", type=int, default=0, help="kinds of calls to print, those that move most bytes")
+    parser.add_argument("--compiled", action="store_true", help="packs' compiled steps too: minutes for each")
     parser.add_argument("--json", type=Path, help="where the numbers go")
     numbers: dict[str, tuple[Callable[[str], float], float, float, str]] = {
         "bandwidth": (above_zero, 4.8, 1e12, "of the memory, TB/s; by default an H200's"),
@@ -121,6 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluation = trace_evaluation(case.model, case.size, case.batch_size, options.precision)
         found = summary(step, evaluation, device)
         whole = found["step"]
+        if options.compiled and case.size > 1:
+            fused = count_compiled_step(case.model, case.size, case.batch_size, options.precision)
+            seconds = fused.bytes / (device.bandwidth * device.bandwidth_share)
+            found["compiled step"] = Totals(
+                0, fused.kernels, fused.bytes, 0, max(seconds, fused.kernels * device.launch)
+            )
         share = whole.flops / whole.seconds / device.flops
         images = case.size * case.batch_size / whole.seconds
         print(f"\n{case.model}, K = {case.size}, batch {case.batch_size}, {options.precision}: ", end="")

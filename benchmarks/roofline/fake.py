@@ -36,6 +36,7 @@ def fake_gpu() -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, stand_in in (
             (Tensor, "backward", backward),
+            (torch.autograd, "grad", grad),
             (Tensor, "pin_memory", pinned),
             (torch.cuda, "get_device_capability", lambda device=None: CAPABILITY),
             (torch.cuda, "is_bf16_supported", lambda including_emulation=True: True),
@@ -65,11 +66,11 @@ def on_gpu(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def backward(loss: Tensor) -> None:
+def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
     """Compute the gradients of a loss as `Tensor.backward` does, node by node."""
     assert loss.grad_fn is not None
     waiting = _uses(loss.grad_fn)
-    received: dict[Any, list[Tensor | None]] = {loss.grad_fn: [torch.ones_like(loss)]}
+    received: dict[Any, list[Tensor | None]] = {loss.grad_fn: [torch.ones_like(loss) if gradient is None else gradient]}
     ready = [loss.grad_fn]
     while ready:
         node = ready.pop()
@@ -86,6 +87,18 @@ def backward(loss: Tensor) -> None:
             waiting[after] -= 1
             if not waiting[after]:
                 ready.append(after)
+
+
+def grad(losses: Tensor, leaves: list[Tensor], gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return gradients of leaves of the graph as `torch.autograd.grad` does, node by node.
+
+    Args:
+        losses: tensor to differentiate.
+        leaves: have no gradients yet.
+        gradient: of the losses.
+    """
+    backward(losses, gradient)
+    return tuple(one.grad for one in leaves)
 
 
 def _uses(root: Any) -> dict[Any, int]:

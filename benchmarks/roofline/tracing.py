@@ -34,7 +34,7 @@ def trace_step(model: str, size: int, batch_size: int, precision: str) -> Trace:
         precision: bf16 or float32.
     """
     with fake_gpu():
-        module, batch = _module(model, size, batch_size, precision)
+        module, batch = pack_on_gpu(model, size, batch_size, precision)
         with Counting() as counting:
             _name_phases(module, counting)
             # The first step makes what later ones reuse.
@@ -61,14 +61,14 @@ def trace_evaluation(model: str, size: int, batch_size: int, precision: str) -> 
         precision: bf16 or float32.
     """
     with fake_gpu():
-        module, batch = _module(model, size, batch_size, precision)
+        module, batch = pack_on_gpu(model, size, batch_size, precision)
         module.stack.eval()
         with torch.no_grad(), Counting() as counting, counting.phase("evaluation"):
             module.evaluator()(batch.images)
     return counting.trace
 
 
-def _module(model: str, size: int, batch_size: int, precision: str) -> tuple[StackModule, Batch]:
+def pack_on_gpu(model: str, size: int, batch_size: int, precision: str) -> tuple[StackModule, Batch]:
     """Return a pack's module on the fake GPU, and a batch."""
     side, classes = MODELS[model]
     config = complete(
@@ -109,7 +109,7 @@ def _name_phases(module: StackModule, counting: Counting) -> None:
     module.read = lambda: None  # type: ignore[method-assign]
     module.reads_at_once = False
     compiler: Any = named("forward", module.compiler)
-    compiler.attempt = module.compiler.attempt
+    compiler.attempt, compiler.is_on = module.compiler.attempt, False
     module.compiler = compiler
     module.task = SimpleNamespace(member_losses=named("loss", module.task.member_losses))
     Tensor.backward = named("backward", Tensor.backward)  # type: ignore[method-assign]

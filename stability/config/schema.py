@@ -205,7 +205,8 @@ class ScheduleConfig:
 class TrainingConfig:
     """How a trial is computed and survives; none of it decides a result, but for its last bits."""
 
-    # Compile the training step's forward and backward pass with torch.compile: minutes once for each size of pack.
+    # Compile the training step's forward and backward pass with torch.compile, of a pack on a GPU the whole step, which
+    # is replayed as a CUDA graph: minutes once for each size of pack.
     # auto: where a process has measured that it is faster, tried only where much is ahead.
     compile: bool | str = key(identity=False)
     # The time between two checkpoints of a running trial, in seconds.

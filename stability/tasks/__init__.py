@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from stability.study.metrics import Metrics
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
 # The name of the loss in curve rows; every task measures it.
 LOSS = "loss"
@@ -27,6 +27,26 @@ class Task(Protocol):
             logits: (K, B, classes).
             targets: labels (B,), or label shares (B, classes) of mixed images.
             smoothing: each member's label smoothing.
+        """
+        ...
+
+    def loss_weights(self, smoothing: Sequence[float], kind: dtype, to: device) -> Tensor:
+        """Return what `weighted_losses` needs of the members' label smoothing, a tensor of a type on a device.
+
+        Args:
+            smoothing: each member's label smoothing.
+            kind: the type of the logits.
+            to: their device.
+        """
+        ...
+
+    def weighted_losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return what `member_losses` does, of K > 1 members, by operations on the device alone.
+
+        Args:
+            logits: (K, B, classes).
+            targets: labels (B,), or label shares (B, classes) of mixed images.
+            weights: from `loss_weights`.
         """
         ...
 

@@ -10,7 +10,7 @@ from stability.study.metrics import Metric, Metrics
 
 # The table is read where torch is not needed, and torch takes seconds to import: functions import it.
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
 METRICS = Metrics(
     [
@@ -33,21 +33,46 @@ def member_losses(logits: Tensor, targets: Tensor, smoothing: Sequence[float]) -
         targets: labels (B,), or label shares (B, classes) of mixed images.
         smoothing: each member's label smoothing.
     """
-    import torch
     from torch.nn import functional as F
-
-    from stability.devices import send
 
     if len(logits) == 1:
         return F.cross_entropy(logits[0], targets, label_smoothing=smoothing[0]).unsqueeze(0)
+    return weighted_losses(logits, targets, loss_weights(smoothing, logits.dtype, logits.device))
+
+
+def loss_weights(smoothing: Sequence[float], kind: dtype, to: device) -> Tensor:
+    """Return the factors of the right class and of all classes in each member's loss, (2, K, 1).
+
+    Args:
+        smoothing: each member's label smoothing.
+        kind: the type of the logits.
+        to: their device.
+    """
+    import torch
+
+    from stability.devices import send
+
+    # Signs and shares are the host's work: on a GPU each of these operations is a launch.
+    share = torch.tensor(smoothing, dtype=kind)
+    return send(torch.stack([share - 1, -share]), to).unsqueeze(-1)
+
+
+def weighted_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return each member's mean cross-entropy, (K,).
+
+    Args:
+        logits: (K, B, classes).
+        targets: labels (B,), or label shares (B, classes) of mixed images.
+        weights: from `loss_weights`.
+    """
+    from torch.nn import functional as F
+
     log_shares = F.log_softmax(logits, dim=-1)
     if targets.ndim == 1:
         right = log_shares.gather(-1, targets.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
     else:
         right = (log_shares * targets).sum(-1)
-    # Signs and shares are the host's work: on a GPU each of these operations is a launch.
-    share = torch.tensor(smoothing, dtype=logits.dtype)
-    of_right, of_all = send(torch.stack([share - 1, -share]), logits.device).unsqueeze(-1)
+    of_right, of_all = weights
     return (of_right * right + of_all * log_shares.mean(-1)).mean(-1)
 
 

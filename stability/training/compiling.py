@@ -62,7 +62,7 @@ class Compiler:
             key: what packs agree on that can use each other's compiled code.
             begins: `auto` compiles at once, since a larger stack of this kind was faster so (see `shrunk`).
         """
-        self._stack, self._mode, self._key = stack, mode, key
+        self._stack, self._mode, self.key = stack, mode, key
         self._compiled: Callable[..., Tensor] | None = None
         self._times: list[float] = []
         # Compiled steps that this pack has taken.
@@ -71,12 +71,14 @@ class Compiler:
         # Whether steps are compiled now; `auto` changes its mind between two steps.
         self.is_on = mode is True or (mode == AUTO and (self._is_faster() or begins))
         self._is_measuring = mode is not False and self.pace.compiled is None
+        # Whether this step is taken without, since it comes before what is compiled can be; it is not timed.
+        self.rests = False
         # Why `auto` has not compiled what it tried to, in words.
         self.failure: str | None = None
 
     def __call__(self, images: Tensor, keep: Tensor | None, seeds: Sequence[int]) -> Tensor:
         """Return the stack's logits (K, B, classes)."""
-        if not self.is_on or self._stack.is_looped:
+        if not self.is_on or self.rests or self._stack.is_looped:
             return self._stack(images, keep, seeds)
         if self._compiled is None:
             # One function is compiled for every architecture and size of pack that this process trains.
@@ -97,10 +99,18 @@ class Compiler:
             return
         start = now(device)
         yield
+        if self.rests:
+            return
         self._times.append(now(device) - start)
         if self.is_on and self.pace.first is None:
             self.pace.first = self._times[-1]
         self._conclude(steps_ahead())
+
+    def restart(self) -> None:
+        """Time steps anew: what is compiled is another function from now on."""
+        self._times.clear()
+        if self._is_measuring:
+            self.pace.first = None
 
     def attempt(self, compute: Callable[[], Tensor]) -> Tensor:
         """Compute a step's gradients; where one of the first steps that `auto` compiles fails, without."""
@@ -125,7 +135,7 @@ class Compiler:
         """Tell whether a smaller stack, half as large or less, saves time: None if not, else whether to compile it."""
         if not self.is_on:
             return False
-        share, taken, known = stack_size / self._stack.size, self.pace.compiled, _PACES.get(f"{self._key}/{stack_size}")
+        share, taken, known = stack_size / self._stack.size, self.pace.compiled, _PACES.get(f"{self.key}/{stack_size}")
         if known is not None and known.compiled not in (None, float("inf")):
             return True
         if taken is None:

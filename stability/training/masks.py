@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -36,6 +37,21 @@ def keep_masks(seed: int, step: int, num_residuals: int, batch_size: int, rate: 
     draws = torch.rand(num_residuals, batch_size, generator=generator)
     rates = torch.linspace(0, rate, num_residuals // 2).repeat_interleave(2)[:, None]
     return (draws >= rates) / (1 - rates)
+
+
+def stacked_masks(seeds: Sequence[int | None], step: int, num_residuals: int, batch_size: int, rate: float) -> Tensor:
+    """Return the masks of a pack's lanes, (K, num_residuals, batch_size).
+
+    Args:
+        seeds: of each lane's trial; None: the lane idles, and all its branches are kept.
+        step: as of `keep_masks`.
+        num_residuals: as of `keep_masks`.
+        batch_size: images of a batch.
+        rate: of the last block.
+    """
+    shape = (num_residuals, batch_size)
+    masks = [torch.ones(shape) if seed is None else keep_masks(seed, step, *shape, rate) for seed in seeds]
+    return torch.stack(masks)
 
 
 def seed_torch(seed: int, device: torch.device) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from stability.locate import bind, first_line, locate
 from stability.study.metrics import BEST, EMA, Metric, Metrics
 from stability.tasks import task_of
 from stability.values import COORDINATES, Options
+
+if TYPE_CHECKING:
+    from stability.training.stack import ModelStack
 
 # Fields of curve rows, results and tables that a metric or a probe cannot be called.
 RESERVED = frozenset(
@@ -64,6 +68,19 @@ def own_probes(config: TrialConfig) -> tuple[Measure, ...]:
     Both are mappings from the plain model's names of parameters to tensors (K, ...) with a leading member axis.
     """
     return _measures(config.probes, "probes", ("gradients", "parameters"), set(config.metrics or ()))
+
+
+@torch.no_grad()
+def values_of(probes: Sequence[Measure], stack: ModelStack, device: torch.device) -> list[Tensor]:
+    """Return the values of a trial's probes at this step, (K,) each, on the device.
+
+    Args:
+        probes: of the trials.
+        stack: has the gradients.
+        device: where it lies.
+    """
+    given = {"gradients": stack.gradients, "parameters": stack.weights}
+    return [probe((stack.size,), device, **given) for probe in probes]
 
 
 def _measures(

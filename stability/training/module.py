@@ -18,13 +18,14 @@ from stability.training.compiling import Compiler, key_of
 from stability.training.contexts import autocast
 from stability.training.evaluation import Evaluator, Score, at_least_float32, evaluate, parts_of
 from stability.training.interruption import Interruption
-from stability.training.masks import draw_seed, keep_masks
-from stability.training.measures import own_metrics, own_probes
+from stability.training.masks import draw_seed, stacked_masks
+from stability.training.measures import own_metrics, own_probes, values_of
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
 from stability.training.ranks import ALONE, Ranks
 from stability.training.shared import SharedUpdates
 from stability.training.stack import ModelStack, stack_size
+from stability.training.whole import WholeStep
 from stability.training.writer import CheckpointWriter, OnEvent
 
 if TYPE_CHECKING:
@@ -93,12 +94,12 @@ class StackModule(pl.LightningModule):
         self.autocast_type = torch.bfloat16 if config.precision == "bf16" else None
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
-        self.compiler = self._compiler()
+        self.compiler, self.whole = self._compiler(), WholeStep(self)
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
         self._losses: Tensor | None = None
         self._facade: MemberOptimizers | None = None
-        self._updates: SharedUpdates | None = None
+        self.updates: SharedUpdates | None = None
 
     @property
     def step(self) -> int:
@@ -165,34 +166,35 @@ class StackModule(pl.LightningModule):
 
         Where the losses and norms are read at once (on the CPU), members that are not finite are marked as diverged.
         """
-        self.stack.clear_gradients()
         training = [member for member in self.members if member.is_training]
+        values = self.whole.take(batch, training)
+        if values is None:
+            values = self._computed(batch, training)
+        self._unread.append((self.step, values))
+        at_once = values.device.type == "cpu" if self.reads_at_once is None else self.reads_at_once
+        if at_once or len(self._unread) >= STEPS_PER_READ:
+            self.read()
+        return any(member.is_training for member in training)
+
+    def _computed(self, batch: Batch, training: Sequence[Member]) -> Tensor:
+        """Give members their gradients; return losses, norms and what is probed, (numbers, K), on the device."""
+        self.stack.clear_gradients()
         losses = self._losses = self.compiler.attempt(lambda: self._backward(batch, training))
         # Shared updates and norms take the stacked gradients; what is left for a member's own is to clip them.
         clipped = [member.index for member in training if member.config.recipe.clip_norm is not None]
         self.stack.share_gradients(clipped if self.shares_updates else None)
         norms = self.stack.gradient_norms()
         # Of the gradients before they are clipped, as the norms are.
-        probed = self._probe() if self.probes else []
+        probed = values_of(self.probes, self.stack, self.device) if self.probes else []
         for member in training:
             member.clip(norms[member.index])
-        self._unread.append((self.step, torch.stack([one.to(losses.dtype) for one in (losses, norms, *probed)])))
-        at_once = losses.device.type == "cpu" if self.reads_at_once is None else self.reads_at_once
-        if at_once or len(self._unread) >= STEPS_PER_READ:
-            self.read()
-        return any(member.is_training for member in training)
-
-    @torch.no_grad()
-    def _probe(self) -> list[Tensor]:
-        """Return the values of the user's probes at this step, (K,) each, on the device."""
-        given = {"gradients": self.stack.gradients, "parameters": self.stack.weights}
-        return [probe((self.stack.size,), self.device, **given) for probe in self.probes]
+        return torch.stack([one.to(losses.dtype) for one in (losses, norms, *probed)])
 
     def _backward(self, batch: Batch, training: Sequence[Member]) -> Tensor:
         """Compute the gradients of the training members' losses; return the losses, (K,), detached."""
-        smoothing = self._by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
+        smoothing = self.by_lane(0.0, lambda member: member.config.recipe.label_smoothing)
         lanes = [member.index for member in training]
-        keep = self._keep(len(batch.images))
+        keep = self.masks(len(batch.images))
         parts, images, own = [], len(batch.images), self.ranks.rows(len(batch.images))
         for rows in parts_of(own, self.micro_batches):
             logits = self.forward(batch.images[rows], None if keep is None else keep[..., rows], rows.start)
@@ -240,7 +242,7 @@ class StackModule(pl.LightningModule):
         """
         # The model may draw from torch's own generator (dropout): what it draws follows from seed and step.
         purpose, step = (f"model/{start}" if start else "model"), self.step
-        seeds = self._by_lane(0, lambda member: draw_seed(purpose, member.config.seed, step))
+        seeds = self.by_lane(0, lambda member: draw_seed(purpose, member.config.seed, step))
         with autocast(images.device, self.autocast_type):
             self.stack.prepare(images)
             logits = self.compiler(images, keep, seeds)
@@ -250,18 +252,19 @@ class StackModule(pl.LightningModule):
             raise UserError(f"the model returns {given} for a batch; accepted: logits of shape {wanted}, one a class")
         return at_least_float32(logits)
 
-    def _keep(self, batch_size: int) -> Tensor | None:
+    @property
+    def has_masks(self) -> bool:
+        """Whether the recipe drops residual branches."""
+        return bool(self.num_residuals and self.depth_rate)
+
+    def masks(self, batch_size: int) -> Tensor | None:
         """Draw this step's masks (K, num_residuals, B), where the recipe drops residual branches."""
-        if not (self.num_residuals and self.depth_rate):
+        if not self.has_masks:
             return None
+        seeds = self.by_lane(None, lambda member: member.config.seed)
+        return send(stacked_masks(seeds, self.step, self.num_residuals, batch_size, self.depth_rate), self.device)
 
-        step, shape = self.step, (self.num_residuals, batch_size)
-        masks = self._by_lane(
-            torch.ones(shape), lambda member: keep_masks(member.config.seed, step, *shape, self.depth_rate)
-        )
-        return send(torch.stack(masks), self.device)
-
-    def _by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
+    def by_lane(self, rest: T, of_member: Callable[[Member], T]) -> list[T]:
         """Return what every lane of the stack gets: its member's own, or `rest` where it idles."""
         found = [rest] * self.stack.size
         for member in self.members:
@@ -275,10 +278,11 @@ class StackModule(pl.LightningModule):
             for member in training:
                 member.update()
             return
-        self._updates = self._updates or SharedUpdates(self.stack)
-        for member in training:
-            member.set_lr()
-        self._updates.step(training)
+        if not self.whole.has_stepped:
+            self.updates = self.updates or SharedUpdates(self.stack, spreads=self.compiler.is_on)
+            for member in training:
+                member.set_lr()
+            self.updates.step(training)
         for member in training:
             member.count_step()
 
@@ -380,8 +384,9 @@ class StackModule(pl.LightningModule):
         assert not self._unread, "numbers of lanes that no longer exist"
         places = [member.index for member in self.members]
         places += places[-1:] * (size - len(places))
-        old, self.stack, self._updates = self.stack, self.stack.select(places), None
+        old, self.stack, self.updates = self.stack, self.stack.select(places), None
         self.stack.train(old.training)
+        self.whole.release()
         self.compiler = self._compiler(begins=compiles)
         for index, member in enumerate(self.members):
             member.move(self.stack, index)

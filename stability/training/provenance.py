@@ -77,6 +77,7 @@ def provenance(member: Member, module: StackModule) -> Provenance:
         rest={
             **info.notes,
             **module.ranks.notes(module.stack.architecture, device),
+            **({"training_step": kind} if (kind := module.whole.kind) else {}),
             **({"patches": f"{grid[0]} x {grid[1]}"} if grid else {}),
             **({"metrics": shown} if shown else {}),
             **({"beginning": module.stack.beginning} if module.stack.beginning else {}),

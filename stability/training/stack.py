@@ -54,7 +54,7 @@ class ModelStack(nn.Module):
             self.register_parameter(_registered(name), nn.Parameter(parameter.detach(), parameter.requires_grad))
         for name, buffer in buffers.items():
             self.register_buffer(_registered(name), buffer.detach())
-        self._parameter_names, self._buffer_names = list(parameters), list(buffers)
+        self.names_of_parameters, self.names_of_buffers = list(parameters), list(buffers)
         self._views: list[dict[str, Tensor]] = []
         # Every name of the plain model's state, and the one that its tensor has here: layers may share one.
         named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
@@ -97,11 +97,23 @@ class ModelStack(nn.Module):
             return States([dict(one) for one in states], is_stacked=False)
         return States([{name: torch.stack([one[name] for one in states]) for name in states[0]}], is_stacked=True)
 
-    def call(self, states: States, images: Tensor) -> Tensor:
-        """Return logits (models, B, classes); layers that train change their buffers in `states`."""
+    def call(self, states: States, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return logits (models, B, classes); layers that train change their buffers in `states`.
+
+        Args:
+            states: parameters and buffers of the models.
+            images: (B, C, H, W).
+            keep: masks of residual branches, (models, num_residuals, B), of stacked states; None: all are kept.
+        """
         if states.is_stacked:
-            return self._call_together(states.parts[0], images)
+            return self._call_together(states.parts[0], images, keep)
         return self._call_in_turn(states.parts, images, None, None)
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the project's own rules compute the members together."""
+        can = self.size > 1 and not self.is_looped and self._uses_rules
+        return can and stacked.has_rules(self.architecture)
 
     def prepare(self, images: Tensor) -> None:
         """Find out, once, whether the members can be computed together, forward and backward; no buffer is changed."""
@@ -109,13 +121,15 @@ class ModelStack(nn.Module):
             return
         self._is_tried = True
         state = {name: tensor.detach().clone() for name, tensor in self._stacked().items()}
-        trained = [state[name].requires_grad_() for name in self._parameter_names if self.stacked(name).requires_grad]
+        trained = [
+            state[name].requires_grad_() for name in self.names_of_parameters if self.stacked(name).requires_grad
+        ]
         # Two images: norms over a batch refuse one.
         images = images[:2] if len(images) > 1 else torch.cat([images, images])
         self.architecture.train()
         try:
             while (reason := self._failure(state, trained, images)) is not None:
-                if self._uses_rules and stacked.has_rules(self.architecture):
+                if self.has_rules:
                     self._uses_rules = False
                     log.warning("the rules for stacked layers fail (%s): vmap computes the pack", reason)
                     continue
@@ -147,7 +161,7 @@ class ModelStack(nn.Module):
 
         kind = images.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        if self._uses_rules and stacked.has_rules(self.architecture):
+        if self.has_rules:
             return stacked.logits(self.architecture, state, images, keep, autocast)
         axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
@@ -193,7 +207,7 @@ class ModelStack(nn.Module):
         if self.size == 1 or self.is_looped:
             return
         views = {index: self.member_tensors(index) for index in (range(self.size) if indices is None else indices)}
-        for name in self._parameter_names if views else ():
+        for name in self.names_of_parameters if views else ():
             gradient = self.stacked(name).grad
             parts = [None] * self.size if gradient is None else gradient.unbind()
             for index, view in views.items():
@@ -205,14 +219,13 @@ class ModelStack(nn.Module):
             return _norm(self._with_gradients).unsqueeze(0)
         if self.is_looped:
             views = [self.member_tensors(index) for index in range(self.size)]
-            return torch.stack([_norm([view[name] for name in self._parameter_names]) for view in views])
-        gradients = [self.stacked(name).grad for name in self._parameter_names]
+            return torch.stack([_norm([view[name] for name in self.names_of_parameters]) for view in views])
+        gradients = [self.stacked(name).grad for name in self.names_of_parameters]
         found = [one.flatten(1) for one in gradients if one is not None]
         if found[0].is_cuda:
             # Two launches for all; on a CPU a copy costs more than calls do.
             return torch.linalg.vector_norm(torch.cat(found, dim=1), dim=1)
-        norms = [torch.linalg.vector_norm(one, dim=1) for one in found]
-        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        return norms_by_lane(found)
 
     @cached_property
     def weights(self) -> Mapping[str, Tensor]:
@@ -230,8 +243,8 @@ class ModelStack(nn.Module):
         if self.size == 1:
             return list(self.model.parameters())
         views = [self.member_tensors(index) for index in range(self.size)]
-        own = [self.stacked(name) for name in self._parameter_names]
-        return [*own, *(view[name] for view in views for name in self._parameter_names)]
+        own = [self.stacked(name) for name in self.names_of_parameters]
+        return [*own, *(view[name] for view in views for name in self.names_of_parameters)]
 
     def member_state(self, index: int) -> dict[str, Tensor]:
         """Return a member's state_dict; it loads into the plain model."""
@@ -263,24 +276,24 @@ class ModelStack(nn.Module):
             own = self.member_tensors(indices[0])
             chosen.model = _with(self.architecture, {name: tensor.detach().clone() for name, tensor in own.items()})
             return chosen
-        places = torch.tensor(list(indices), device=self.stacked(self._parameter_names[0]).device)
+        places = torch.tensor(list(indices), device=self.stacked(self.names_of_parameters[0]).device)
         taken = {name: tensor.detach()[places] for name, tensor in self._stacked().items()}
-        for name in self._parameter_names:
+        for name in self.names_of_parameters:
             taken[name].requires_grad_(self.stacked(name).requires_grad)
         chosen._fill(
             self.architecture,
-            {name: taken[name] for name in self._parameter_names},
-            {name: taken[name] for name in self._buffer_names},
+            {name: taken[name] for name in self.names_of_parameters},
+            {name: taken[name] for name in self.names_of_buffers},
         )
         return chosen
 
     def _stacked(self) -> dict[str, Tensor]:
-        names = [*self._parameter_names, *self._buffer_names]
+        names = [*self.names_of_parameters, *self.names_of_buffers]
         return {name: getattr(self, _registered(name)) for name in names}
 
     def _view(self, index: int) -> dict[str, Tensor]:
         view = {name: getattr(self, _registered(name)).detach()[index] for name in self._stacked()}
-        for name in self._parameter_names:
+        for name in self.names_of_parameters:
             view[name].requires_grad_(self.stacked(name).requires_grad)
         return view
 
@@ -299,7 +312,7 @@ class MemberAxis(Mapping[str, Tensor]):
         self._stack, self._take = stack, take
         named = stack.model.named_parameters() if stack.size == 1 else ()
         self._alone: dict[str, Tensor] = dict(named)
-        self._names = list(self._alone) if stack.size == 1 else stack._parameter_names
+        self._names = list(self._alone) if stack.size == 1 else stack.names_of_parameters
 
     def __getitem__(self, name: str) -> Tensor:
         """Return the tensor (K, ...) of a parameter. Raises UserError where the model has none of this name."""
@@ -337,6 +350,12 @@ def _checked(logits: object) -> Tensor:
     if not isinstance(logits, Tensor):
         raise UserError(f"the model returns a {type(logits).__name__}; accepted: one tensor (batch, classes)")
     return logits
+
+
+def norms_by_lane(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm over gradients (K, ...) of each member, (K,)."""
+    norms = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def _norm(parameters: Sequence[Tensor]) -> Tensor:

@@ -344,8 +344,8 @@ def measure(config: TrialConfig | Options, steps: int = 5, size: int = 1) -> flo
         for _ in range(data.batches_ahead):
             next(batches)
         start = 0.0
-        for step in range(steps + 2):
-            if step == 2:
+        for step in range(steps + module.whole.warm_up):
+            if step == module.whole.warm_up:
                 start = now(device)
             module.compute_gradients(module.transfer_batch_to_device(next(batches), device, 0))
             # A step that is not finite costs the same, and a schedule shorter than this has steps to measure too.

@@ -174,7 +174,7 @@ def test_packs_that_compute_the_same_share_what_is_found_out(trial: Any) -> None
     def key_of(**changes: Any) -> str:
         config = trial("conv", **changes)
         data = get_data(config.data, config.recipe, config.batch_size)
-        return ready_module([config], data, CPU).compiler._key
+        return ready_module([config], data, CPU).compiler.key
 
     base = key_of()
     alike = key_of(lr=0.1, seed=5, training={"compile": "auto", "checkpoint_seconds": 7})
