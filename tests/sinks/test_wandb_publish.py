@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from analysis.export import Sheet
 from analysis.statistics import error_distribution
 from analysis.wandb.__main__ import main
+from analysis.wandb.analysis_run import _neutral_folder
 from analysis.wandb.published import _drawn, cells_of
 from analysis.wandb.workspace import quoted, view_name
 from stability.errors import StudyError, UserError
@@ -21,7 +23,7 @@ from stability.sinks import wandb_run
 from tests.analysis import grids
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
-from tests.sinks.offline_runs import read_back, runs_of
+from tests.sinks.offline_runs import read_back, runs_of, sync
 from tests.trained import TINY, TINY_C, tiny, trained_study
 
 pytest.importorskip("wandb_workspaces")
@@ -30,12 +32,16 @@ FACTORS = {"models": ("vitp_tiny", "vitc_tiny"), "optimizers": ("adamw",), "samp
 
 
 @pytest.fixture(autouse=True)
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No login and no settings but those of a test; wandb's copies of artifacts go away with the test."""
     for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    yield
+    for link in Path(_neutral_folder()).glob("wandb-*"):
+        if link.is_symlink() and tmp_path in link.readlink().parents:
+            link.unlink()
 
 
 @pytest.fixture
@@ -83,10 +89,7 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert len(names) == 13
     assert {"study.yaml", "record.json"} == {Path(one).name for one in names}
     check_specifications(server.spec("project-view"), server.spec("runs"), "small")
-    # Nothing of the machine.
-    everything = b"".join(server.bodies)
-    assert b"a-host" not in everything
-    assert b"/home/me" not in everything
+    check_nothing_of_the_machine(server, study)
     # The same records again: no new version, and workspace and report in their places.
     count = server.saved
     server.artifacts["small-records"].append("of another version")
@@ -100,6 +103,32 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     with pytest.raises(StudyError, match=r"^small: the workspace is not saved: \w+: [^\n]*$"):
         main(["publish", str(study), "--project", "mine"])
     assert server.exit_codes == {"small-analysis": 1}
+
+
+def check_nothing_of_the_machine(server: DashboardServer, study: Path) -> None:
+    """Check that no request names a host or a path of this machine: the home, the working directory, the study's."""
+    everything = b"".join(server.bodies)
+    assert b'"local_path"' in everything, "artifacts' manifests are among the requests"
+    paths = [Path.home(), Path.cwd(), study.absolute(), study.resolve(), *map(Path, ("/home/me", "/root"))]
+    # A host's name may be as short as a word.
+    assert [one for one in ("a-host", f'"{platform.node()}"', *map(str, paths)) if one.encode() in everything] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_was_published_offline_names_nothing_of_the_machine(
+    server: DashboardServer, study: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """wandb sync sends where the copies of the artifacts' files lie."""
+    if not is_named:
+        monkeypatch.delenv("WANDB_DATA_DIR")
+    assert main(["publish", str(study), "--offline", "--project", "mine"]) == 0
+    assert server.bodies == []
+    sync(study)
+    assert "tables/cells" in server.history["small-analysis"][0]
+    (place,) = [one for one in server.artifact_files if one.startswith("small-records:")]
+    assert (server.states[place], len(server.artifact_files[place])) == (COMMITTED, 13)
+    check_nothing_of_the_machine(server, study)
 
 
 def check_specifications(workspace: dict[str, Any], report: dict[str, Any], study: str) -> None:
