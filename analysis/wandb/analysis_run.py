@@ -145,7 +145,7 @@ def open_run(
     with telling(f"{study}: W&B"), _artifacts_in(directory / "wandb" if mode == "offline" else None):
         opened = wandb.init(
             id=run_id(study, JOB),
-            resume="allow",
+            resume=wandb_run.resume_of(mode),
             reinit="create_new",
             settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
             project=project,
@@ -163,6 +163,8 @@ def open_run(
         except BaseException:
             run.fail()
             raise
+        if mode == "offline":
+            wandb_run.replace_older(opened)
         run.finish()
 
 

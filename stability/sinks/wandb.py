@@ -263,7 +263,7 @@ class WandbLogger(Logger):
 
         return wandb.init(
             id=run_id(trial.study, trial.id) if self._agent is None else self._agent.run_id,
-            resume="allow",
+            resume=wandb_run.resume_of(mode),
             reinit="create_new",
             settings=wandb_run.settings(
                 has_machine=not self._is_private,

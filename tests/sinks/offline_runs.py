@@ -53,7 +53,7 @@ def runs_of(study: Path) -> list[Path]:
 
 
 def sync(study: Path) -> str:
-    """Send a study's offline runs by wandb's own command, to the server that the environment names; return its words."""
+    """Send a study's offline runs by wandb's own command, to the server that the environment names; return its text."""
     program = [Path(sys.executable).with_name("wandb"), "sync", *runs_of(study)]
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=120.0)

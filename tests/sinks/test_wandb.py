@@ -58,7 +58,7 @@ class Settings:
 
 class Run:
     summary, config, notes, dir = {}, Config(), None, os.environ["FAKE_WANDB_DIR"]
-    disabled = False
+    disabled, id = False, "x"
     def define_metric(self, *arguments, **keywords): pass
     def save(self, *arguments, **keywords): pass
     def log(self, row):
@@ -197,7 +197,10 @@ def test_resumed_trial_keeps_its_run_id_and_its_first_epochs(
     time.sleep(1.0)  # a run's folder is named by the second
     rest = [Resumed(trial.id, 1, 4), *epochs(trial, *curve[1:])]
     tell(second, trial, Started(trial.id, 2), *rest, Ended(trial.id, make_record(trial)))
-    (cut_off, _), (run, rows) = map(read_back, runs_of(tmp_path))
+    # The folder of the first is out of the way of `wandb sync`.
+    ((run, rows),) = map(read_back, runs_of(tmp_path))
+    (folder,) = (tmp_path / "wandb" / "replaced").iterdir()
+    cut_off, _ = read_back(folder)
     assert cut_off["run_id"] == run["run_id"] == "quick-000000000000"
     assert (cut_off["summary"]["status"], run["summary"]["status"]) == ("interrupted", "completed")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
