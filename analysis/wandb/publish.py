@@ -133,7 +133,7 @@ def _publish(dashboard: Dashboard, given: Namespace) -> None:
     saved: dict[str, str] = {}
     with open_run(study.name, study.directory, is_private=is_private, **place) as run:
         run.log(figures, tables, published.counts_of(study))
-        files = published.record_files(study, is_private=is_private) if "record" in given.send else ()
+        files = published.record_files(study, given.send) if "record" in given.send else ()
         records = run.attach(files) if files else 0
         if not given.offline:
             saved |= {"workspace": save_workspace(dashboard, run, given.project)} if given.workspace else {}

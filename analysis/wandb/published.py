@@ -151,22 +151,22 @@ def _kind(value: Cell) -> type:
     return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
 
 
-def record_files(study: Study, *, is_private: bool) -> Iterator[tuple[Path, bytes]]:
+def record_files(study: Study, parts: Sequence[str]) -> Iterator[tuple[Path, bytes]]:
     """Yield the manifest and the records of a study, with which images each trial got right, by their places in it.
 
     The same records give the same bytes.
 
     Args:
         study: the study.
-        is_private: whether the host's name and paths are left out.
+        parts: what may leave the machine, of `wandb_content.PARTS`.
     """
-    manifests = Manifests(is_private=is_private)
+    manifests = Manifests(parts)
     for trial in study.trials:
         record = read_json(study.folder(trial)) if trial.id in study.records else None
         if record is None:
             continue
         logged = logged_trial(study, trial)
-        for name, data in files_of(logged, Ended(trial.id, record), manifests, is_private=is_private):
+        for name, data in files_of(logged, Ended(trial.id, record), manifests, parts):
             yield (Path(name) if name == MANIFEST else Path(TRIALS) / trial.id / name), data
 
 

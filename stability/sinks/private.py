@@ -17,6 +17,8 @@ _SHARE = re.compile(r"\\\\[\w.-]+\\[^\s'\",;=()\[\]{}<>|]*")
 _QUOTED = re.compile(r"(?<=['\"=])(?:file://)?(?:~|/|[A-Za-z]:[\\/])[^'\"]*(?=['\"])")
 # Stands before the last part of a path, which says which data or file it was.
 HIDDEN = "..."
+# The key of a record's provenance that holds a command.
+COMMAND = "command"
 
 
 def without_paths(value: Value) -> Value:
@@ -43,6 +45,14 @@ def without_host(record: Options) -> dict[str, Value]:
     if not isinstance(origin, Mapping) or origin.get("host") is None:
         return dict(record)
     return {**record, "provenance": {**origin, "host": None}}
+
+
+def without_command(record: Options) -> dict[str, Value]:
+    """Return a record as it stands in its file, without the command whose jobs trained the trial."""
+    origin = record.get("provenance")
+    if not isinstance(origin, Mapping) or COMMAND not in origin:
+        return dict(record)
+    return {**record, "provenance": {name: value for name, value in origin.items() if name != COMMAND}}
 
 
 def private(record: Options) -> dict[str, Value]:

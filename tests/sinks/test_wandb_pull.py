@@ -47,7 +47,7 @@ def written(folder: Path) -> Path:
 
     def change(record: dict[str, Any]) -> dict[str, Any] | None:
         ids.append(record["id"])
-        record["provenance"] |= {"host": "a-host", "attempts": 1}
+        record["provenance"] |= {"host": "a-host", "attempts": 1, "command": "python -m stability.run -m samples=4"}
         if len(ids) == 2:
             return None
         if len(ids) == 3:
@@ -138,6 +138,23 @@ def test_offline_runs_and_the_whole_record_where_the_machine_may_be_sent(
     assert contents(study) == before
 
 
+def test_a_study_comes_back_without_its_commands(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([str(study), "--offline", "--set", "send=[record]"]) == 0
+    out = tmp_path / "pulled"
+    assert main(["pull", str(study / "wandb"), "--out", str(out)]) == 0
+    assert "7 of 8 planned trials have a record" in capsys.readouterr().out
+    found = contents(out / "quick")
+    assert found["manifest"]["command"] == ""
+    assert not any("command" in record["provenance"] for record in found["records"].values())
+    assert "vitp_tiny  adamw " in analysed(out / "quick", tmp_path / "a", monkeypatch)["edf.txt"]
+    # Their place has the same study, with its commands: nothing to do.
+    before = contents(study)
+    assert main(["pull", str(study / "wandb"), "--out", str(study.parent)]) == 0
+    assert contents(study) == before
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Callable[..., Path]:
     """Make a folder as an offline run leaves it: `runs("1", record={...}, manifest={...})`."""
@@ -204,7 +221,7 @@ def test_a_long_manifest_goes_with_few_runs_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
-    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(is_private=True)
+    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(["record", "command"])
 
     def runs_with_it() -> list[int]:
         return [place for place in range(1, 20) if manifests.text(study) is not None]
