@@ -19,12 +19,14 @@ class RunKeys:
     Attributes:
         factors: config keys of the factors in which cells differ.
         config: config keys at the top level.
+        varying: those of `config` that have several values.
         history: keys of the rows.
         summary: keys of the summary.
     """
 
     factors: tuple[str, ...]
     config: frozenset[str]
+    varying: frozenset[str]
     history: frozenset[str]
     summary: frozenset[str]
 
@@ -36,7 +38,7 @@ def keys_of(study: Study, factors: Sequence[str]) -> RunKeys:
         study: a study with records.
         factors: the names of the factors in which its cells differ.
     """
-    config: set[str] = set()
+    config: dict[str, set[str]] = {}
     history: set[str] = set()
     summary: set[str] = set()
     for trial in study.trials:
@@ -44,10 +46,13 @@ def keys_of(study: Study, factors: Sequence[str]) -> RunKeys:
         if record is None:
             continue
         logged, event = logged_trial(study, trial), Ended(trial.id, record)
-        config |= content.config_of(logged, content.DEFAULT_PARTS).keys() | content.origin_of(logged, event).keys()
+        values = content.config_of(logged, content.DEFAULT_PARTS) | content.origin_of(logged, event)
+        for name, value in values.items():
+            config.setdefault(name, set()).add(repr(value))
         summary |= content.summary_of(event, content.DEFAULT_PARTS).keys()
         probes = group(logged.config, "probes")
         for row in event.curve:
             history |= content.row_of(row, probes).keys()
     own = tuple(map(content.factor_key, factors))
-    return RunKeys(own, frozenset(config), frozenset(history), frozenset(summary))
+    varying = frozenset(name for name, values in config.items() if len(values) > 1)
+    return RunKeys(own, frozenset(config), varying, frozenset(history), frozenset(summary))

@@ -199,9 +199,18 @@ def test_a_study_of_one_trial_a_cell_has_neither_map_nor_edf(tmp_path: Path) -> 
     for name in ("workspace", "report"):
         text = (fixed / "analysis" / f"wandb-{name}.json").read_text()
         named = {key for _, key in keys_named(json.loads(text))}
-        assert {"figures/length", "figures/gap", "tables/cells"} <= named
-        assert not {"figures/map", "figures/edf", "tables/edf"} & named
-        assert "stability map" not in text
+        assert {"figures/length", "figures/gap", "tables/cells", "tables/errors", "tables/differences"} <= named
+        assert not {"figures/map", "figures/edf", "tables/edf", "tables/answers"} & named
+        for word in ("stability map", "erdict", "good range", "Lowest", "Median", "mean over its trials"):
+            assert word not in text, word
+        # Every cell has the same lr and weight decay: no panel shows these.
+        assert not {("config", "lr"), ("config", "wd")} & set(panel_keys(json.loads(text)))
+        assert ("config", "epochs") in set(panel_keys(json.loads(text)))
+    # What a panel shows was published.
+    assert main(["publish", str(fixed), "--offline", "--project", "mine"]) == 0
+    ((_, (row,)),) = map(read_back, runs_of(fixed))
+    media = {name.removesuffix("._type") for name in row if name.endswith("._type")}
+    assert media == {key for key in named if key.startswith(("figures/", "tables/"))}
 
 
 @pytest.mark.parametrize(
@@ -321,6 +330,15 @@ def test_every_panel_names_keys_that_a_real_offline_run_has(tmp_path: Path) -> N
         assert {("config", "lr"), ("summary", "final/top1_error"), ("history", "train/loss")} <= named
         assert {("summary", "figures/map"), ("summary", "tables/trials"), ("summary", "diverged_step")} <= named
         assert [one for one in named if one[1] not in logged[one[0]]] == []
+
+
+def panel_keys(values: Any) -> Iterator[tuple[str, str]]:
+    """Yield the keys that the panels of a specification name: not those of the table of runs."""
+    if isinstance(values, dict) and "viewType" in values:
+        yield from keys_named(values)
+    elif isinstance(values, (dict, list)):
+        for one in values.values() if isinstance(values, dict) else values:
+            yield from panel_keys(one)
 
 
 def keys_named(values: Any) -> Iterator[tuple[str, str]]:
