@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from analysis.log import logged_trial
 from stability.sinks import wandb_content as content
+from stability.sinks.wandb_options import sent_by
 from stability.study.events import Ended
 from stability.study.store import Study, read_json
 from stability.values import group
@@ -32,12 +33,15 @@ class RunKeys:
 
 
 def keys_of(study: Study, factors: Sequence[str]) -> RunKeys:
-    """Return the keys of the runs that logger=wandb makes of a study's trials.
+    """Return the keys with values in the runs that logger=wandb makes of a study's trials.
+
+    What is not sent (logger.wandb.send in the study's commands) and what is null in all runs is left out.
 
     Args:
         study: a study with records.
         factors: the names of the factors in which its cells differ.
     """
+    parts = sent_by(study.manifest.all_commands)
     config: dict[str, set[str]] = {}
     history: set[str] = set()
     summary: set[str] = set()
@@ -46,12 +50,13 @@ def keys_of(study: Study, factors: Sequence[str]) -> RunKeys:
         if record is None:
             continue
         logged, event = logged_trial(study, trial), Ended(trial.id, record)
-        values = content.config_of(logged, content.DEFAULT_PARTS) | content.origin_of(logged, event)
+        values = content.config_of(logged, parts) | content.origin_of(logged, event)
         for name, value in values.items():
             config.setdefault(name, set()).add(repr(value))
-        summary |= content.summary_of(event, content.DEFAULT_PARTS).keys()
+        found = content.summary_of(event, parts)
+        summary |= {name for name, value in found.items() if value is not None}
         probes = group(logged.config, "probes")
-        for row in event.curve:
+        for row in event.curve if "curve" in parts else ():
             history |= content.row_of(row, probes).keys()
     own = tuple(map(content.factor_key, factors))
     varying = frozenset(name for name, values in config.items() if len(values) > 1)

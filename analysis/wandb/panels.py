@@ -60,12 +60,16 @@ def parts_of(keys: RunKeys, kept: published.Kept, *, is_fixed: bool) -> list[Par
     """
     metric = metrics_of().primary
     bars = (("min", ""),) if is_fixed else (("min", "Lowest "), ("median", "Median "))
-    return [
+    found = [
         Part(
             "Overview",
             ERRORS if is_fixed else f"{MAP} {COMPARED}",
             [*_figures(kept, *OVERVIEW), *_tables(kept, "answers", "errors", "differences", "cells")],
-            [_per_cell(metric, which, word, is_fixed=is_fixed) for which, word in bars],
+            [
+                _per_cell(metric, which, word, is_fixed=is_fixed)
+                for which, word in bars
+                if _error(metric) in keys.summary
+            ],
         ),
         *([_distributions(kept, metric)] if "edf" in kept.figures else []),
         _settings(keys, kept, metric, is_fixed=is_fixed),
@@ -83,15 +87,17 @@ def parts_of(keys: RunKeys, kept: published.Kept, *, is_fixed: bool) -> list[Par
             list(_troubles(keys)),
         ),
     ]
+    return [part for part in found if part.published or part.live]
 
 
 def _settings(keys: RunKeys, kept: published.Kept, metric: Metric, *, is_fixed: bool) -> Part:
     figures = _figures(kept, *(name for name in kept.figures if name not in (*OVERVIEW, "edf")))
+    has_errors = _error(metric) in keys.summary
     if is_fixed:
         words = "Each cell has one trial, at settings that were fixed beforehand: a line per trial, to its error."
-        return Part("Settings", words, figures, list(_parallel(keys, metric)))
+        return Part("Settings", words, figures, list(_parallel(keys, metric)) if has_errors else [])
     words = "Which learning rates and weight decays work, and how wide the good range is."
-    live = [*_hyperparameters(keys, metric), *_parallel(keys, metric)]
+    live = [*_hyperparameters(keys, metric), *_parallel(keys, metric)] if has_errors else []
     return Part("Hyperparameters", words, figures, live)
 
 
@@ -173,12 +179,16 @@ def _steps(kept: published.Kept, metric: Metric) -> list[wr.Panel]:
     return [chart]
 
 
+def _error(metric: Metric) -> str:
+    return content.FINAL + metric.key
+
+
 def _per_cell(metric: Metric, which: str, word: str, *, is_fixed: bool) -> wr.Panel:
     import wandb_workspaces.reports.v2 as wr
 
     return wr.BarPlot(
         title=f"{metric.title} of each cell" if is_fixed else f"{word}{metric.title} of each cell's completed trials",
-        metrics=[content.FINAL + metric.key],
+        metrics=[_error(metric)],
         max_runs_to_show=MOST_TRIALS,
         max_bars_to_show=MOST_CELLS,
         groupby=wr.Config(content.CELL),
@@ -191,7 +201,7 @@ def _per_cell(metric: Metric, which: str, word: str, *, is_fixed: bool) -> wr.Pa
 def _hyperparameters(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
     import wandb_workspaces.reports.v2 as wr
 
-    error = wr.SummaryMetric(content.FINAL + metric.key)
+    error = wr.SummaryMetric(_error(metric))
     lr, wd = wr.Config(LR), wr.Config(WD)
     # Without a logarithmic axis for weight decay, which may be 0.
     if LR in keys.varying:
@@ -202,7 +212,7 @@ def _hyperparameters(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
         title = f"lr and weight decay, coloured by {metric.label}"
         yield wr.ScatterPlot(title=title, x=lr, y=wd, z=error, log_x=True, layout=_half())
     if {LR, WD} & keys.varying:
-        yield wr.ParameterImportancePlot(with_respect_to=content.FINAL + metric.key, layout=_half())
+        yield wr.ParameterImportancePlot(with_respect_to=_error(metric), layout=_half())
 
 
 def _parallel(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
@@ -212,7 +222,7 @@ def _parallel(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
     columns = [column(wr.Config(name)) for name in dict.fromkeys(keys.factors) if name in keys.varying]
     columns += [column(wr.Config(name), log=name == LR) for name in DRAWN if name in keys.varying]
     if columns:
-        error = column(wr.SummaryMetric(content.FINAL + metric.key))
+        error = column(wr.SummaryMetric(_error(metric)))
         yield wr.ParallelCoordinatesPlot(
             title=f"From settings to {metric.label}", columns=[*columns, error], layout=_whole()
         )

@@ -57,13 +57,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DashboardServer]:
     wandb_run.forget()
 
 
+def with_curve(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with a row of a curve."""
+    return {**record, "result": {**record["result"], "curve": [{"epoch": 1, "train_loss": 2.0, "top1_error": 50.0}]}}
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """A study of two cells, whose records have a host and a path."""
 
     def change(record: dict[str, Any]) -> dict[str, Any]:
         record["provenance"] = {**record.get("provenance", {}), "host": "a-host", "command": "python /home/me/run.py"}
-        return record
+        return with_curve(record)
 
     return make_study(tmp_path / "runs" / "small", change=change, **FACTORS)  # type: ignore[arg-type]
 
@@ -190,6 +195,32 @@ def test_a_dry_run_writes_specifications_without_login_or_network(
     less = (study / "analysis" / "wandb-report.json").read_text()
     assert "What was held fixed" not in less
     assert "Commands" not in less
+
+
+@pytest.mark.parametrize(
+    ("command", "sent", "has_curves"),
+    [
+        ("python -m stability.run logger=wandb", ["record", "config", "command"], True),
+        ("python -m stability.run logger=wandb 'logger.wandb.send=[]'", [], False),
+        ("python -m stability.run 'logger.wandb.send=[curve, record, machine]'", ["record"], True),
+    ],
+)
+def test_what_the_study_did_not_send_is_neither_sent_nor_drawn(
+    tmp_path: Path, command: str, sent: list[str], has_curves: bool
+) -> None:
+    study = make_study(tmp_path / "less", change=with_curve, command=command, **FACTORS)  # type: ignore[arg-type]
+    assert main(["publish", str(study), "--dry-run", "--project", "mine"]) == 0
+    text = (study / "analysis" / "wandb-report.json").read_text()
+    named = set(panel_keys(json.loads(text)))
+    assert (("history", "train/loss") in named, "Training curves" in text) == (has_curves, has_curves)
+    assert ("What was held fixed" in text, '"Commands"' in text) == ("config" in sent, "command" in sent)
+    # No trial of this study diverged; each has an error.
+    assert ("summary", "diverged_step") not in named
+    assert ("summary", "final/top1_error") in named
+    assert main(["publish", str(study), "--offline"]) == 0
+    (folder,) = runs_of(study)
+    (log,) = folder.glob("*.wandb")
+    assert (b"small-records" in log.read_bytes() or b"less-records" in log.read_bytes()) == ("record" in sent)
 
 
 def test_a_study_of_one_trial_a_cell_has_neither_map_nor_edf(tmp_path: Path) -> None:
