@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The width of a report's grid, and how wide and high panels are in it.
 WIDTH, HALF, HEIGHT, TALL = 24, 12, 9, 14
-# Trials of which a panel takes its cells' means, and cells that it shows; without these W&B takes the first 10.
+# Trials that a panel draws or takes its cells' means of, and cells that it shows; without these W&B takes the first 10.
 MOST_TRIALS, MOST_CELLS = 1_000, 100
 LR, WD = DRAWN
 # The figures of the first part. A study of one trial a cell has the last two in the place of a map.

@@ -146,6 +146,8 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
     (runset,) = workspace["section"]["runSets"]
     assert runset["grouping"] == [{"section": "config", "name": "cell.value"}]
     assert [(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] == [("group", study)]
+    # Panels that do not group, as scatter plots, draw so many trials; they have no number of their own.
+    assert workspace["section"]["settings"]["maxRuns"] >= 1_000
     # A grouped scatter plot has a point per cell: panels do not follow the table of runs, and those of cells group.
     assert {one["localPanelSettings"]["useRunsTableGroupingInPanels"] for one in sections} == {False}
     drawn = [panel for one in sections for panel in one["panels"]] + [
