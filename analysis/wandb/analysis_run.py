@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -143,19 +144,20 @@ def open_run(
     import wandb
 
     with telling(f"{study}: W&B"), _artifacts_in(directory / "wandb" if mode == "offline" else None):
-        opened = wandb.init(
-            id=run_id(study, JOB),
-            resume=wandb_run.resume_of(mode),
-            reinit="create_new",
-            settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
-            project=project,
-            entity=entity,
-            name=content.short(f"{JOB} of {study}", content.NAME_LENGTH),
-            group=content.short(study, content.NAME_LENGTH),
-            job_type=JOB,
-            dir=str(directory.absolute()),
-            mode=mode,  # type: ignore[arg-type]
-        )
+        with _nothing_left_of_none(directory / "wandb", run_id(study, JOB)):
+            opened = wandb.init(
+                id=run_id(study, JOB),
+                resume=wandb_run.resume_of(mode),
+                reinit="create_new",
+                settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
+                project=project,
+                entity=entity,
+                name=content.short(f"{JOB} of {study}", content.NAME_LENGTH),
+                group=content.short(study, content.NAME_LENGTH),
+                job_type=JOB,
+                dir=str(directory.absolute()),
+                mode=mode,  # type: ignore[arg-type]
+            )
         run = AnalysisRun(opened, study, is_private=is_private)
         run.configure({content.STUDY: study, content.CELL: JOB})
         try:
@@ -166,6 +168,24 @@ def open_run(
         if mode == "offline":
             wandb_run.replace_older(opened)
         run.finish()
+
+
+@contextmanager
+def _nothing_left_of_none(folder: Path, identifier: str) -> Iterator[None]:
+    """Remove the folder of a run that cannot be opened.
+
+    Args:
+        folder: wandb/ of the study.
+        identifier: of the run.
+    """
+    before = set(folder.glob("*"))
+    try:
+        yield
+    except BaseException:
+        for one in set(folder.glob("*")) - before:
+            if one.is_dir() and one.name.endswith(f"-{identifier}"):
+                shutil.rmtree(one, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -189,7 +209,7 @@ def telling(what: str) -> Iterator[None]:
         if REFUSED.search(str(error)):
             accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
             raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
-        raise StudyError(f"{what}: {words}") from error
+        raise StudyError(f"{what}: {words}; accepted: later again, or --offline, --dry-run") from error
 
 
 @contextmanager

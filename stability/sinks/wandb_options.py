@@ -43,7 +43,7 @@ TAG_LENGTH = 64
 def checked_project(project: Value, option: str = "logger.wandb.project") -> str:
     """Return the project's name; None: WANDB_PROJECT, else stability. Raises UserError where W&B would refuse it."""
     if project is None:
-        project = os.environ.get("WANDB_PROJECT") or "stability"
+        project, option = os.environ.get("WANDB_PROJECT") or "stability", "WANDB_PROJECT"
     if not isinstance(project, str) or set(project) & set("/\\#?%:") or not 0 < len(project) <= NAME_LENGTH:
         accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
         raise UserError(f"{option}={project!r}; accepted: {accepted}")
@@ -53,7 +53,7 @@ def checked_project(project: Value, option: str = "logger.wandb.project") -> str
 def checked_entity(entity: Value, option: str = "logger.wandb.entity") -> str | None:
     """Return W&B's user or team; None: WANDB_ENTITY, else your own. Raises UserError where it can be neither."""
     if entity is None:
-        entity = os.environ.get("WANDB_ENTITY") or None
+        entity, option = os.environ.get("WANDB_ENTITY") or None, "WANDB_ENTITY"
     if entity is not None and (not isinstance(entity, str) or not entity or set(entity) & set("/\\#?%: ")):
         accepted = "a user or team of W&B, without the project; without it, your own"
         raise UserError(f"{option}={entity!r}; accepted: {accepted}")

@@ -307,6 +307,25 @@ def test_a_project_that_wandb_refuses_is_told_before_anything_trains(project: st
         WandbLogger(project)
 
 
+def test_messages_name_the_key_or_the_variable_that_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.wandb.__main__ import main
+    from stability.plan.asked import unknown_key
+    from tests.analysis.conftest import make_study
+
+    study = make_study(tmp_path / "s", samples=1)
+    with pytest.raises(UserError, match=r"logger\.wandb\.tgas"):
+        main(["runs", str(study), "--offline", "--set", "tgas=[a]"])
+    found = str(unknown_key("logger.wandb.project", ["logger", "lr", "wd"]))
+    assert found == "logger.wandb.project needs logger=wandb or logger=wandb_offline; the command has no such logger"
+    assert "did you mean" in str(unknown_key("logger.wandb.projct", ["logger", "logger.wandb.project"]))
+    monkeypatch.setenv("WANDB_PROJECT", "a/b")
+    monkeypatch.setenv("WANDB_ENTITY", "a/b")
+    with pytest.raises(UserError, match=r"^WANDB_PROJECT='a/b'"):
+        main(["publish", str(study), "--offline"])
+    with pytest.raises(UserError, match=r"^WANDB_ENTITY='a/b'"):
+        main(["publish", str(study), "--offline", "--project", "p"])
+
+
 def test_run_ids_are_apart_and_fit() -> None:
     names = ["quick", "quick/2", "quick-2", "quick 2", "q" * 200, "q" * 199, "ü"]
     made = {run_id(name, "0123456789ab") for name in names}

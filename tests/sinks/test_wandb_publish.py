@@ -24,6 +24,7 @@ from tests.analysis import grids
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
 from tests.sinks.offline_runs import read_back, runs_of, sync
+from tests.sinks.panel_keys import keys_named, panel_keys
 from tests.trained import TINY, TINY_C, tiny, trained_study
 
 pytest.importorskip("wandb_workspaces")
@@ -279,8 +280,10 @@ def test_a_server_that_refuses_or_cannot_be_reached_is_one_line(server: Dashboar
         main(["publish", str(study), "--project", "mine", "--entity", "nobody"])
     wandb_run.forget()
     server.close()
-    with pytest.raises(StudyError, match=r"^small: W&B: \w+: [^\n]*$"):
+    with pytest.raises(StudyError, match=r"^small: W&B: \w+: [^\n]*; accepted: later again, or --offline, --dry-run$"):
         main(["publish", str(study), "--project", "mine"])
+    # No run was opened: nothing is left of it.
+    assert not list(study.glob("wandb/*"))
 
 
 def test_literals_of_filters_and_names_of_views() -> None:
@@ -363,52 +366,3 @@ def test_every_panel_names_keys_that_a_real_offline_run_has(tmp_path: Path) -> N
         assert {("config", "lr"), ("summary", "final/top1_error"), ("history", "train/loss")} <= named
         assert {("summary", "figures/map"), ("summary", "tables/trials"), ("summary", "diverged_step")} <= named
         assert [one for one in named if one[1] not in logged[one[0]]] == []
-
-
-def panel_keys(values: Any) -> Iterator[tuple[str, str]]:
-    """Yield the keys that the panels of a specification name: not those of the table of runs."""
-    if isinstance(values, dict) and "viewType" in values:
-        yield from keys_named(values)
-    elif isinstance(values, (dict, list)):
-        for one in values.values() if isinstance(values, dict) else values:
-            yield from panel_keys(one)
-
-
-def keys_named(values: Any) -> Iterator[tuple[str, str]]:
-    """Yield every key that panels, groups and columns of a specification name, with where a run has it."""
-    if isinstance(values, list):
-        for one in values:
-            yield from keys_named(one)
-    if not isinstance(values, dict):
-        return
-    config = values.get("config", {})
-    if values.get("viewType") == "Run History Line Plot":
-        yield from (("history", one) for one in (*config["metrics"], config["xAxis"]))
-    elif values.get("viewType") == "Bar Chart":
-        yield from (("summary", one) for one in config["metrics"])
-    elif values.get("viewType") == "Media Browser":
-        yield from (("summary", one) for one in config["mediaKeys"])
-    elif values.get("viewType") == "Parameter Importance":
-        yield "summary", config["targetKey"]
-    elif values.get("viewType") == "Weave":
-        yield "summary", config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"]
-    if values.get("name") == "tableKey":
-        yield "summary", values["value"]
-    for name, value in values.items():
-        if name in ("xAxis", "yAxis", "zAxis", "accessor") and isinstance(value, str):
-            yield from of_accessor(value)
-        elif name == "groupBy":
-            yield "config", value.removesuffix(".value")
-        elif name == "grouping":
-            yield from ((one["section"], one["name"].removesuffix(".value")) for one in value)
-        elif name == "columnOrder":
-            yield from (found for one in value for found in of_accessor(one))
-        else:
-            yield from keys_named(value)
-
-
-def of_accessor(value: str) -> Iterator[tuple[str, str]]:
-    """Yield the key of `config:lr.value` and `summary:final/top1_error`; what W&B knows of every run is none."""
-    section, sign, name = value.partition(":")
-    if sign and section in ("config", "summary"):
-        yield section, name.removesuffix(".value") if section == "config" else name

@@ -15,6 +15,7 @@ import pytest
 
 from analysis.wandb import pull
 from analysis.wandb.__main__ import main
+from analysis.wandb.sources import source_of
 from stability.errors import StudyError, UserError
 from stability.sinks import wandb_files, wandb_run
 from stability.sinks.private import private, without_paths
@@ -136,6 +137,13 @@ def test_offline_runs_and_the_whole_record_where_the_machine_may_be_sent(
     before = contents(study)
     assert main(["pull", str(copy), "--out", str(study.parent)]) == 0
     assert contents(study) == before
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/workspace?nw=abc", "?x=1", "/runs/quick-1"])
+def test_the_address_of_a_project_names_it(rest: str) -> None:
+    assert source_of(f"https://wandb.ai/team/my-project{rest}").name == "team/my-project"
+    with pytest.raises(UserError, match="or its address"):
+        source_of("https://wandb.ai/team")
 
 
 def test_a_study_comes_back_without_its_commands(
@@ -291,7 +299,10 @@ def test_what_contradicts_itself_is_an_error_before_anything_is_written(
         ([], "nothing to do; accepted: runs, publish, pull, or the folder of a study"),
         (["pul", "me/p"], r"unknown command 'pul' \(did you mean 'pull'\?\); accepted: publish, pull, runs"),
         (["pull"], "SOURCE"),
-        (["pull", "nowhere"], "'nowhere' is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B, or"),
+        (
+            ["pull", "nowhere"],
+            "'nowhere' is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B or its address, or",
+        ),
         (["pull", "EMPTY"], "holds no runs; accepted: a folder of offline-run-"),
         (["pull", "wandb", "--studdy", "x"], r"--studdy"),
         (["pull", "wandb", "--study", "quik"], r"unknown study 'quik' \(did you mean 'quick'\?\); accepted: quick"),
