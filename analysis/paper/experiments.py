@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.export import edf_csv, trials_csv
-from analysis.figures import edf, scatter
-from analysis.paper import lines, peaks, schedules, shifted, times, wide
+from analysis.paper import distributions, lines, peaks, schedules, shifted, times, wide
 from analysis.paper.differences import Difference, above_longest, values_of
 from analysis.paper.published import SOURCE, published_minutes
 from analysis.paper.requirements import (
@@ -166,17 +165,15 @@ def _distribution_values(cell: CellResults, confidence: float) -> dict[str, Scal
 
 
 def _reached(name: str, about: str, factor: str, study: str, *needs: Requirement) -> Experiment:
-    draw = partial(_draw_across, name=name, factor=factor)
+    def draw(analysis: Analysis) -> Figure:
+        return lines.draw(analysis, name, factor, about)
+
     return Experiment(about, {"": draw}, partial(reached_table, name), study, needs)
-
-
-def _draw_across(analysis: Analysis, name: str, factor: str) -> Figure:
-    return lines.draw(analysis, name, factor)
 
 
 def _distribution(about: str, study: str, *needs: Requirement, claims: Sequence[str] = ()) -> Experiment:
     """Return an experiment of EDFs: they, the errors against lr and wd, and both as numbers."""
-    draws: Mapping[str, Draw] = {"": edf.draw, "-scatter": scatter.draw}
+    draws: Mapping[str, Draw] = {"": distributions.draw, "-scatter": distributions.draw_scatter}
     data = {"-edf": edf_csv, "-trials": lambda analysis: trials_csv(analysis.cells)}
     return Experiment(about, draws, distribution_table, study, (*needs, SEVERAL_POINTS), "best", claims, data)
 
@@ -197,7 +194,15 @@ def _optimizers_figure(analysis: Analysis) -> Figure:
 
 
 def _stems_figure(analysis: Analysis) -> Figure:
-    return lines.draw(analysis, "table3", "model")
+    return lines.draw(analysis, "table3", "model", "stems between P and C")
+
+
+def _models_figure(analysis: Analysis) -> Figure:
+    return lines.draw_schedules(analysis, "fig6", "errors by model")
+
+
+def _tuned_figure(analysis: Analysis) -> Figure:
+    return lines.draw_schedules(analysis, "imagenet21k", "errors after pre-training")
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -218,7 +223,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "fig6": Experiment(
         "peak performance of every model against the time of an epoch",
-        {"": peaks.draw, "-models": partial(_draw_across, name="fig6", factor="model")},
+        {"": peaks.draw, "-models": _models_figure},
         timed_table,
         "fig6",
         (NOT_SELECTED,),
@@ -237,8 +242,12 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "fig11": Experiment(
         "error on another set than the one that trials were evaluated on", {"": shifted.draw}, shifted.table, "fig6"
     ),
-    "imagenet21k": _reached(
-        "imagenet21k", "after pre-training on ImageNet-21k and fine-tuning", "model", "imagenet21k_tune", PRETRAINED
+    "imagenet21k": Experiment(
+        "after pre-training on ImageNet-21k and fine-tuning",
+        {"": _tuned_figure},
+        partial(reached_table, "imagenet21k"),
+        "imagenet21k_tune",
+        (PRETRAINED,),
     ),
     "table2": Experiment("peak performance of every model", {}, wide.peaks_table, "fig6", (NOT_SELECTED,)),
     "table3": Experiment("stems between P and C", {"": _stems_figure}, wide.stems_table, "table3", STEMS),
