@@ -8,7 +8,7 @@ Files in paper/ of the (first) study: NAME.png and NAME.pdf, and the numbers as 
 tabular of booktabs). fig4, fig5 and fig8 add NAME-scatter (errors against lr and wd), NAME-edf.csv and
 NAME-trials.csv, fig6 adds NAME-models (errors by model), fig9 its correlations in NAME-r.csv. table2 and table5 have no
 figure of their own: fig6 and fig10 draw the same studies.
-A study that is not of this experiment is refused: as one of a single point of lr and wd a cell, for fig4.
+A study whose cells the figure cannot show is refused: fig4 needs several points of lr and wd in each cell.
 All cells are shown, however many. Published numbers are marked as such, and stand beside the paper's own cells alone.
 Which command makes each study: docs/paper.md.
 """

@@ -1,4 +1,4 @@
-"""What cells reach across the values of one factor, published errors beside it: figures 7, 10, table 3."""
+"""What cells reach across the values of one factor, published errors beside it: figures 7, 10, table 3; 6 by model."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def test_of_one_size_optimizers_stand_side_by_side(study: Callable[..., Path]) -
     check_texts(figure)
     words = texts_of(figure)
     assert "fig8: EDF over lr and wd |" in words
-    assert "the band is of errors above the number in the legend; the unknown optimum may be lower" in words.replace(" | ", " ")
+    note = "the band is of errors above the number in the legend; the unknown optimum may be lower"
+    assert note in words.replace(" | ", " ")
     check_texts(EXPERIMENTS["fig8"].draws["-scatter"](analysis))
 
 
