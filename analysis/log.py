@@ -22,7 +22,7 @@ from stability.errors import StudyError, UserError
 from stability.files import shared_like
 from stability.locate import check_name, first_line
 from stability.outputs import run
-from stability.shipped import choices, read
+from stability.shipped import choices, package, read
 from stability.sinks.base import LoggedTrial, Logger
 from stability.sinks.choose import check_loggers, make_loggers
 from stability.study.events import replay
@@ -69,7 +69,9 @@ def log_studies(runs: Sequence[Path], name: str, options: dict[str, Value]) -> l
     known = [one for one in choices("logger") if one != "none"]
     check_name(name, known, f"--logger {name}", "my_logger.Lines")
     shipped = read("logger", name) if name in known else {"_target_": name}
-    (logger,) = (made := make_loggers({name: shipped | options})).values()
+    # The name that the keys of the logger have: logger.wandb of logger=wandb_offline.
+    key = package("logger", name).removeprefix("logger.") if name in known else name
+    (logger,) = (made := make_loggers({key: shipped | options})).values()
     folders = dict.fromkeys(folder for path in runs for folder in study_folders(path))
     found = [Study.open(folder) for folder in folders]
     for line in check_loggers(made):

@@ -33,6 +33,13 @@ def read(group: str, name: str) -> dict[str, Value]:
     return copy.deepcopy(_parsed(choices(group)[name]))
 
 
+def package(group: str, name: str) -> str:
+    """Return where the values of conf/GROUP/NAME.yaml stand: what its first line declares, else the group."""
+    first = choices(group)[name].read_text(encoding="utf-8").partition("\n")[0]
+    _, sign, found = first.partition("@package ")
+    return found.strip() if sign else group
+
+
 @functools.cache
 def default_choices() -> dict[str, str]:
     """Return the choice of each group where none is made: the defaults list of conf/config.yaml."""

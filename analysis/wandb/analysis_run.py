@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # Where wandb keeps artifacts' files.
 _DATA = "WANDB_DATA_DIR"
+# Folders whose names say nothing of the user; the first outlives a restart.
+_NEUTRAL = ("/var/tmp", "/tmp")
 # How long is waited for the server to take everything.
 FINISH_SECONDS = 600.0
 # What a server answers to a wrong key, or to a user, team or project that there is not.
@@ -140,19 +144,20 @@ def open_run(
     import wandb
 
     with telling(f"{study}: W&B"), _artifacts_in(directory / "wandb" if mode == "offline" else None):
-        opened = wandb.init(
-            id=run_id(study, JOB),
-            resume="allow",
-            reinit="create_new",
-            settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
-            project=project,
-            entity=entity,
-            name=content.short(f"{JOB} of {study}", content.NAME_LENGTH),
-            group=content.short(study, content.NAME_LENGTH),
-            job_type=JOB,
-            dir=str(directory.absolute()),
-            mode=mode,  # type: ignore[arg-type]
-        )
+        with _nothing_left_of_none(directory / "wandb", run_id(study, JOB)):
+            opened = wandb.init(
+                id=run_id(study, JOB),
+                resume=wandb_run.resume_of(mode),
+                reinit="create_new",
+                settings=wandb_run.settings(has_machine=not is_private, has_system_metrics=False, commit=None),
+                project=project,
+                entity=entity,
+                name=content.short(f"{JOB} of {study}", content.NAME_LENGTH),
+                group=content.short(study, content.NAME_LENGTH),
+                job_type=JOB,
+                dir=str(directory.absolute()),
+                mode=mode,  # type: ignore[arg-type]
+            )
         run = AnalysisRun(opened, study, is_private=is_private)
         run.configure({content.STUDY: study, content.CELL: JOB})
         try:
@@ -160,7 +165,27 @@ def open_run(
         except BaseException:
             run.fail()
             raise
+        if mode == "offline":
+            wandb_run.replace_older(opened)
         run.finish()
+
+
+@contextmanager
+def _nothing_left_of_none(folder: Path, identifier: str) -> Iterator[None]:
+    """Remove the folder of a run that cannot be opened.
+
+    Args:
+        folder: wandb/ of the study.
+        identifier: of the run.
+    """
+    before = set(folder.glob("*"))
+    try:
+        yield
+    except BaseException:
+        for one in set(folder.glob("*")) - before:
+            if one.is_dir() and one.name.endswith(f"-{identifier}"):
+                shutil.rmtree(one, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -184,7 +209,7 @@ def telling(what: str) -> Iterator[None]:
         if REFUSED.search(str(error)):
             accepted = "accepted: a login (wandb login, WANDB_API_KEY) that may write to --entity and --project"
             raise UserError(f"{what}: {words}; {accepted}, or --offline, --dry-run") from error
-        raise StudyError(f"{what}: {words}") from error
+        raise StudyError(f"{what}: {words}; accepted: later again, or --offline, --dry-run") from error
 
 
 @contextmanager
@@ -208,15 +233,48 @@ def _whole_tables(rows: int) -> Iterator[None]:
 
 @contextmanager
 def _artifacts_in(folder: Path | None) -> Iterator[None]:
-    """Have wandb keep its copies of artifacts' files in a folder, until they are sent, unless the user named one."""
-    if folder is None or os.environ.get(_DATA):
-        yield
-        return
-    os.environ[_DATA] = str(folder.absolute())
-    try:
-        yield
-    finally:
-        del os.environ[_DATA]
+    """Have wandb keep its copies of artifacts' files, until they are sent, under a path that says nothing of the user.
+
+    An artifact's manifest, which the server gets, holds the absolute path of each copy.
+
+    Args:
+        folder: where the copies stay, unless the user set WANDB_DATA_DIR; None: they go away at the end.
+    """
+    given = os.environ.get(_DATA)
+    target = Path(given).expanduser() if given else folder
+    with tempfile.TemporaryDirectory(prefix="wandb-", dir=_neutral_folder()) as temporary:
+        os.environ[_DATA] = temporary if target is None else str(_link_to(target.absolute()))
+        try:
+            yield
+        finally:
+            if given is None:
+                del os.environ[_DATA]
+            else:
+                os.environ[_DATA] = given
+
+
+def _neutral_folder() -> str:
+    found = [folder for folder in _NEUTRAL if os.access(folder, os.W_OK | os.X_OK)]
+    return found[0] if found else tempfile.gettempdir()
+
+
+def _link_to(folder: Path) -> Path:
+    """Return a link to a folder, under a path that says nothing of the user: the same one each time.
+
+    It stays: `wandb sync` reads the copies through it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    name = f"wandb-{sha256(f'{user}:{folder}'.encode()).hexdigest()[:16]}"
+    link = Path(_neutral_folder()) / name
+    with suppress(FileExistsError):
+        link.symlink_to(folder, target_is_directory=True)
+    # Others may write there too: a link that is not this user's could lead anywhere.
+    if link.is_symlink() and link.readlink() == folder and (not user or link.lstat().st_uid == user):
+        return link
+    link = Path(tempfile.mkdtemp(prefix="wandb-", dir=_neutral_folder())) / "data"
+    link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 def prepare() -> None:

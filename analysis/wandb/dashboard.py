@@ -65,7 +65,8 @@ class Dashboard:
     def _parts(self) -> list[Part]:
         """The panels, new ones each time: workspace and report place them differently."""
         keys = keys_of(self.study, ("model", "optimizer", *varied(self.analysis.cells)))
-        return parts_of(keys, published.kept(self._figures))
+        kept = published.kept(self._figures, self.tables)
+        return parts_of(keys, kept, is_fixed=self.analysis.is_fixed)
 
     def workspace(self, entity: str, project: str) -> ws.Workspace:
         """Return the workspace of a project, not saved."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The width of a report's grid, and how wide and high panels are in it.
 WIDTH, HALF, HEIGHT, TALL = 24, 12, 9, 14
-# Trials of which a panel takes its cells' means, and cells that it shows; without these W&B takes the first 10.
+# Trials that a panel draws or takes its cells' means of, and cells that it shows; without these W&B takes the first 10.
 MOST_TRIALS, MOST_CELLS = 1_000, 100
 LR, WD = DRAWN
 # The figures of the first part. A study of one trial a cell has the last two in the place of a map.
@@ -28,7 +28,17 @@ MAP = (
     "The stability map has a point per cell: to the right what its best setting reaches, upwards how much of that a "
     "random setting loses."
 )
-ERRORS = "Each cell's error, of the trials that it has."
+COMPARED = "Below: what the cells' comparisons come to, and each cell's numbers."
+ERRORS = (
+    "Each cell's error, of its one trial, and the differences of cells that differ in one factor. Below: these numbers."
+)
+
+
+CURVE = "The curve of each cell's one trial."
+CURVES = (
+    "Each cell's mean over its trials, with the range from the least to the largest. Without the grouping in a panel's "
+    "settings there is a line per trial."
+)
 
 
 class Part(NamedTuple):
@@ -40,33 +50,32 @@ class Part(NamedTuple):
     live: list[wr.Panel]
 
 
-def parts_of(keys: RunKeys, kept: published.Kept) -> list[Part]:
-    """Return the parts in their order; panels of keys that no run has are left out.
+def parts_of(keys: RunKeys, kept: published.Kept, *, is_fixed: bool) -> list[Part]:
+    """Return the parts in their order; panels of keys that no run has, or of settings with one value, are left out.
 
     Args:
         keys: those of the trials' runs.
         kept: what the analysis' run holds.
+        is_fixed: whether the study has one trial a cell, at settings that were fixed beforehand.
     """
     metric = metrics_of().primary
-    return [
+    bars = (("min", ""),) if is_fixed else (("min", "Lowest "), ("median", "Median "))
+    found = [
         Part(
             "Overview",
-            f"{MAP if 'map' in kept.figures else ERRORS} Below: what the cells' comparisons come to, and each cell's "
-            "numbers.",
-            [*_figures(kept, *OVERVIEW), *_tables(kept, "answers", "cells")],
-            [_per_cell(metric, "min", "Lowest"), _per_cell(metric, "median", "Median")],
+            ERRORS if is_fixed else f"{MAP} {COMPARED}",
+            [*_figures(kept, *OVERVIEW), *_tables(kept, "answers", "errors", "differences", "cells")],
+            [
+                _per_cell(metric, which, word, is_fixed=is_fixed)
+                for which, word in bars
+                if _error(metric) in keys.summary
+            ],
         ),
         *([_distributions(kept, metric)] if "edf" in kept.figures else []),
-        Part(
-            "Hyperparameters",
-            "Which learning rates and weight decays work, and how wide the good range is.",
-            _figures(kept, *(name for name in kept.figures if name not in (*OVERVIEW, "edf"))),
-            list(_hyperparameters(keys, metric)),
-        ),
+        _settings(keys, kept, metric, is_fixed=is_fixed),
         Part(
             "Training curves",
-            "Each cell's mean over its trials, with the range from the least to the largest. Without the grouping in a "
-            "panel's settings there is a line per trial.",
+            CURVE if is_fixed else CURVES,
             [],
             list(_curves(keys)),
         ),
@@ -78,6 +87,18 @@ def parts_of(keys: RunKeys, kept: published.Kept) -> list[Part]:
             list(_troubles(keys)),
         ),
     ]
+    return [part for part in found if part.published or part.live]
+
+
+def _settings(keys: RunKeys, kept: published.Kept, metric: Metric, *, is_fixed: bool) -> Part:
+    figures = _figures(kept, *(name for name in kept.figures if name not in (*OVERVIEW, "edf")))
+    has_errors = _error(metric) in keys.summary
+    if is_fixed:
+        words = "Each cell has one trial, at settings that were fixed beforehand: a line per trial, to its error."
+        return Part("Settings", words, figures, list(_parallel(keys, metric)) if has_errors else [])
+    words = "Which learning rates and weight decays work, and how wide the good range is."
+    live = [*_hyperparameters(keys, metric), *_parallel(keys, metric)] if has_errors else []
+    return Part("Hyperparameters", words, figures, live)
 
 
 def _distributions(kept: published.Kept, metric: Metric) -> Part:
@@ -158,12 +179,16 @@ def _steps(kept: published.Kept, metric: Metric) -> list[wr.Panel]:
     return [chart]
 
 
-def _per_cell(metric: Metric, which: str, word: str) -> wr.Panel:
+def _error(metric: Metric) -> str:
+    return content.FINAL + metric.key
+
+
+def _per_cell(metric: Metric, which: str, word: str, *, is_fixed: bool) -> wr.Panel:
     import wandb_workspaces.reports.v2 as wr
 
     return wr.BarPlot(
-        title=f"{word} {metric.title} of each cell's completed trials",
-        metrics=[content.FINAL + metric.key],
+        title=f"{metric.title} of each cell" if is_fixed else f"{word}{metric.title} of each cell's completed trials",
+        metrics=[_error(metric)],
         max_runs_to_show=MOST_TRIALS,
         max_bars_to_show=MOST_CELLS,
         groupby=wr.Config(content.CELL),
@@ -176,22 +201,31 @@ def _per_cell(metric: Metric, which: str, word: str) -> wr.Panel:
 def _hyperparameters(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
     import wandb_workspaces.reports.v2 as wr
 
-    error = wr.SummaryMetric(content.FINAL + metric.key)
+    error = wr.SummaryMetric(_error(metric))
     lr, wd = wr.Config(LR), wr.Config(WD)
     # Without a logarithmic axis for weight decay, which may be 0.
-    yield wr.ScatterPlot(title=f"{metric.title} against lr", x=lr, y=error, log_x=True, layout=_half())
-    yield wr.ScatterPlot(title=f"{metric.title} against weight decay", x=wd, y=error, layout=_half())
-    yield wr.ScatterPlot(
-        title=f"lr and weight decay, coloured by {metric.label}", x=lr, y=wd, z=error, log_x=True, layout=_half()
-    )
-    yield wr.ParameterImportancePlot(with_respect_to=content.FINAL + metric.key, layout=_half())
+    if LR in keys.varying:
+        yield wr.ScatterPlot(title=f"{metric.title} against lr", x=lr, y=error, log_x=True, layout=_half())
+    if WD in keys.varying:
+        yield wr.ScatterPlot(title=f"{metric.title} against weight decay", x=wd, y=error, layout=_half())
+    if {LR, WD} <= keys.varying:
+        title = f"lr and weight decay, coloured by {metric.label}"
+        yield wr.ScatterPlot(title=title, x=lr, y=wd, z=error, log_x=True, layout=_half())
+    if {LR, WD} & keys.varying:
+        yield wr.ParameterImportancePlot(with_respect_to=_error(metric), layout=_half())
+
+
+def _parallel(keys: RunKeys, metric: Metric) -> Iterator[wr.Panel]:
+    import wandb_workspaces.reports.v2 as wr
+
     column = wr.ParallelCoordinatesPlotColumn
-    columns = [column(wr.Config(name)) for name in keys.factors if name in keys.config]
-    yield wr.ParallelCoordinatesPlot(
-        title=f"From settings to {metric.label}",
-        columns=[*columns, column(lr, log=True), column(wd), column(error)],
-        layout=_whole(),
-    )
+    columns = [column(wr.Config(name)) for name in dict.fromkeys(keys.factors) if name in keys.varying]
+    columns += [column(wr.Config(name), log=name == LR) for name in DRAWN if name in keys.varying]
+    if columns:
+        error = column(wr.SummaryMetric(_error(metric)))
+        yield wr.ParallelCoordinatesPlot(
+            title=f"From settings to {metric.label}", columns=[*columns, error], layout=_whole()
+        )
 
 
 def _curves(keys: RunKeys) -> Iterator[wr.Panel]:

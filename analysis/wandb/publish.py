@@ -32,8 +32,8 @@ from stability.errors import UserError, unknown
 from stability.files import shared_like
 from stability.sinks.packages import require
 from stability.sinks.wandb import OURS, may_be_logged_in
-from stability.sinks.wandb_content import DEFAULT_PARTS, Part
-from stability.sinks.wandb_options import MODES, checked_entity, checked_project, environment_mode
+from stability.sinks.wandb_content import Part
+from stability.sinks.wandb_options import MODES, checked_entity, checked_project, environment_mode, sent_by
 from stability.study.store import Study, study_folders
 
 PROGRAM = "analysis.wandb publish"
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in folders:
         analysis = options._replace(runs=[folder]).analysed()
         check_finished([folder], analysis.cells)
-        dashboards.append(Dashboard(Study.open(folder), analysis, options, given.send, words))
+        study = Study.open(folder)
+        dashboards.append(Dashboard(study, analysis, options, _sent(study, given), words))
     if not (given.dry_run or given.offline or may_be_logged_in()):
         raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline, --dry-run")
     for dashboard in dashboards:
@@ -78,9 +79,9 @@ def _parser() -> Parser:
     parser.add_argument("--dry-run", action="store_true", help="write workspace and report as JSON; send nothing")
     parser.add_argument("--no-workspace", dest="workspace", action="store_false", help="without the workspace")
     parser.add_argument("--no-report", dest="report", action="store_false", help="without the report")
-    default = [part for part in SENT if part in DEFAULT_PARTS]
-    send = f"what may leave the machine, of {', '.join(SENT)}; default: {' '.join(default)}"
-    parser.add_argument("--send", nargs="*", default=default, metavar="PART", help=send)
+    default = "as logger.wandb.send in the study's commands, else record config command"
+    send = f"what may leave the machine, of {', '.join(SENT)}; default: {default}"
+    parser.add_argument("--send", nargs="*", metavar="PART", help=send)
     return parser
 
 
@@ -88,7 +89,7 @@ def _check(given: Namespace) -> None:
     """Check the command's own options, and set project, entity and offline to what holds. Raises UserError."""
     given.project = checked_project(given.project, "--project")
     given.entity = checked_entity(given.entity, "--entity")
-    for one in given.send:
+    for one in given.send or ():
         if one not in SENT:
             raise unknown("part of --send", one, SENT)
     if given.dry_run and given.offline:
@@ -100,6 +101,12 @@ def _check(given: Namespace) -> None:
         require("wandb_workspaces", PROGRAM, "wandb")
     if not given.dry_run:
         _check_mode(given)
+
+
+def _sent(study: Study, given: Namespace) -> list[str]:
+    """Return what may leave the machine of a study. `machine` is sent only where --send names it."""
+    known = sent_by(study.manifest.all_commands)
+    return [part for part in SENT if part in known and part != "machine"] if given.send is None else given.send
 
 
 def _check_mode(given: Namespace) -> None:
@@ -125,7 +132,7 @@ def _write(dashboard: Dashboard, given: Namespace) -> None:
 
 def _publish(dashboard: Dashboard, given: Namespace) -> None:
     """Log the analysis as a run; with a server, save workspace and report too."""
-    study, is_private = dashboard.study, "machine" not in given.send
+    study, is_private = dashboard.study, "machine" not in dashboard.sent
     # What a user's own code may raise comes before anything is sent.
     figures, tables, _ = dashboard.figures, dashboard.tables, dashboard.sections
     prepare()
@@ -133,7 +140,7 @@ def _publish(dashboard: Dashboard, given: Namespace) -> None:
     saved: dict[str, str] = {}
     with open_run(study.name, study.directory, is_private=is_private, **place) as run:
         run.log(figures, tables, published.counts_of(study))
-        files = published.record_files(study, is_private=is_private) if "record" in given.send else ()
+        files = published.record_files(study, dashboard.sent) if "record" in dashboard.sent else ()
         records = run.attach(files) if files else 0
         if not given.offline:
             saved |= {"workspace": save_workspace(dashboard, run, given.project)} if given.workspace else {}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from analysis import fixed
 from analysis.analysis import Analysis
 from analysis.export import Sheet, answers_sheet, cells_sheet, edf_sheet, trials_sheet
 from analysis.log import logged_trial
 from analysis.results import describe, varied
+from analysis.tables import Table
 from stability.sinks.private import without_paths
 from stability.sinks.wandb_files import Manifests, files_of
 from stability.study.events import Ended
@@ -43,11 +45,15 @@ class Kept:
     tables: Mapping[str, str]
 
 
-def kept(figures: Sequence[str]) -> Kept:
-    """Return the keys of figures and of all tables."""
-    names = ("answers", "cells", "edf", "trials", STEPS)
+def kept(figures: Sequence[str], tables: Iterable[str]) -> Kept:
+    """Return the keys of figures and of tables.
+
+    Args:
+        figures: by the names that find them.
+        tables: by their names.
+    """
     short = {name.rpartition(".")[2]: f"{FIGURES}{name.rpartition('.')[2]}" for name in figures}
-    return Kept(short, {name: f"{TABLES}{name}" for name in names})
+    return Kept(short, {name: f"{TABLES}{name}" for name in tables})
 
 
 def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, bytes]:
@@ -68,22 +74,28 @@ def figures_of(analysis: Analysis, names: Sequence[str]) -> dict[str, bytes]:
 def tables_of(analysis: Analysis, parts: Sequence[str]) -> dict[str, Sheet]:
     """Return the tables by their names: those of `python -m analysis.edf`, and the EDFs' corners.
 
+    A study of one trial a cell has differences in the place of answers, and no EDFs.
+
     Args:
         analysis: the numbers.
         parts: what may leave the machine, of `wandb_content.PARTS`.
     """
-    found = {
-        "answers": answers_sheet(analysis),
-        "cells": cells_sheet(analysis),
-        "edf": edf_sheet(analysis),
-        "trials": trials_sheet(analysis.cells),
-        STEPS: Sheet(STEP_COLUMNS, list(_steps(analysis))),
-    }
+    found = {"cells": cells_sheet(analysis), "trials": trials_sheet(analysis.cells)}
+    if analysis.is_fixed:
+        drawn = {"errors": fixed.errors_table(analysis), "differences": fixed.differences_table(analysis)}
+        found |= {name: _sheet(table) for name, table in drawn.items() if table.rows}
+    else:
+        found |= {"answers": answers_sheet(analysis), "edf": edf_sheet(analysis)}
+        found[STEPS] = Sheet(STEP_COLUMNS, list(_steps(analysis)))
     left = {*IN_RUNS, *(column for column, part in OF_PARTS.items() if part not in parts)}
     return {
         name: Sheet([column for column in sheet.columns if column not in left], sheet.rows)
         for name, sheet in found.items()
     }
+
+
+def _sheet(table: Table) -> Sheet:
+    return Sheet(table.headings, [dict(zip(table.headings, row, strict=True)) for row in table.rows])
 
 
 def _steps(analysis: Analysis) -> Iterator[dict[str, object]]:
@@ -151,22 +163,22 @@ def _kind(value: Cell) -> type:
     return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
 
 
-def record_files(study: Study, *, is_private: bool) -> Iterator[tuple[Path, bytes]]:
+def record_files(study: Study, parts: Sequence[str]) -> Iterator[tuple[Path, bytes]]:
     """Yield the manifest and the records of a study, with which images each trial got right, by their places in it.
 
     The same records give the same bytes.
 
     Args:
         study: the study.
-        is_private: whether the host's name and paths are left out.
+        parts: what may leave the machine, of `wandb_content.PARTS`.
     """
-    manifests = Manifests(is_private=is_private)
+    manifests = Manifests(parts)
     for trial in study.trials:
         record = read_json(study.folder(trial)) if trial.id in study.records else None
         if record is None:
             continue
         logged = logged_trial(study, trial)
-        for name, data in files_of(logged, Ended(trial.id, record), manifests, is_private=is_private):
+        for name, data in files_of(logged, Ended(trial.id, record), manifests, parts):
             yield (Path(name) if name == MANIFEST else Path(TRIALS) / trial.id / name), data
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from analysis.wandb.sources import SourceRun, read
 from stability.errors import UserError
-from stability.sinks.private import private, without_paths
+from stability.sinks.private import private, without_command, without_paths
 from stability.study.content import json_values
 from stability.study.correctness import FILE
 from stability.study.schema import Manifest, Record
@@ -72,7 +72,7 @@ class PulledStudy:
         known = self.trials.get(trial.record.id)
         if known is None or (trial.record.has_ended and not known.record.has_ended):
             self.trials[trial.record.id] = trial
-        elif trial.record.has_ended and private(known.values) != private(trial.values):
+        elif trial.record.has_ended and _sent(known.values) != _sent(trial.values):
             raise UserError(
                 f"trial {trial.record.id} of {self.name} has two different records: in {known.source} and in "
                 f"{trial.source}; accepted: one of these runs removed or moved away"
@@ -117,6 +117,11 @@ def study_of(run: SourceRun, studies: dict[str, PulledStudy]) -> str | None:
     own = {one: files[one] for one in (RECORD, FILE) if one in files}
     study.take_trial(PulledTrial(values, record, own, run.name))
     return name
+
+
+def _sent(record: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what every run has of a record, whatever part of it was not to be sent."""
+    return private(without_command(record))
 
 
 def _checked_name(record: Record, where: str) -> str:
@@ -165,7 +170,7 @@ def check_against(folder: Path, study: PulledStudy) -> Missing:
         known = read_json(trial_directory(folder, trial.record.id))
         if known is None:
             missing.append(trial)
-        elif private(known) != private(trial.values):
+        elif _sent(known) != _sent(trial.values):
             place = trial_directory(folder, trial.record.id) / RECORD
             raise UserError(
                 f"{place} is another record than that of {trial.source}; accepted: --out with another folder, or this "

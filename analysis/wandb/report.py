@@ -56,7 +56,8 @@ class ReportWriter:
         blocks += [wr.H1("Cells"), wr.MarkdownBlock(story.cells(analysis))]
         for name, text in own.items():
             blocks += [wr.H1(name), wr.MarkdownBlock(f"```\n{without_paths(text.rstrip())}\n```")]
-        blocks += [wr.H1("What the answers rest on"), wr.MarkdownBlock(story.basis(analysis))]
+        if basis := story.basis(analysis):
+            blocks += [wr.H1("What the answers rest on"), wr.MarkdownBlock(basis)]
         if "config" in sent:
             blocks += [wr.H1("What was held fixed"), wr.MarkdownBlock(story.settings(origin.fixed(analysis)))]
         blocks += [wr.H1("Versions and devices"), wr.MarkdownBlock(story.settings(origin.versions(analysis)))]

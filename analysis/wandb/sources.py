@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The files that a run carries.
 NAMES = (RECORD, FILE, MANIFEST)
 _PROJECT = re.compile(r"[^/\s]+/[^/\s]+")
+# A page of the App: of the project, or of something in it.
+_ADDRESS = re.compile(r"https?://[^/\s]+/([^/\s?#]+/[^/\s?#]+)")
 _RUN_FOLDERS = ("offline-run-*", "run-*")
 
 
@@ -56,10 +58,12 @@ def source_of(given: str) -> Source:
     """Return the place that the user named: an existing folder, else ENTITY/PROJECT. Raises UserError."""
     if Path(given).is_dir():
         return Folder(Path(given))
+    if address := _ADDRESS.match(given):
+        given = address.group(1)
     if not _PROJECT.fullmatch(given):
         raise UserError(
-            f"{given!r} is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B, or a folder of runs, as "
-            "runs/quick/wandb"
+            f"{given!r} is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B or its "
+            "address, or a folder of runs, as runs/quick/wandb"
         )
     require("wandb", f"analysis.wandb pull {given}")
     return Project(given)

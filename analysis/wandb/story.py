@@ -37,8 +37,9 @@ def answer(analysis: Analysis) -> str:
 
 
 def basis(analysis: Analysis) -> str:
-    """Return what the answers rest on, and what the numbers cannot show."""
-    return _private([*paragraphs(tables.explanation(analysis)), *paragraphs(tables.limits(analysis))])
+    """Return what the answers rest on, and what the numbers cannot show; empty where there is nothing to say."""
+    verdicts = [] if analysis.is_fixed else paragraphs(tables.explanation(analysis))
+    return _private([*verdicts, *paragraphs(tables.limits(analysis))])
 
 
 def cells(analysis: Analysis) -> str:

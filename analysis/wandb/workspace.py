@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.analysis import Analysis
 from analysis.wandb import story
-from analysis.wandb.panels import MOST_CELLS, Part
+from analysis.wandb.panels import MOST_TRIALS, Part
 from stability.sinks import wandb_content as content
 from stability.study.metrics import metrics_of
 from stability.values import DRAWN
@@ -53,7 +53,7 @@ def workspace(entity: str, project: str, study: str, analysis: Analysis, parts: 
         project=project,
         name=view_name(f"stability {study}"),
         sections=sections,
-        settings=ws.WorkspaceSettings(x_axis=content.EPOCH, max_runs=MOST_CELLS),
+        settings=ws.WorkspaceSettings(x_axis=content.EPOCH, max_runs=MOST_TRIALS),
         runset_settings=ws.RunsetSettings(
             filters=f"Metric('Group') == {quoted(content.short(study, content.NAME_LENGTH))}",
             groupby=[expr.Config(content.CELL)],

@@ -41,8 +41,9 @@ def write(plan: Plan, command: Command) -> Path:
     path = Path(f"{plan.study}.wandb-sweep.yaml")
     header = _HEADER.format(study=plan.study, count=len(plan.trials), file=shlex.quote(str(path)))
     text = header + yaml.safe_dump(configuration(plan, command), sort_keys=False, allow_unicode=True, width=120)
+    word = "replaced" if path.exists() else "wrote"
     write_text(path, text)
-    print(f"wrote {path}: {len(plan.trials)} trials of {plan.study}, one for each call of an agent")
+    print(f"{word} {path}: {len(plan.trials)} trials of {plan.study}, one for each call of an agent")
     print(f"next: wandb sweep {shlex.quote(str(path))}; it prints the command of the agent")
     return path
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stability.config.schema import EXTENSIONS
 from stability.errors import UserError, nearest
+from stability.shipped import choices, package
 from stability.study.schema import Scale
 from stability.values import Options, Value, number
 
@@ -106,5 +107,10 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
         return UserError(f"unknown key {key!r}; accepted: {', '.join([*siblings, f'+{added}=VALUE to add it'])}")
     if parent in known and (not siblings or top in ("model", "optimizer", "schedule")):
         listed = [*siblings, f"+{key}=VALUE to add it"]
+    needed = [name for name in choices("logger") if package("logger", name) == parent]
+    if needed and not siblings:
+        return UserError(
+            f"{key} needs {' or '.join(f'logger={name}' for name in needed)}; the command has no such logger"
+        )
     match = nearest(key, siblings) or nearest(key, known)
     return UserError(f"unknown key {key!r}{match}; accepted: {', '.join(listed)}")

@@ -101,7 +101,7 @@ class WandbLogger(Logger):
         self._agent = AgentRun.of_environment() if checked_flag("agent", agent) else None
         # The agent's run is the trial's, whoever trains it.
         self.wants_ended = self._agent is not None
-        self._manifests = Manifests(is_private=self._is_private)
+        self._manifests = Manifests(self._parts)
         self._runs: dict[str, TrialRun] = {}
         self._trials: dict[str, LoggedTrial] = {}
         # Of the runs whose ends are under way: what ends them.
@@ -172,7 +172,7 @@ class WandbLogger(Logger):
             self._open(trial)
         files = []
         if "record" in self._parts:
-            files = list(files_of(trial, event, self._manifests, is_private=self._is_private))
+            files = list(files_of(trial, event, self._manifests, self._parts))
 
         self._end(trial, lambda run: run.finish(event, files))
         self._settle(MOST_ENDING)
@@ -263,7 +263,7 @@ class WandbLogger(Logger):
 
         return wandb.init(
             id=run_id(trial.study, trial.id) if self._agent is None else self._agent.run_id,
-            resume="allow",
+            resume=wandb_run.resume_of(mode),
             reinit="create_new",
             settings=wandb_run.settings(
                 has_machine=not self._is_private,

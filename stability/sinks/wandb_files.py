@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stability.sinks.base import LoggedTrial
-from stability.sinks.private import private, without_paths
+from stability.sinks.private import private, without_command, without_paths
 from stability.study.correctness import FILE, KEY
 from stability.study.events import Ended
 from stability.study.schema import Manifest
@@ -22,10 +23,14 @@ MOST_EVERYWHERE = 100_000
 
 
 class Manifests:
-    """The manifests of studies as they are now, each read once for as long as its file stays the same."""
+    """The manifests of studies as they are now, each read once for as long as its file stays the same.
 
-    def __init__(self, *, is_private: bool) -> None:
-        self._is_private = is_private
+    Args:
+        parts: what may leave the machine, of `wandb_content.PARTS`.
+    """
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = tuple(parts)
         self._read: dict[Path, tuple[tuple[int, int], Manifest, str]] = {}
         # By study: its manifest, and how many runs have ended since it changed.
         self._ended: dict[Path, tuple[str, int]] = {}
@@ -58,14 +63,16 @@ class Manifests:
             manifest = read_manifest(folder)
             if manifest is None:
                 return None
-            if self._is_private:
+            if "command" not in self._parts:
+                manifest = replace(manifest, command="", commands=(), overrides=())
+            if "machine" not in self._parts:
                 manifest = Manifest.from_json(without_paths(manifest.to_json()), MANIFEST)
             known = self._read[folder] = version, manifest, manifest_text(manifest)
         return known[1:]
 
 
 def files_of(
-    trial: LoggedTrial, event: Ended, manifests: Manifests, *, is_private: bool
+    trial: LoggedTrial, event: Ended, manifests: Manifests, parts: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a trial's run by their names.
 
@@ -73,9 +80,11 @@ def files_of(
         trial: the trial.
         event: its end, with the record.
         manifests: of the studies.
-        is_private: whether the host's name and paths are left out.
+        parts: what may leave the machine, of `wandb_content.PARTS`. The manifest has the configuration in any case:
+            without it, nothing can be analysed.
     """
-    record = private(event.record) if is_private else event.record
+    record = event.record if "command" in parts else without_command(event.record)
+    record = record if "machine" in parts else private(record)
     yield RECORD, f"{to_json(record)}\n".encode()
     own = trial_directory(trial.directory, trial.id) / FILE
     if group(event.record, "files").get(KEY) == FILE and own.exists():

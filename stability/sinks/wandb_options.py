@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+import re
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from stability.errors import UserError, nearest, unknown
-from stability.sinks.wandb_content import NAME_LENGTH, PARTS
+from stability.sinks.wandb_content import DEFAULT_PARTS, NAME_LENGTH, PARTS
 from stability.values import Value
 
 MODES = ("online", "offline")
@@ -32,6 +34,8 @@ def environment_mode(meanings: Collection[str] = frozenset(ENVIRONMENT_MODES.val
     return accepted[word]
 
 
+# The key that says what leaves the machine.
+SEND = "logger.wandb.send"
 # The longest tag that W&B takes.
 TAG_LENGTH = 64
 
@@ -39,7 +43,7 @@ TAG_LENGTH = 64
 def checked_project(project: Value, option: str = "logger.wandb.project") -> str:
     """Return the project's name; None: WANDB_PROJECT, else stability. Raises UserError where W&B would refuse it."""
     if project is None:
-        project = os.environ.get("WANDB_PROJECT") or "stability"
+        project, option = os.environ.get("WANDB_PROJECT") or "stability", "WANDB_PROJECT"
     if not isinstance(project, str) or set(project) & set("/\\#?%:") or not 0 < len(project) <= NAME_LENGTH:
         accepted = f"1 to {NAME_LENGTH} characters, none of / \\ # ? % :"
         raise UserError(f"{option}={project!r}; accepted: {accepted}")
@@ -49,7 +53,7 @@ def checked_project(project: Value, option: str = "logger.wandb.project") -> str
 def checked_entity(entity: Value, option: str = "logger.wandb.entity") -> str | None:
     """Return W&B's user or team; None: WANDB_ENTITY, else your own. Raises UserError where it can be neither."""
     if entity is None:
-        entity = os.environ.get("WANDB_ENTITY") or None
+        entity, option = os.environ.get("WANDB_ENTITY") or None, "WANDB_ENTITY"
     if entity is not None and (not isinstance(entity, str) or not entity or set(entity) & set("/\\#?%: ")):
         accepted = "a user or team of W&B, without the project; without it, your own"
         raise UserError(f"{option}={entity!r}; accepted: {accepted}")
@@ -77,6 +81,30 @@ def checked_parts(send: Value) -> tuple[str, ...]:
         if one not in PARTS:
             raise unknown("part of logger.wandb.send", str(one), PARTS)
     return tuple(map(str, send))
+
+
+def sent_by(commands: Iterable[str]) -> tuple[str, ...]:
+    """Return what the runs of a study's trials hold of `PARTS`: what all commands that set logger.wandb.send name.
+
+    Args:
+        commands: the study's, as a shell reads them. What a sweep file sets is not in them.
+    """
+    found = list(DEFAULT_PARTS)
+    for command in commands:
+        for word in _words(command):
+            key, _, value = word.lstrip("+").partition("=")
+            if key == SEND:
+                named = set(re.findall(r"\w+", value))
+                found = [part for part in PARTS if part in named and (part in found or part == "machine")]
+    return tuple(found)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    # A quote that is not closed: the command is for people to read.
+    except ValueError:
+        return []
 
 
 def checked_flag(name: str, value: Value) -> bool:

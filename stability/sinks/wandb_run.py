@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stability.sinks import wandb_content as content
 from stability.sinks.base import LoggedTrial
@@ -23,6 +24,9 @@ INIT_SECONDS = 15
 # failed.
 FINISH_SECONDS, TEARDOWN_SECONDS = 12.0, 3.0
 
+
+# Where an offline run's folder goes, beside it, when a later run of the same id holds all that it holds.
+REPLACED = "replaced"
 
 # The variable in which wandb notes where its process listens.
 SERVICE = "WANDB_SERVICE"
@@ -95,6 +99,7 @@ class TrialRun:
         """Log what is missing of the curve, the result and the files, and end the run; see `wait`."""
         self._is_waiting = False
         if self.is_offline:
+            replace_older(self._run)
             for row in event.curve:
                 self.epoch(row)
         self._run.summary.update(content.summary_of(event, self._parts))
@@ -110,6 +115,8 @@ class TrialRun:
         status: dict[str, Value] = {content.STATUS: content.INTERRUPTED}
         self._run.summary.update(status)
         self._configure(status)
+        if self.is_offline and self._last_epoch and not self._is_waiting:
+            replace_older(self._run)
         self._end(1)
 
     def _end(self, code: int) -> None:
@@ -140,6 +147,26 @@ class TrialRun:
         for name, data in files:
             (folder / name).write_bytes(data)
             self._run.save(folder / name, base_path=folder, policy="now")
+
+
+def resume_of(mode: str) -> Literal["allow"] | None:
+    """Return how wandb.init takes a run that is on the server already: it goes on, or, sent later, is replaced.
+
+    An offline run holds its trial's whole history. `wandb sync` of one that resumes would append that to what is there.
+    """
+    return None if mode == "offline" else "allow"
+
+
+def replace_older(run: wandb.Run) -> None:
+    """Move the folders of earlier offline runs of the same id out of the way: `wandb sync` would send those too."""
+    own = Path(run.dir).parent
+    for folder in own.parent.glob(f"offline-run-*_*-{glob.escape(run.id)}"):
+        # Ids may end alike.
+        is_same = folder.name.split("-", 3)[3:] == [run.id]
+        if is_same and folder.name < own.name and not folder.is_symlink():
+            target = own.parent / REPLACED
+            target.mkdir(exist_ok=True)
+            folder.rename(target / folder.name)
 
 
 def run_value(found: object) -> object:

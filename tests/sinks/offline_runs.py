@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,15 @@ def read_back(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def runs_of(study: Path) -> list[Path]:
     """Return the folders of a study's offline runs, the first made first."""
     return sorted((study / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_mtime_ns)
+
+
+def sync(study: Path) -> str:
+    """Send a study's offline runs by wandb's own command, to the server that the environment names; return its text."""
+    program = [Path(sys.executable).with_name("wandb"), "sync", *runs_of(study)]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=120.0)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:

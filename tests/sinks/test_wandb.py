@@ -58,7 +58,7 @@ class Settings:
 
 class Run:
     summary, config, notes, dir = {}, Config(), None, os.environ["FAKE_WANDB_DIR"]
-    disabled = False
+    disabled, id = False, "x"
     def define_metric(self, *arguments, **keywords): pass
     def save(self, *arguments, **keywords): pass
     def log(self, row):
@@ -197,7 +197,10 @@ def test_resumed_trial_keeps_its_run_id_and_its_first_epochs(
     time.sleep(1.0)  # a run's folder is named by the second
     rest = [Resumed(trial.id, 1, 4), *epochs(trial, *curve[1:])]
     tell(second, trial, Started(trial.id, 2), *rest, Ended(trial.id, make_record(trial)))
-    (cut_off, _), (run, rows) = map(read_back, runs_of(tmp_path))
+    # The folder of the first is out of the way of `wandb sync`.
+    ((run, rows),) = map(read_back, runs_of(tmp_path))
+    (folder,) = (tmp_path / "wandb" / "replaced").iterdir()
+    cut_off, _ = read_back(folder)
     assert cut_off["run_id"] == run["run_id"] == "quick-000000000000"
     assert (cut_off["summary"]["status"], run["summary"]["status"]) == ("interrupted", "completed")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -302,6 +305,25 @@ def test_wandb_that_is_not_installed_is_told_before_anything_trains(
 def test_a_project_that_wandb_refuses_is_told_before_anything_trains(project: str) -> None:
     with pytest.raises(UserError, match=r"logger\.wandb\.project="):
         WandbLogger(project)
+
+
+def test_messages_name_the_key_or_the_variable_that_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.wandb.__main__ import main
+    from stability.plan.asked import unknown_key
+    from tests.analysis.conftest import make_study
+
+    study = make_study(tmp_path / "s", samples=1)
+    with pytest.raises(UserError, match=r"logger\.wandb\.tgas"):
+        main(["runs", str(study), "--offline", "--set", "tgas=[a]"])
+    found = str(unknown_key("logger.wandb.project", ["logger", "lr", "wd"]))
+    assert found == "logger.wandb.project needs logger=wandb or logger=wandb_offline; the command has no such logger"
+    assert "did you mean" in str(unknown_key("logger.wandb.projct", ["logger", "logger.wandb.project"]))
+    monkeypatch.setenv("WANDB_PROJECT", "a/b")
+    monkeypatch.setenv("WANDB_ENTITY", "a/b")
+    with pytest.raises(UserError, match=r"^WANDB_PROJECT='a/b'"):
+        main(["publish", str(study), "--offline"])
+    with pytest.raises(UserError, match=r"^WANDB_ENTITY='a/b'"):
+        main(["publish", str(study), "--offline", "--project", "p"])
 
 
 def test_run_ids_are_apart_and_fit() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stability.errors import UserError
 from stability.sinks import wandb_content as content
@@ -18,7 +19,8 @@ from stability.sinks.private import private, without_paths
 from stability.sinks.wandb import WandbLogger
 from stability.study.events import Ended, Probe, Started, replay
 from stability.study.metrics import metrics_of
-from stability.study.store import trial_directory
+from stability.study.schema import Manifest
+from stability.study.store import read_manifest, trial_directory
 from tests.plain import write_manifest, write_record
 from tests.sinks.offline_runs import read_back, runs_of
 from tests.sinks.test_wandb import epochs, tell
@@ -231,7 +233,7 @@ def test_by_option_the_run_page_shows_machine_and_commit_and_less(
     record["provenance"] |= {"host": "here"}
     write_study(tmp_path, trial, record)
     for logger in (
-        WandbLogger(mode="offline", send=["record", "machine"], git=True),
+        WandbLogger(mode="offline", send=["record", "machine", "command"], git=True),
         WandbLogger(mode="offline", send=[]),
     ):
         monkeypatch.setattr(WandbLogger, "_commit", "0" * 40)
@@ -240,10 +242,32 @@ def test_by_option_the_run_page_shows_machine_and_commit_and_less(
     assert {"host", "program", "executable"} <= full[0]["environment"].keys()
     assert full[0]["git"]["commit"] == "0" * 40
     assert json.loads((runs_of(tmp_path)[0] / "files" / "record.json").read_text()) == record
-    assert not {"config", "command"} & full[0]["config"].keys()
+    assert "config" not in full[0]["config"]
     assert least[0].get("git") is None
     assert (full[1], least[1], least[0]["files"]) == ([], [], [])
     assert least[0]["summary"]["final/top1_error"] == 20.0
+
+
+def test_commands_are_in_no_file_that_is_sent_without_them(
+    trial: LoggedTrial, make_record: Any, tmp_path: Path
+) -> None:
+    record = make_record(trial)
+    record["provenance"] |= {"command": "python -m stability.run data.path=secret-words"}
+    write_study(tmp_path, trial, record)
+    values = read_manifest(tmp_path)
+    assert values is not None
+    write_manifest(tmp_path, {**values.to_json(), "overrides": ["data.path=secret-words"]})  # type: ignore[dict-item]
+    logger = WandbLogger(mode="offline", send=["record"])
+    tell(logger, trial, *replay(record))
+    (folder,) = runs_of(tmp_path)
+    run, _ = read_back(folder)
+    assert set(run["files"]) == {"record.json", "study.yaml"}
+    (log,) = folder.glob("*.wandb")
+    everything = b"".join([log.read_bytes(), *(one.read_bytes() for one in (folder / "files").iterdir())])
+    assert not [word for word in (b"secret-words", b"stability.run", b"somebody") if word in everything]
+    # What is left is a study.
+    sent = Manifest.from_json(yaml.safe_load((folder / "files" / "study.yaml").read_text()), "study.yaml")
+    assert (sent.trials, len(sent.cells), sent.command, sent.overrides) == (values.trials, 1, "", ())
 
 
 def test_without_a_repository_a_line_says_that_no_commit_is_shown(
@@ -264,10 +288,23 @@ def test_without_a_repository_a_line_says_that_no_commit_is_shown(
         ("host:/home/me/x", "host:.../x"),
         (r"\\server\share\me", ".../me"),
         ("https://a.b/c/d and a/b", "https://a.b/c/d and a/b"),
+        ("gcc -I/home/me/inc -isystem/home/me/x a-b/c", "gcc -I.../inc -isystem.../x a-b/c"),
+        ("-I/home/me/inc", "-I.../inc"),
+        ("on //nas/share/me/x and path=//nas/me/y", "on .../x and path=.../y"),
+        ("/home/me/a=b/secret/x", ".../x"),
+        ("/home/me/a,b/secret/x", ".../x"),
+        ("/home/me/[abc]/x and /home/me/(a)b/c", ".../x and .../c"),
+        ("[/home/me/a,/home/me/b]", "[.../a,.../b]"),
+        ("{path:/home/me/a,name:b/c}", "{path:.../a,name:b/c}"),
+        ("https://user:tok@host/p and git+ssh://me@host/p", "https://...@host/p and git+ssh://...@host/p"),
+        ("file:///home/me/x", ".../x"),
+        ("5 // 2, 3//4, a//b", "5 // 2, 3//4, a//b"),
     ],
 )
 def test_paths_are_cut_whatever_stands_around_them(given, sent):
     assert without_paths(given) == sent
+    # What was sent is left as it is.
+    assert without_paths(sent) == sent
 
 
 def test_cells_whose_paths_are_cut_alike_stay_different():

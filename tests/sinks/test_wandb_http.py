@@ -18,7 +18,7 @@ from stability.sinks.base import LoggedTrial
 from stability.sinks.threads import Loggers
 from stability.sinks.wandb import WandbLogger, run_id
 from stability.study.events import Probe, Resumed, Started, replay
-from tests.sinks.offline_runs import read_back, runs_of
+from tests.sinks.offline_runs import read_back, runs_of, sync
 from tests.sinks.test_wandb import CURVE, epochs, tell
 from tests.sinks.wandb_server import WandbServer
 
@@ -205,3 +205,54 @@ def test_a_wandb_process_that_dies_costs_no_run(
         tell(logger, trial, *epochs(trial, *CURVE[1:]), list(replay(make_record(trial)))[-1])
     logger.close()
     check_kept_offline(tmp_path, 2, caplog)
+
+
+@pytest.mark.slow
+def test_each_trial_has_one_history_on_the_server_however_often_it_was_kept_offline(
+    server: WandbServer, make_trial: Any, make_record: Any, tmp_path: Path
+) -> None:
+    """Interrupted and gone on; tried again after a failure; and logged again from its record, sent before and after."""
+    trials = [make_trial(number) for number in range(3)]
+    first = WandbLogger(mode="offline")
+    tell(first, trials[0], Started(trials[0].id, 1), *epochs(trials[0], *CURVE[:2]))
+    failed = make_record(trials[1], "failed", top1_error=None, exception="RuntimeError: no", curve=CURVE[:1])
+    tell(first, trials[1], *replay(failed))
+    tell(first, trials[2], *replay(make_record(trials[2])))
+    first.close()
+    sync(tmp_path)
+    assert server.summary[run_id("quick", trials[0].id)]["status"] == "interrupted"
+    time.sleep(1.0)  # a run's folder is named by the second
+    second = WandbLogger(mode="offline")
+    rest = [Resumed(trials[0].id, 1, 4), *epochs(trials[0], *CURVE[1:]), list(replay(make_record(trials[0])))[-1]]
+    tell(second, trials[0], Started(trials[0].id, 2), *rest)
+    for trial in trials[1:]:
+        tell(second, trial, *replay(make_record(trial)))
+    second.close()
+    assert len(runs_of(tmp_path)) == 3
+    assert len(list((tmp_path / "wandb" / "replaced").iterdir())) == 3
+    sync(tmp_path)
+    check_whole(server, trials)
+
+
+def test_an_interrupted_run_that_holds_less_replaces_no_other(tmp_path: Path, make_trial: Any) -> None:
+    """Rows wait for those before them, which the first run alone has."""
+    trial, first, second = make_trial(0), WandbLogger(mode="offline"), WandbLogger(mode="offline")
+    tell(first, trial, Started(trial.id, 1), *epochs(trial, *CURVE[:2]))
+    first.close()
+    time.sleep(1.0)  # a run's folder is named by the second
+    # Of another trial, and of another study whose name ends alike.
+    others = [
+        tmp_path / "wandb" / f"offline-run-20200101_000000-{name}" for name in ("quick-1", f"my-quick-{trial.id}")
+    ]
+    for one in others:
+        one.mkdir()
+    tell(second, trial, Started(trial.id, 2), Resumed(trial.id, 1, 4), *epochs(trial, CURVE[1]))
+    second.close()
+    assert [len(read_back(folder)[1]) for folder in runs_of(tmp_path) if folder not in others] == [2, 0]
+    third = WandbLogger(mode="offline")
+    time.sleep(1.0)
+    tell(third, trial, Started(trial.id, 3), *epochs(trial, CURVE[0]))
+    third.close()
+    (own,) = [folder for folder in runs_of(tmp_path) if folder not in others]
+    assert len(read_back(own)[1]) == 1
+    assert all(one.is_dir() for one in others)

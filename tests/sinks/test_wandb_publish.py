@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from analysis.export import Sheet
 from analysis.statistics import error_distribution
 from analysis.wandb.__main__ import main
+from analysis.wandb.analysis_run import _neutral_folder
 from analysis.wandb.published import _drawn, cells_of
 from analysis.wandb.workspace import quoted, view_name
 from stability.errors import StudyError, UserError
@@ -21,7 +23,8 @@ from stability.sinks import wandb_run
 from tests.analysis import grids
 from tests.analysis.conftest import make_study
 from tests.sinks.dashboard_server import COMMITTED, DashboardServer, serving_dashboards
-from tests.sinks.offline_runs import read_back, runs_of
+from tests.sinks.offline_runs import read_back, runs_of, sync
+from tests.sinks.panel_keys import keys_named, panel_keys
 from tests.trained import TINY, TINY_C, tiny, trained_study
 
 pytest.importorskip("wandb_workspaces")
@@ -30,12 +33,16 @@ FACTORS = {"models": ("vitp_tiny", "vitc_tiny"), "optimizers": ("adamw",), "samp
 
 
 @pytest.fixture(autouse=True)
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No login and no settings but those of a test; wandb's copies of artifacts go away with the test."""
     for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    yield
+    for link in Path(_neutral_folder()).glob("wandb-*"):
+        if link.is_symlink() and tmp_path in link.readlink().parents:
+            link.unlink()
 
 
 @pytest.fixture
@@ -51,13 +58,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DashboardServer]:
     wandb_run.forget()
 
 
+def with_curve(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with a row of a curve."""
+    return {**record, "result": {**record["result"], "curve": [{"epoch": 1, "train_loss": 2.0, "top1_error": 50.0}]}}
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """A study of two cells, whose records have a host and a path."""
 
     def change(record: dict[str, Any]) -> dict[str, Any]:
         record["provenance"] = {**record.get("provenance", {}), "host": "a-host", "command": "python /home/me/run.py"}
-        return record
+        return with_curve(record)
 
     return make_study(tmp_path / "runs" / "small", change=change, **FACTORS)  # type: ignore[arg-type]
 
@@ -83,10 +95,7 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert len(names) == 13
     assert {"study.yaml", "record.json"} == {Path(one).name for one in names}
     check_specifications(server.spec("project-view"), server.spec("runs"), "small")
-    # Nothing of the machine.
-    everything = b"".join(server.bodies)
-    assert b"a-host" not in everything
-    assert b"/home/me" not in everything
+    check_nothing_of_the_machine(server, study)
     # The same records again: no new version, and workspace and report in their places.
     count = server.saved
     server.artifacts["small-records"].append("of another version")
@@ -102,6 +111,34 @@ def test_an_analysis_arrives_as_one_run_a_workspace_and_a_report(
     assert server.exit_codes == {"small-analysis": 1}
 
 
+def check_nothing_of_the_machine(server: DashboardServer, study: Path) -> None:
+    """Check that no request names a host or a path of this machine: the home, the working directory, the study's."""
+    everything = b"".join(server.bodies)
+    assert b'"local_path"' in everything, "artifacts' manifests are among the requests"
+    paths = [Path.home(), Path.cwd(), study.absolute(), study.resolve(), *map(Path, ("/home/me", "/root"))]
+    # A host's name may be as short as a word.
+    assert [one for one in ("a-host", f'"{platform.node()}"', *map(str, paths)) if one.encode() in everything] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_was_published_offline_names_nothing_of_the_machine(
+    server: DashboardServer, study: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """wandb sync sends where the copies of the artifacts' files lie."""
+    if not is_named:
+        monkeypatch.delenv("WANDB_DATA_DIR")
+    for _ in range(2):
+        assert main(["publish", str(study), "--offline", "--project", "mine"]) == 0
+    assert server.bodies == []
+    sync(study)
+    (row,) = server.history["small-analysis"]
+    assert "tables/cells" in row
+    (place,) = [one for one in server.artifact_files if one.startswith("small-records:")]
+    assert (server.states[place], len(server.artifact_files[place])) == (COMMITTED, 13)
+    check_nothing_of_the_machine(server, study)
+
+
 def check_specifications(workspace: dict[str, Any], report: dict[str, Any], study: str) -> None:
     """Check the parts of both, and that they show the study's runs alone."""
     sections = workspace["section"]["panelBankConfig"]["sections"]
@@ -110,6 +147,8 @@ def check_specifications(workspace: dict[str, Any], report: dict[str, Any], stud
     (runset,) = workspace["section"]["runSets"]
     assert runset["grouping"] == [{"section": "config", "name": "cell.value"}]
     assert [(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] == [("group", study)]
+    # Panels that do not group, as scatter plots, draw so many trials; they have no number of their own.
+    assert workspace["section"]["settings"]["maxRuns"] >= 1_000
     # A grouped scatter plot has a point per cell: panels do not follow the table of runs, and those of cells group.
     assert {one["localPanelSettings"]["useRunsTableGroupingInPanels"] for one in sections} == {False}
     drawn = [panel for one in sections for panel in one["panels"]] + [
@@ -161,6 +200,32 @@ def test_a_dry_run_writes_specifications_without_login_or_network(
     assert "Commands" not in less
 
 
+@pytest.mark.parametrize(
+    ("command", "sent", "has_curves"),
+    [
+        ("python -m stability.run logger=wandb", ["record", "config", "command"], True),
+        ("python -m stability.run logger=wandb 'logger.wandb.send=[]'", [], False),
+        ("python -m stability.run 'logger.wandb.send=[curve, record, machine]'", ["record"], True),
+    ],
+)
+def test_what_the_study_did_not_send_is_neither_sent_nor_drawn(
+    tmp_path: Path, command: str, sent: list[str], has_curves: bool
+) -> None:
+    study = make_study(tmp_path / "less", change=with_curve, command=command, **FACTORS)  # type: ignore[arg-type]
+    assert main(["publish", str(study), "--dry-run", "--project", "mine"]) == 0
+    text = (study / "analysis" / "wandb-report.json").read_text()
+    named = set(panel_keys(json.loads(text)))
+    assert (("history", "train/loss") in named, "Training curves" in text) == (has_curves, has_curves)
+    assert ("What was held fixed" in text, '"Commands"' in text) == ("config" in sent, "command" in sent)
+    # No trial of this study diverged; each has an error.
+    assert ("summary", "diverged_step") not in named
+    assert ("summary", "final/top1_error") in named
+    assert main(["publish", str(study), "--offline"]) == 0
+    (folder,) = runs_of(study)
+    (log,) = folder.glob("*.wandb")
+    assert (b"small-records" in log.read_bytes() or b"less-records" in log.read_bytes()) == ("record" in sent)
+
+
 def test_a_study_of_one_trial_a_cell_has_neither_map_nor_edf(tmp_path: Path) -> None:
     cells = grids.cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"), epochs=(6, 12))
     fixed = grids.make_grid(tmp_path / "fixed", lambda factors, *_: 60.0 / factors["epochs"], cells=cells)
@@ -168,9 +233,18 @@ def test_a_study_of_one_trial_a_cell_has_neither_map_nor_edf(tmp_path: Path) -> 
     for name in ("workspace", "report"):
         text = (fixed / "analysis" / f"wandb-{name}.json").read_text()
         named = {key for _, key in keys_named(json.loads(text))}
-        assert {"figures/length", "figures/gap", "tables/cells"} <= named
-        assert not {"figures/map", "figures/edf", "tables/edf"} & named
-        assert "stability map" not in text
+        assert {"figures/length", "figures/gap", "tables/cells", "tables/errors", "tables/differences"} <= named
+        assert not {"figures/map", "figures/edf", "tables/edf", "tables/answers"} & named
+        for word in ("stability map", "erdict", "good range", "Lowest", "Median", "mean over its trials"):
+            assert word not in text, word
+        # Every cell has the same lr and weight decay: no panel shows these.
+        assert not {("config", "lr"), ("config", "wd")} & set(panel_keys(json.loads(text)))
+        assert ("config", "epochs") in set(panel_keys(json.loads(text)))
+    # What a panel shows was published.
+    assert main(["publish", str(fixed), "--offline", "--project", "mine"]) == 0
+    ((_, (row,)),) = map(read_back, runs_of(fixed))
+    media = {name.removesuffix("._type") for name in row if name.endswith("._type")}
+    assert media == {key for key in named if key.startswith(("figures/", "tables/"))}
 
 
 @pytest.mark.parametrize(
@@ -206,8 +280,10 @@ def test_a_server_that_refuses_or_cannot_be_reached_is_one_line(server: Dashboar
         main(["publish", str(study), "--project", "mine", "--entity", "nobody"])
     wandb_run.forget()
     server.close()
-    with pytest.raises(StudyError, match=r"^small: W&B: \w+: [^\n]*$"):
+    with pytest.raises(StudyError, match=r"^small: W&B: \w+: [^\n]*; accepted: later again, or --offline, --dry-run$"):
         main(["publish", str(study), "--project", "mine"])
+    # No run was opened: nothing is left of it.
+    assert not list(study.glob("wandb/*"))
 
 
 def test_literals_of_filters_and_names_of_views() -> None:
@@ -290,43 +366,3 @@ def test_every_panel_names_keys_that_a_real_offline_run_has(tmp_path: Path) -> N
         assert {("config", "lr"), ("summary", "final/top1_error"), ("history", "train/loss")} <= named
         assert {("summary", "figures/map"), ("summary", "tables/trials"), ("summary", "diverged_step")} <= named
         assert [one for one in named if one[1] not in logged[one[0]]] == []
-
-
-def keys_named(values: Any) -> Iterator[tuple[str, str]]:
-    """Yield every key that panels, groups and columns of a specification name, with where a run has it."""
-    if isinstance(values, list):
-        for one in values:
-            yield from keys_named(one)
-    if not isinstance(values, dict):
-        return
-    config = values.get("config", {})
-    if values.get("viewType") == "Run History Line Plot":
-        yield from (("history", one) for one in (*config["metrics"], config["xAxis"]))
-    elif values.get("viewType") == "Bar Chart":
-        yield from (("summary", one) for one in config["metrics"])
-    elif values.get("viewType") == "Media Browser":
-        yield from (("summary", one) for one in config["mediaKeys"])
-    elif values.get("viewType") == "Parameter Importance":
-        yield "summary", config["targetKey"]
-    elif values.get("viewType") == "Weave":
-        yield "summary", config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"]
-    if values.get("name") == "tableKey":
-        yield "summary", values["value"]
-    for name, value in values.items():
-        if name in ("xAxis", "yAxis", "zAxis", "accessor") and isinstance(value, str):
-            yield from of_accessor(value)
-        elif name == "groupBy":
-            yield "config", value.removesuffix(".value")
-        elif name == "grouping":
-            yield from ((one["section"], one["name"].removesuffix(".value")) for one in value)
-        elif name == "columnOrder":
-            yield from (found for one in value for found in of_accessor(one))
-        else:
-            yield from keys_named(value)
-
-
-def of_accessor(value: str) -> Iterator[tuple[str, str]]:
-    """Yield the key of `config:lr.value` and `summary:final/top1_error`; what W&B knows of every run is none."""
-    section, sign, name = value.partition(":")
-    if sign and section in ("config", "summary"):
-        yield section, name.removesuffix(".value") if section == "config" else name

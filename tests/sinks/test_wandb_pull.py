@@ -15,6 +15,7 @@ import pytest
 
 from analysis.wandb import pull
 from analysis.wandb.__main__ import main
+from analysis.wandb.sources import source_of
 from stability.errors import StudyError, UserError
 from stability.sinks import wandb_files, wandb_run
 from stability.sinks.private import private, without_paths
@@ -47,7 +48,7 @@ def written(folder: Path) -> Path:
 
     def change(record: dict[str, Any]) -> dict[str, Any] | None:
         ids.append(record["id"])
-        record["provenance"] |= {"host": "a-host", "attempts": 1}
+        record["provenance"] |= {"host": "a-host", "attempts": 1, "command": "python -m stability.run -m samples=4"}
         if len(ids) == 2:
             return None
         if len(ids) == 3:
@@ -138,6 +139,30 @@ def test_offline_runs_and_the_whole_record_where_the_machine_may_be_sent(
     assert contents(study) == before
 
 
+@pytest.mark.parametrize("rest", ["", "/", "/workspace?nw=abc", "?x=1", "/runs/quick-1"])
+def test_the_address_of_a_project_names_it(rest: str) -> None:
+    assert source_of(f"https://wandb.ai/team/my-project{rest}").name == "team/my-project"
+    with pytest.raises(UserError, match="or its address"):
+        source_of("https://wandb.ai/team")
+
+
+def test_a_study_comes_back_without_its_commands(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([str(study), "--offline", "--set", "send=[record]"]) == 0
+    out = tmp_path / "pulled"
+    assert main(["pull", str(study / "wandb"), "--out", str(out)]) == 0
+    assert "7 of 8 planned trials have a record" in capsys.readouterr().out
+    found = contents(out / "quick")
+    assert found["manifest"]["command"] == ""
+    assert not any("command" in record["provenance"] for record in found["records"].values())
+    assert "vitp_tiny  adamw " in analysed(out / "quick", tmp_path / "a", monkeypatch)["edf.txt"]
+    # Their place has the same study, with its commands: nothing to do.
+    before = contents(study)
+    assert main(["pull", str(study / "wandb"), "--out", str(study.parent)]) == 0
+    assert contents(study) == before
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Callable[..., Path]:
     """Make a folder as an offline run leaves it: `runs("1", record={...}, manifest={...})`."""
@@ -204,7 +229,7 @@ def test_a_long_manifest_goes_with_few_runs_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_files, "MOST_EVERYWHERE", 100)
-    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(is_private=True)
+    study, manifests = written(tmp_path / "quick"), wandb_files.Manifests(["record", "command"])
 
     def runs_with_it() -> list[int]:
         return [place for place in range(1, 20) if manifests.text(study) is not None]
@@ -274,7 +299,10 @@ def test_what_contradicts_itself_is_an_error_before_anything_is_written(
         ([], "nothing to do; accepted: runs, publish, pull, or the folder of a study"),
         (["pul", "me/p"], r"unknown command 'pul' \(did you mean 'pull'\?\); accepted: publish, pull, runs"),
         (["pull"], "SOURCE"),
-        (["pull", "nowhere"], "'nowhere' is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B, or"),
+        (
+            ["pull", "nowhere"],
+            "'nowhere' is neither a folder nor a project; accepted: ENTITY/PROJECT on W&B or its address, or",
+        ),
         (["pull", "EMPTY"], "holds no runs; accepted: a folder of offline-run-"),
         (["pull", "wandb", "--studdy", "x"], r"--studdy"),
         (["pull", "wandb", "--study", "quik"], r"unknown study 'quik' \(did you mean 'quick'\?\); accepted: quick"),

@@ -174,7 +174,8 @@ class WandbServer:
     def _keep(self, run: str, values: dict[str, Any]) -> None:
         for name, file in values.get("files", {}).items():
             if name == "wandb-history.jsonl":
-                self.history.setdefault(run, []).extend(map(json.loads, file["content"]))
+                rows, start = self.history.setdefault(run, []), file["offset"]
+                rows[start : start + len(file["content"])] = map(json.loads, file["content"])
             if name == "wandb-summary.json":
                 self.summary[run] = json.loads(file["content"][-1])
         if values.get("complete"):
