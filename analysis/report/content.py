@@ -17,7 +17,7 @@ from analysis.report.failures import Failures, failures
 from analysis.report.names import CellNames
 from analysis.report.plots import curves, edf, errors, stability_map
 from analysis.report.plots.base import Chart
-from analysis.report.tables import SortableTable, plain_table, ranked_table, trials_table
+from analysis.report.tables import SortableTable, answers_table, plain_table, ranked_table, trials_table
 from analysis.results import varied
 from analysis.sections import own_section
 from analysis.wording import AnswerWords, answer_words, in_full, left_out
@@ -47,16 +47,19 @@ class Content:
         heading: what was studied, and on which images.
         warnings: what is missing.
         selection: which cells are shown, where not all are.
+        csv_command: that writes the CSV files which the page names.
         answers: of the pairs that matter most, in words.
         tables: that answer, of a study of one trial a cell: errors and differences, each with what it is.
         no_answer: why there is none.
         more_answers: lines on further comparisons.
+        folded: tables of all comparisons, or of all differences, where not all are shown; each with what it is.
         remarks: on single cells.
         basis: what the answers rest on.
         limits: what the numbers cannot show.
         stability_map: the figure of the first screen; None of a study of one trial a cell.
         charts: the other figures but for the curves; none of a study of one trial a cell.
         cells: the table of analysis.edf, with the lines below it.
+        all_cells: the same of all cells, where not all are shown.
         settings: the best settings, where they have several seeds.
         curves: of single trials, with `ranked`, the table of these.
         pictures: figures of the user's choice, and the lr curve where a study has one.
@@ -72,10 +75,12 @@ class Content:
     heading: list[str]
     warnings: list[str]
     selection: list[str]
+    csv_command: str
     answers: list[AnswerWords]
     tables: list[AnswerTable]
     no_answer: str
     more_answers: list[str]
+    folded: list[AnswerTable]
     remarks: list[str]
     basis: list[str]
     limits: list[str]
@@ -83,6 +88,7 @@ class Content:
     charts: list[Chart]
     cells: SortableTable
     cells_notes: list[str]
+    all_cells: SortableTable | None
     settings: SortableTable | None
     settings_notes: list[str]
     curves: Chart
@@ -122,11 +128,13 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         question=question(analysis),
         heading=heading(analysis).split("\n"),
         warnings=paragraphs(tables.missing(analysis)),
-        selection=[tables.selection(analysis).replace("\n", " ")] if tables.selection(analysis) else [],
+        selection=_selection(analysis),
+        csv_command=origin.analysis_command(analysis),
         answers=[answer_words(one, analysis.confidence, varied(analysis.cells)) for one in answers],
         tables=_answer_tables(analysis),
         no_answer="" if answers or analysis.is_fixed else no_answer(analysis),
         more_answers=_more_answers(analysis, visible, answers),
+        folded=_folded(analysis, answers),
         remarks=tables.remarks(analysis),
         basis=[] if analysis.is_fixed else paragraphs(tables.explanation(analysis)),
         limits=paragraphs(tables.limits(analysis)),
@@ -135,6 +143,7 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         charts=[] if analysis.is_fixed else [edf.chart(analysis, names), errors.chart(analysis, names)],
         cells=plain_table(cells),
         cells_notes=cells.notes,
+        all_cells=plain_table(tables.cells_table(analysis, analysis.cells)) if _is_part(analysis) else None,
         settings=plain_table(settings) if settings else None,
         settings_notes=[" ".join(settings.notes)] if settings else [],
         curves=curves.chart(analysis, names),
@@ -163,7 +172,27 @@ def _answer_tables(analysis: Analysis) -> list[AnswerTable]:
 def _more_answers(analysis: Analysis, visible: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
     if analysis.is_fixed:
         return [fixed.ONE_RUN]
-    return [*tables.counts(analysis), *left_out(visible, shown)]
+    return [*tables.counts(analysis), *left_out(visible, shown, "in the table of all comparisons")]
+
+
+def _is_part(analysis: Analysis) -> bool:
+    """Return whether some cells are not shown."""
+    return len(analysis.shown) < len(analysis.cells)
+
+
+def _selection(analysis: Analysis) -> list[str]:
+    words = tables.selection(analysis, "All cells are in the tables that are folded.").replace("\n", " ")
+    return [words] if words else []
+
+
+def _folded(analysis: Analysis, answers: Sequence[Answer]) -> list[AnswerTable]:
+    """Return what is said of pairs of cells and not shown in full."""
+    if analysis.is_fixed:
+        table = plain_table(fixed.differences_table(analysis, analysis.cells)) if _is_part(analysis) else None
+        return [AnswerTable(f"All {len(table.rows)} differences", table)] if table and table.rows else []
+    if len(answers) == len(analysis.answers):
+        return []
+    return [AnswerTable(f"All {len(analysis.answers)} comparisons, first minus second", answers_table(analysis))]
 
 
 def no_answer(analysis: Analysis) -> str:

@@ -73,10 +73,7 @@ def commands(analysis: Analysis, report: str, names: CellNames) -> list[Command]
         if line
     ]
     found.append(Command("makes this page", report))
-    folders = shlex.join(map(str, analysis.directories))
-    found.append(
-        Command("prints the same statements, draws figures and writes CSVs", f"python -m analysis.edf {folders}")
-    )
+    found.append(Command("prints the same statements, draws figures and writes CSVs", analysis_command(analysis)))
     for cell in analysis.shown:
         best = cell.best
         manifest = manifests.get(_study_of(best.folder)) if best and best.folder else None
@@ -84,6 +81,11 @@ def commands(analysis: Analysis, report: str, names: CellNames) -> list[Command]
             about = f"reruns trial {best.id}, the best of {names.name(cell)} ({error_words(best.error)}), alone"
             found.append(Command(about, rerun_command(manifest, best.planned, best.record)))
     return found
+
+
+def analysis_command(analysis: Analysis) -> str:
+    """Return the command that writes the CSV files."""
+    return f"python -m analysis.edf {shlex.join(map(str, analysis.directories))}"
 
 
 def _study_of(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from analysis.report.command import main
 from tests.analysis.conftest import make_study
+from tests.analysis.grids import cells_of, make_grid
 from tests.analysis.report.conftest import with_trouble
 from tests.browser import PROGRAMS, Browser, browser, program
 from tests.plain import read_records
@@ -268,6 +269,19 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(window: Browser, pag
     assert window.run("document.getElementById('edf-0-0').getBoundingClientRect().width") <= 390
     # A finger on a figure scrolls the page.
     assert window.run("document.getElementById('edf-0-0')._fullLayout.dragmode") is False
+
+
+def test_wide_tables_of_one_trial_a_cell_scroll_inside_of_a_phone(window: Browser, tmp_path: Path) -> None:
+    names = [f"my_package.networks.Net{number}" for number in range(2)]
+    cells = cells_of(*names, optimizers=("adamw", "sgd"), epochs=(6, 12))
+    fixed = make_grid(tmp_path / "fixed", lambda factors, *_: 120.0 / factors["epochs"], cells=cells)
+    assert main([str(fixed)]) == 0
+    window.open(fixed / "analysis" / "report.html", width=390, height=844, touch=True)
+    assert window.run("document.documentElement.scrollWidth") == 390
+    # Errors and differences are wider than the phone, and scroll.
+    wide = "[...document.querySelectorAll('.answers .wide')].map(one => one.scrollWidth > one.clientWidth)"
+    assert window.run(wide) == [True, True]
+    assert window.run("[...document.querySelectorAll('.card')].every(one => one.getBoundingClientRect().right <= 390)")
 
 
 def test_paper_gets_all_figures_in_light_and_what_is_folded(window: Browser, page: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from analysis.analysis import analyse
 from analysis.heading import QUESTION
 from analysis.sections import report as printed
-from analysis.wording import answer_text
+from analysis.wording import answer_text, verdict
 from tests.analysis.grids import cells_of, make_grid, rerun
 from tests.analysis.report.conftest import Report, with_curve, with_trouble
 from tests.analysis.report.pages import Element, figures
@@ -285,6 +285,34 @@ def test_of_many_cells_a_part_is_shown_and_that_is_said(study: MakeStudy, report
     assert len(page.one("table", id="cells").rows()) == 12
     assert len(page.one("table", id="trials").rows()) == 24
     assert "Trials of 68 cells that are not shown are left out" in page.one(id="trials-part").text
+    # The page goes to those who have no other file: what is not shown is folded, not in a CSV.
+    assert len(page.one("table", id="all-cells").rows()) == 80
+    folded = page.one("table", id="folded-1").rows()
+    assert len(folded) == 40 + 40 + 4 * 19
+    pair = {"factor": "model", "first": "vitp_tiny", "second": "vitc_tiny"}
+    own = [row for row in folded if row.items() >= pair.items()]
+    assert {(row["in both: optimizer"], row["in both: epochs"]) for row in own} == {
+        (optimizer, str(length)) for optimizer in ("adamw", "sgd") for length in range(1, 21)
+    }
+    assert page.one(id="answer").text.count(".csv") == 0
+    assert "python -m analysis.edf" in page.one("footer").text
+
+
+def test_every_comparison_is_in_a_table_with_its_numbers(study: MakeStudy, report: Report) -> None:
+    models = ("vitp_tiny", "vitc_tiny", "regnety_tiny", "mine")
+    folder = study(models=models, optimizers=("adamw",))
+    page = report(folder)
+    assert "2 more pairs of cells are in the table of all comparisons." in page.one(id="answer").text
+    rows = page.one("table", id="folded-1").rows()
+    answers = analyse(folder).answers
+    assert len(rows) == len(answers) == 6
+    for row, one in zip(rows, answers, strict=True):
+        assert one.level
+        assert row["level"] == f"{one.level.typical.estimate:+z.1f} {verdict(one, 'level')}"
+        assert row["collapses"] == f"{one.collapsed[0]} against {one.collapsed[1]}"
+        assert (row["points"], row["peak"]) == ("16", "-")
+    # Of few pairs all are above.
+    assert not report(study("few", optimizers=("adamw",))).every("table", id="folded-1")
 
 
 def test_what_was_held_fixed_what_differs_versions_and_commands(study: MakeStudy, report: Report) -> None:

@@ -70,6 +70,19 @@ def test_with_reruns_pairs_are_compared_by_their_peaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_of_many_cells_all_errors_and_differences_are_folded(tmp_path: Path, report: Report) -> None:
+    cells = cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"), epochs=tuple(range(1, 21)))
+    page = report(make_grid(tmp_path / "fig3", error_of, cells=cells))
+    assert len(page.one("table", id="answer-1").rows()) == 12
+    assert len(page.one("table", id="all-cells").rows()) == 80
+    found = page.one("table", id="folded-1").rows()
+    # Without vitp_tiny under SGD, which diverged: 19 lengths below the longest of three cells, and one gap at each.
+    assert len(found) == 3 * 19 + 20
+    assert "All 77 differences" in page.one(id="answer").text
+    assert {row["points"] for row in found if row["difference of"] == "sgd minus adamw"} == {"+2.50"}
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_number_of_reruns_and_the_question_are_the_studys_own(study: MakeStudy, report: Report) -> None:
     values = ["vitp_tiny", "vitc_tiny"]
     folder = study(optimizers=("adamw",), contrast={"factor": "model", "values": values})
