@@ -16,7 +16,7 @@ from analysis.wording import answer_text, verdict
 from tests.analysis.grids import cells_of, make_grid, rerun
 from tests.analysis.report.conftest import Report, with_curve, with_trouble
 from tests.analysis.report.pages import Element, figures
-from tests.plain import read_manifest, read_records
+from tests.plain import read_manifest, read_records, write_manifest
 
 MakeStudy = Callable[..., Path]
 TRIALS = ("model", "optimizer", "lr", "wd", "seed", "status", "top-1 error (%)", "epochs done", "time", "trial")
@@ -332,6 +332,25 @@ def test_what_was_held_fixed_what_differs_versions_and_commands(study: MakeStudy
     assert len(commands) == 3 + 4
     best = [cell.best for cell in analyse(folder).cells]
     assert all(one and f"lr={one.lr!r}" in command for one, command in zip(best, commands[3:], strict=True))
+
+
+def test_the_command_that_comes_first_stands_first(tmp_path: Path, report: Report) -> None:
+    folder = make_grid(tmp_path / "runs" / "fig2-digits", lambda *_: 20.0, cells=cells_of("vitp_tiny", "vitc_tiny"))
+    own = "python -m stability.run -m sweeps=fig2 scale=digits"
+    write_manifest(folder, read_manifest(folder) | {"command": own})
+    page = report(folder)
+    commands = [one.text for one in page.one(id="origin").every("pre")]
+    assert commands[:2] == ["python -m stability.run -m sweeps=tune scale=digits", own]
+    assert "first, trains tune-digits: its best settings are the lr and wd of fig2-digits" in page.one(id="origin").text
+    values = {row.every("td")[0].text: row.every("td")[1].text for row in page.one(id="origin").every("tr")}
+    assert values["vitp_tiny adamw"] == "1 by grid; lr 1e-3, wd 0.1"
+    # Where the page is of both studies, the first one has its own command.
+    tune = make_grid(tmp_path / "runs" / "tune-digits", lambda *_: 20.0, cells=cells_of("vitp_tiny"), lrs=(2e-3,))
+    write_manifest(
+        tune, read_manifest(tune) | {"command": "python -m stability.run -m sweeps=tune scale=digits tune=9"}
+    )
+    both = [one.text for one in report(folder, tune).one(id="origin").every("pre")]
+    assert sum("sweeps=tune" in one for one in both) == 1
 
 
 def test_looks_are_those_of_the_figures(study: MakeStudy, report: Report) -> None:
