@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,12 +15,15 @@ from analysis.heading import heading, question
 from analysis.report import origin
 from analysis.report.failures import Failures, failures
 from analysis.report.names import CellNames
-from analysis.report.plots import curves, edf, errors, stability_map
+from analysis.report.plots import curves, edf, errors, gap, length, stability_map
 from analysis.report.plots.base import Chart
 from analysis.report.tables import SortableTable, answers_table, plain_table, ranked_table, trials_table
 from analysis.results import varied
 from analysis.sections import own_section
 from analysis.wording import AnswerWords, answer_words, in_full, left_out
+
+# The figures of analysis.edf that the page draws itself where a study has them, or they are asked for.
+CHARTS = {"length": length.chart, "gap": gap.chart}
 
 
 class Picture(NamedTuple):
@@ -57,12 +60,12 @@ class Content:
         basis: what the answers rest on.
         limits: what the numbers cannot show.
         stability_map: the figure of the first screen; None of a study of one trial a cell.
-        charts: the other figures but for the curves; none of a study of one trial a cell.
+        charts: the other figures but for the curves.
         cells: the table of analysis.edf, with the lines below it.
         all_cells: the same of all cells, where not all are shown.
         settings: the best settings, where they have several seeds.
         curves: of single trials, with `ranked`, the table of these.
-        pictures: figures of the user's choice, and the lr curve where a study has one.
+        pictures: figures of the user's choice that the page does not draw itself, and a study's lr curve.
         trials: all of them, with `unlisted`, the number of cells whose trials are left out.
         failures: with their texts.
         sections: those of the user's own, by name.
@@ -140,7 +143,7 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         limits=paragraphs(tables.limits(analysis)),
         # A distribution of one trial, and its place on the map, mean nothing.
         stability_map=None if analysis.is_fixed else stability_map.chart(analysis, names),
-        charts=[] if analysis.is_fixed else [edf.chart(analysis, names), errors.chart(analysis, names)],
+        charts=[chart(analysis, names) for chart in _charts(analysis, figures)],
         cells=plain_table(cells),
         cells_notes=cells.notes,
         all_cells=plain_table(tables.cells_table(analysis, analysis.cells)) if _is_part(analysis) else None,
@@ -216,10 +219,19 @@ def paragraphs(lines: Sequence[str]) -> list[str]:
     return found
 
 
+def _charts(analysis: Analysis, asked: Sequence[str]) -> list[Callable[[Analysis, CellNames], Chart]]:
+    """Return the functions of the figures that the page draws itself, those that are asked for among them."""
+    every = [] if analysis.is_fixed else [edf.chart, errors.chart]
+    own = [CHARTS[name] for name in (*drawing.unasked(analysis), *asked) if name in CHARTS]
+    # Of one trial a cell, errors against lr are the figure where there is no other.
+    return list(dict.fromkeys([*every, *(own or [errors.chart])]))
+
+
 def _pictures(analysis: Analysis, asked: Sequence[str]) -> list[Picture]:
-    """Return the figures that are asked for, and those of analysis.edf that the page does not draw itself."""
+    """Return the figures that are asked for, and those of analysis.edf, that the page does not draw itself."""
     unasked = [name for name in drawing.unasked(analysis) if name not in drawing.EVERY]
-    draws = {name: drawing.find(name) for name in dict.fromkeys((*unasked, *asked))}
+    names = [name for name in dict.fromkeys((*unasked, *asked)) if name not in CHARTS]
+    draws = {name: drawing.find(name) for name in names}
     pictures = []
     if draws:
         with drawing.print_style():
