@@ -85,8 +85,6 @@ class StudySweeper:
             stack.enter_context(shared_like(directory))
             if plan.config.plan:
                 return self._show(plan, directory, stack, command)
-            for note in preview.notes(plan):
-                print(note)
             with announced(f"reading the records of {directory}"):
                 records = records_of(directory, plan.all_trials)
             own = alone.part_of(plan, self._chosen)
@@ -103,6 +101,9 @@ class StudySweeper:
             for place, problem in left_out.items():
                 print(left_out_line(plan.cells[place], problem))
             plan = plan.without(left_out)
+            # After what is refused: a mistake is one line.
+            for note in preview.notes(plan):
+                print(note)
             sizes = PackSizes(plan, layout_of(plan), launcher)
             if sizes.advice and len(missing) > 1:
                 print(sizes.advice)

@@ -60,7 +60,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for name in ("cat", "dog"):
         (root / name).mkdir()
-        for place in range(40):
+        for place in range(200):
             Image.fromarray(generator.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{place}.png")
     (root / "dog" / "broken.png").write_bytes(b"no image")
     return root

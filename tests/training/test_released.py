@@ -26,7 +26,7 @@ SGD = {"name": "sgd", "_target_": "torch.optim.SGD", "momentum": 0.9}
 
 
 def test_the_schedule_is_a_cosine_times_a_warm_up_from_a_tenth():
-    """At 50 epochs the peak is 0.976, and the published schedule's sum is 9.6 % above this one's."""
+    """At 50 epochs the peak is 0.976, and the plain reading's sum is 9.6 % above this one's."""
     released = numpy.array([cosine_by_epoch(epoch, 5, 50) for epoch in range(50)])
     assert released[0] == pytest.approx(0.1)
     assert released.max() == pytest.approx(0.976, abs=5e-4)
