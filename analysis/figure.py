@@ -8,6 +8,7 @@ Files in paper/ of the (first) study: NAME.png and NAME.pdf, and the numbers as 
 tabular of booktabs). fig4, fig5 and fig8 add NAME-scatter (errors against lr and wd), NAME-edf.csv and
 NAME-trials.csv, fig6 adds NAME-models (errors by model), fig9 its correlations in NAME-r.csv. table2 and table5 have no
 figure of their own: fig6 and fig10 draw the same studies.
+A study whose cells the figure cannot show is refused: fig4 needs several points of lr and wd in each cell.
 All cells are shown, however many. Published numbers are marked as such, and stand beside the paper's own cells alone.
 Which command makes each study: docs/paper.md.
 """
@@ -45,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise unknown("figure", options.name, EXPERIMENTS)
     from analysis.analysis import analyse
     from analysis.edf import check_finished, check_out, write
+    from analysis.paper.requirements import check_cells
 
     relative = [experiment.relative] if experiment.relative else []
     analysis = analyse(*options.runs, relative=relative, shows_all=True)
+    check_cells(options.name, experiment.needs, experiment.study, analysis.cells)
     check_finished(options.runs, analysis.cells)
     out = options.out or analysis.directories[0] / "paper"
     check_out(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,20 +31,41 @@ def draw(analysis: Analysis) -> Figure:
 
     The horizontal axis is the error in percent, or points above each cell's reference where the analysis is relative.
     """
-    rows, relative, room = panels(analysis), analysis.is_relative, Layout.room()
+    return draw_panels(analysis, panels(analysis))
+
+
+def draw_panels(
+    analysis: Analysis,
+    rows: Sequence[Sequence[Panel]],
+    *,
+    heading: str = "",
+    label: Callable[[DrawnCell, bool], str] | None = None,
+    most_bands: float = MOST_BANDS,
+) -> Figure:
+    """Return EDFs in given panels.
+
+    Args:
+        analysis: of the cells.
+        rows: of panels; the first row is the longest.
+        heading: above all panels.
+        label: returns the legend's entry of a cell, given whether errors are relative; None: `cell_label`.
+        most_bands: bands of more curves in a panel are paler.
+    """
+    relative, room, label = analysis.is_relative, Layout.room(), label or cell_label
     span = error_span([one for row in rows for panel in row for one in panel.shown], relative)
 
     def content(panel: Panel) -> PanelContent:
-        own = head(panel, [cell_label(one, relative) for one in panel.shown], room, lines=True, markers=False)
+        own = head(panel, [label(one, relative) for one in panel.shown], room, lines=True, markers=False)
         notes = note_lines(panel_notes(panel, analysis.confidence, relative), room)
-        return PanelContent(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative))
+        ink = min(1.0, most_bands / max(1, len(panel.shown)))
+        return PanelContent(panel, own, notes, partial(_draw_panel, panel=panel, span=span, relative=relative, ink=ink))
 
-    return grid_figure([[content(panel) for panel in row] for row in rows])
+    return grid_figure([[content(panel) for panel in row] for row in rows], heading=heading)
 
 
-def _draw_panel(axes: Axes, panel: Panel, span: tuple[float, float], relative: bool) -> None:
+def _draw_panel(axes: Axes, panel: Panel, span: tuple[float, float], relative: bool, ink: float) -> None:
     for one in panel.shown:
-        _draw_edf(axes, one, span, relative, min(1.0, MOST_BANDS / len(panel.shown)))
+        _draw_edf(axes, one, span, relative, ink)
     axes.set(xlim=span, ylim=(0, 1.02), xlabel=error_label(relative), ylabel="share of trials (EDF)")
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
@@ -174,7 +195,7 @@ def _band_notes(panel: Panel, confidence: float, relative: bool) -> list[str]:
         widened = ", widened for unknown trials" if any(one.cell.partial for one in drawn) else ""
         notes.append(f"{100 * confidence:g} % simultaneous band{widened}")
     if drawn and relative:
-        notes.append("it is for Δ to that number, not the unknown optimum")
+        notes.append("the band is of errors above the number in the legend; the unknown optimum may be lower")
     return notes
 
 

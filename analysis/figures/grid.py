@@ -42,21 +42,26 @@ class PanelContent(NamedTuple):
     draw: Callable[[Axes], None] | None
 
 
-def grid_figure(rows: Sequence[Sequence[PanelContent]], kind: type[Layout] = Layout, distance: float = AXIS) -> Figure:
+def grid_figure(
+    rows: Sequence[Sequence[PanelContent]], kind: type[Layout] = Layout, distance: float = AXIS, heading: str = ""
+) -> Figure:
     """Return a figure of panels.
 
     Args:
         rows: of panels; the first row is the longest.
         kind: of layout.
         distance: from axes to the first note below them, in inches.
+        heading: above all panels.
     """
     every = [one for row in rows for one in row]
+    text = wrapped(heading, kind.room(len(rows[0]) * kind.width), TITLE_SIZE, "bold")
     layout = kind(
         columns=len(rows[0]),
         rows=len(rows),
         height=HEIGHT,
         above=max(one.head.height for one in every),
         below=distance + LINE * max(len(one.notes) for one in every) + EDGE,
+        head=title_height(text, ABOVE_AXES),
     )
     figure = layout.figure()
     for place, row in enumerate(rows):
@@ -70,6 +75,8 @@ def grid_figure(rows: Sequence[Sequence[PanelContent]], kind: type[Layout] = Lay
                 axes.set_ylabel("")
             draw_head(axes, layout, one.head, one.panel)
             notes_below(axes, layout, one.notes, distance)
+    if text:
+        title(figure.axes[0], layout, text, layout.above + layout.head)
     return figure
 
 

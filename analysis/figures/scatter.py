@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from analysis.analysis import Analysis
-from analysis.figures.layout import DrawnCell, Layout, Panel, draw_head, error_label, head, panels
+from analysis.figures.layout import (
+    ABOVE_AXES,
+    TITLE_SIZE,
+    DrawnCell,
+    Layout,
+    Panel,
+    draw_head,
+    error_label,
+    head,
+    panels,
+    title,
+    title_height,
+)
+from analysis.figures.text import wrapped
 from analysis.results import CellResults, TrialResult
 from analysis.style import GREY, number, scientific
 
@@ -32,10 +45,21 @@ def draw(analysis: Analysis) -> Figure:
 
     The best of each cell is circled; diverged trials stand at the upper edge.
     """
-    flat = [panel for row in panels(analysis) for panel in row if panel.shown]
+    return draw_panels([panel for row in panels(analysis) for panel in row])
+
+
+def draw_panels(every: Sequence[Panel], heading: str = "") -> Figure:
+    """Return a row for each panel that has cells.
+
+    Args:
+        every: the panels.
+        heading: above them all.
+    """
+    flat = [panel for panel in every if panel.shown]
     # Title and legend stand above the first column and reach over the others.
     room = Layout.room(WIDTH * len(PLOT_VARIABLES))
     heads = [head(panel, [best_label(one) for one in panel.shown], room, lines=False, markers=True) for panel in flat]
+    text = wrapped(heading, room, TITLE_SIZE, "bold")
     layout = Layout(
         columns=len(PLOT_VARIABLES),
         rows=len(flat),
@@ -43,6 +67,7 @@ def draw(analysis: Analysis) -> Figure:
         above=max(one.height for one in heads),
         below=0.45,
         width=WIDTH,
+        head=title_height(text, ABOVE_AXES),
     )
     figure = layout.figure()
     for place, (panel, own) in enumerate(zip(flat, heads, strict=True)):
@@ -52,6 +77,8 @@ def draw(analysis: Analysis) -> Figure:
             axes.set_ylabel(error_label(False) if column == 0 else "")
             if column == 0:
                 draw_head(axes, layout, own, panel)
+    if text:
+        title(figure.axes[0], layout, text, layout.above + layout.head)
     return figure
 
 

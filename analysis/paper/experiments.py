@@ -8,10 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.export import edf_csv, trials_csv
-from analysis.figures import edf, scatter
-from analysis.paper import lines, peaks, schedules, shifted, times, wide
+from analysis.paper import distributions, lines, peaks, schedules, shifted, times, wide
 from analysis.paper.differences import Difference, above_longest, values_of
 from analysis.paper.published import SOURCE, published_minutes
+from analysis.paper.requirements import (
+    NAMED_RECIPES,
+    NORMS,
+    NOT_SELECTED,
+    ONE_CELL_A_MODEL,
+    PRETRAINED,
+    SEVERAL_POINTS,
+    SEVERAL_RECIPES,
+    STEMS,
+    Requirement,
+    with_optimizer,
+)
 from analysis.paper.rows import Row, rows, timed
 from analysis.paper.tables import Column, Table
 from analysis.results import CellResults
@@ -36,6 +47,8 @@ class Experiment:
         about: what it shows, for the help.
         draws: functions that return its figures, by what follows its name in the files' names; empty: a table alone.
         table: returns the table.
+        study: the sweep file whose studies it shows.
+        needs: what the cells of any study must be.
         relative: what the errors of its figure are relative to, as `--relative`; None: to nothing.
         claims: the paper's statements about it, a sentence each.
         data: functions that return further CSVs, by what follows its name.
@@ -44,6 +57,8 @@ class Experiment:
     about: str
     draws: Mapping[str, Draw]
     table: Callable[[Analysis], Table]
+    study: str
+    needs: Sequence[Requirement] = ()
     relative: str | None = None
     claims: Sequence[str] = ()
     data: Mapping[str, Callable[[Analysis], str]] = field(default_factory=dict)
@@ -149,20 +164,18 @@ def _distribution_values(cell: CellResults, confidence: float) -> dict[str, Scal
     return {**cell.factors, **numbers}
 
 
-def _reached(name: str, about: str, factor: str, *claims: str) -> Experiment:
-    draw = partial(_draw_across, name=name, factor=factor)
-    return Experiment(about, {"": draw}, partial(reached_table, name), claims=claims)
+def _reached(name: str, about: str, factor: str, study: str, *needs: Requirement) -> Experiment:
+    def draw(analysis: Analysis) -> Figure:
+        return lines.draw(analysis, name, factor, about)
+
+    return Experiment(about, {"": draw}, partial(reached_table, name), study, needs)
 
 
-def _draw_across(analysis: Analysis, name: str, factor: str) -> Figure:
-    return lines.draw(analysis, name, factor)
-
-
-def _distribution(about: str, *claims: str) -> Experiment:
+def _distribution(about: str, study: str, *needs: Requirement, claims: Sequence[str] = ()) -> Experiment:
     """Return an experiment of EDFs: they, the errors against lr and wd, and both as numbers."""
-    draws: Mapping[str, Draw] = {"": edf.draw, "-scatter": scatter.draw}
+    draws: Mapping[str, Draw] = {"": distributions.draw, "-scatter": distributions.draw_scatter}
     data = {"-edf": edf_csv, "-trials": lambda analysis: trials_csv(analysis.cells)}
-    return Experiment(about, draws, distribution_table, "best", claims, data)
+    return Experiment(about, draws, distribution_table, study, (*needs, SEVERAL_POINTS), "best", claims, data)
 
 
 LENGTH_CLAIMS = ("at 50 epochs ViT_P-1GF is about 10 points above its error at 400, ViT_C-1GF about 6",)
@@ -181,38 +194,62 @@ def _optimizers_figure(analysis: Analysis) -> Figure:
 
 
 def _stems_figure(analysis: Analysis) -> Figure:
-    return lines.draw(analysis, "table3", "model")
+    return lines.draw(analysis, "table3", "model", "stems between P and C")
+
+
+def _models_figure(analysis: Analysis) -> Figure:
+    return lines.draw_schedules(analysis, "fig6", "errors by model")
+
+
+def _tuned_figure(analysis: Analysis) -> Figure:
+    return lines.draw_schedules(analysis, "imagenet21k", "errors after pre-training")
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    "fig2": Experiment("error against epochs", {"": _lengths_figure}, lengths_table, claims=LENGTH_CLAIMS),
+    "fig2": Experiment("error against epochs", {"": _lengths_figure}, lengths_table, "fig2", claims=LENGTH_CLAIMS),
     "fig3": Experiment(
-        "error with SGD above that with AdamW", {"": _optimizers_figure}, wide.optimizers_table, claims=OPTIMIZER_CLAIMS
+        "error with SGD above that with AdamW",
+        {"": _optimizers_figure},
+        wide.optimizers_table,
+        "fig3",
+        claims=OPTIMIZER_CLAIMS,
     ),
-    "fig4": _distribution("EDF over lr and wd under AdamW"),
+    "fig4": _distribution("EDF over lr and wd under AdamW", "fig4", with_optimizer("adamw")),
     "fig5": _distribution(
         "EDF over lr and wd under SGD",
-        "about 60 % of ViT_C-18GF are within 4 points of the best, under 20 % of ViT_P-18GF",
+        "fig5",
+        with_optimizer("sgd"),
+        claims=("about 60 % of ViT_C-18GF are within 4 points of the best, under 20 % of ViT_P-18GF",),
     ),
     "fig6": Experiment(
         "peak performance of every model against the time of an epoch",
-        {"": peaks.draw, "-models": partial(_draw_across, name="fig6", factor="model")},
+        {"": peaks.draw, "-models": _models_figure},
         timed_table,
+        "fig6",
+        (NOT_SELECTED,),
     ),
-    "fig7": _reached("fig7", "the stem's normalisation", "model"),
-    "fig8": _distribution("EDF of deeper models"),
+    "fig7": _reached("fig7", "the stem's normalisation", "model", "fig7", *NORMS),
+    "fig8": _distribution("EDF of deeper models", "fig8"),
     "fig9": Experiment(
         "the time of an epoch against what models cost",
         {"": times.draw},
         times.table,
+        "fig9",
+        (ONE_CELL_A_MODEL,),
         data={"-r": times.correlations_csv},
     ),
-    "fig10": _reached("fig10", "the recipe, one part less at a time", "recipe"),
+    "fig10": _reached("fig10", "the recipe, one part less at a time", "recipe", "table5", NAMED_RECIPES),
     "fig11": Experiment(
-        "error on another set than the one that trials were evaluated on", {"": shifted.draw}, shifted.table
+        "error on another set than the one that trials were evaluated on", {"": shifted.draw}, shifted.table, "fig6"
     ),
-    "imagenet21k": _reached("imagenet21k", "after pre-training on ImageNet-21k and fine-tuning", "model"),
-    "table2": Experiment("peak performance of every model", {}, wide.peaks_table),
-    "table3": Experiment("stems between P and C", {"": _stems_figure}, wide.stems_table),
-    "table5": Experiment("the recipe, one part less at a time", {}, wide.recipes_table),
+    "imagenet21k": Experiment(
+        "after pre-training on ImageNet-21k and fine-tuning",
+        {"": _tuned_figure},
+        partial(reached_table, "imagenet21k"),
+        "imagenet21k_tune",
+        (PRETRAINED,),
+    ),
+    "table2": Experiment("peak performance of every model", {}, wide.peaks_table, "fig6", (NOT_SELECTED,)),
+    "table3": Experiment("stems between P and C", {"": _stems_figure}, wide.stems_table, "table3", STEMS),
+    "table5": Experiment("the recipe, one part less at a time", {}, wide.recipes_table, "table5", (SEVERAL_RECIPES,)),
 }

@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.facets import MODEL, MOST_COLUMNS
-from analysis.figures.grid import PanelContent, grid_figure, share_errors
+from analysis.figures.grid import PanelContent, grid_figure
 from analysis.figures.intervals import draw_point, kind_notes
-from analysis.figures.layout import DrawnCell, Layout, Panel, error_label, head, note_lines, panels, value_words
+from analysis.figures.layout import (
+    DrawnCell,
+    Layout,
+    Panel,
+    cell_looks,
+    error_label,
+    head,
+    note_lines,
+    panels,
+    value_words,
+)
 from analysis.figures.text import wrapped
 from analysis.paper.conditions import is_pretrained
+from analysis.paper.peaks import factors_within, schedule_title, schedules
 from analysis.paper.rows import Row, known_rows
-from analysis.paper.spots import draw_star
+from analysis.paper.spots import draw_star, share_from_zero
 from analysis.reached import SINGLE
 from analysis.results import CellResults
-from analysis.style import plain
+from analysis.style import BLACK, FAMILIES, CurveStyle, family, plain
 from stability.models.transfer import INIT
 from stability.study.schema import Scalar
 
@@ -33,6 +44,8 @@ DIVERGED = "Crosses, dashed: diverged; as in the paper, at the best error of a s
 PRETRAINED = "Pre-trained: these models begin with the weights of others."
 # Factors in which models differ from each other: what they begin with, and the published sizes of images and batches.
 FOLLOWING = (f"model.{INIT}.name", f"model.{INIT}.fingerprint", "data.image_size", "batch_size")
+# Of a model of no shipped family, where the others have their families' looks.
+NO_FAMILY = CurveStyle(BLACK, "-", "^")
 # Half the length of the line through a run that diverged, in steps of the factor across.
 DASH = 0.35
 
@@ -44,29 +57,87 @@ class Series(NamedTuple):
     rows: list[Row]
 
 
-def draw(analysis: Analysis, experiment: str, across: str) -> Figure:
+def draw(analysis: Analysis, experiment: str, across: str, about: str) -> Figure:
     """Return the errors that cells reach: values of one factor across, other factors as panels, rows and colours.
 
     Args:
         analysis: of the experiment's studies.
         experiment: a figure or table of the paper.
         across: the factor whose values stand side by side.
+        about: what the figure shows, for its heading.
 
     Raises:
         UserError: no cell has a result.
     """
     found = {row.cell: row for row in known_rows(analysis, experiment)}
     analysis = _side_by_side(_without_following(analysis), across)
+    layouts, apart = panels(analysis, without=across), [name for name in analysis.facets.all if name != across]
+    return _figure(analysis, found, layouts, across, apart, about)
+
+
+def draw_schedules(analysis: Analysis, experiment: str, about: str) -> Figure:
+    """Return the errors of models side by side, a panel for each schedule, and for each after pre-training.
+
+    Args:
+        analysis: of the experiment's studies.
+        experiment: a figure or table of the paper.
+        about: what the figure shows, for its heading.
+
+    Raises:
+        UserError: no cell has a result.
+    """
+    found = {row.cell: row for row in known_rows(analysis, experiment)}
+    apart = factors_within(analysis.cells)
+    looks, words = cell_looks(analysis.cells, apart), value_words(analysis.cells)
+    by_cell = dict(zip(analysis.cells, zip(analysis.curves, analysis.references, strict=True), strict=True))
+    flat = [
+        Panel(
+            schedule_title(cells[0]),
+            [DrawnCell(cell, *by_cell[cell], looks[cell], words(cell, apart)) for cell in cells],
+        )
+        for cells in schedules(analysis.cells)
+    ]
+    layouts = [flat[start : start + MOST_COLUMNS] for start in range(0, len(flat), MOST_COLUMNS)]
+    return _figure(analysis, found, layouts, MODEL, apart, about)
+
+
+def _figure(
+    analysis: Analysis,
+    found: dict[CellResults, Row],
+    layouts: Sequence[Sequence[Panel]],
+    across: str,
+    apart: Sequence[str],
+    about: str,
+) -> Figure:
+    """Return the figure of some panels.
+
+    Args:
+        analysis: of the cells.
+        found: a row for each cell.
+        layouts: rows of panels.
+        across: the factor across.
+        apart: the factors that tell series apart.
+        about: what the figure shows.
+    """
     words = value_words(analysis.cells)
     names = {
         cell.factors.get(across): words(cell, [across])[0] if across == MODEL else plain(str(cell.factors.get(across)))
         for cell in analysis.shown
     }
-    layouts, apart = panels(analysis, without=across), [name for name in analysis.facets.all if name != across]
     contents = [[_content(panel, found, across, names, analysis.confidence, apart) for panel in row] for row in layouts]
-    figure = grid_figure(contents, distance=NAMES)
-    share_errors(figure)
+    figure = grid_figure(contents, distance=NAMES, heading=f"{', '.join(analysis.names)}: {about}")
+    _share_errors([axes for axes in figure.axes if axes.lines])
     return figure
+
+
+def _share_errors(drawn: Sequence[Axes]) -> None:
+    """Give all panels one error axis, with room for a whole marker at both ends."""
+    limits = [axes.get_ylim() for axes in drawn]
+    low, top = min(low for low, _ in limits), max(top for _, top in limits)
+    margin = 0.04 * (top - low)
+    for axes in drawn:
+        axes.set_ylim(low - margin, top + margin)
+    share_from_zero(drawn)
 
 
 def _side_by_side(analysis: Analysis, across: str) -> Analysis:
@@ -138,11 +209,11 @@ def _draw_panel(
     axes: Axes, lines: Sequence[Series], across: str, values: Sequence[object], names: Sequence[str]
 ) -> None:
     for place, line in enumerate(lines):
-        look = line.shown.look
         shift = 0.16 * (place - (len(lines) - 1) / 2) if len(lines) > 1 else 0.0
         spots = [(values.index(row.cell.factors.get(across)) + shift, row) for row in line.rows]
         known = [(x, row, row.error) for x, row in spots if row.error is not None]
         for x, row, error in known:
+            look = _look(line, row, across, len(lines) == 1)
             if row.diverged:
                 axes.plot([x], [error], color=look.colour, marker="x", markersize=6, linestyle="none")
                 axes.plot([x - DASH, x + DASH], [error, error], color=look.colour, linestyle=(0, (3, 1)), linewidth=0.9)
@@ -150,8 +221,16 @@ def _draw_panel(
             draw_point(axes, (x, error), row.interval, look, along="y", is_hollow=row.kind in SINGLE)
         for x, row in spots:
             if row.published is not None:
-                draw_star(axes, x, row.published, look)
+                draw_star(axes, x, row.published, _look(line, row, across, len(lines) == 1))
     _set_axes(axes, names)
+
+
+def _look(line: Series, row: Row, across: str, is_only: bool) -> CurveStyle:
+    """Return a point's look: that of its series; of the only series of models side by side the model's family's."""
+    if across != MODEL or not is_only:
+        return line.shown.look
+    head = family(row.cell.model)
+    return FAMILIES[head] if head else NO_FAMILY
 
 
 def _set_axes(axes: Axes, names: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ def draw(analysis: Analysis) -> Figure:
     places = _places(analysis, found)
     curves = _curves(analysis)
     look = _looks(curves)
-    panels = [_content(cells, curves, look) for cells in _schedules(analysis.cells)]
+    panels = [_content(cells, curves, look) for cells in schedules(analysis.cells)]
     columns = min(MOST_COLUMNS, len(panels))
     blocks = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     every = [block for own in blocks for block in (own, _published(own, found, places)) if block]
@@ -127,7 +127,7 @@ def _places(analysis: Analysis, found: Mapping[CellResults, Row]) -> dict[CellRe
     return places
 
 
-def _schedules(cells: Sequence[CellResults]) -> list[list[CellResults]]:
+def schedules(cells: Sequence[CellResults]) -> list[list[CellResults]]:
     """Return the cells of each panel: models that begin anew by epochs, then those that begin with other weights."""
     groups: dict[tuple[bool, int], list[CellResults]] = {}
     for cell in cells:
@@ -135,9 +135,15 @@ def _schedules(cells: Sequence[CellResults]) -> list[list[CellResults]]:
     return [groups[key] for key in sorted(groups)]
 
 
+def schedule_title(cell: CellResults) -> str:
+    """Return the title of the panel that a cell is in."""
+    epochs = epochs_of(cell)
+    return f"pre-trained, {epochs} epochs" if is_pretrained(cell) else f"{epochs} epochs"
+
+
 def _curves(analysis: Analysis) -> list[Curve]:
     """Return the curves of all panels: a family's cells, but those of one model and schedule are on curves apart."""
-    names, words = _factors_within(analysis.cells), value_words(analysis.cells)
+    names, words = factors_within(analysis.cells), value_words(analysis.cells)
     curves: dict[tuple[str, ...], Curve] = {}
     for cell in analysis.cells:
         key = (family(cell.model) or cell.model, *(str(cell.factors.get(name)) for name in names))
@@ -152,7 +158,7 @@ def _curves(analysis: Analysis) -> list[Curve]:
     return list(curves.values())
 
 
-def _factors_within(cells: Sequence[CellResults]) -> list[str]:
+def factors_within(cells: Sequence[CellResults]) -> list[str]:
     """Return the factors that tell apart cells of one model, schedule and beginning, as an optimizer does."""
     groups: dict[tuple[str, bool, int], list[CellResults]] = {}
     for cell in cells:
@@ -182,9 +188,10 @@ def _content(
         curves: of all panels.
         look: by a curve's key.
     """
-    epochs, own = epochs_of(cells[0]), set(cells)
-    title = f"pre-trained, {epochs} epochs" if is_pretrained(cells[0]) else f"{epochs} epochs"
-    return Content(title, [(look[one.key], [cell for cell in one.cells if cell in own]) for one in curves])
+    own = set(cells)
+    return Content(
+        schedule_title(cells[0]), [(look[one.key], [cell for cell in one.cells if cell in own]) for one in curves]
+    )
 
 
 def _published(

@@ -16,12 +16,13 @@ from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_c
 from analysis.figures.length import set_epochs
 from analysis.figures.text import wrapped
 from analysis.paper.differences import Difference, above_longest, between_optimizers
+from analysis.paper.looks import model_looks
 from analysis.paper.rows import Row, rows
 from analysis.paper.spots import Line, Spot, draw_lines, share_from_zero
 from analysis.paper.times import BELOW_LEGEND
 from analysis.reached import SINGLE, Kind, epochs_of, groups_without
 from analysis.results import CellResults, varied
-from analysis.style import FAMILIES, GREY, LINES, MARKERS, CurveStyle, optimizer_name
+from analysis.style import GREY, CurveStyle, optimizer_name
 from stability.errors import UserError
 from stability.study.metrics import metrics_of
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 3.0, 2.5
-# Of the models of a family, from the first planned on.
-SIZES = tuple(line for line in LINES if line != (0, (1, 1)))
 DIVERGED = (
     "Crosses, dotted: a run diverged; as in the paper, its error is the best one of a shorter schedule. Without a "
     "shorter one nothing is drawn."
@@ -164,21 +163,7 @@ def _looks(analysis: Analysis, without: Sequence[str]) -> dict[CellResults, Curv
     without: factors that have panels of their own, besides epochs.
     """
     names = _line_factors(analysis, without)
-    heads = {cell: cell.model.partition("_")[0] for cell in analysis.cells}
-    models = dict.fromkeys(cell.model for cell in analysis.cells)
-    if names != ["model"] or not set(heads.values()) <= set(FAMILIES) or any("." in model for model in models):
-        return cell_looks(analysis.cells, names)
-    sizes: dict[str, list[str]] = {}
-    for model in models:
-        sizes.setdefault(model.partition("_")[0], []).append(model)
-    return {
-        cell: CurveStyle(
-            FAMILIES[heads[cell]].colour,
-            SIZES[sizes[heads[cell]].index(cell.model) % len(SIZES)],
-            MARKERS[sizes[heads[cell]].index(cell.model) % len(MARKERS)],
-        )
-        for cell in analysis.cells
-    }
+    return model_looks(analysis.cells) if names == ["model"] else cell_looks(analysis.cells, names)
 
 
 def _line_factors(analysis: Analysis, without: Sequence[str]) -> list[str]:

@@ -12,10 +12,11 @@ import numpy as np
 from analysis.analysis import Analysis
 from analysis.evaluations import ChosenTrial, chosen_trial, set_names, table_of
 from analysis.figures.grid import TitledPanel, headed_figure
-from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, title_height, value_words
+from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
 from analysis.paper.conditions import is_pretrained
+from analysis.paper.looks import model_looks
 from analysis.paper.published import IMAGENET_V2, Line, published
 from analysis.paper.rows import correlation
 from analysis.paper.tables import Table
@@ -79,7 +80,7 @@ def draw(analysis: Analysis) -> Figure:
     chosen = _chosen(analysis)
     names = set_names(chosen)
     cells = [one.cell for one in chosen if one.evaluations]
-    looks, named = cell_looks(cells, ("model",)), value_words(analysis.cells)
+    looks, named = model_looks(cells), value_words(analysis.cells)
     models = list({cell.model: cell for cell in cells}.values())
     room = Layout.room(max(1, len(names)) * WIDTH)
     heading = wrapped(f"{', '.join(analysis.names)}: error on other images", room, TITLE_SIZE, "bold")

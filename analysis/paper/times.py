@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from analysis.analysis import Analysis
 from analysis.export import csv_text
 from analysis.figures.grid import TitledPanel, headed_figure
-from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, title_height, value_words
+from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, title_height, value_words
 from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
+from analysis.paper.looks import model_looks
 from analysis.paper.published import CORRELATIONS, SOURCE, published_minutes
 from analysis.paper.rows import EpochTime, correlation, timed
 from analysis.paper.tables import PUBLISHED, Column, Table
@@ -47,7 +48,7 @@ def draw(analysis: Analysis) -> Figure:
     found = [one for one in timed(analysis) if one.counts and one.seconds]
     if not found:
         raise UserError("fig9: no model with a known cost has completed an epoch; accepted: a study of named models")
-    looks, words = cell_looks([one.cell for one in found], ("model",)), value_words(analysis.cells)
+    looks, words = model_looks([one.cell for one in found]), value_words(analysis.cells)
     room = Layout.room(len(COSTS) * WIDTH)
     heading = wrapped(f"{', '.join(analysis.names)}: time of an epoch", room, TITLE_SIZE, "bold")
     labels = [wrapped(words(one.cell, ("model",))[0], label_room(room, lines=False), LABEL_SIZE) for one in found]

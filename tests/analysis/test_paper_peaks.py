@@ -13,7 +13,7 @@ from analysis.analysis import Analysis, analyse
 from analysis.paper import peaks
 from analysis.paper.experiments import EXPERIMENTS
 from analysis.paper.published import MINUTES, PEAKS, PRETRAINED
-from analysis.style import family
+from analysis.style import BLACK, BLUE, GREEN, VERMILION, family
 from stability.errors import UserError
 from stability.models.table import OWN_SIZES
 from tests.analysis.figure_checks import check_texts, texts_of
@@ -181,6 +181,32 @@ def test_one_schedule_and_many(tmp_path: Path) -> None:
         folder = make_grid(tmp_path / str(len(lengths)), lambda *_: 10.0, cells=cells, seconds_of=lambda _: 1.0)
         figure = drawn(analyse(folder))
         assert sum(bool(axes.lines) for axes in figure.axes) == len(lengths)
+
+
+@pytest.mark.usefixtures("style")
+def test_models_side_by_side_have_the_colours_of_families(tmp_path: Path) -> None:
+    cells = cells_of("vitp_18gf", "vitc_18gf", epochs=(100, 400)) + cells_of("regnety_16gf", "my.Model", epochs=(100,))
+    folder = make_grid(tmp_path / "fig6", lambda *_: 0.3, cells=cells, **PAPER)
+    after = make_grid(
+        tmp_path / "tune",
+        lambda *_: 20.0,
+        cells=cells_of("vitp_18gf", epochs=(100,)),
+        lrs=(1e-4, 1e-3),
+        config_of=tuned,
+    )
+    analysis = analyse(folder, after)
+    figure = EXPERIMENTS["fig6"].draws["-models"](analysis)
+    check_texts(figure)
+    titles = {"fig6, tune: errors by model", "100 epochs", "400 epochs", "pre-trained, 100 epochs"}
+    assert titles <= set(texts_of(figure).split(" | "))
+    colours = [[one.lines[0].get_color() for one in axes.containers] for axes in figure.axes]
+    assert colours == [[VERMILION, BLUE, GREEN, BLACK], [VERMILION, BLUE], [VERMILION]]
+    # A whole marker at an error near 0: the axis goes a little below.
+    low, top = figure.axes[0].get_ylim()
+    assert 0.01 * (top - low) < 0.3 - low
+    single = EXPERIMENTS["imagenet21k"].draws[""](analyse(after))
+    check_texts(single)
+    assert "tune: errors after pre-training" in texts_of(single).replace("\n", " ")
 
 
 def test_the_table_has_the_times(tmp_path: Path) -> None:
