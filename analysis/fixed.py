@@ -6,11 +6,11 @@ and wd, and so nothing to state of spread, regret or sensitivity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from analysis.analysis import Analysis
 from analysis.reached import Gap, base_of, epochs_of, gap, groups_without
-from analysis.results import varied
+from analysis.results import CellResults, varied
 from analysis.tables import Table, remarks
 from stability.study.metrics import metrics_of
 from stability.study.schema import cell_label
@@ -34,10 +34,13 @@ def errors_table(analysis: Analysis) -> Table:
     return Table([*factors, metric.title], rows, len(factors), [])
 
 
-def differences_table(analysis: Analysis) -> Table:
-    """Return a line per two cells that differ in length or optimizer alone; of a study of neither, in any factor."""
+def differences_table(analysis: Analysis, cells: Sequence[CellResults] | None = None) -> Table:
+    """Return a line per two cells that differ in length or optimizer alone; of a study of neither, in any factor.
+
+    cells: None: those that are shown.
+    """
     rows, extra = [], varied(analysis.cells)
-    for factor, one in _differences(analysis):
+    for factor, one in _differences(analysis, cells or analysis.shown):
         names = [name for name in ("model", "optimizer", *extra) if name != factor and name in one.cell.factors]
         values = f"{one.cell.factors.get(factor)} minus {one.base.factors.get(factor)}"
         label = cell_label({name: one.cell.factors[name] for name in names})
@@ -51,12 +54,12 @@ def text(analysis: Analysis) -> str:
     return "\n".join([*([table.text()] if table.rows else []), ONE_RUN, *remarks(analysis)])
 
 
-def _differences(analysis: Analysis) -> Iterator[tuple[str, Gap]]:
+def _differences(analysis: Analysis, cells: Sequence[CellResults]) -> Iterator[tuple[str, Gap]]:
     """Yield the factor and the difference of each two cells that are compared."""
     names = ["model", "optimizer", *varied(analysis.cells)]
-    several = [name for name in names if len({str(cell.factors.get(name)) for cell in analysis.shown}) > 1]
+    several = [name for name in names if len({str(cell.factors.get(name)) for cell in cells}) > 1]
     for factor in [name for name in FIRST if name in several] or several:
-        for group in groups_without(analysis.shown, factor):
+        for group in groups_without(cells, factor):
             base = max(group, key=epochs_of) if factor == "epochs" else base_of(group)
             for cell in group:
                 found = None if cell is base else gap(cell, base, analysis)

@@ -16,6 +16,7 @@ from stability.study.correctness import KEY, Correctness, read_correctness
 from stability.study.metrics import metrics_of
 from stability.study.schema import ENDED, Contrast, Record, Scalar, Scale, Settings, Trial, cell_label
 from stability.study.store import PLANNED, UNREADABLE
+from stability.values import group
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,6 +216,21 @@ class CellResults:
         if isinstance(share, (int, float)):
             return 100 * (1 - share)
         return 100 * (1 - 1 / classes) if isinstance(classes, int) and classes else 100.0
+
+    @cached_property
+    def multiply_adds(self) -> int | None:
+        """Of its model for one image: as recorded, else of the table of counts; None where neither has them."""
+        from stability.models.table import lookup
+
+        known = self.provenance("multiply_adds")
+        if isinstance(known, int):
+            return known
+        data, classes = group(self.config, "data"), self.provenance("num_classes")
+        size, channels = data.get("image_size"), data.get("channels")
+        if not (isinstance(size, int) and isinstance(channels, int) and isinstance(classes, int)):
+            return None
+        found = lookup(group(self.config, "model"), size, channels, classes)
+        return found.multiply_adds if found else None
 
     @property
     def model(self) -> str:

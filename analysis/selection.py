@@ -2,20 +2,24 @@
 
 Up to ALL_SHOWN cells are all drawn and printed. Of more, the models, the optimizers and the combinations of further
 factors are each thinned, evenly over the order planned and with the first and the last kept: the longest of the three
-lists loses one entry at a time until their product is at most PART_SHOWN. The CSVs hold all cells in any case.
+lists loses one entry at a time until their product is at most PART_SHOWN. Models of one size stay together: those of
+as many sizes are kept as there is room for. The CSVs hold all cells in any case.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from analysis.results import CellResults, varied
+from analysis.sizes import grouped_by_size
 from stability.errors import UserError, nearest
 
 # As 9 models under 2 optimizers with 2 values of a further factor.
 ALL_SHOWN = 36
 PART_SHOWN = 12
+T = TypeVar("T")
 
 
 def check_names(names: Iterable[str], option: str, cells: Sequence[CellResults]) -> None:
@@ -66,6 +70,7 @@ def shown(cells: Sequence[CellResults]) -> tuple[CellResults, ...]:
     lists = [list(dict.fromkeys(values)) for values in zip(*keys, strict=True)]
     sizes = _thinned([len(values) for values in lists])
     kept = [set(_spread(values, size)) for values, size in zip(lists, sizes, strict=True)]
+    kept[0] = {(model,) for model in _models(cells, sizes[0])}
     return tuple(
         cell
         for cell, key in zip(cells, keys, strict=True)
@@ -82,7 +87,22 @@ def _thinned(sizes: Sequence[int]) -> list[int]:
     return left
 
 
-def _spread(values: Sequence[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
+def _models(cells: Sequence[CellResults], count: int) -> list[str]:
+    """Return at most `count` models: all of as many sizes as there is room for, else a part of the first size."""
+    firsts: dict[str, CellResults] = {}
+    for cell in cells:
+        # The first whose size is known; the order of the models stays.
+        if cell.model not in firsts or not firsts[cell.model].multiply_adds:
+            firsts[cell.model] = cell
+    groups = [[cell.model for cell in own] for own in grouped_by_size([*firsts.values()])]
+    for number in range(len(groups), 0, -1):
+        found = [model for own in _spread(groups, number) for model in own]
+        if len(found) <= count:
+            return found
+    return _spread(groups[0], count)
+
+
+def _spread(values: Sequence[T], count: int) -> list[T]:
     """Return `count` of `values`, evenly spread over their order; the first and the last among them."""
     if count == 1:
         return [values[0]]

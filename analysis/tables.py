@@ -49,14 +49,15 @@ class Table(NamedTuple):
         return "\n".join([aligned([self.headings, *self.rows], words=self.words), *self.notes])
 
 
-def cells_table(analysis: Analysis) -> Table:
-    """Return a line per cell that is shown: its trials by status, best and median error, shares near its best.
+def cells_table(analysis: Analysis, cells: Sequence[CellResults] | None = None) -> Table:
+    """Return a line per cell: its trials by status, best and median error, shares near its best.
 
     Median and shares are of the finished trials, a diverged one counting as worst. A line below says what `within` is.
+    cells: None: those that are shown.
     """
-    factors = ["model", "optimizer", *varied(analysis.cells)]
+    factors, cells = ["model", "optimizer", *varied(analysis.cells)], cells or analysis.shown
     if analysis.is_fixed:
-        return _fixed_table(analysis, factors)
+        return _fixed_table(analysis, factors, cells)
     near = dict(zip(analysis.cells, analysis.near_references, strict=True))
     headings = [*factors, "planned", "completed", f"diverged ({100 * analysis.confidence:g} %)", "failed", "collapsed"]
     headings += [
@@ -71,20 +72,20 @@ def cells_table(analysis: Analysis) -> Table:
             *(str(cell.factors.get(name, "")) for name in factors),
             *_texts(summary(cell, near[cell].error, analysis.confidence), analysis.by_cell.get(cell)),
         ]
-        for cell in analysis.shown
+        for cell in cells
     ]
     notes = [
         f"collapsed: diverged, or no better than guessing. peak: {_peak_words(analysis)}.",
         "spread: median minus the 10 % quantile. within d: finished trials at most d points above the "
-        f"{_kinds([near[cell] for cell in analysis.shown])}.",
+        f"{_kinds([near[cell] for cell in cells])}.",
     ]
     return Table(headings, rows, len(factors), notes)
 
 
-def _fixed_table(analysis: Analysis, factors: Sequence[str]) -> Table:
+def _fixed_table(analysis: Analysis, factors: Sequence[str], cells: Sequence[CellResults]) -> Table:
     """Return the table of a study of one trial a cell: without what a single trial has none of."""
     rows = []
-    for cell in analysis.shown:
+    for cell in cells:
         own = _texts(summary(cell, None, analysis.confidence), analysis.by_cell.get(cell))
         rows.append([*(str(cell.factors.get(name, "")) for name in factors), *own[:6]])
     headings = [*factors, "planned", "completed", "diverged", "failed", "collapsed", "error"]
@@ -177,8 +178,11 @@ def _setting_texts(one: Setting) -> list[str]:
     return [number(one.lr), number(one.wd), seeds, f"{error.mean.estimate:.2f}", *spread, str(error.diverged)]
 
 
-def selection(analysis: Analysis) -> str:
-    """Return which cells figures and tables show, how they were chosen and how to choose others; empty where all."""
+def selection(analysis: Analysis, rest: str = "The CSVs hold all cells.") -> str:
+    """Return which cells figures and tables show, how they were chosen and how to choose others; empty where all.
+
+    rest: where the other cells are.
+    """
     cells, shown = analysis.cells, analysis.shown
     if len(shown) == len(cells):
         return ""
@@ -188,7 +192,7 @@ def selection(analysis: Analysis) -> str:
     example = extra[0] if extra else "model"
     return (
         f"Figures and tables show {len(shown)} of {len(cells)} cells, evenly spread over the order planned:\n"
-        f"{', '.join(parts)}. The CSVs hold all cells.\n"
+        f"{', '.join(parts)}. {rest}\n"
         f"To choose others, give --cells once or several times, as --cells {example}={cells[0].factors[example]}."
     )
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from analysis import advice
 from analysis.answers import Answer
 from analysis.compute.intervals import Interval
+from analysis.sizes import are_of_one_class, are_of_one_size
 from analysis.statements import LEAST_POINTS, Statement, reruns, why_no_peak
 from stability.study.schema import cell_label
 from stability.values import DRAWN
@@ -38,20 +39,36 @@ def answer_lines(
 
 
 def in_full(found: Sequence[Answer], most: int = MOST_PAIRS) -> list[Answer]:
-    """Return the answers that matter most, at most so many, in the order of `found`."""
-    ranked = sorted(range(len(found)), key=lambda place: (-_weight(found[place]), place))
-    return [found[place] for place in sorted(ranked[:most])]
+    """Return the answers that matter most, at most so many: by what is compared, then in the order of `found`."""
+    ranks = [_rank(one) for one in found]
+    decided = [(len(one.decided), one.points > 0) for one in found]
+    places = sorted(range(len(found)), key=lambda place: (ranks[place], decided[place]), reverse=True)
+    return [found[place] for place in sorted(places[:most], key=lambda place: (-ranks[place], place))]
 
 
-def left_out(found: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
-    """Return the line on the answers that are not shown."""
+def left_out(found: Sequence[Answer], shown: Sequence[Answer], where: str = "in answers.csv") -> list[str]:
+    """Return the line on the answers that are not shown.
+
+    Args:
+        found: all answers.
+        shown: those of them that are.
+        where: the others are.
+    """
     more = len(found) - len(shown)
-    return [f"{more} more pairs of cells are in answers.csv."] if more else []
+    return [f"{more} more pair{'s' * (more > 1)} of cells {'are' if more > 1 else 'is'} {where}."] if more else []
 
 
-def _weight(answer: Answer) -> int:
-    """Return the priority of a pair in the output: pairs of models first, then those with more decided quantities."""
-    return 100 * answer.is_primary + 10 * (answer.factor == "model") + 2 * len(answer.decided) + (answer.points > 0)
+def _rank(answer: Answer) -> int:
+    """Return the priority of what is compared: what the study was made for, then models.
+
+    Of models those of one size come first: of one class, which differ in its arguments, as in the stem; then of two.
+    """
+    first, second = answer.first.cell, answer.second.cell
+    if answer.is_primary:
+        return 4
+    if answer.factor != "model":
+        return 0
+    return 1 + (1 + are_of_one_class(first, second) if are_of_one_size(first, second) else 0)
 
 
 Row = tuple[str, str, str]

@@ -6,6 +6,7 @@ written once.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import re
@@ -57,6 +58,19 @@ def default_group(group: str) -> dict[str, Value]:
     found = top if group == "" else top[group]
     assert isinstance(found, dict), group
     return found
+
+
+def read_sweep(name: str) -> dict[str, Value]:
+    """Return the content of sweeps/NAME.yaml, of the working folder or ours; empty where no such file can be read."""
+    import yaml
+
+    for folder in (Path("sweeps"), ROOT / "sweeps"):
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+                found: object = _parsed(path.absolute())
+                return copy.deepcopy(found) if isinstance(found, dict) else {}
+    return {}
 
 
 @functools.cache

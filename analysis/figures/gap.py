@@ -23,6 +23,7 @@ from analysis.figures.layout import (
     DrawnCell,
     Layout,
     Panel,
+    Words,
     panels,
     title_height,
     value_words,
@@ -54,11 +55,16 @@ ASIDE, GAP, STEP = 0.15, 0.1, 0.13
 
 
 class Row(NamedTuple):
-    """A gap with its name, in lines that fit, and its look."""
+    """A gap with its name and its look."""
 
     gap: Gap
-    name: str
+    words: str
     look: CurveStyle
+
+    @property
+    def name(self) -> str:
+        """Its name, in lines that fit."""
+        return wrapped(self.words, RowLayout.left - ASIDE, LABEL_SIZE)
 
     @property
     def height(self) -> float:
@@ -85,22 +91,17 @@ def draw(analysis: Analysis) -> Figure:
     differences of peaks by reruns, or of the means over seeds; hollow ones are of the best errors seen. Raises
     UserError where no two cells differ in the optimizer alone.
     """
-    gaps = optimizer_gaps(analysis)
-    if not gaps:
-        raise UserError(
-            "figure gap: no two cells with results differ in the optimizer alone; "
-            "accepted: a study of several optimizers, as optimizer=adamw,sgd"
-        )
-    groups = _groups(analysis, gaps)
+    gaps = known_gaps(analysis)
+    groups = gap_groups(analysis, gaps)
     height = max(group.height for own in groups for group in own)
-    heading = wrapped(_heading(gaps), RowLayout.room(WIDTH * len(groups[0])), TITLE_SIZE, "bold")
+    heading = wrapped(gap_heading(gaps), RowLayout.room(WIDTH * len(groups[0])), TITLE_SIZE, "bold")
     figure, layout = headed_figure(
         [
             [TitledPanel(group.title, partial(_draw_group, group=group, height=height)) for group in own]
             for own in groups
         ],
         heading=heading,
-        notes=_notes(analysis, gaps),
+        notes=gap_notes(analysis, gaps),
         head=title_height(heading, ABOVE_AXES),
         height=height,
         width=WIDTH,
@@ -110,9 +111,26 @@ def draw(analysis: Analysis) -> Figure:
     return figure
 
 
-def _groups(analysis: Analysis, gaps: Sequence[Gap]) -> list[list[Group]]:
-    """Return the panels: rows, equally many in each."""
-    rows, words = panels(analysis, without="optimizer"), value_words(analysis.cells)
+def known_gaps(analysis: Analysis) -> list[Gap]:
+    """Return the gaps of the cells that are shown. Raises UserError where there is none."""
+    gaps = optimizer_gaps(analysis)
+    if not gaps:
+        raise UserError(
+            "figure gap: no two cells with results differ in the optimizer alone; "
+            "accepted: a study of several optimizers, as optimizer=adamw,sgd"
+        )
+    return gaps
+
+
+def gap_groups(analysis: Analysis, gaps: Sequence[Gap], words: Words | None = None) -> list[list[Group]]:
+    """Return the panels: rows, equally many in each.
+
+    Args:
+        analysis: of the cells.
+        gaps: that are drawn.
+        words: names a cell's values of some factors; None: as the field writes them.
+    """
+    rows, words = panels(analysis, without="optimizer", words=words), words or value_words(analysis.cells)
     if analysis.has_given_panels:
         return [[_group(panel, gaps, lambda one: one.words) for panel in row] for row in rows]
     names = [MODEL, *varied(analysis.cells)]
@@ -129,11 +147,12 @@ def _group(panel: Panel, gaps: Sequence[Gap], words: Callable[[DrawnCell], Seque
     for one in panel.shown:
         for gap in own.get(one.cell, []):
             name = ", ".join([*words(one), *([glued(_pair(gap))] if has_pairs else [])])
-            rows.append(Row(gap, wrapped(name, RowLayout.left - ASIDE, LABEL_SIZE), one.look))
+            rows.append(Row(gap, name, one.look))
     return Group(panel.title, rows)
 
 
-def _heading(gaps: Sequence[Gap]) -> str:
+def gap_heading(gaps: Sequence[Gap]) -> str:
+    """Return which optimizers are compared."""
     pairs = list(dict.fromkeys(_pair(gap) for gap in gaps))
     return pairs[0] if len(pairs) == 1 else "Optimizers compared"
 
@@ -169,7 +188,8 @@ def _share_differences(every: Sequence[Axes], columns: int) -> None:
         axes.set_xlabel(f"difference of {metrics_of().primary.label} (points)")
 
 
-def _notes(analysis: Analysis, gaps: Sequence[Gap]) -> list[str]:
+def gap_notes(analysis: Analysis, gaps: Sequence[Gap]) -> list[str]:
+    """Return how the figure is read."""
     firsts, bases = {gap.cell.optimizer for gap in gaps}, {gap.base.optimizer for gap in gaps}
     worse = optimizer_name(gaps[0].cell.optimizer) if len(firsts) == len(bases) == 1 else "the first one named"
     missing = set(analysis.shown) - {cell for gap in gaps for cell in (gap.cell, gap.base)}

@@ -6,7 +6,7 @@ The paper's Figure 2 shows the same: how much of the error is left when training
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,25 +50,51 @@ def draw(analysis: Analysis) -> Figure:
     A filled point is the peak by reruns, or the mean over the seeds of the best setting, with its interval. A hollow
     one is the best error seen, which is too low by luck. Raises UserError where no two cells differ in epochs alone.
     """
-    curves = {point.cell: one for one in training_curves(analysis) for point in one.points}
-    if not curves:
-        raise UserError(
-            "figure length: no two cells with results differ in epochs alone; "
-            "accepted: a study of several lengths, as epochs=8,16,32"
-        )
+    curves = known_curves(analysis)
     rows = panels(analysis, without="epochs")
     figure = grid_figure([[_content(panel, curves, analysis.confidence) for panel in row] for row in rows])
     share_errors(figure)
     return figure
 
 
-def _content(panel: Panel, curves: dict[CellResults, TrainingCurve], confidence: float) -> PanelContent:
+def known_curves(analysis: Analysis) -> dict[CellResults, TrainingCurve]:
+    """Return the training-length curve that each cell is on. Raises UserError where there is none."""
+    curves = {point.cell: one for one in training_curves(analysis) for point in one.points}
+    if not curves:
+        raise UserError(
+            "figure length: no two cells with results differ in epochs alone; "
+            "accepted: a study of several lengths, as epochs=8,16,32"
+        )
+    return curves
+
+
+def length_lines(panel: Panel, curves: Mapping[CellResults, TrainingCurve]) -> list[LengthLine]:
+    """Return the lines of a panel, each with the look of its shortest length."""
     known = [LengthLine(one, curves[one.cell]) for one in panel.shown if one.cell in curves]
-    lines = [line for line in known if line.curve.points[0].cell is line.shown.cell]
+    return [line for line in known if line.curve.points[0].cell is line.shown.cell]
+
+
+def length_notes(
+    panel: Panel, curves: Mapping[CellResults, TrainingCurve], lines: Sequence[LengthLine], confidence: float
+) -> list[str]:
+    """Return what the markers of a panel mean, and how many of its cells it does not draw.
+
+    Args:
+        panel: with all its cells.
+        curves: as of `known_curves`.
+        lines: of the panel.
+        confidence: of intervals.
+    """
+    notes = kind_notes({point.kind for line in lines for point in line.curve.points}, confidence)
+    missing = sum(one.cell not in curves for one in panel.shown)
+    return notes + (absent(missing, LACKING) if panel.shown else ["no cells"])
+
+
+def _content(panel: Panel, curves: Mapping[CellResults, TrainingCurve], confidence: float) -> PanelContent:
+    lines = length_lines(panel, curves)
     kept = Panel(panel.title, [line.shown for line in lines])
     own = head(kept, [line.label for line in lines], Layout.room(), lines=True, markers=True)
-    notes = kind_notes({point.kind for line in lines for point in line.curve.points}, confidence)
-    notes += absent(len(panel.shown) - len(known), LACKING) if panel.shown else ["no cells"]
+    notes = length_notes(panel, curves, lines, confidence)
     draw = partial(_draw_panel, lines=lines) if lines else None
     return PanelContent(kept, own, note_lines(notes, Layout.room()), draw)
 
@@ -94,7 +120,7 @@ def set_epochs(axes: Axes, epochs: Sequence[int]) -> None:
     around = (high / low) ** 0.06 if high > low else 1.5
     axes.set_xlim(low / around, high * around)
     axes.xaxis.set_minor_locator(NullLocator())
-    ticks = _apart(sorted(set(epochs)))
+    ticks = apart(sorted(set(epochs)))
     axes.set_xticks(ticks, [str(one) for one in ticks])
 
 
@@ -106,7 +132,7 @@ def _set_axes(axes: Axes, epochs: Sequence[int], chance: float) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.4)
 
 
-def _apart(values: Sequence[int]) -> list[int]:
+def apart(values: Sequence[int]) -> list[int]:
     """Return the values that can be ticks of a logarithmic axis without touching, the largest among them."""
     span, kept = math.log(values[-1] / values[0]), [values[-1]]
     for one in reversed(values[:-1]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,12 +15,15 @@ from analysis.heading import heading, question
 from analysis.report import origin
 from analysis.report.failures import Failures, failures
 from analysis.report.names import CellNames
-from analysis.report.plots import curves, edf, errors, stability_map
+from analysis.report.plots import curves, edf, errors, gap, length, stability_map
 from analysis.report.plots.base import Chart
-from analysis.report.tables import SortableTable, plain_table, ranked_table, trials_table
+from analysis.report.tables import SortableTable, answers_table, plain_table, ranked_table, trials_table
 from analysis.results import varied
 from analysis.sections import own_section
 from analysis.wording import AnswerWords, answer_words, in_full, left_out
+
+# The figures of analysis.edf that the page draws itself where a study has them, or they are asked for.
+CHARTS = {"length": length.chart, "gap": gap.chart}
 
 
 class Picture(NamedTuple):
@@ -47,19 +50,22 @@ class Content:
         heading: what was studied, and on which images.
         warnings: what is missing.
         selection: which cells are shown, where not all are.
+        csv_command: that writes the CSV files which the page names.
         answers: of the pairs that matter most, in words.
         tables: that answer, of a study of one trial a cell: errors and differences, each with what it is.
         no_answer: why there is none.
         more_answers: lines on further comparisons.
+        folded: tables of all comparisons, or of all differences, where not all are shown; each with what it is.
         remarks: on single cells.
         basis: what the answers rest on.
         limits: what the numbers cannot show.
         stability_map: the figure of the first screen; None of a study of one trial a cell.
-        charts: the other figures but for the curves; none of a study of one trial a cell.
+        charts: the other figures but for the curves.
         cells: the table of analysis.edf, with the lines below it.
+        all_cells: the same of all cells, where not all are shown.
         settings: the best settings, where they have several seeds.
         curves: of single trials, with `ranked`, the table of these.
-        pictures: figures of the user's choice, and the lr curve where a study has one.
+        pictures: figures of the user's choice that the page does not draw itself, and a study's lr curve.
         trials: all of them, with `unlisted`, the number of cells whose trials are left out.
         failures: with their texts.
         sections: those of the user's own, by name.
@@ -72,10 +78,12 @@ class Content:
     heading: list[str]
     warnings: list[str]
     selection: list[str]
+    csv_command: str
     answers: list[AnswerWords]
     tables: list[AnswerTable]
     no_answer: str
     more_answers: list[str]
+    folded: list[AnswerTable]
     remarks: list[str]
     basis: list[str]
     limits: list[str]
@@ -83,6 +91,7 @@ class Content:
     charts: list[Chart]
     cells: SortableTable
     cells_notes: list[str]
+    all_cells: SortableTable | None
     settings: SortableTable | None
     settings_notes: list[str]
     curves: Chart
@@ -122,19 +131,22 @@ def content(analysis: Analysis, command: str, *, figures: Sequence[str] = (), se
         question=question(analysis),
         heading=heading(analysis).split("\n"),
         warnings=paragraphs(tables.missing(analysis)),
-        selection=[tables.selection(analysis).replace("\n", " ")] if tables.selection(analysis) else [],
+        selection=_selection(analysis),
+        csv_command=origin.analysis_command(analysis),
         answers=[answer_words(one, analysis.confidence, varied(analysis.cells)) for one in answers],
         tables=_answer_tables(analysis),
         no_answer="" if answers or analysis.is_fixed else no_answer(analysis),
         more_answers=_more_answers(analysis, visible, answers),
+        folded=_folded(analysis, answers),
         remarks=tables.remarks(analysis),
         basis=[] if analysis.is_fixed else paragraphs(tables.explanation(analysis)),
         limits=paragraphs(tables.limits(analysis)),
         # A distribution of one trial, and its place on the map, mean nothing.
         stability_map=None if analysis.is_fixed else stability_map.chart(analysis, names),
-        charts=[] if analysis.is_fixed else [edf.chart(analysis, names), errors.chart(analysis, names)],
+        charts=[chart(analysis, names) for chart in _charts(analysis, figures)],
         cells=plain_table(cells),
         cells_notes=cells.notes,
+        all_cells=plain_table(tables.cells_table(analysis, analysis.cells)) if _is_part(analysis) else None,
         settings=plain_table(settings) if settings else None,
         settings_notes=[" ".join(settings.notes)] if settings else [],
         curves=curves.chart(analysis, names),
@@ -163,7 +175,27 @@ def _answer_tables(analysis: Analysis) -> list[AnswerTable]:
 def _more_answers(analysis: Analysis, visible: Sequence[Answer], shown: Sequence[Answer]) -> list[str]:
     if analysis.is_fixed:
         return [fixed.ONE_RUN]
-    return [*tables.counts(analysis), *left_out(visible, shown)]
+    return [*tables.counts(analysis), *left_out(visible, shown, "in the table of all comparisons")]
+
+
+def _is_part(analysis: Analysis) -> bool:
+    """Return whether some cells are not shown."""
+    return len(analysis.shown) < len(analysis.cells)
+
+
+def _selection(analysis: Analysis) -> list[str]:
+    words = tables.selection(analysis, "All cells are in the tables that are folded.").replace("\n", " ")
+    return [words] if words else []
+
+
+def _folded(analysis: Analysis, answers: Sequence[Answer]) -> list[AnswerTable]:
+    """Return what is said of pairs of cells and not shown in full."""
+    if analysis.is_fixed:
+        table = plain_table(fixed.differences_table(analysis, analysis.cells)) if _is_part(analysis) else None
+        return [AnswerTable(f"All {len(table.rows)} differences", table)] if table and table.rows else []
+    if len(answers) == len(analysis.answers):
+        return []
+    return [AnswerTable(f"All {len(analysis.answers)} comparisons, first minus second", answers_table(analysis))]
 
 
 def no_answer(analysis: Analysis) -> str:
@@ -187,10 +219,19 @@ def paragraphs(lines: Sequence[str]) -> list[str]:
     return found
 
 
+def _charts(analysis: Analysis, asked: Sequence[str]) -> list[Callable[[Analysis, CellNames], Chart]]:
+    """Return the functions of the figures that the page draws itself, those that are asked for among them."""
+    every = [] if analysis.is_fixed else [edf.chart, errors.chart]
+    own = [CHARTS[name] for name in (*drawing.unasked(analysis), *asked) if name in CHARTS]
+    # Of one trial a cell, errors against lr are the figure where there is no other.
+    return list(dict.fromkeys([*every, *(own or [errors.chart])]))
+
+
 def _pictures(analysis: Analysis, asked: Sequence[str]) -> list[Picture]:
-    """Return the figures that are asked for, and those of analysis.edf that the page does not draw itself."""
+    """Return the figures that are asked for, and those of analysis.edf, that the page does not draw itself."""
     unasked = [name for name in drawing.unasked(analysis) if name not in drawing.EVERY]
-    draws = {name: drawing.find(name) for name in dict.fromkeys((*unasked, *asked))}
+    names = [name for name in dict.fromkeys((*unasked, *asked)) if name not in CHARTS]
+    draws = {name: drawing.find(name) for name in names}
     pictures = []
     if draws:
         with drawing.print_style():

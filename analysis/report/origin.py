@@ -13,6 +13,7 @@ from analysis.figures.edf import ranges_words
 from analysis.report.names import CellNames, error_words
 from analysis.results import CellResults, provenance_counts
 from stability.factors import flattened
+from stability.study.earlier import EarlierStudy, earlier_studies
 from stability.study.rerun import rerun_command
 from stability.study.store import read_manifest
 from stability.values import Value, plain
@@ -66,17 +67,16 @@ def commands(analysis: Analysis, report: str, names: CellNames) -> list[Command]
         names: of the cells.
     """
     manifests = {folder: manifest for folder in analysis.directories if (manifest := read_manifest(folder))}
-    found = [
-        Command(f"trains {manifest.study}, or what is missing of it", line)
-        for manifest in manifests.values()
-        for line in manifest.all_commands
-        if line
-    ]
+    known = {manifest.study for manifest in manifests.values()}
+    found: list[Command] = []
+    for folder, manifest in manifests.items():
+        for earlier in earlier_studies(manifest, folder.absolute().parent):
+            found += [] if earlier.name in known else _first(earlier, manifest.study)
+            known.add(earlier.name)
+        trains = f"trains {manifest.study}, or what is missing of it"
+        found += [Command(trains, line) for line in manifest.all_commands if line]
     found.append(Command("makes this page", report))
-    folders = shlex.join(map(str, analysis.directories))
-    found.append(
-        Command("prints the same statements, draws figures and writes CSVs", f"python -m analysis.edf {folders}")
-    )
+    found.append(Command("prints the same statements, draws figures and writes CSVs", analysis_command(analysis)))
     for cell in analysis.shown:
         best = cell.best
         manifest = manifests.get(_study_of(best.folder)) if best and best.folder else None
@@ -84,6 +84,24 @@ def commands(analysis: Analysis, report: str, names: CellNames) -> list[Command]
             about = f"reruns trial {best.id}, the best of {names.name(cell)} ({error_words(best.error)}), alone"
             found.append(Command(about, rerun_command(manifest, best.planned, best.record)))
     return found
+
+
+def _first(earlier: EarlierStudy, study: str) -> list[Command]:
+    """Return the commands of a study that comes before the one of the page, or before another one that does."""
+    gives = (
+        "its best settings are the lr and wd of"
+        if earlier.has_settings
+        else "its weights are what models begin with in"
+    )
+    about = f"first, trains {earlier.name}: {gives} {earlier.later}"
+    if earlier.has_settings and earlier.later == study:
+        about += ". Those of this page stand under Points; trained again, it may find others"
+    return [Command(about, line) for line in earlier.commands or (f"# {earlier.name}: its command is not known here",)]
+
+
+def analysis_command(analysis: Analysis) -> str:
+    """Return the command that writes the CSV files."""
+    return f"python -m analysis.edf {shlex.join(map(str, analysis.directories))}"
 
 
 def _study_of(folder: Path) -> Path:

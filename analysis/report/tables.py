@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from analysis.analysis import Analysis
+from analysis.answers import QUANTITIES, Answer
 from analysis.export import factor_names
 from analysis.report.curves import ranked_trials
 from analysis.report.names import CellNames
-from analysis.results import TrialResult
+from analysis.results import TrialResult, varied
 from analysis.style import number
 from analysis.tables import Table
+from analysis.wording import names as sides_of
+from analysis.wording import verdict
 from stability.study.metrics import metrics_of
 from stability.study.schema import Scalar
 from stability.study.table import factors_of
@@ -52,6 +55,40 @@ def _field(text: str, is_number: bool) -> Field:
         return Field(text, float(text.split(" ", 1)[0].split("/", 1)[0]))
     except ValueError:
         return Field(text)
+
+
+def answers_table(analysis: Analysis) -> SortableTable:
+    """Return every comparison, those of cells that are not shown included: first minus second, with its verdicts."""
+    found = analysis.answers
+    columns = {"factor": [Field(one.factor) for one in found]}
+    sides = [sides_of(one) for one in found]
+    columns["first"] = [Field(first) for first, _ in sides]
+    columns["second"] = [Field(second) for _, second in sides]
+    for name in ("model", "optimizer", *varied(analysis.cells)):
+        both = "in both: " + name
+        columns[both] = [
+            _scalar(one.first.cell.factors.get(name)) if name != one.factor else Field("") for one in found
+        ]
+        if len({field.text for field in columns[both]} - {""}) < 2:
+            del columns[both]
+    columns["points"] = [_number(one.points) for one in found]
+    for quantity in (name for name in QUANTITIES if name != "collapses"):
+        columns[quantity] = [_difference(one, quantity) for one in found]
+    columns["collapses"] = [
+        Field("{} against {}".format(*one.collapsed), one.collapsed[0] - one.collapsed[1]) for one in found
+    ]
+    return _of_columns(columns)
+
+
+def _difference(answer: Answer, quantity: str) -> Field:
+    """Return a quantity of the first cell minus that of the second; of level, the typical difference."""
+    value = answer.estimate(quantity)
+    if quantity == "level" and answer.level:
+        value = answer.level.typical.estimate
+    if math.isnan(value):
+        return Field("-")
+    digits = 2 if quantity == "sensitivity" else 1
+    return Field(f"{value:+z.{digits}f} {verdict(answer, quantity)}".rstrip(), value)
 
 
 def trials_table(analysis: Analysis) -> SortableTable:

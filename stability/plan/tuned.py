@@ -11,14 +11,10 @@ from stability.config import StudyConfig
 from stability.errors import UserError, nearest
 from stability.study.best import best_setting
 from stability.study.initial import INIT, NotThereError, with_initial
-from stability.study.named import command_of, study_name
+from stability.study.named import TUNE_STUDY, TUNED, command_of, study_name
 from stability.study.schema import Manifest, Scalar
 from stability.study.store import Study, read_manifest
 from stability.values import DRAWN, Options, Value, group, number
-
-TUNED = "tuned"
-# The study that has the settings of a scale, and the file of sweeps/ that plans it.
-STUDY = "tune"
 
 
 class Settings:
@@ -128,7 +124,7 @@ class Settings:
                 "lr=tuned, wd=tuned: no scale says whose settings; accepted: scale=NAME, or lr=VALUE wd=VALUE"
             )
         folder = self._folder(str(scale))
-        first = f"first: {command_of(STUDY, str(scale))}"
+        first = f"first: {command_of(TUNE_STUDY, str(scale))}"
         if read_manifest(folder) is None:
             raise NotThereError(
                 f"lr=tuned, wd=tuned: {folder} has the settings of scale={scale}, and is not there; {first}"
@@ -156,7 +152,7 @@ class Settings:
         return Study.open(self._folder(str(self._scale.get("name"))))
 
     def _folder(self, scale: str) -> Path:
-        return self._runs / study_name(STUDY, scale)
+        return self._runs / study_name(TUNE_STUDY, scale)
 
 
 def wanted(values: Options) -> list[str]:

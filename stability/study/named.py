@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # The scale that the paper's experiments have as published: it is in no study's name.
 PUBLISHED_SCALE = "imagenet"
+# The study that has the settings of a scale, and the file of sweeps/ that plans it; the word that takes them from it.
+TUNE_STUDY, TUNED = "tune", "tuned"
 
 
 def study_name(sweeps: str, scale: str | None) -> str:

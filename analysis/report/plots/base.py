@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from analysis.compute.intervals import Interval
+from analysis.figures.intervals import bar_lengths, ends
 from analysis.figures.layout import DrawnCell
+from analysis.reached import Kind
 from analysis.report.looks import INK, WIDTH, colour, dash, symbol
-from analysis.report.names import CellNames
+from analysis.report.names import CellNames, marked_up
 from analysis.style import CurveStyle
+from stability.study.metrics import metrics_of
 from stability.values import Options, Value
 
 # Of trials, and of those that stand out, in pixels.
@@ -52,6 +57,7 @@ class Plot:
         notes: below the axes.
         empty: why nothing is drawn; empty where something is.
         variants: other horizontal axes to choose from, the one that is drawn first among them.
+        height: of the panel, in pixels; None: that of the others.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Plot:
     notes: list[str] = field(default_factory=list)
     empty: str = ""
     variants: list[Variant] = field(default_factory=list)
+    height: int | None = None
 
 
 class Chart(NamedTuple):
@@ -155,6 +162,30 @@ def keys(shown: Sequence[DrawnCell], labels: Sequence[str], names: CellNames, *,
         Key(names.number(one.cell), label or names.name(one.cell), one.look, lines, dots)
         for one, label in zip(shown, labels, strict=True)
     ]
+
+
+def bars(found: Sequence[Interval], shade: str) -> Options:
+    """Return the bars from estimates to the ends of their intervals; none to an infinite end. shade: their colour."""
+    down, up = ([float(one) if math.isfinite(one) else 0.0 for one in lengths] for lengths in bar_lengths(found))
+    # A bar without a length would still have its ends drawn.
+    own: Options = {"array": up, "arrayminus": down, "visible": any(up) or any(down)}
+    return {"type": "data", **own, "symmetric": False, "color": shade, "thickness": 1.4}
+
+
+def estimate_label(name: str, found: Interval, kind: Kind, confidence: float, *, is_difference: bool = False) -> str:
+    """Return what a figure tells of what a cell reaches, marked up.
+
+    Args:
+        name: of the cell.
+        found: the error, or a difference of errors.
+        kind: of which the error is.
+        confidence: of its interval.
+        is_difference: whether it is one.
+    """
+    metric = metrics_of().primary
+    text = f"{found.estimate:+z.{metric.digits}f} points" if is_difference else metric.text(found.estimate)
+    interval = ends(found)
+    return marked_up(name, f"{kind}: {text}", *([f"{100 * confidence:g} % interval{interval}"] if interval else []))
 
 
 def with_strip(layout: Options, along: str, lanes: int) -> Options:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
-from analysis.figures.intervals import bar_lengths
 from analysis.figures.layout import error_label
 from analysis.figures.map import SIZE, Spot, Tile, tiles
 from analysis.map_places import HEADING, MapPlaces, map_notes, map_places
 from analysis.report.looks import PIXELS, colour, symbol
 from analysis.report.names import CellNames, error_words, marked_up, plain_words
-from analysis.report.plots.base import Chart, Key, Plot, axis
+from analysis.report.plots.base import Chart, Key, Plot, axis, bars
 from analysis.results import CellResults
 from stability.study.metrics import metrics_of
 from stability.values import Options
@@ -77,8 +76,8 @@ def _trace(spot: Spot, cell: CellResults, found: MapPlaces, level: str, names: C
         "mode": "markers",
         "x": [across.estimate],
         "y": [up.estimate],
-        "error_x": _bars(across, colour(look)),
-        "error_y": _bars(up, colour(look)),
+        "error_x": bars([across], colour(look)),
+        "error_y": bars([up], colour(look)),
         "marker": {
             "color": colour(look),
             "symbol": symbol(look, is_open=is_open),
@@ -91,17 +90,6 @@ def _trace(spot: Spot, cell: CellResults, found: MapPlaces, level: str, names: C
         "meta": {"cell": names.number(cell)},
         "cliponaxis": False,
     }
-
-
-def _bars(found: Interval, shade: str) -> Options:
-    """Return the bars from an estimate to the ends of its interval; none to an infinite end."""
-    down, up = bar_lengths([found])
-    bars: Options = {"array": _finite(up), "arrayminus": _finite(down)}
-    return {"type": "data", **bars, "symmetric": False, "color": shade, "thickness": 1.4}
-
-
-def _finite(lengths: Iterable[float]) -> list[float]:
-    return [float(one) if math.isfinite(one) else 0.0 for one in lengths]
 
 
 def _ends(found: Interval, level: str, digits: int) -> str:

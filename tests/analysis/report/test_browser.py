@@ -11,6 +11,7 @@ import pytest
 
 from analysis.report.command import main
 from tests.analysis.conftest import make_study
+from tests.analysis.grids import cells_of, make_grid
 from tests.analysis.report.conftest import with_trouble
 from tests.browser import PROGRAMS, Browser, browser, program
 from tests.plain import read_records
@@ -268,6 +269,38 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(window: Browser, pag
     assert window.run("document.getElementById('edf-0-0').getBoundingClientRect().width") <= 390
     # A finger on a figure scrolls the page.
     assert window.run("document.getElementById('edf-0-0')._fullLayout.dragmode") is False
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of one trial a cell, with long names of models."""
+    names = [f"my_package.networks.Net{number}" for number in range(2)]
+    cells = cells_of(*names, optimizers=("adamw", "sgd"), epochs=(6, 12))
+    folder = tmp_path_factory.mktemp("runs") / "fixed"
+    make_grid(folder, lambda factors, *_: 120.0 / factors["epochs"] + (factors["optimizer"] == "sgd"), cells=cells)
+    assert main([str(folder)]) == 0
+    return folder / "analysis" / "report.html"
+
+
+def test_wide_tables_of_one_trial_a_cell_scroll_inside_of_a_phone(window: Browser, fixed: Path) -> None:
+    window.open(fixed, width=390, height=844, touch=True)
+    assert window.run("document.documentElement.scrollWidth") == 390
+    # Errors and differences are wider than the phone, and scroll.
+    wide = "[...document.querySelectorAll('.answers .wide')].map(one => one.scrollWidth > one.clientWidth)"
+    assert window.run(wide) == [True, True]
+    assert window.run("[...document.querySelectorAll('.card')].every(one => one.getBoundingClientRect().right <= 390)")
+
+
+@pytest.mark.parametrize(("scheme", "ink"), [("light", "#1b1f24"), ("dark", "#e6e9ed")])
+def test_length_and_gap_follow_the_theme_and_tell_what_a_mark_is(
+    window: Browser, fixed: Path, scheme: str, ink: str
+) -> None:
+    window.open(fixed, scheme=scheme)
+    assert window.run("document.images.length") == 0
+    assert "one run: 20.00 %" in hovered(window, "length-0-0", 0, 0)
+    assert "one run: +1.00 points" in hovered(window, "gap-0-0", 1, 0)
+    # The line at 0 is in the colour of the page's text.
+    assert window.run("document.getElementById('gap-0-0')._fullLayout.shapes[0].line.color") == ink
 
 
 def test_paper_gets_all_figures_in_light_and_what_is_folded(window: Browser, page: Path, tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 from analysis.analysis import analyse
 from analysis.heading import QUESTION
 from analysis.sections import report as printed
-from analysis.wording import answer_text
+from analysis.wording import answer_text, verdict
 from tests.analysis.grids import cells_of, make_grid, rerun
 from tests.analysis.report.conftest import Report, with_curve, with_trouble
 from tests.analysis.report.pages import Element, figures
-from tests.plain import read_manifest, read_records
+from tests.plain import read_manifest, read_records, write_manifest
 
 MakeStudy = Callable[..., Path]
 TRIALS = ("model", "optimizer", "lr", "wd", "seed", "status", "top-1 error (%)", "epochs done", "time", "trial")
@@ -285,6 +285,34 @@ def test_of_many_cells_a_part_is_shown_and_that_is_said(study: MakeStudy, report
     assert len(page.one("table", id="cells").rows()) == 12
     assert len(page.one("table", id="trials").rows()) == 24
     assert "Trials of 68 cells that are not shown are left out" in page.one(id="trials-part").text
+    # The page goes to those who have no other file: what is not shown is folded, not in a CSV.
+    assert len(page.one("table", id="all-cells").rows()) == 80
+    folded = page.one("table", id="folded-1").rows()
+    assert len(folded) == 40 + 40 + 4 * 19
+    pair = {"factor": "model", "first": "vitp_tiny", "second": "vitc_tiny"}
+    own = [row for row in folded if row.items() >= pair.items()]
+    assert {(row["in both: optimizer"], row["in both: epochs"]) for row in own} == {
+        (optimizer, str(length)) for optimizer in ("adamw", "sgd") for length in range(1, 21)
+    }
+    assert page.one(id="answer").text.count(".csv") == 0
+    assert "python -m analysis.edf" in page.one("footer").text
+
+
+def test_every_comparison_is_in_a_table_with_its_numbers(study: MakeStudy, report: Report) -> None:
+    models = ("vitp_tiny", "vitc_tiny", "regnety_tiny", "mine")
+    folder = study(models=models, optimizers=("adamw",))
+    page = report(folder)
+    assert "2 more pairs of cells are in the table of all comparisons." in page.one(id="answer").text
+    rows = page.one("table", id="folded-1").rows()
+    answers = analyse(folder).answers
+    assert len(rows) == len(answers) == 6
+    for row, one in zip(rows, answers, strict=True):
+        assert one.level
+        assert row["level"] == f"{one.level.typical.estimate:+z.1f} {verdict(one, 'level')}"
+        assert row["collapses"] == f"{one.collapsed[0]} against {one.collapsed[1]}"
+        assert (row["points"], row["peak"]) == ("16", "-")
+    # Of few pairs all are above.
+    assert not report(study("few", optimizers=("adamw",))).every("table", id="folded-1")
 
 
 def test_what_was_held_fixed_what_differs_versions_and_commands(study: MakeStudy, report: Report) -> None:
@@ -304,6 +332,25 @@ def test_what_was_held_fixed_what_differs_versions_and_commands(study: MakeStudy
     assert len(commands) == 3 + 4
     best = [cell.best for cell in analyse(folder).cells]
     assert all(one and f"lr={one.lr!r}" in command for one, command in zip(best, commands[3:], strict=True))
+
+
+def test_the_command_that_comes_first_stands_first(tmp_path: Path, report: Report) -> None:
+    folder = make_grid(tmp_path / "runs" / "fig2-digits", lambda *_: 20.0, cells=cells_of("vitp_tiny", "vitc_tiny"))
+    own = "python -m stability.run -m sweeps=fig2 scale=digits"
+    write_manifest(folder, read_manifest(folder) | {"command": own})
+    page = report(folder)
+    commands = [one.text for one in page.one(id="origin").every("pre")]
+    assert commands[:2] == ["python -m stability.run -m sweeps=tune scale=digits", own]
+    assert "first, trains tune-digits: its best settings are the lr and wd of fig2-digits" in page.one(id="origin").text
+    values = {row.every("td")[0].text: row.every("td")[1].text for row in page.one(id="origin").every("tr")}
+    assert values["vitp_tiny adamw"] == "1 by grid; lr 1e-3, wd 0.1"
+    # Where the page is of both studies, the first one has its own command.
+    tune = make_grid(tmp_path / "runs" / "tune-digits", lambda *_: 20.0, cells=cells_of("vitp_tiny"), lrs=(2e-3,))
+    write_manifest(
+        tune, read_manifest(tune) | {"command": "python -m stability.run -m sweeps=tune scale=digits tune=9"}
+    )
+    both = [one.text for one in report(folder, tune).one(id="origin").every("pre")]
+    assert sum("sweeps=tune" in one for one in both) == 1
 
 
 def test_looks_are_those_of_the_figures(study: MakeStudy, report: Report) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from analysis.analysis import analyse
 from analysis.figures import unasked
+from analysis.report.command import main
 from analysis.report.names import CellNames
 from analysis.report.plots.curves import chart
 from analysis.sections import report as printed
+from stability.errors import UserError
 from tests.analysis.grids import cells_of, make_grid, rerun
 from tests.analysis.report.conftest import Report
 from tests.analysis.report.pages import figures
@@ -56,10 +58,62 @@ def test_one_trial_a_cell_is_answered_by_errors_and_differences(tmp_path: Path, 
     assert list(page.one("table", id="cells").rows()[0]) == [
         *("model", "optimizer", "epochs", "planned", "completed", "diverged", "failed", "collapsed", "error")
     ]
-    pictures = [one.attributes["alt"] for one in page.every("img")]
-    assert pictures == [f"figure {name} of analysis.edf" for name in ("length", "gap")]
-    # No panels of distributions of one trial either.
-    assert {name.partition("-")[0] for name in figures(page)} <= {"curves"}
+    # Figures of the page's own, and no panels of distributions of one trial.
+    assert not page.every("img")
+    assert {name.partition("-")[0] for name in figures(page)} == {"length", "gap"}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_length_and_gap_are_drawn_as_the_tables_have_them(tmp_path: Path, report: Report) -> None:
+    page = report(make_grid(tmp_path / "fig3", error_of, cells=CELLS))
+    found = figures(page)
+    # vitp_tiny diverged under SGD: its panel has no line of it, and says so.
+    lines = {name: [(one["x"], one["y"]) for one in panel["traces"]] for name, panel in found.items()}
+    assert lines["length-0-0"] == [([6, 12], [20.0, 15.0])] * 2
+    assert lines["length-0-1"] == [([6, 12], [22.5, 17.5])]
+    assert "Not drawn: 2 cells without results at two lengths." in page.one(id="length").text
+    assert lines["gap-0-0"] == [([2.5], [0]), ([2.5], [1])]
+    axis = found["gap-0-0"]["layout"]["yaxis"]
+    assert axis["ticktext"] == ["vitc_tiny, epochs=6", "vitc_tiny, epochs=12"]
+    # The first row is the upper one.
+    assert axis["range"][0] > axis["range"][1]
+    assert found["gap-0-0"]["traces"][0]["hovertext"] == ["vitc_tiny, epochs=6<br>one run: +2.50 points"]
+    assert found["length-0-0"]["traces"][0]["hovertext"][0] == "vitp_tiny adamw epochs=6<br>one run: 20.00 %"
+    assert not found["gap-0-0"]["traces"][0]["error_x"]["visible"]
+    # Its markers are hollow, as the note says.
+    assert found["length-0-0"]["traces"][0]["marker"]["symbol"] == ["circle-open"] * 2
+    links = [one.attributes["href"] for one in page.one("nav").every("a")]
+    assert links[1:3] == ["#length", "#gap"]
+    for link in links:
+        assert page.one(id=str(link).removeprefix("#"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_with_reruns_length_and_gap_have_intervals_where_they_are_asked_for(tmp_path: Path, report: Report) -> None:
+    folder = make_grid(tmp_path / "fig3", error_of, cells=CELLS, reruns=3)
+    assert {"length", "gap"}.isdisjoint(name.partition("-")[0] for name in figures(report(folder)))
+    page = report(folder, "--figure", "length", "--figure", "gap")
+    assert not page.every("img")
+    found = figures(page)
+    for trace, bars in ((found["length-0-0"]["traces"][0], "error_y"), (found["gap-0-0"]["traces"][0], "error_x")):
+        assert trace[bars]["visible"]
+        assert min(trace[bars]["array"]) > 0
+        assert "peak: " in trace["hovertext"][0]
+        assert "95 % interval (" in trace["hovertext"][0]
+    assert "Filled, peak: mean of reruns of the best setting found." in page.one(id="gap").text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_trial_a_cell_of_one_length_and_optimizer_has_errors_against_lr(tmp_path: Path, report: Report) -> None:
+    page = report(make_grid(tmp_path / "fig6", error_of, cells=cells_of("vitp_tiny", "vitc_tiny")))
+    assert {name.partition("-")[0] for name in figures(page)} == {"errors"}
+
+
+def test_a_figure_that_a_study_does_not_have_is_refused(tmp_path: Path) -> None:
+    folder = make_grid(tmp_path / "fig6", error_of, cells=cells_of("vitp_tiny", "vitc_tiny"))
+    with pytest.raises(UserError, match="figure length: no two cells with results differ in epochs alone"):
+        main([str(folder), "--figure", "length"])
+    assert not (folder / "analysis").exists()
 
 
 def test_with_reruns_pairs_are_compared_by_their_peaks(tmp_path: Path) -> None:
@@ -67,6 +121,19 @@ def test_with_reruns_pairs_are_compared_by_their_peaks(tmp_path: Path) -> None:
     assert "peak: mean of 3 reruns of the best setting." in text
     assert "8 of 8 planned trials finished, and 24 of 24 after them (24 reseed)" in text
     assert "3 reruns; difference" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_many_cells_all_errors_and_differences_are_folded(tmp_path: Path, report: Report) -> None:
+    cells = cells_of("vitp_tiny", "vitc_tiny", optimizers=("adamw", "sgd"), epochs=tuple(range(1, 21)))
+    page = report(make_grid(tmp_path / "fig3", error_of, cells=cells))
+    assert len(page.one("table", id="answer-1").rows()) == 12
+    assert len(page.one("table", id="all-cells").rows()) == 80
+    found = page.one("table", id="folded-1").rows()
+    # Without vitp_tiny under SGD, which diverged: 19 lengths below the longest of three cells, and one gap at each.
+    assert len(found) == 3 * 19 + 20
+    assert "All 77 differences" in page.one(id="answer").text
+    assert {row["points"] for row in found if row["difference of"] == "sgd minus adamw"} == {"+2.50"}
 
 
 @pytest.mark.usefixtures("undrawn")
