@@ -241,9 +241,15 @@ def test_says_at_the_beginning_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "timm" else find(name, *_))
+    is_there: dict[str, object | None] = {"timm": None, "modelbatch": object()}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: is_there[name] if name in is_there else find(name, *_)
+    )
     monkeypatch.setattr(benchmark_module, "has_policies", lambda: False)
     assert lacking(["vitp_tiny"], []) == []
+    is_there["modelbatch"] = None
+    assert [line.split()[0] for line in lacking(["vitp_tiny"], [])] == ["modelbatch"]
+    is_there["modelbatch"] = object()
     assert [line.split()[0] for line in lacking(["vitp_1gf"], [])] == ["torchvision"]
     benchmark = benchmark_of(tmp_path, "--only resnet50,jpegs")
     monkeypatch.setattr(benchmark, "_matmul", dict)
