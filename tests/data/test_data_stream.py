@@ -235,6 +235,7 @@ def test_full_shared_memory_changes_no_batch(monkeypatch: Any) -> None:
     assert same(get_data(replace(DIGITS, memory_gib=0.0, workers=2), LIGHT, 32).train_batches(0), expected)
 
 
+@pytest.mark.slow
 def test_what_workers_are_given_survives_pickling(shared_data: Path) -> None:
     """Where processes are spawned (macOS) or started by a server, the maker of images travels as a pickle."""
     data = DataConfig(

@@ -138,7 +138,7 @@ def test_members_can_be_chosen_and_padded(trial, count):
     assert before.isfinite().all()
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stack_compiles(trial, count):
     # Traced and differentiated as for any backend; generating code needs a compiler, which a machine may not have.
     stack = ModelStack(models(trial, "patchify", count)).eval()

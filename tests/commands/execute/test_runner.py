@@ -65,6 +65,7 @@ def test_trials_in_processes_end_as_they_do_in_this_one(runner: TrialRunner, mak
     assert stands == [task.directory.joinpath("record.json").stat().st_mtime_ns for task in tasks]
 
 
+@pytest.mark.slow
 def test_deaths_cost_no_other_trial(runner: TrialRunner, make_task: Make, tmp_path: Path, output: io.StringIO) -> None:
     def misbehaves(what: str, times: int) -> TrialTask:
         counter = str(tmp_path / f"{what}{times}")
