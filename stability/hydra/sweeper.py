@@ -77,7 +77,9 @@ class StudySweeper:
         check_storage(plan.config.optuna.storage)
         loggers = make_loggers(plan.config.logger)
         for advice in check_loggers(loggers):
-            print(advice)
+            # A sweep's runs are opened by its agents, not here.
+            if plan.config.plan != wandb_sweep.WANDB_SWEEP:
+                print(advice)
         if plan.needs_results:
             plan = rounds.standing(plan, standing)
         plan = phases.standing(plan, standing)

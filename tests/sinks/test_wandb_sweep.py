@@ -31,8 +31,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_configuration_is_a_grid_over_the_trials_of_the_study(place: Path) -> None:
+def test_the_configuration_is_a_grid_over_the_trials_of_the_study(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["study=x", *TRIALS, "logger.wandb.project=mine", "logger.wandb.tags=[a]"]) == 0
+    # A login is the agents' matter.
+    assert capsys.readouterr().out.startswith("wrote x.wandb-sweep.yaml: 4 trials of x")
     assert [path.name for path in place.iterdir()] == ["x.wandb-sweep.yaml"]
     found = yaml.safe_load((place / "x.wandb-sweep.yaml").read_text())
     assert (found["project"], found["name"], found["method"], found["program"]) == (
@@ -50,8 +54,10 @@ def test_the_configuration_is_a_grid_over_the_trials_of_the_study(place: Path) -
     assert given | {"study=x", "pack.size=1", "logger.wandb.agent=true"} == set(command[5:-1])
 
 
-def test_a_shipped_study_is_taken_as_it_is(place: Path) -> None:
+def test_a_shipped_study_is_taken_as_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweeps=quick"]) == 0
+    assert main(["sweeps=quick"]) == 0
+    assert "replaced quick.wandb-sweep.yaml" in capsys.readouterr().out
     found = yaml.safe_load((place / "quick.wandb-sweep.yaml").read_text())
     assert found["parameters"]["only"]["values"] == list(range(64))
     assert found["command"][5:-1] == [
