@@ -21,13 +21,18 @@ from analysis.figures.layout import (
     title,
     title_height,
 )
+from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
 from analysis.figures.text import wrapped
+from analysis.style import CurveStyle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 HEIGHT = 2.1
+# Between the legend of all panels and the panels, in inches.
+BELOW_LEGEND = 0.1
 
 
 class PanelContent(NamedTuple):
@@ -131,6 +136,59 @@ def headed_figure(
     title(figure.axes[0], layout, heading, layout.above + layout.head)
     notes_below(figure.axes[-layout.columns], layout, lines, AXIS)
     return figure, layout
+
+
+class Entry(NamedTuple):
+    """An entry of a legend: its name and look."""
+
+    name: str
+    look: CurveStyle
+
+
+def legend_figure(
+    rows: Sequence[Sequence[TitledPanel]],
+    *,
+    heading: str,
+    entries: Sequence[Entry],
+    lines: bool,
+    notes: Sequence[str],
+    height: float,
+    width: float,
+    below: float = TICKS,
+) -> Figure:
+    """Return a figure of panels under one heading and one legend.
+
+    Args:
+        rows: of panels, equally many in each.
+        heading: wrapped where it does not fit.
+        entries: of the legend.
+        lines: whether they show lines with markers, or markers.
+        notes: each begins on a line of its own.
+        height: of axes, in inches.
+        width: of a panel, in inches.
+        below: as of `headed_figure`.
+    """
+    room = Layout.room(len(rows[0]) * width)
+    heading = wrapped(heading, room, TITLE_SIZE, "bold")
+    labels = [wrapped(one.name, label_room(room, lines=lines), LABEL_SIZE) for one in entries]
+    columns, above = num_columns(labels, room, lines=lines), title_height(heading, ABOVE_AXES)
+    head = above + legend_height(labels, columns) + BELOW_LEGEND
+    figure, layout = headed_figure(
+        rows, heading=heading, notes=notes, head=head, height=height, width=width, below=below
+    )
+    across, up = layout.size
+    corner = (layout.left / across, 1 - above / up)
+    handles = [_handle(one.look, lines=lines) for one in entries]
+    put_legend(figure, handles, labels, lines=lines, columns=columns, loc="upper left", corner=corner)
+    return figure
+
+
+def _handle(look: CurveStyle, *, lines: bool) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    if lines:
+        return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, markersize=4)
+    return Line2D([], [], color=look.colour, linestyle="none", marker=look.marker, markersize=5)
 
 
 def share_errors(figure: Figure) -> None:

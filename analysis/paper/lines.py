@@ -26,7 +26,7 @@ from analysis.figures.text import wrapped
 from analysis.paper.conditions import is_pretrained
 from analysis.paper.peaks import factors_within, schedule_title, schedules
 from analysis.paper.rows import Row, known_rows
-from analysis.paper.spots import draw_star, share_from_zero
+from analysis.paper.spots import draw_star, share_from_zero, show_whole_markers
 from analysis.reached import SINGLE
 from analysis.results import CellResults
 from analysis.style import BLACK, FAMILIES, CurveStyle, family, plain
@@ -237,8 +237,6 @@ def _set_axes(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlim(-0.5, len(names) - 0.5)
     texts = [wrapped(name, NAMES - 0.2, 6.5) for name in names]
     axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=6)
-    for line in axes.get_lines():
-        # A whole marker at an error near 0.
-        line.set_clip_on(False)
+    show_whole_markers(axes)
     axes.set(ylabel=error_label(False))
     axes.grid(color="#DDDDDD", linewidth=0.4)

@@ -10,16 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
-from analysis.figures.grid import TitledPanel, absent, headed_figure
+from analysis.facets import MOST_COLUMNS
+from analysis.figures.grid import Entry, TitledPanel, absent, legend_figure
 from analysis.figures.intervals import kind_notes
-from analysis.figures.layout import ABOVE_AXES, AXIS, TITLE_SIZE, Layout, error_label, title_height, value_words
-from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
-from analysis.figures.text import wrapped
+from analysis.figures.layout import AXIS, error_label, value_words
 from analysis.paper.conditions import is_pretrained
 from analysis.paper.published import published_minutes
 from analysis.paper.rows import Row, known_rows, timed
-from analysis.paper.spots import Line, Spot, draw_lines, draw_star, share_from_zero
-from analysis.paper.times import BELOW_LEGEND, TIMES
+from analysis.paper.spots import Line, Spot, draw_lines, draw_star, share_from_zero, show_whole_markers
+from analysis.paper.times import TIMES
 from analysis.reached import SINGLE, epochs_of, groups_without
 from analysis.results import CellResults
 from analysis.style import COLUMN, NAMES, CurveStyle, family, looks, value_looks
@@ -27,10 +26,8 @@ from analysis.style import COLUMN, NAMES, CurveStyle, family, looks, value_looks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 2.4, 2.1
-MOST_COLUMNS = 4
 # Times that span more than this factor stand on a log axis.
 WIDE = 5.0
 # A log axis of more than this factor has the powers of ten alone as its ticks.
@@ -91,25 +88,18 @@ def draw(analysis: Analysis) -> Figure:
     blocks = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     every = [block for own in blocks for block in (own, _published(own, found, places)) if block]
     width = WIDTH if columns > 1 else COLUMN
-    room = Layout.room(columns * width)
-    heading = wrapped(f"{', '.join(analysis.names)}: error against the time of an epoch", room, TITLE_SIZE, "bold")
-    labels = [wrapped(one.name, label_room(room, lines=True), LABEL_SIZE) for one in curves]
-    num, title = num_columns(labels, room, lines=True), title_height(heading, ABOVE_AXES)
-    figure, layout = headed_figure(
+    figure = legend_figure(
         [[_panel(one, found, places) for one in _filled(block, columns)] for block in every],
-        heading=heading,
+        heading=f"{', '.join(analysis.names)}: error against the time of an epoch",
+        entries=[Entry(one.name, look[one.key]) for one in curves],
+        lines=True,
         notes=_notes(analysis, found, places),
-        head=title + legend_height(labels, num) + BELOW_LEGEND,
         height=HEIGHT,
         width=width,
         below=AXIS,
     )
     drawn = [one for block in every for one in _filled(block, columns)]
     _set_axes(list(zip(figure.axes, drawn, strict=True)), columns, places)
-    across, up = layout.size
-    corner = (layout.left / across, 1 - title / up)
-    handles = [_handle(look[one.key]) for one in curves]
-    put_legend(figure, handles, labels, lines=True, columns=num, loc="upper left", corner=corner)
     return figure
 
 
@@ -286,9 +276,7 @@ def _set_axes(drawn: Sequence[tuple[Axes, Content]], columns: int, places: Mappi
     full = [(axes, content) for axes, content in drawn if content.curves]
     share_from_zero([axes for axes, _ in full])
     for axes, _ in full:
-        for line in axes.get_lines():
-            # A whole marker at an error near 0.
-            line.set_clip_on(False)
+        show_whole_markers(axes)
     for is_published in (False, True):
         own = [(axes, content) for axes, content in full if content.is_published == is_published]
         shown = [cell for _, content in own for _, cells in content.curves for cell in cells]
@@ -336,9 +324,3 @@ def _notes(analysis: Analysis, found: Mapping[CellResults, Row], places: Mapping
     notes += absent(sum(row.error is not None for row in found.values()) - len(shown), "a measured time of an epoch")
     is_published = any(row.published is not None and places[cell].minutes is not None for cell, row in found.items())
     return [*notes, TIMES, *([PUBLISHED] if is_published else [])]
-
-
-def _handle(look: CurveStyle) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, markersize=4)

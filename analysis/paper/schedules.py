@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.analysis import Analysis
 from analysis.compute.intervals import Interval
-from analysis.figures.grid import TitledPanel, headed_figure
+from analysis.figures.grid import Entry, TitledPanel, legend_figure
 from analysis.figures.intervals import kind_notes
-from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, cell_looks, error_label, title_height, value_words
-from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
+from analysis.figures.layout import cell_looks, error_label, value_words
 from analysis.figures.length import set_epochs
-from analysis.figures.text import wrapped
 from analysis.paper.differences import Difference, above_longest, between_optimizers
 from analysis.paper.looks import model_looks
 from analysis.paper.rows import Row, rows
 from analysis.paper.spots import Line, Spot, draw_lines, share_from_zero
-from analysis.paper.times import BELOW_LEGEND
 from analysis.reached import SINGLE, Kind, epochs_of, groups_without
 from analysis.results import CellResults, varied
 from analysis.style import GREY, CurveStyle, optimizer_name
@@ -29,7 +26,6 @@ from stability.study.metrics import metrics_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 3.0, 2.5
 DIVERGED = (
@@ -187,31 +183,18 @@ def _figure(
     names, words = _line_factors(analysis, without), value_words(analysis.cells)
     firsts = {", ".join(words(cell, names)): cell for cell in reversed(analysis.cells)}
     ordered = {", ".join(words(cell, names)): None for cell in analysis.cells}
-    room = Layout.room(len(contents) * WIDTH)
-    heading = wrapped(f"{', '.join(analysis.names)}: {notes.about}", room, TITLE_SIZE, "bold")
-    labels = [wrapped(name, label_room(room, lines=True), LABEL_SIZE) for name in ordered]
-    columns, title = num_columns(labels, room, lines=True), title_height(heading, ABOVE_AXES)
     drawn: list[Callable[[Axes], None]] = [partial(_draw_panel, content=one) for one in contents]
-    figure, layout = headed_figure(
+    figure = legend_figure(
         [[TitledPanel(one.title, draw) for one, draw in zip(contents, drawn, strict=True)]],
-        heading=heading,
+        heading=f"{', '.join(analysis.names)}: {notes.about}",
+        entries=[Entry(name, looks[firsts[name]]) for name in ordered],
+        lines=True,
         notes=notes.lines(analysis.confidence),
-        head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
         width=WIDTH,
     )
     share_from_zero([axes for axes, one in zip(figure.axes, contents, strict=True) if not one.is_difference])
-    width, height = layout.size
-    handles = [_handle(looks[firsts[name]]) for name in ordered]
-    corner = (layout.left / width, 1 - title / height)
-    put_legend(figure, handles, labels, lines=True, columns=columns, loc="upper left", corner=corner)
     return figure
-
-
-def _handle(look: CurveStyle) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, markersize=4)
 
 
 def _draw_panel(axes: Axes, content: Content) -> None:

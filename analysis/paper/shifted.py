@@ -11,16 +11,13 @@ import numpy as np
 
 from analysis.analysis import Analysis
 from analysis.evaluations import ChosenTrial, chosen_trial, set_names, table_of
-from analysis.figures.grid import TitledPanel, headed_figure
-from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, title_height, value_words
-from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
-from analysis.figures.text import wrapped
+from analysis.figures.grid import Entry, TitledPanel, legend_figure
+from analysis.figures.layout import value_words
 from analysis.paper.conditions import is_pretrained
 from analysis.paper.looks import model_looks
 from analysis.paper.published import IMAGENET_V2, Line, published
 from analysis.paper.rows import correlation
 from analysis.paper.tables import Table
-from analysis.paper.times import BELOW_LEGEND, marker
 from analysis.results import CellResults
 from analysis.style import GREY, CurveStyle
 from stability.errors import UserError
@@ -82,11 +79,6 @@ def draw(analysis: Analysis) -> Figure:
     cells = [one.cell for one in chosen if one.evaluations]
     looks, named = model_looks(cells), value_words(analysis.cells)
     models = list({cell.model: cell for cell in cells}.values())
-    room = Layout.room(max(1, len(names)) * WIDTH)
-    heading = wrapped(f"{', '.join(analysis.names)}: error on other images", room, TITLE_SIZE, "bold")
-    labels = [wrapped(named(cell, ("model",))[0], label_room(room, lines=False), LABEL_SIZE) for cell in models]
-    columns = num_columns(labels, room, lines=False)
-    title = title_height(heading, ABOVE_AXES)
     notes = ["Solid: least squares. Dotted: equal errors. A marker is the trial that its cell's own errors choose."]
     published_note = _published_note(analysis, names)
     panels = []
@@ -97,26 +89,15 @@ def draw(analysis: Analysis) -> Figure:
         is_published = bool(published_note) and is_imagenet_v2(name)
         content = partial(_draw_panel, name=name, found=found, line=line, looks=looks, is_published=is_published)
         panels.append(TitledPanel(text, content))
-    figure, layout = headed_figure(
+    return legend_figure(
         [panels],
-        heading=heading,
+        heading=f"{', '.join(analysis.names)}: error on other images",
+        entries=[Entry(named(cell, ("model",))[0], looks[cell]) for cell in models],
+        lines=False,
         notes=[*notes, *published_note],
-        head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
         width=WIDTH,
     )
-    handles = [marker(looks[cell]) for cell in models]
-    width, height = layout.size
-    put_legend(
-        figure,
-        handles,
-        labels,
-        lines=False,
-        columns=columns,
-        loc="upper left",
-        corner=(layout.left / width, 1 - title / height),
-    )
-    return figure
 
 
 def _chosen(analysis: Analysis) -> list[ChosenTrial]:

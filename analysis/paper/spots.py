@@ -63,6 +63,12 @@ def draw_star(axes: Axes, x: float, error: float, look: CurveStyle) -> None:
     star.set(markerfacecolor="none", markeredgecolor=look.colour)
 
 
+def show_whole_markers(axes: Axes) -> None:
+    """Let markers stand over the edge of the axes, as at an error near 0."""
+    for line in axes.get_lines():
+        line.set_clip_on(False)
+
+
 def share_from_zero(panels: Sequence[Axes]) -> None:
     """Give all panels that show something the same error axis, which does not go far below 0."""
     drawn = [axes for axes in panels if axes.lines]

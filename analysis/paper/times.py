@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 from analysis.analysis import Analysis
 from analysis.export import csv_text
-from analysis.figures.grid import TitledPanel, headed_figure
-from analysis.figures.layout import ABOVE_AXES, TITLE_SIZE, Layout, title_height, value_words
-from analysis.figures.legend import LABEL_SIZE, label_room, legend_height, num_columns, put_legend
-from analysis.figures.text import wrapped
+from analysis.figures.grid import Entry, TitledPanel, legend_figure
+from analysis.figures.layout import value_words
 from analysis.paper.looks import model_looks
 from analysis.paper.published import CORRELATIONS, SOURCE, published_minutes
 from analysis.paper.rows import EpochTime, correlation, timed
@@ -24,7 +22,6 @@ from stability.study.schema import Scalar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 COSTS = {
     "params": "parameters (M)",
@@ -36,8 +33,6 @@ TIMES = "Times are of one process among all at work, evaluation included; compar
 SECONDS = Column("seconds", "seconds an epoch", 1)
 MINUTES = "published minutes, 8 V100s"
 PUBLISHED_R = "r: Pearson's. Published: 8 V100s, ImageNet (arXiv 2106.14881v3, figure 9); not measured here."
-# Between the legend and the panels, in inches.
-BELOW_LEGEND = 0.1
 
 
 def draw(analysis: Analysis) -> Figure:
@@ -49,26 +44,18 @@ def draw(analysis: Analysis) -> Figure:
     if not found:
         raise UserError("fig9: no model with a known cost has completed an epoch; accepted: a study of named models")
     looks, words = model_looks([one.cell for one in found]), value_words(analysis.cells)
-    room = Layout.room(len(COSTS) * WIDTH)
-    heading = wrapped(f"{', '.join(analysis.names)}: time of an epoch", room, TITLE_SIZE, "bold")
-    labels = [wrapped(words(one.cell, ("model",))[0], label_room(room, lines=False), LABEL_SIZE) for one in found]
-    columns = num_columns(labels, room, lines=False)
-    title = title_height(heading, ABOVE_AXES)
     titles = {cost: _r_words(found, cost) for cost in COSTS}
-    figure, layout = headed_figure(
+    figure = legend_figure(
         [[TitledPanel(titles[cost], partial(_draw_panel, cost=cost, found=found, looks=looks)) for cost in COSTS]],
-        heading=heading,
+        heading=f"{', '.join(analysis.names)}: time of an epoch",
+        entries=[Entry(words(one.cell, ("model",))[0], looks[one.cell]) for one in found],
+        lines=False,
         notes=[TIMES, PUBLISHED_R],
-        head=title + legend_height(labels, columns) + BELOW_LEGEND,
         height=HEIGHT,
         width=WIDTH,
     )
     for axes in figure.axes[1:]:
         axes.set_ylabel("")
-    handles = [marker(looks[one.cell]) for one in found]
-    width, height = layout.size
-    corner = (layout.left / width, 1 - title / height)
-    put_legend(figure, handles, labels, lines=False, columns=columns, loc="upper left", corner=corner)
     return figure
 
 
@@ -83,13 +70,6 @@ def _draw_panel(axes: Axes, cost: str, found: Sequence[EpochTime], looks: Mappin
     axes.set_ylim(bottom=0)
     axes.locator_params(nbins=5)
     axes.grid(color="#DDDDDD", linewidth=0.4)
-
-
-def marker(look: CurveStyle) -> Line2D:
-    """Return the marker of a legend."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], marker=look.marker, color=look.colour, linestyle="none", markersize=5)
 
 
 def _count(one: EpochTime, cost: str) -> float:
