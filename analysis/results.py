@@ -21,6 +21,8 @@ from stability.values import group
 if TYPE_CHECKING:
     import numpy as np
 
+    from stability.models.counts import Complexity
+
 # Sampler's seed and number of the draw (None in a grid), then each listed coordinate with its value.
 Draw = tuple[int | None, int]
 Point = tuple[Draw | None, *tuple[tuple[str, float | None], ...]]
@@ -220,17 +222,21 @@ class CellResults:
     @cached_property
     def multiply_adds(self) -> int | None:
         """Of its model for one image: as recorded, else of the table of counts; None where neither has them."""
-        from stability.models.table import lookup
-
         known = self.provenance("multiply_adds")
         if isinstance(known, int):
             return known
+        return self.counts.multiply_adds if self.counts else None
+
+    @cached_property
+    def counts(self) -> Complexity | None:
+        """What the table of counts has of its model; None: it has none at this size."""
+        from stability.models.table import lookup
+
         data, classes = group(self.config, "data"), self.provenance("num_classes")
         size, channels = data.get("image_size"), data.get("channels")
         if not (isinstance(size, int) and isinstance(channels, int) and isinstance(classes, int)):
             return None
-        found = lookup(group(self.config, "model"), size, channels, classes)
-        return found.multiply_adds if found else None
+        return lookup(group(self.config, "model"), size, channels, classes)
 
     @property
     def model(self) -> str:

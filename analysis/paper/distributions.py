@@ -10,15 +10,13 @@ from analysis.facets import MOST_COLUMNS, OPTIMIZER
 from analysis.figures import edf, scatter
 from analysis.figures.layout import DrawnCell, Panel, value_words
 from analysis.figures.text import glued
-from analysis.paper.rows import timed
 from analysis.results import CellResults, varied
+from analysis.sizes import grouped_by_size
 from analysis.style import looks, model_name, optimizer_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Models of up to this ratio of multiply-adds are of one size: the published 1.1 and 0.8 G, 17.5 and 15.9 G.
-SAME_SIZE = 1.5
 # Three bands of full ink would be one grey block.
 MOST_BANDS = 1.5
 
@@ -99,13 +97,10 @@ def size_groups(analysis: Analysis) -> list[list[str]]:
     same size, or else in a group after the others.
     """
     models = list(dict.fromkeys(cell.model for cell in analysis.shown))
-    known = {one.cell.model: one.counts.multiply_adds for one in timed(analysis) if one.counts}
-    groups: list[list[str]] = []
-    for model in sorted((model for model in models if model in known), key=lambda model: known[model]):
-        if groups and known[model] <= SAME_SIZE * known[groups[-1][0]]:
-            groups[-1].append(model)
-        else:
-            groups.append([model])
+    known = {cell.model: cell for cell in reversed(analysis.shown) if cell.multiply_adds}
+    sizes = grouped_by_size([known[model] for model in models if model in known])
+    sizes.sort(key=lambda own: min(cell.multiply_adds or 0 for cell in own))
+    groups = [[cell.model for cell in own] for own in sizes]
     for model in (model for model in models if model not in known):
         same = next((own for own in groups if _size_word(model) in map(_size_word, own)), None)
         if same is None:

@@ -14,8 +14,6 @@ from analysis.reached import SINGLE, Kind, epochs_of, groups_without, reached
 from analysis.results import CellResults, TrialResult
 from stability.errors import UserError
 from stability.models.counts import Complexity
-from stability.models.table import lookup
-from stability.values import group
 
 
 @dataclass(frozen=True)
@@ -118,16 +116,7 @@ class EpochTime:
 
 def timed(analysis: Analysis) -> list[EpochTime]:
     """Return a cell's cost and time for each cell, in the order planned."""
-    return [EpochTime(cell, _counts(cell), _seconds(cell)) for cell in analysis.cells]
-
-
-def _counts(cell: CellResults) -> Complexity | None:
-    data = group(cell.config, "data")
-    size, channels = data.get("image_size"), data.get("channels")
-    classes = [trial.record.provenance.get("num_classes") for trial in cell.finished if trial.record]
-    if not (isinstance(size, int) and isinstance(channels, int) and classes and isinstance(classes[0], int)):
-        return None
-    return lookup(group(cell.config, "model"), size, channels, classes[0])
+    return [EpochTime(cell, cell.counts, _seconds(cell)) for cell in analysis.cells]
 
 
 def _seconds(cell: CellResults) -> float | None:
