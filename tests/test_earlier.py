@@ -42,6 +42,8 @@ def begins_with(name: str) -> dict[str, str]:
         ("sweeps=fig2 scale=digits scale.settings=mine", None),
         ("sweeps=../../fig2 scale=digits", None),
         ("model=vitp_tiny lr=1e-3", None),
+        # Written by hand: a quote that is not closed.
+        ("sweeps=fig2 scale=digits runs='my runs", None),
     ],
 )
 def test_tuned_settings_come_from_the_study_that_finds_them(words: str, first: str | None, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from analysis.wandb.saving import save_report, save_workspace
 from stability.errors import UserError, unknown
 from stability.files import shared_like
 from stability.sinks.packages import require
-from stability.sinks.wandb import OURS, may_be_logged_in
+from stability.sinks.wandb import OURS, check_login
 from stability.sinks.wandb_content import Part
 from stability.sinks.wandb_options import MODES, checked_entity, checked_project, environment_mode, sent_by
 from stability.study.store import Study, study_folders
@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_finished([folder], analysis.cells)
         study = Study.open(folder)
         dashboards.append(Dashboard(study, analysis, options, _sent(study, given), words))
-    if not (given.dry_run or given.offline or may_be_logged_in()):
-        raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline, --dry-run")
+    if not (given.dry_run or given.offline):
+        check_login("--offline", "--dry-run")
     for dashboard in dashboards:
         with shared_like(dashboard.study.directory):
             if given.dry_run:

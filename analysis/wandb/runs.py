@@ -18,8 +18,7 @@ from pathlib import Path
 
 from analysis.command import RUNS_HELP, Parser
 from analysis.log import key_and_value, log_studies
-from stability.errors import UserError
-from stability.sinks.wandb import may_be_logged_in
+from stability.sinks.wandb import check_login
 from stability.sinks.wandb_options import checked_entity, checked_project
 from stability.study.store import study_folders
 
@@ -43,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = dict(map(key_and_value, given.set))
     options |= {name: value for name in ("project", "entity") if (value := getattr(given, name)) is not None}
     folders = [folder for path in given.runs for folder in study_folders(path)]
-    if not (given.offline or options.get("mode") == "offline" or may_be_logged_in()):
-        raise UserError("no login is found; accepted: wandb login, or WANDB_API_KEY; or --offline")
+    if not (given.offline or options.get("mode") == "offline"):
+        check_login("--offline")
     for study in log_studies(folders, name, options):
         kept = study.directory / "wandb"
         if any(kept.glob("offline-run-*")):

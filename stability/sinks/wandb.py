@@ -286,6 +286,13 @@ class WandbLogger(Logger):
         )
 
 
+def check_login(*others: str) -> None:
+    """Raise UserError where there can be no login. others: the options that go without one."""
+    if not may_be_logged_in():
+        accepted = "wandb login, or WANDB_API_KEY"
+        raise UserError(f"no login is found; accepted: {accepted}; or {', '.join(others)}")
+
+
 def may_be_logged_in() -> bool:
     """Return whether there may be a login, without importing wandb, which takes a second."""
     if environment_mode() != "online":

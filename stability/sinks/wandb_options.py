@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from stability.errors import UserError, nearest, unknown
 from stability.sinks.wandb_content import DEFAULT_PARTS, NAME_LENGTH, PARTS
+from stability.study.named import words_of
 from stability.values import Value
 
 MODES = ("online", "offline")
@@ -91,20 +91,12 @@ def sent_by(commands: Iterable[str]) -> tuple[str, ...]:
     """
     found = list(DEFAULT_PARTS)
     for command in commands:
-        for word in _words(command):
+        for word in words_of(command):
             key, _, value = word.lstrip("+").partition("=")
             if key == SEND:
                 named = set(re.findall(r"\w+", value))
                 found = [part for part in PARTS if part in named and (part in found or part == "machine")]
     return tuple(found)
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    # A quote that is not closed: the command is for people to read.
-    except ValueError:
-        return []
 
 
 def checked_flag(name: str, value: Value) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stability.errors import UserError
 from stability.shipped import choices, read, read_sweep
 from stability.study.initial import Initial, initial_of
-from stability.study.named import TUNE_STUDY, TUNED, command_of, study_name
+from stability.study.named import TUNE_STUDY, TUNED, command_of, study_name, words_of
 from stability.study.schema import Cell, Manifest
 from stability.study.shape import ShapeError
 from stability.study.store import read_manifest
@@ -102,7 +102,7 @@ def _command(name: str, later: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _overrides(command: str) -> dict[str, str]:
-    pairs = (word.lstrip("+").partition("=") for word in shlex.split(command) if "=" in word)
+    pairs = (word.lstrip("+").partition("=") for word in words_of(command) if "=" in word)
     return {key: value for key, _, value in pairs}
 
 

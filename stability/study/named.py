@@ -1,6 +1,8 @@
-"""The name of a study that a file of sweeps/ describes, at a scale."""
+"""The name of a study that a file of sweeps/ describes, at a scale; commands that train studies, and their words."""
 
 from __future__ import annotations
+
+import shlex
 
 # The scale that the paper's experiments have as published: it is in no study's name.
 PUBLISHED_SCALE = "imagenet"
@@ -28,3 +30,12 @@ def command_of(name: str, scale: str | None) -> str:
     """
     sweeps = name if scale in (None, PUBLISHED_SCALE) else name.removesuffix(f"-{scale}")
     return f"python -m stability.run -m sweeps={sweeps}" + (f" scale={scale}" if scale else "")
+
+
+def words_of(command: str) -> list[str]:
+    """Return the words of a study's command as a shell reads them; none of one that no shell can read."""
+    try:
+        return shlex.split(command)
+    # A quote that is not closed: somebody has written the command by hand.
+    except ValueError:
+        return []

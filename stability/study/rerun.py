@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stability.config import DataConfig, TrialConfig, to_dict
 from stability.shipped import CONF
+from stability.study.named import words_of
 from stability.study.schema import Cell, Manifest, Record, Settings, Trial
 from stability.values import COORDINATES, Value
 
@@ -43,13 +44,13 @@ def rerun_command(manifest: Manifest, trial: Trial, record: Record | None = None
 
 def _flags(command: str) -> list[tuple[str, str]]:
     """Return the flags of a study's command that name folders of configurations."""
-    words = shlex.split(command)
+    words = words_of(command)
     accepted = ("--config-dir", "--config-name", "--config-path")
     return [(word, words[place + 1]) for place, word in enumerate(words[:-1]) if word in accepted]
 
 
 def _search_paths(command: str) -> list[str]:
-    return [word for word in shlex.split(command) if word.lstrip("+").startswith("hydra.searchpath=")]
+    return [word for word in words_of(command) if word.lstrip("+").startswith("hydra.searchpath=")]
 
 
 def _searched(overrides: Sequence[str]) -> list[Path]:
