@@ -32,8 +32,6 @@ COMPARED = "Below: what the cells' comparisons come to, and each cell's numbers.
 ERRORS = (
     "Each cell's error, of its one trial, and the differences of cells that differ in one factor. Below: these numbers."
 )
-
-
 CURVE = "The curve of each cell's one trial."
 CURVES = (
     "Each cell's mean over its trials, with the range from the least to the largest. Without the grouping in a panel's "
