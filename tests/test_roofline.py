@@ -95,10 +95,12 @@ def test_a_step_of_a_pack_takes_no_more_than_it_did(model: str) -> None:
     assert not any(call.name.startswith("convolution") for call in trace.calls)
 
 
-# Bytes of the fused kernels of a compiled step, counted by inductor.
+# Bytes and kernels of a compiled step, counted by inductor. The aims are 36 GB and 250 kernels for vitp_tiny before it is
+# compiled, and 105 GB for vitp_1gf.
 COMPILED = [
-    ("vitp_tiny", 2, 8, 81e6, 255),
-    ("vitp_1gf", 16, 64, 105.5e9, 699),
+    ("vitp_tiny", 2, 8, 77e6, 218),
+    ("vitp_tiny", 64, 128, 25.5e9, 214),
+    ("vitp_1gf", 16, 64, 99e9, 590),
 ]
 
 
@@ -109,7 +111,7 @@ def test_a_compiled_step_moves_no_more_than_it_did(
 ) -> None:
     found = count_compiled_step(model, size, batch_size, "bf16")
     assert 0.9 * most < found.bytes < most
-    assert found.kernels <= kernels
+    assert 0.9 * kernels < found.kernels <= kernels
 
 
 def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,16 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch._inductor import config
+from torch._inductor.fx_passes import joint_graph
 from torch._inductor.graph import GraphLowering
+from torch._inductor.ir import ExternKernelOut
+from torch._inductor.scheduler import BaseSchedulerNode
 from torch.fx import GraphModule
 
 from benchmarks.roofline.fake import CAPABILITY, GPU, fake_gpu
 from benchmarks.roofline.tracing import pack_on_gpu
 from stability.training import whole
+from stability.training.fusing import separate_biases
 
 # Of an H200, as far as inductor asks.
 PROPERTIES = SimpleNamespace(
@@ -40,6 +44,7 @@ PROPERTIES = SimpleNamespace(
     L2_cache_size=50 * 2**20,
     gcnArchName="",
 )
+CPU = torch.device("cpu")
 # What inductor would compute or measure on the device itself.
 UNMEASURED: dict[str, Any] = {"joint_graph_constant_folding": False, "shape_padding": False, "fx_graph_cache": False}
 
@@ -82,6 +87,7 @@ def count_compiled_step(model: str, size: int, batch_size: int, precision: str) 
             module.whole.take(batch, module.members)
         assert module.whole.refusal is None, module.whole.refusal
         graph, given = traced[0]
+        separate_biases(graph)
         _without_scalar_lerp(graph)
         with _planning(), torch.no_grad():
             try:
@@ -116,6 +122,14 @@ def _without_scalar_lerp(graph: GraphModule) -> None:
     graph.recompile()
 
 
+def _copied(node: BaseSchedulerNode) -> int:
+    """Return the bytes by which a product with a bias exceeds inductor's count: the bias is copied to the output."""
+    made = node.node
+    if not isinstance(made, ExternKernelOut) or made.op_overload is not torch.ops.aten.baddbmm.out:
+        return 0
+    return 2 * int(made.get_numel()) * made.get_dtype().itemsize
+
+
 @contextmanager
 def _planning() -> Iterator[None]:
     """Have inductor believe that there is a GPU, and stop where it would write code for it."""
@@ -124,11 +138,14 @@ def _planning() -> Iterator[None]:
         self.init_wrapper_code()
         self._update_scheduler()
         total, nodes, _ = self.count_bytes()
+        total += sum(_copied(node) for node, _ in nodes)
         raise _Planned(Fused(sum(bool(moved) for _, moved in nodes), total))
 
     with ExitStack() as stack:
         for target, name, stand_in in (
             (GraphLowering, "compile_to_module", stop),
+            # Patterns are traced with tensors of the device; the CPU's serve as well.
+            (joint_graph, "lazy_init", lambda device, initialise=joint_graph.lazy_init: initialise(CPU)),
             (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1),
             (torch.cuda, "current_device", lambda: GPU.index),

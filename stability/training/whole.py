@@ -24,6 +24,7 @@ from stability.devices import send
 from stability.locate import first_line
 from stability.training.contexts import autocast
 from stability.training.evaluation import at_least_float32
+from stability.training.fusing import separate_biases
 from stability.training.member import Member
 from stability.training.shared import SharedUpdates
 from stability.training.stack import States, norms_by_lane
@@ -317,6 +318,7 @@ class WholeStep:
 
 def compile_graph(graph: GraphModule, given: list[Tensor]) -> Function:
     """Return compiled code of traced operations, which returns one tensor."""
+    separate_biases(graph)
     compiled = torch._inductor.compile(graph, list(given))
 
     def call(*flat: Tensor) -> Tensor:

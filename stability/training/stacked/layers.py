@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional as F
 
 
@@ -145,7 +146,8 @@ def statistics(x: Tensor, to: torch.dtype) -> Tensor:
     to: the type of the rows.
     """
     made = x.new_zeros(2, x[..., 0].numel(), 1, dtype=torch.promote_types(to, torch.float32) if x.is_cuda else to)
-    made[1] = 1
+    # Not by assignment: that would copy the number from the host where the step is traced.
+    made[1].fill_(1)
     return made
 
 
@@ -163,6 +165,18 @@ def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor) -> tuple[
     return _NormedProduct.apply(x, weight, own, eps)
 
 
+def _with_margin(normed: Tensor, to: torch.dtype) -> Tensor:
+    """Return rows with MARGIN constant columns beside them, (K, N, C + MARGIN), in a type."""
+    size, margin = normed.shape[-1], (*normed.shape[:-1], MARGIN)
+    if get_proxy_mode() is not None:
+        # A compiler writes both parts where they belong, and the rows in the kernel that norms them.
+        return torch.cat([normed.to(to), normed.new_full(margin, 1 / MARGIN, dtype=to)], dim=-1)
+    rows = normed.new_empty(*normed.shape[:-1], size + MARGIN, dtype=to)
+    rows[..., :size].copy_(normed)
+    rows[..., size:].fill_(1 / MARGIN)
+    return rows
+
+
 class _NormedProduct(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor, own: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -178,9 +192,7 @@ class _NormedProduct(torch.autograd.Function):
         context.set_materialize_grads(False)
         size = x.shape[-1]
         normed, _, scale = torch.native_layer_norm(x, (size,), None, None, eps)
-        rows = weight.new_empty(*x.shape[:-1], size + MARGIN)
-        rows[..., :size] = normed
-        rows[..., size:] = 1 / MARGIN
+        rows = _with_margin(normed, weight.dtype)
         context.save_for_backward(rows, weight, scale, own)
         return torch.bmm(rows, weight.transpose(1, 2)), x
 
