@@ -217,7 +217,8 @@ def flops_of(function: Any, arguments: Any, keywords: Mapping[str, Any], made: A
         gradient, _, weight = arguments[:3]
         wanted = sum(arguments[-1][:2])
         return wanted * 2 * gradient.numel() * weight[0].numel()
-    formula = flop_registry.get(function.overloadpacket)
+    packet = function.overloadpacket
+    formula = flop_registry.get(torch.ops.aten.baddbmm if packet is torch.ops.aten.baddbmm_ else packet)
     return 0 if formula is None else int(formula(*arguments, **keywords, out_val=made))
 
 
