@@ -65,7 +65,7 @@ def test_runs_without_hydra_optuna_and_wandb(tmp_path: Path) -> None:
         assert one["note"] is None
         for key in ("images_per_second", "seconds_per_step", "over_alone", "mfu"):
             assert is_summary(one[key], 1), (one["name"], key)
-        assert one["over_compiled"] is None
+        assert one["over_compiled"] is one["over_default"] is None
         if one["processes"] == 1:
             assert set(one["parts"]) == {"data", "forward and backward", "update", "whole", "kernels"}
             assert one["parts"].pop("kernels") is None
@@ -117,6 +117,25 @@ def test_a_work_that_breaks_keeps_what_was_measured_of_it(tmp_path: Path, monkey
     (work,) = found["works"]
     assert [is_summary(one["images_per_second"], 1) for one in work["contestants"]] == [True] * 3
     assert found["finished"]
+    assert found["under_way"] is None
+
+
+@pytest.mark.usefixtures("small_products")
+def test_rounds_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compete(work: Work, field_of: Any, *others: Any) -> None:
+        for one in field_of:
+            one.rounds.append(contest.Round(10.0 * one.size, 0.1))
+        others[-1]()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(contest, "compete", compete)
+    monkeypatch.setattr(contest, "fresh_peaks", lambda work, sizes: {})
+    with pytest.raises(KeyboardInterrupt):
+        benchmark_of(tmp_path, "--only vitc_tiny").run()
+    found = json.loads((tmp_path / "packs.json").read_text())
+    assert (found["finished"], found["works"]) == (False, [])
+    rates = [one["images_per_second"]["median"] for one in found["under_way"]["contestants"]]
+    assert rates[:3] == [10.0, 10.0, 20.0]
 
 
 @pytest.fixture
@@ -263,15 +282,17 @@ def test_says_at_the_beginning_what_is_missing(
 def test_aims_take_the_best_pack_and_the_best_trial_alone() -> None:
     def one(name: str, size: int, rate: float) -> dict[str, Any]:
         rate_of = timing.summary([rate])
-        over = {"over_alone": timing.summary([rate / 100]), "over_compiled": None, "mfu": timing.summary([rate / 4000])}
+        over = {"over_alone": timing.summary([rate / 100]), "mfu": timing.summary([rate / 4000])}
+        over["over_default"] = timing.summary([rate / 400]) if name.endswith("compiled") else None
         return {"name": name, "size": size, "images_per_second": rate_of, **over}
 
     tiny = {"model": "vitp_tiny", "contestants": [one("pack", 64, 1400.0), one("pack, compiled", 64, 1600.0)]}
     large = {"model": "vitp_1gf", "contestants": [one("alone", 1, 100.0), one("alone, compiled", 1, 150.0)]}
     fed = {"model": "vitp_1gf", "contestants": [one("alone", 1, 90.0), one("pack", 16, 300.0)]}
     fed["decodes_per_trial_image"] = {"1": 1.0, "16": 0.0625}
-    found = [(each["measured"], each["reached"]) for each in aims([tiny, large], [fed])]
-    assert found == [(16.0, True), (2.0, True), (0.075, False), (0.0625, True)]
+    larger = {"model": "vitp_4gf", "contestants": [one("pack, compiled", 16, 2000.0)]}
+    found = [(each["measured"], each["reached"]) for each in aims([tiny, large, larger], [fed])]
+    assert found == [(16.0, True), (4.0, False), (0.5, True), (2.0, True), (0.075, False), (0.0625, True)]
 
 
 @pytest.mark.parametrize("wrong", ["--only vit", "--sizes 0,1", "--seconds 0", "--rounds 1.5", "--cifar nowhere"])

@@ -55,7 +55,13 @@ def test_where_memory_is_short_larger_packs_are_left_out_and_others_go_on() -> N
     field_of = [contestant("alone", 1), *(contestant("pack", size, limit=4) for size in (1, 2, 4, 8))]
     plan = Plan([1, 2, 4, 8], rounds=2, seconds=0.1, compiles=False, device=CPU)
     work = Work("vitc_tiny", 32, 10, 4)
-    contest.compete(work, field_of, plan, time.monotonic() + 60, Screen())
+    seen: list[int] = []
+
+    def keep() -> None:
+        seen.append(len(field_of[0].rounds))
+
+    contest.compete(work, field_of, plan, time.monotonic() + 60, Screen(), keep=keep)
+    assert seen == [1, 2]
     # To and fro.
     first = [("alone", 1), ("pack", 1), ("pack", 2), ("pack", 4)]
     assert order == [*first, ("pack", 2), ("pack", 1), ("alone", 1)]
@@ -114,9 +120,9 @@ def test_on_a_gpu_trials_run_alone_as_packs_and_at_once_compiled_and_not(monkeyp
         ("pack", 1, 1),
         ("pack", 64, 1),
         *(("at once", 1, count) for count in (2, 4, 8)),
+        ("pack, compiled", 64, 1),
         ("alone, compiled", 1, 1),
         ("alone, CUDA graphs", 1, 1),
-        ("pack, compiled", 64, 1),
         ("pack, compiled", 1, 1),
     ]
     more = contest.contestants(work, plan, Processes(range(64)))  # type: ignore[arg-type]

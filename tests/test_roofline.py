@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.roofline import __main__ as command
-from benchmarks.roofline import convolutions
-from benchmarks.roofline.counting import Call, Counting, Device, Totals, kernels_of
+from benchmarks.roofline import convolutions, goals
+from benchmarks.roofline.counting import Call, Counting, Device, Totals, Trace, kernels_of
 from benchmarks.roofline.fake import GPU, fake_gpu
 from benchmarks.roofline.fused import count_compiled_step
-from benchmarks.roofline.tracing import AVERAGE, trace_step
+from benchmarks.roofline.tracing import AVERAGE, pack_on_gpu, trace_step
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: benchmarks.kernels measures")
 DEVICE = Device()
@@ -177,7 +177,7 @@ def test_ways_of_convolution_compute_what_the_layer_does(way: str, side: int, st
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
-def test_ways_of_convolution_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ways_of_convolution_are_counted() -> None:
     """Groups write least and compute slowly; the library's way beats pixels in squares and shifted rows."""
     given = ("vitc_tiny", 64, 128, DEVICE)
     found = convolutions.count_layers(*given)
@@ -188,5 +188,68 @@ def test_ways_of_convolution_are_counted(capsys: pytest.CaptureFixture[str]) -> 
         # Forward, and both gradients.
         assert own.flops == ways["in groups"].flops == ways["one by one"].flops
     assert found["28 to 56, 16 px, stride 2"]["patches and a product"].flops == 3 * 2 * 64 * 128 * 64 * 56 * 28 * 9
+
+
+@pytest.mark.slow
+def test_ways_of_convolution_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     convolutions.main(["--size", "2", "--batch-size", "4"])
     assert capsys.readouterr().out.count("space-to-depth") == 3
+
+
+def calls(seconds: float, count: int = 1) -> Trace:
+    """Return calls that take so many seconds on an H200 by their bytes, in all."""
+    share = seconds / count * DEVICE.bandwidth * DEVICE.bandwidth_share
+    return Trace([Call("add", "", 1, round(share), 0)] * count)
+
+
+def numbers(row: list[str]) -> list[float]:
+    return [float(cell) for cell in row[2:] if cell not in ("", "-")]
+
+
+def test_goals_of_tiny_models_follow_from_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goals, "HOST", {"vitp_tiny": 0.02})
+    monkeypatch.setattr(goals, "SLOWER", 2.0)
+    found = goals.Counts(calls(0.014), calls(0.01, 250), calls(0.001), host=0.02)
+    step, over_eager, slower, over_compiled = goals.tiny_rows("vitp_tiny", found)
+    # Eager on an H200: the host's time. An H100 needs as long as that for its bytes.
+    assert numbers(step) == pytest.approx([20, 10, 20, 14.3])
+    assert numbers(over_eager) == pytest.approx([64, 128, 64, 89.6])
+    assert numbers(slower) == pytest.approx([45.7, 64, 32, 44.8])
+    assert numbers(over_compiled) == pytest.approx([1.6, 3.2, 1.6, 2.24])
+    study, _ = goals.study_rows([found, found])
+    evaluating = 79 * 0.001
+    assert numbers(study)[:2] == pytest.approx([(390 * 0.02 + evaluating), (390 * 0.01 + evaluating)], rel=5e-3)
+    without = goals.Counts(found.eager, None, found.evaluation)
+    assert [row[3::2] for row in (*goals.study_rows([without]), *goals.tiny_rows("vitp_tiny", without))] == [
+        ["-", "-"]
+    ] * 5
+
+
+def test_the_share_of_the_peak_follows_from_products_and_memory_from_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(goals, "LARGE", {"vitp_tiny": (2, 4, 0.3)})
+    needed, _, assumed, stated = goals.large_rows("vitp_tiny", goals.Counts(calls(1e-6), None, calls(1.0)))
+    products = goals.computed_multiply_adds(goals.Work("vitp_tiny", 32, 10, 4))
+    assert numbers(assumed)[0] == pytest.approx(100 * 6 * products * 8 / 2e-6 / 788e12, rel=5e-3)
+    assert numbers(stated)[0] == pytest.approx(100 * 6 * products * 8 / 2e-6 / 989e12, rel=5e-3)
+    # In step with the members; weights, gradients, states and averages whatever the images.
+    assert numbers(needed)[0] * 1e9 == pytest.approx(goals.memory("vitp_tiny", 2, 4), rel=5e-3)
+    assert goals.memory("vitp_tiny", 4, 4) == pytest.approx(2 * goals.memory("vitp_tiny", 2, 4), rel=0.01)
+    of_images = goals.memory("vitp_tiny", 2, 8) - goals.memory("vitp_tiny", 2, 4)
+    weights = goals.memory("vitp_tiny", 2, 4) - of_images
+    with fake_gpu():
+        stack = pack_on_gpu("vitp_tiny", 2, 4, "bf16")[0].stack
+    own = sum(one.numel() * 4 for one in stack.parameters())
+    assert 5 * own < weights < 7 * own
+
+
+@pytest.mark.slow
+def test_goals_are_printed_as_they_are_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(goals, "TINY_SIZE", 2)
+    monkeypatch.setattr(goals, "LARGE", {"vitp_tiny": (2, 4, 0.3)})
+    goals.main(["--no-compiled"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.split()[:2] == ["goal", "H200"] for line in lines) == 4

@@ -10,6 +10,7 @@ MODELS = {
     "vitp_tiny": (32, 10),
     "vitc_tiny": (32, 10),
     "vitp_1gf": (224, 1000),
+    "vitp_4gf": (224, 1000),
     "vitc_1gf": (224, 1000),
     "resnet50": (224, 1000),
 }

@@ -3,8 +3,8 @@
     python -m benchmarks.packs [--only vitc_tiny,jpegs] [--sizes 1,8,64] [--precision bf16] [--cifar FOLDER] [...]
 
 On a GPU: five models, packs of up to 64, as much as fits into --budget minutes (8; everything takes over half an hour,
-most of it compiling). On the CPU: the tiny models, packs of up to 8 in one process with one thread, and in as many such
-processes at once as there are cores.
+most of it compiling); vitp_4gf where --only names it. On the CPU: the tiny models, packs of up to 8 in one process with
+one thread, and in as many such processes at once as there are cores.
 """
 
 from __future__ import annotations

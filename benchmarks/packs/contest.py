@@ -22,6 +22,7 @@ from stability.errors import UserError
 # than that left beside LEAST_ROUNDS it is left out.
 COMPILE_SECONDS = (30.0, 60.0, 60.0)
 LEAST_ROUNDS = 2
+ALONE_COMPILED = "alone, compiled"
 # What a burst takes besides: making the way, warming up, the steps that are timed part by part.
 BURST_FACTOR, BURST_SECONDS = 1.4, 0.8
 NO_TIME = "left out: no time left"
@@ -99,20 +100,44 @@ def contestants(work: Work, plan: Plan, crew: Crew | None) -> list[Contestant]:
             Contestant("at once", size, partial(crew.take, work, kind, size, count), count) for count, size in pairs
         ]
     if plan.compiles:
-        modes = {"alone, compiled": "default"} | ({"alone, CUDA graphs": "reduce-overhead"} if is_gpu else {})
-        for name, mode in modes.items() if not plan.only_largest else ():
-            found.append(Contestant(name, 1, Here(partial(Alone, work, mode), device, is_kept=True), is_compiled=True))
-        # Seven at most: torch compiles one piece of code eight times and then no more.
-        for size in sorted(plan.sizes, reverse=True)[: 1 if plan.only_largest else 7]:
-            make = partial(Pack, work, size, compiled=True)
-            found.append(Contestant("pack, compiled", size, Here(make, device, is_kept=True), is_compiled=True))
+        found += _compiled(work, plan)
     return found
 
 
+def _compiled(work: Work, plan: Plan) -> list[Contestant]:
+    """Return who has to be compiled, in the order in which time is spent on it."""
+    modes = {ALONE_COMPILED: "default"} | ({"alone, CUDA graphs": "reduce-overhead"} if work.device == "cuda" else {})
+    # Seven at most: torch compiles one piece of code eight times and then no more.
+    sizes = sorted(plan.sizes, reverse=True)[: 1 if plan.only_largest else 7]
+    ways: list[tuple[str, int, Callable[[], Feed]]]
+    ways = [("pack, compiled", size, partial(Pack, work, size, compiled=True)) for size in sizes]
+    if not plan.only_largest:
+        ways[1:1] = [(name, 1, partial(Alone, work, mode)) for name, mode in modes.items()]
+    return [
+        Contestant(name, size, Here(make, plan.device, is_kept=True), is_compiled=True) for name, size, make in ways
+    ]
+
+
 def compete(
-    work: Work, field_of: list[Contestant], plan: Plan, deadline: float, screen: Screen, title: str | None = None
+    work: Work,
+    field_of: list[Contestant],
+    plan: Plan,
+    deadline: float,
+    screen: Screen,
+    title: str | None = None,
+    keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let the contestants take turns: what is compiled gets ready first, then all in every round, to and fro."""
+    """Let the contestants take turns: what is compiled gets ready first, then all in every round, to and fro.
+
+    Args:
+        work: what they train.
+        field_of: the contestants.
+        plan: how often and how long.
+        deadline: on the monotonic clock.
+        screen: shows progress.
+        title: of the work, on the screen; by default the model's name.
+        keep: is called after every round.
+    """
     title = title or work.model
     # What lies ready on the device is nobody's memory.
     work.data()
@@ -138,6 +163,7 @@ def compete(
             if one.note is None:
                 screen.say(f"{title}: round {number + 1} of {plan.rounds}, {one.name}, K = {one.size}", is_passing=True)
                 _take(one, plan.seconds, field_of, plan)
+        keep()
         now = time.monotonic()
         if number + 1 < plan.rounds and now + (now - start) > deadline:
             screen.say(f"{title}: no time for more than {number + 1} of {plan.rounds} rounds")
@@ -234,6 +260,7 @@ def results(
     eager = [each.images_per_second for one in field_of if one.name == "alone" for each in one.rounds]
     # Of two ways of compiling the better counts, in each round.
     compiled = [one.rounds for one in field_of if one.is_compiled and one.name.startswith("alone") and one.rounds]
+    default = [each.images_per_second for one in field_of if one.name == ALONE_COMPILED for each in one.rounds]
     best = [max(one.images_per_second for one in rounds) for rounds in zip(*compiled, strict=False)]
     rows = []
     for one in field_of:
@@ -246,6 +273,7 @@ def results(
         row["seconds_per_step"] = _summary([each.seconds_per_step for each in one.rounds])
         row["over_alone"] = _summary([a / b for a, b in zip(rates, eager, strict=False)])
         row["over_compiled"] = _summary([a / b for a, b in zip(rates, best, strict=False)])
+        row["over_default"] = _summary([a / b for a, b in zip(rates, default, strict=False)])
         row["mfu"] = None if one.name == "pipeline" else _summary(shares)
         row["peak_memory"] = max(known, default=peaks.get(one.size) if one.name == "pack" else None)
         row["parts"] = _parts(one.rounds)

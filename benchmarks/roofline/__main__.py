@@ -126,10 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole = found["step"]
         if options.compiled and case.size > 1:
             fused = count_compiled_step(case.model, case.size, case.batch_size, options.precision)
-            seconds = fused.bytes / (device.bandwidth * device.bandwidth_share)
-            found["compiled step"] = Totals(
-                0, fused.kernels, fused.bytes, 0, max(seconds, fused.kernels * device.launch)
-            )
+            found["compiled step"] = fused.total(device)
         share = whole.flops / whole.seconds / device.flops
         images = case.size * case.batch_size / whole.seconds
         print(f"\n{case.model}, K = {case.size}, batch {case.batch_size}, {options.precision}: ", end="")

@@ -68,7 +68,7 @@ def space_to_depth(layer: nn.Conv2d, x: Tensor, weight: Tensor, to: torch.dtype)
 def shifted(layer: nn.Conv2d, x: Tensor, weight: Tensor, to: torch.dtype) -> Tensor:
     """Return the sum of a product for each position of the kernel over rows that are shifted: no patch is written."""
     if layer.stride == (1, 1):
-        small, x = layer, F.pad(x, [layer.padding[1]] * 2 + [layer.padding[0]] * 2)
+        small, x = layer, F.pad(x, [edge for edge in reversed(_edges(layer)) for _ in range(2)])
     else:
         small, x, weight = _to_depth(layer, x, weight)
     height, width = x.shape[-2:]
@@ -167,8 +167,7 @@ def convolutions(model: nn.Module, side: int) -> list[Layer]:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             found.append(Layer(module, side))
-            (kernel, _), (edge, _) = module.kernel_size, module.padding
-            side = (side + 2 * int(edge) - kernel) // module.stride[0] + 1
+            side = (side + 2 * _edges(module)[0] - module.kernel_size[0]) // module.stride[0] + 1
     return [one for one in found[1:] if one.module.kernel_size != (1, 1)]
 
 
@@ -204,9 +203,15 @@ def _instead(way: Way) -> Callable[..., Tensor]:
     return call
 
 
+def _edges(layer: nn.Conv2d) -> tuple[int, int]:
+    assert not isinstance(layer.padding, str)
+    top, left = layer.padding
+    return top, left
+
+
 def _to_depth(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> tuple[nn.Conv2d, Tensor, Tensor]:
     """Return a convolution of stride 1, and its input and weights: squares of stride x stride pixels are channels."""
-    step, (rows, columns), (top, left) = layer.stride[0], layer.kernel_size, layer.padding
+    step, (rows, columns), (top, left) = layer.stride[0], layer.kernel_size, _edges(layer)
     assert rows == columns, "a square kernel"
     kernel = -(-rows // step)
     out = [(side + 2 * edge - rows) // step + 1 for side, edge in zip(x.shape[3:], (top, left), strict=True)]

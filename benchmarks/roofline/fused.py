@@ -23,6 +23,7 @@ from torch._inductor.ir import ExternKernelOut
 from torch._inductor.scheduler import BaseSchedulerNode
 from torch.fx import GraphModule
 
+from benchmarks.roofline.counting import Call, Device, Totals, Trace
 from benchmarks.roofline.fake import CAPABILITY, GPU, fake_gpu
 from benchmarks.roofline.tracing import pack_on_gpu
 from stability.training import whole
@@ -51,10 +52,23 @@ UNMEASURED: dict[str, Any] = {"joint_graph_constant_folding": False, "shape_padd
 
 @dataclass(frozen=True)
 class Fused:
-    """Kernels of a compiled step, calls of libraries among them, and the bytes that they move."""
+    """The kernels of a compiled step, calls of libraries among them."""
 
-    kernels: int
-    bytes: int
+    calls: tuple[Call, ...]
+
+    @property
+    def kernels(self) -> int:
+        """How many move bytes."""
+        return len(self.calls)
+
+    @property
+    def bytes(self) -> int:
+        """What all of them move."""
+        return sum(call.bytes for call in self.calls)
+
+    def total(self, device: Device) -> Totals:
+        """Return sums over all kernels."""
+        return Trace(list(self.calls)).total(device)
 
 
 class _Planned(Exception):
@@ -122,6 +136,14 @@ def _without_scalar_lerp(graph: GraphModule) -> None:
     graph.recompile()
 
 
+def _call_of(node: BaseSchedulerNode) -> Call | None:
+    """Return what a node of inductor's plan costs; None where it moves nothing."""
+    moved = node.get_read_write_buffers_sizes() + _copied(node)
+    # Of products and attention.
+    flops = node.estimate_flops() if node.is_extern() else 0
+    return Call(str(node.get_name()), "compiled", 1, moved, flops or 0) if moved else None
+
+
 def _copied(node: BaseSchedulerNode) -> int:
     """Return the bytes by which a product with a bias exceeds inductor's count: the bias is copied to the output."""
     made = node.node
@@ -137,9 +159,7 @@ def _planning() -> Iterator[None]:
     def stop(self: GraphLowering) -> None:
         self.init_wrapper_code()
         self._update_scheduler()
-        total, nodes, _ = self.count_bytes()
-        total += sum(_copied(node) for node, _ in nodes)
-        raise _Planned(Fused(sum(bool(moved) for _, moved in nodes), total))
+        raise _Planned(Fused(tuple(filter(None, map(_call_of, self.scheduler.nodes)))))
 
     with ExitStack() as stack:
         for target, name, stand_in in (
