@@ -170,7 +170,7 @@ class Compiler:
             self.is_on = self._is_measuring = saved > _expected_cost()
             if self.is_on:
                 log.warning(
-                    "the training step is compiled now, once for each size of pack: that takes a minute or more"
+                    "the training step is compiled now, once for each size of pack, for a minute or more"
                 )
 
     def _give_up(self) -> None:
