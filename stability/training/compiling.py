@@ -169,9 +169,7 @@ class Compiler:
             saved = SAVED_SHARE * self.pace.eager * steps_ahead
             self.is_on = self._is_measuring = saved > _expected_cost()
             if self.is_on:
-                log.warning(
-                    "the training step is compiled now, once for each size of pack, for a minute or more"
-                )
+                log.warning("the training step is compiled now, once for each size of pack, for a minute or more")
 
     def _give_up(self) -> None:
         self.pace.compiled, self._compiled = float("inf"), None
