@@ -27,7 +27,7 @@ from benchmarks.roofline.counting import Call, Device, Totals, Trace
 from benchmarks.roofline.fake import CAPABILITY, GPU, fake_gpu
 from benchmarks.roofline.tracing import pack_on_gpu
 from stability.training import whole
-from stability.training.fusing import separate_biases
+from stability.training.rewrites import separate_biases
 
 # Of an H200, as far as inductor asks.
 PROPERTIES = SimpleNamespace(

@@ -24,8 +24,8 @@ from stability.devices import send
 from stability.locate import first_line
 from stability.training.contexts import autocast
 from stability.training.evaluation import at_least_float32
-from stability.training.fusing import separate_biases
 from stability.training.member import Member
+from stability.training.rewrites import separate_biases
 from stability.training.shared import SharedUpdates
 from stability.training.stack import States, norms_by_lane
 from stability.training.updates import Update

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from stability.training.fusing import separate_biases
+from stability.training.rewrites import separate_biases
 from stability.training.stacked import layers
 
 
