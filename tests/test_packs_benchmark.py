@@ -295,6 +295,13 @@ def test_aims_take_the_best_pack_and_the_best_trial_alone() -> None:
     assert found == [(16.0, True), (4.0, False), (0.5, True), (2.0, True), (0.075, False), (0.0625, True)]
 
 
+def test_random_images_have_as_many_classes_as_the_model() -> None:
+    """More than the images that an evaluation would have."""
+    data = Work("vitp_1gf", 64, 1000, 4).data()
+    assert data.info.num_classes == 1000
+    assert len(next(iter(data.train_batches(0))).images) == 4
+
+
 @pytest.mark.parametrize("wrong", ["--only vit", "--sizes 0,1", "--seconds 0", "--rounds 1.5", "--cifar nowhere"])
 def test_refuses_before_it_measures(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
