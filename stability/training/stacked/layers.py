@@ -168,7 +168,7 @@ def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor) -> tuple[
 def _with_margin(normed: Tensor, to: torch.dtype) -> Tensor:
     """Return rows with MARGIN constant columns beside them, (K, N, C + MARGIN), in a type."""
     size, margin = normed.shape[-1], (*normed.shape[:-1], MARGIN)
-    if get_proxy_mode() is not None:
+    if torch.compiler.is_compiling() or get_proxy_mode() is not None:
         # A compiler writes both parts where they belong, and the rows in the kernel that norms them.
         return torch.cat([normed.to(to), normed.new_full(margin, 1 / MARGIN, dtype=to)], dim=-1)
     rows = normed.new_empty(*normed.shape[:-1], size + MARGIN, dtype=to)
