@@ -38,6 +38,9 @@ Function = Callable[..., Tensor]
 T = TypeVar("T")
 # Compiled steps before one is captured: kernels are loaded and libraries' memory is taken in the first.
 STEPS_BEFORE_CAPTURE = 2
+# By what share a compiled step's losses and norms, and its updates, may differ from the step in its parts, in bf16 too.
+# AdamW moves weights by lr wherever a gradient is rounded to one side of 0 or the other.
+VALUES_DIFFER, UPDATES_DIFFER = 0.05, 0.5
 # By what is traced and by the shapes of what goes in: every pack of this process that is alike uses them.
 _COMPILED: dict[str, Function] = {}
 
@@ -253,7 +256,9 @@ class WholeStep:
         if key not in _COMPILED:
             with autocast(like.device, self._module.autocast_type):
                 traced = self._traced(updates, clips, [*tensors, *inputs])
-            _COMPILED[key] = compile_graph(traced, [*tensors, *inputs])
+            function = compile_graph(traced, [*tensors, *inputs])
+            _compare(function, traced, [*tensors, *inputs], trained=len(trained), changing=len(changing))
+            _COMPILED[key] = function
         static = [torch.empty_like(one) for one in inputs] if uses_graphs(like.device) else inputs
         return _Bound(_COMPILED[key], updates, static, tensors, len(changing))
 
@@ -324,6 +329,48 @@ def compile_graph(graph: GraphModule, given: list[Tensor]) -> Function:
         return found if isinstance(found, Tensor) else found[0]
 
     return call
+
+
+def _compare(function: Function, traced: GraphModule, given: Sequence[Tensor], *, trained: int, changing: int) -> None:
+    """Take one step with what is compiled and one with the operations that it was compiled from; nothing is changed.
+
+    Compiled code for a device is as good as the compiler is. Members that are about to diverge may differ.
+
+    Args:
+        function: what is compiled.
+        traced: its operations, which are run one by one.
+        given: what both take.
+        trained: how many of them, at the beginning, are weights.
+        changing: how many of them, at the beginning, are changed.
+
+    Raises:
+        RuntimeError: losses, norms or updates of more than a quarter of the members differ by more than rounding.
+    """
+    before = [one.clone() for one in given[:changing]]
+
+    def taken(step: Function) -> tuple[Tensor, list[Tensor]]:
+        try:
+            values = step(*given).clone()
+            return values, [one - was for one, was in zip(given[:trained], before[:trained], strict=True)]
+        finally:
+            for one, was in zip(given, before, strict=False):
+                one.copy_(was)
+
+    try:
+        (values, changes), (wanted, updates) = taken(function), taken(traced)
+    except torch.OutOfMemoryError:
+        # There is no room for two steps' numbers; one step may have it.
+        return
+    differ = ((values - wanted).abs() > VALUES_DIFFER * wanted.abs().clamp_min(VALUES_DIFFER)).any(0)
+    off = norms_by_lane([one - other for one, other in zip(changes, updates, strict=True)])
+    differ |= off > UPDATES_DIFFER * norms_by_lane(updates)
+    # Of a member that diverges in this very step there is nothing to compare.
+    known = wanted.isfinite().all(0)
+    known_differ = (differ | ~values.isfinite().all(0)) & known
+    if int(known_differ.sum()) * 4 > int(known.sum()):
+        lane = int(known_differ.nonzero()[0])
+        found, expected = (" and ".join(f"{one:.4g}" for one in row[:, lane].tolist()) for row in (values, wanted))
+        raise RuntimeError(f"compiled, its loss and gradient norm are {found}, in its parts {expected}")
 
 
 def uses_graphs(device: torch.device) -> bool:
