@@ -324,11 +324,7 @@ def compile_graph(graph: GraphModule, given: list[Tensor]) -> Function:
     """Return compiled code of traced operations, which returns one tensor."""
     compiled = torch._inductor.compile(graph, list(given))
 
-    def call(*flat: Tensor) -> Tensor:
-        found = compiled(*flat)
-        return found if isinstance(found, Tensor) else found[0]
-
-    return call
+    return lambda *flat: _tensor(compiled(*flat))
 
 
 def _compare(function: Function, traced: GraphModule, given: Sequence[Tensor], *, trained: int, changing: int) -> None:
@@ -350,7 +346,7 @@ def _compare(function: Function, traced: GraphModule, given: Sequence[Tensor], *
 
     def taken(step: Function) -> tuple[Tensor, list[Tensor]]:
         try:
-            values = step(*given).clone()
+            values = _tensor(step(*given)).clone()
             return values, [one - was for one, was in zip(given[:trained], before[:trained], strict=True)]
         finally:
             for one, was in zip(given, before, strict=False):
@@ -390,6 +386,10 @@ def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
         return made
 
     return replay
+
+
+def _tensor(found: Tensor | Sequence[Tensor]) -> Tensor:  # What is compiled returns a list, its graph then too.
+    return found if isinstance(found, Tensor) else found[0]
 
 
 def _next(rest: Iterator[Tensor], count: int) -> list[Tensor]:
