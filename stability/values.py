@@ -32,7 +32,8 @@ def number(value: object) -> float | None:
 def plain(value: object) -> Value:
     """Return plain values for JSON: None for what is not finite, numbers for scalars of numpy and torch, paths as text.
 
-    What JSON cannot hold is returned as it is, so that writing it raises.
+    A library's own kind of number or text becomes the plain one: whoever receives it from another process would import
+    that library. What JSON cannot hold is returned as it is, so that writing it raises.
     """
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}
@@ -43,8 +44,12 @@ def plain(value: object) -> Value:
     # A whole training run is not to be lost to the type of one number.
     if not isinstance(value, (int, float, str)) and getattr(value, "shape", None) == ():
         value = value.item()  # type: ignore[attr-defined]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
     return value  # type: ignore[return-value]
 
 

@@ -33,9 +33,9 @@ def parse_trial(values: Options) -> TrialConfig:
             "accepted: fewer, or null for the default"
         )
     compiles = config.training.compile
-    if compiles not in (True, False, "auto"):
+    if compiles not in (True, False, "auto", None):
         hint = nearest(str(compiles), ["auto"])
-        raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto")
+        raise UserError(f"training.compile={compiles!r}{hint}; accepted: true, false, auto, null")
     if config.training.keep_weights == "best" and not config.data.val_fraction:
         raise UserError(
             "training.keep_weights=best chooses the epoch by the evaluated images, and these are not held out; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 
 from stability.config import TrialConfig, in_common
-from stability.devices import now
+from stability.devices import now, pick_device
 from stability.training.masks import seed_torch
 
 if TYPE_CHECKING:
     from stability.training.stack import ModelStack
 
+log = logging.getLogger("stability.training")
 AUTO = "auto"
 # Steps that are timed, after some to warm up.
 WARM_UP, TIMED = 2, 8
@@ -166,6 +168,8 @@ class Compiler:
             self._times.clear()
             saved = SAVED_SHARE * self.pace.eager * steps_ahead
             self.is_on = self._is_measuring = saved > _expected_cost()
+            if self.is_on:
+                log.warning("the training step is compiled now, once for each size of pack, for a minute or more")
 
     def _give_up(self) -> None:
         self.pace.compiled, self._compiled = float("inf"), None
@@ -175,6 +179,12 @@ class Compiler:
 def _expected_cost() -> float:
     known = [pace.cost for pace in _PACES.values() if pace.compiled not in (None, float("inf"))]
     return max(known, default=COMPILE_SECONDS)
+
+
+def mode_of(config: TrialConfig) -> bool | str:
+    """Return `training.compile`; for null `auto` on a GPU, and nothing on a CPU, which would gain little."""
+    asked = config.training.compile
+    return asked if asked is not None else pick_device(config.device).type == "cuda" and AUTO
 
 
 def key_of(config: TrialConfig, images: Sequence[int], micro_batches: int) -> str:

@@ -22,6 +22,7 @@ from stability.tasks import LOSS
 from stability.training.checkpoint_file import State, log, write_checkpoint
 from stability.training.ema import Ema
 from stability.training.evaluation import Score
+from stability.training.fused import FusedStep
 from stability.training.measures import metrics_table
 from stability.training.optim import decayed_parameters, is_whole, make_optimizer, switch
 from stability.training.schedule import make_schedule
@@ -103,6 +104,7 @@ class Member:
         tensors = stack.member_tensors(index)
         decayed = decayed_parameters(stack.architecture)
         self.optimizer = make_optimizer(self.config, tensors, decayed)
+        self.step_optimizer = FusedStep(self.optimizer)
         self.trainable = [tensors[name] for name in decayed]
 
     @property
@@ -155,7 +157,7 @@ class Member:
     def update(self) -> None:
         """Step the optimizer at the schedule's lr, then the average."""
         self.set_lr()
-        self.optimizer.step()
+        self.step_optimizer()
         self.count_step()
 
     def set_lr(self) -> None:

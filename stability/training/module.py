@@ -15,7 +15,7 @@ from stability.errors import UserError
 from stability.tasks import task_of
 from stability.training.averages import Averages
 from stability.training.batch_norm import set_precise_statistics
-from stability.training.compiling import Compiler, key_of
+from stability.training.compiling import Compiler, key_of, mode_of
 from stability.training.contexts import autocast
 from stability.training.evaluation import Evaluator, Score, at_least_float32, batches_at_once, evaluate, parts_of
 from stability.training.interruption import Interruption
@@ -396,4 +396,4 @@ class StackModule(pl.LightningModule):
         """Return what calls the stack; packs of this process that compute the same share what it finds out."""
         config, info = self.members[0].config, self.data.info
         images = (info.image_size, info.channels, info.num_classes)
-        return Compiler(self.stack, config.training.compile, key_of(config, images, self.micro_batches), begins=begins)
+        return Compiler(self.stack, mode_of(config), key_of(config, images, self.micro_batches), begins=begins)

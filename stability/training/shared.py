@@ -65,7 +65,7 @@ class SharedUpdates:
         for member in self.alone:
             if all(parameter.grad is None for parameter in member.trainable):
                 self.stack.share_gradients([member.index])
-            member.optimizer.step()
+            member.step_optimizer()
 
     def covers(self, member: Member) -> bool:
         """Tell whether the member shared its last step."""

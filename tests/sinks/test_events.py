@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -40,6 +41,17 @@ def test_scalars_of_numpy_become_numbers() -> None:
 
     event = Epoch("a", 2, {"epoch": 1, "loss": np.float32(0.5)})
     assert json.loads(json.dumps(event.to_json()))["row"] == {"epoch": 1, "loss": 0.5}
+
+
+def test_who_receives_an_event_imports_no_library_for_it() -> None:
+    import numpy as np
+    from torch.torch_version import TorchVersion
+
+    record = {**RECORD, "versions": {"torch": TorchVersion("2.14.1")}}
+    row = {"epoch": 1, "loss": np.float64(0.5)}
+    sent = pickle.dumps([Epoch("a", 2, row).to_json(), Ended("a", record).to_json()])
+    assert not any(word in sent for word in (b"torch_version", b"numpy"))
+    assert pickle.loads(sent)[1]["record"]["versions"] == {"torch": "2.14.1"}
 
 
 @pytest.mark.parametrize(

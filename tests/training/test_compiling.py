@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stability.config import TrainingConfig
+from stability.config import TrainingConfig, parse_trial
 from stability.training import compiling
 from stability.training.compiling import Compiler
 from stability.training.stack import ModelStack
@@ -233,3 +233,22 @@ def test_a_pack_trains_on_across_the_change(trial: Any, members: int, monkeypatc
         for one, same in zip(eager["result"]["curve"], other["result"]["curve"], strict=True):
             for name in ("train_loss", "loss", "gradient_norm"):
                 assert same[name] == pytest.approx(one[name], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_gpu", "mode"),
+    [(None, True, "auto"), (None, False, False), (False, True, False), (True, False, True), ("auto", False, "auto")],
+)
+def test_without_a_choice_a_gpu_may_compile_and_a_cpu_does_not(
+    asked: Any, has_gpu: bool, mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "pick_device", lambda name: torch.device("cuda" if has_gpu else "cpu"))
+    assert compiling.mode_of(parse_trial({"training": {"compile": asked}})) == mode
+
+
+def test_one_line_says_when_compiling_begins(world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
+    here = world(eager=1.0, compiled=0.5, cost=60.0)
+    here.train("auto", 20)
+    assert not caplog.messages
+    here.train("auto", 1000)
+    assert [line for line in caplog.messages if "compiled now" in line] == caplog.messages[:1]

@@ -55,7 +55,7 @@ MISTAKES = [
     ("plan=tru", ["plan='tru'", "measure"]),
     ("pack.size=0", ["pack.size=0", "at least 1"]),
     ("pack.size=big", ["pack.size='big'", "auto"]),
-    ("training.compile=aut", ["training.compile='aut'", "did you mean 'auto'", "true, false, auto"]),
+    ("training.compile=aut", ["training.compile='aut'", "did you mean 'auto'", "true, false, auto, null"]),
     ("training.compile=2", ["training.compile=2", "true or false or a word"]),
     ("pool=2", ["pool=2", "size"]),
     ("pool.size=0", ["pool.size=0"]),
