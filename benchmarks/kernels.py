@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.kernels", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", type=words(list(MODELS)), default=["vitp_tiny", "vitc_tiny"])
     parser.add_argument("--sizes", type=sizes, default=[1, 64], help="of packs")
-    parser.add_argument("--compiled", action="store_true", help="compile forward and backward")
+    parser.add_argument("--compiled", action="store_true", help="as training.compile=true has it")
     parser.add_argument("--batch-size", type=whole, default=128, help="of a trial")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="bf16")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
             ("logger=wandb_offline", "2 W&B runs at once", "2 whole"),
         ),
         (("overhead", "--repeats", "1"), ("bare loop", "the whole trial in a worker")),
+        (("host", "--size", "2", "--rounds", "1", "--steps", "1"), ("one bare model", "a pack of 2, one CUDA graph")),
     ],
 )
 def test_a_benchmark_ends_with_its_numbers(tmp_path: Path, command: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from stability.training.member import Member
 from stability.training.module import StackModule
 from stability.training.stack import ModelStack
 
-# Before a burst: a graph is captured at the second or third step.
+# Before a burst: torch captures a graph at the second or third step.
 WARM_STEPS, WARM_SECONDS = 3, 5.0
 # Of the time of a burst, what the steps may take that are timed part by part.
 SECTIONS_SHARE = 0.4
@@ -46,6 +46,8 @@ class Feed:
         self.images = size * work.batch_size
         # Each worker makes two batches ahead: what lies ready at first is not to be counted.
         self.warm_steps = max(WARM_STEPS, 2 * work.workers + 2 if work.images == "jpegs" else 0)
+        # Of them, what is taken however long they take.
+        self.least_warm_steps = 1
         self._stream: Iterator[Any] | None = None
 
     def batch(self) -> Any:
@@ -77,11 +79,12 @@ class Feed:
 
 
 class Pack(Feed):
-    """A pack of `size` trials, stepped as the library does; compiled: the call of its stack."""
+    """A pack of `size` trials, stepped as the library does; compiled: as `training.compile=true` has it."""
 
     def __init__(self, work: Work, size: int, compiled: bool = False) -> None:
         super().__init__(work, size)
-        configs = [replace(self.config, seed=seed) for seed in range(size)]
+        training = replace(self.config.training, compile=compiled)
+        configs = [replace(self.config, seed=seed, training=training) for seed in range(size)]
         members = [Member(config, self.data.steps_per_epoch) for config in configs]
         # Members of equal weights take as long as others; a single one trains the model that it is given.
         models = [fresh_model(work)] * size if size > 1 else [copy.deepcopy(fresh_model(work))]
@@ -89,12 +92,9 @@ class Pack(Feed):
         self.module.configure_optimizers()
         self.module.train()
         if compiled:
-            # A stack's first call finds out whether its members can be computed together: not to be compiled.
-            with self.arithmetic(), torch.no_grad():
-                self.module.stack(self.batch().images[:2])
-            call = torch.compile(self.module.stack.forward, dynamic=False)
-            # Seeds change at every step, which would be compiled in; the models here draw nothing.
-            self.module.stack.forward = lambda images, keep=None, *_, **__: call(images, keep)  # type: ignore[method-assign]
+            # The last of them captures the graph of a GPU's step.
+            self.least_warm_steps = self.module.whole.warm_up + 1
+            self.warm_steps = max(self.warm_steps, self.least_warm_steps)
 
     def batch(self) -> Any:
         """Return the next batch, on the device."""
@@ -221,9 +221,9 @@ def warm_up(way: Feed) -> None:
     """Take the steps after which all others are alike."""
     now = timing.clock(way.device)
     start = now()
-    for number in range(way.warm_steps):
+    for number in range(1, way.warm_steps + 1):
         way.step()
-        if number and now() - start > WARM_SECONDS:
+        if number > way.least_warm_steps and now() - start > WARM_SECONDS:
             return
 
 
