@@ -14,7 +14,8 @@ from benchmarks.roofline.counting import Call, Counting, Device, Totals, Trace, 
 from benchmarks.roofline.epoch import evaluation_share, evaluation_shares
 from benchmarks.roofline.fake import GPU, fake_gpu
 from benchmarks.roofline.fused import count_compiled_step
-from benchmarks.roofline.tracing import AVERAGE, FIRST, LATER, trace_step
+from benchmarks.roofline.fused_evaluation import count_compiled_pass
+from benchmarks.roofline.tracing import AVERAGE, FIRST, LATER, trace_evaluation, trace_step
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: benchmarks.kernels measures")
 DEVICE = Device()
@@ -144,6 +145,14 @@ def test_a_compiled_step_moves_no_more_than_it_did(
     found = count_compiled_step(model, size, batch_size, "bf16")
     assert 0.9 * most < found.bytes < most
     assert found.kernels <= kernels
+
+
+@pytest.mark.slow
+def test_a_compiled_pass_would_move_less() -> None:
+    eager = trace_evaluation("vitp_tiny", 64, 128, "bf16", ema=False).totals(DEVICE)[LATER]
+    found = count_compiled_pass("vitp_tiny", 64, 128, "bf16")
+    assert 0.5 * eager.bytes < found.bytes < 0.85 * eager.bytes
+    assert found.kernels < eager.kernels
 
 
 def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

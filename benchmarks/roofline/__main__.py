@@ -4,7 +4,8 @@
 
 The library's own module takes a step on torch's fake tensors, which have shapes and a device but no numbers; every call
 that reaches the device is noted. A call's time is the largest of what its bytes, its operations and its launches take.
-With --compiled, inductor plans the kernels of a pack's whole step, and their inputs and outputs are counted.
+With --compiled, inductor plans the kernels of a pack's whole step, and their inputs and outputs are counted; and those
+of a pass over a batch without gradients (of the weights or of the averages), which the library does not compile.
 Nothing here is measured: caches are left out, and so is the host. One update of the averages is in no step's sum; it
 comes every 32nd step at most.
 """
@@ -24,6 +25,7 @@ from benchmarks.packs import MODELS
 from benchmarks.roofline.counting import Device, Totals, Trace
 from benchmarks.roofline.epoch import evaluation_shares
 from benchmarks.roofline.fused import count_compiled_step
+from benchmarks.roofline.fused_evaluation import count_compiled_pass
 from benchmarks.roofline.tracing import AVERAGE, LATER, trace_evaluation, trace_step
 from stability.files import write_text
 
@@ -126,11 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = summary(step, evaluation, device)
         whole = found["step"]
         if options.compiled and case.size > 1:
-            fused = count_compiled_step(case.model, case.size, case.batch_size, options.precision)
-            seconds = fused.bytes / (device.bandwidth * device.bandwidth_share)
-            found["compiled step"] = Totals(
-                0, fused.kernels, fused.bytes, 0, max(seconds, fused.kernels * device.launch)
-            )
+            for name, count in (("compiled step", count_compiled_step), ("compiled pass", count_compiled_pass)):
+                fused = count(case.model, case.size, case.batch_size, options.precision)
+                seconds = max(fused.bytes / (device.bandwidth * device.bandwidth_share), fused.kernels * device.launch)
+                found[name] = Totals(0, fused.kernels, fused.bytes, 0, seconds)
         busy = whole.flops / whole.seconds / device.flops
         images = case.size * case.batch_size / whole.seconds
         print(f"\n{case.model}, K = {case.size}, batch {case.batch_size}, {options.precision}: ", end="")
