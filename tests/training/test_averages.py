@@ -101,18 +101,30 @@ def results_of(configs: Sequence[TrialConfig], **options: Any) -> list[Any]:
 def test_stacked_averages_are_each_members_own_to_the_bit(trial, monkeypatch, compact):
     """In the warm-up and after it, with members that end, diverge and have none, and in a smaller stack."""
     configs = mixed(trial)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StackModule, "share_updates", True)
-        # Each member's own, as where updates are not shared, stacked for every evaluation.
-        patch.setattr(Averages, "update", _one_by_one)
-        patch.setattr(Averages, "together", lambda own: own._module.stack.together(own.every()))
-        wanted = results_of(configs, compact=compact)
+    wanted = results_one_by_one(configs, compact=compact)
     beside = Beside(monkeypatch)
     assert results_of(configs, compact=compact) == wanted
     assert beside.sizes >= ({6, 3} if compact else {6})
     shares = {share for _, share in beside.calls}
     assert 1 in shares, "copied in the warm-up"
     assert len(shares) >= 3, "members of several lengths"
+
+
+def test_precise_statistics_are_those_of_the_stacked_averages(trial, monkeypatch):
+    configs = [replace(one, recipe=replace(one.recipe, precise_bn=64)) for one in mixed(trial)[:3]]
+    wanted = results_one_by_one(configs)
+    monkeypatch.setattr(StackModule, "share_updates", True)
+    assert results_of(configs) == wanted
+    assert wanted != results_of(mixed(trial)[:3])
+
+
+def results_one_by_one(configs: Sequence[TrialConfig], **options: Any) -> list[Any]:
+    """Each member's average its own, as where updates are not shared, and stacked for every evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StackModule, "share_updates", True)
+        patch.setattr(Averages, "update", _one_by_one)
+        patch.setattr(Averages, "together", lambda own: own._module.stack.together(own.every()))
+        return results_of(configs, **options)
 
 
 def _one_by_one(own: Averages, due: Sequence[Member]) -> None:
