@@ -44,8 +44,8 @@ def phase_clock() -> Iterator[list[float]]:
             moments[:] = [time.perf_counter(), 0.0]
         return train_batches(self, *args, **options)
 
-    def evaluation(self: DataModule, first: int = 0, every: int = 1) -> Iterator[Any]:
-        yield from eval_batches(self, first, every)
+    def evaluation(self: DataModule, first: int = 0, every: int = 1, times: int = 1) -> Iterator[Any]:
+        yield from eval_batches(self, first, every, times)
         moments[1] = time.perf_counter()
 
     DataModule.train_batches, DataModule.eval_batches = training, evaluation  # type: ignore[method-assign]

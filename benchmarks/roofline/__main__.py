@@ -4,7 +4,8 @@
 
 The library's own module takes a step on torch's fake tensors, which have shapes and a device but no numbers; every call
 that reaches the device is noted. A call's time is the largest of what its bytes, its operations and its launches take.
-With --compiled, inductor plans the kernels of a pack's whole step, and their inputs and outputs are counted.
+With --compiled, inductor plans the kernels of a pack's whole step, and their inputs and outputs are counted; and those
+of a pass over a batch without gradients (of the weights or of the averages), which the library does not compile.
 Nothing here is measured: caches are left out, and so is the host. One update of the averages is in no step's sum; it
 comes every 32nd step at most.
 """
@@ -22,8 +23,10 @@ import torch
 
 from benchmarks.packs import MODELS
 from benchmarks.roofline.counting import Device, Totals, Trace
+from benchmarks.roofline.epoch import evaluation_shares
 from benchmarks.roofline.fused import count_compiled_step
-from benchmarks.roofline.tracing import AVERAGE, trace_evaluation, trace_step
+from benchmarks.roofline.fused_evaluation import count_compiled_pass
+from benchmarks.roofline.tracing import AVERAGE, LATER, trace_evaluation, trace_step
 from stability.files import write_text
 
 COLUMNS = f"{'':22} {'calls':>6} {'kernels':>8} {'GB':>8} {'TFLOP':>8} {'ms':>8}"
@@ -84,7 +87,7 @@ def summary(step: Trace, evaluation: Trace, device: Device) -> dict[str, Totals]
     whole = Totals()
     for one in phases.values():
         whole += one
-    return {**phases, "step": whole, AVERAGE: average, "evaluation of a batch": evaluation.total(device)}
+    return {**phases, "step": whole, AVERAGE: average, LATER: evaluation.totals(device)[LATER]}
 
 
 def table(found: Mapping[str, Totals]) -> str:
@@ -125,16 +128,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = summary(step, evaluation, device)
         whole = found["step"]
         if options.compiled and case.size > 1:
-            fused = count_compiled_step(case.model, case.size, case.batch_size, options.precision)
-            found["compiled step"] = fused.total(device)
-        share = whole.flops / whole.seconds / device.flops
+            for name, count in (("compiled step", count_compiled_step), ("compiled pass", count_compiled_pass)):
+                found[name] = count(case.model, case.size, case.batch_size, options.precision).total(device)
+        busy = whole.flops / whole.seconds / device.flops
         images = case.size * case.batch_size / whole.seconds
         print(f"\n{case.model}, K = {case.size}, batch {case.batch_size}, {options.precision}: ", end="")
-        print(f"{images:,.0f} trial-images/s at most, MFU {share:.0%} at most\n{table(found)}", flush=True)
+        print(f"{images:,.0f} trial-images/s at most, MFU {busy:.0%} at most\n{table(found)}", flush=True)
         if options.calls:
             names = list(step.by_name(device).items())[: options.calls]
             print(table(dict(names)), flush=True)
-        results.append({**case._asdict(), "sums": {name: asdict(one) for name, one in found.items()}})
+        shares = evaluation_shares(step, case.model, case.size, case.batch_size, options.precision, device)
+        for name, share in shares.items():
+            print(f"of an epoch of CIFAR-10 {share.seconds:.1%} of the time is evaluation ({name}), ", end="")
+            print(f"{share.bytes:.1%} of the bytes", flush=True)
+        sums = {name: asdict(one) for name, one in found.items()}
+        parts = {name: share._asdict() for name, share in shares.items()}
+        results.append({**case._asdict(), "sums": sums, "evaluation_share": parts})
     if options.json:
         content = {"precision": options.precision, "device": asdict(device), "results": results}
         write_text(options.json, json.dumps(content, indent=1) + "\n")

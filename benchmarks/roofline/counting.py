@@ -31,8 +31,10 @@ KERNELS = {
     # The bias is copied to where the product is added to it.
     "baddbmm": 2,
 }
-# Calls that write without reading what was there.
+# Calls that write without reading what was there, as all do that are told where their output goes.
 WRITING = frozenset({"copy_", "zero_", "fill_", "_foreach_copy_", "_foreach_zero_"})
+# Calls that read of a tensor no more than its type and device.
+MAKING = frozenset({"new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"})
 # Of one launch of a multi-tensor kernel: elements of a block, blocks, and tensors by how many lists are read.
 CHUNK, BLOCKS = 65_536, 320
 TENSORS = {1: 110, 2: 64, 3: 48, 4: 36}
@@ -202,9 +204,12 @@ def bytes_of(function: Any, arguments: Any, keywords: Mapping[str, Any], made: A
     read = _tensors((arguments, keywords))
     if _is_mutable(function):
         written = _written(function, arguments, keywords)
-        read = [one for one in read if name not in WRITING or not any(one is other for other in written)]
+        is_only_written = name in WRITING or function._overloadname.endswith("out")
+        read = [one for one in read if not (is_only_written and any(one is other for other in written))]
     else:
         written = _tensors(made)
+    if name in MAKING:
+        read = []
     total = sum(map(_size, _distinct(read))) + sum(map(_size, _distinct(written)))
     # The copy of the bias is written, and read again.
     return total + 2 * _size(made) if name == "baddbmm" else total

@@ -27,7 +27,7 @@ from benchmarks.roofline.counting import Call, Device, Totals, Trace
 from benchmarks.roofline.fake import CAPABILITY, GPU, fake_gpu
 from benchmarks.roofline.tracing import pack_on_gpu
 from stability.training import whole
-from stability.training.rewrites import separate_biases
+from stability.training.compiled_graph import separate_biases
 
 # Of an H200, as far as inductor asks.
 PROPERTIES = SimpleNamespace(
@@ -100,8 +100,7 @@ def count_compiled_step(model: str, size: int, batch_size: int, precision: str) 
         with patch.object(whole, "compile_graph", keep), patch.object(whole, "_COMPILED", {}):
             module.whole.take(batch, module.members)
         assert module.whole.refusal is None, module.whole.refusal
-        graph, given = traced[0]
-        separate_biases(graph)
+        graph, given = separate_biases(traced[0][0]), traced[0][1]
         _without_scalar_lerp(graph)
         with _planning(), torch.no_grad():
             try:

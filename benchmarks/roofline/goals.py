@@ -22,9 +22,11 @@ from benchmarks.packs.tables import number, table
 from benchmarks.packs.timing import mfu
 from benchmarks.packs.work import Work, computed_multiply_adds
 from benchmarks.roofline.counting import Device, Trace
+from benchmarks.roofline.epoch import EVAL_IMAGES, TRAIN_IMAGES
 from benchmarks.roofline.fake import fake_gpu
 from benchmarks.roofline.fused import count_compiled_step
-from benchmarks.roofline.tracing import AVERAGE, pack_on_gpu, trace_evaluation, trace_step
+from benchmarks.roofline.tracing import AVERAGE, FIRST, LATER, pack_on_gpu, trace_evaluation, trace_step
+from stability.training.evaluation import BATCHES_AT_ONCE
 
 H200 = Device()
 DEVICES = {"H200": H200, "H100": replace(H200, bandwidth=0.7 * H200.bandwidth)}
@@ -41,13 +43,13 @@ TINY_SIZE, TINY_BATCH = 64, 128
 LARGE = {"vitp_1gf": (16, 64, 0.30), "vitp_4gf": (16, 64, 0.45)}
 TIMES_EAGER, TIMES_COMPILED, MINUTES = 15, 5, 10
 # The study on CIFAR-10: a pack of 64 points for each tiny model and optimizer. SGD's step is counted as AdamW's.
-EPOCHS, IMAGES, EVALUATED, OPTIMIZERS = 15, 50_000, 10_000, 2
+EPOCHS, OPTIMIZERS = 15, 2
 HEAD = ["", "goal", *(f"{name} {way}" for name in DEVICES for way in ("eager", "compiled"))]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Calls of a pack's step, eager and compiled (None: not counted), and of an evaluation of a batch."""
+    """Calls of a pack's step, eager and compiled (None: not counted), and of an evaluation of two batches."""
 
     eager: Trace
     compiled: Trace | None
@@ -81,7 +83,8 @@ def count(model: str, size: int, batch_size: int, compiles: bool) -> Counts:
     given = (model, size, batch_size, "bf16")
     eager = Trace([call for call in trace_step(*given).calls if call.phase != AVERAGE])
     compiled = Trace(list(count_compiled_step(*given).calls)) if compiles else None
-    return Counts(eager, compiled, trace_evaluation(*given), HOST.get(model, 0.0))
+    evaluation = trace_evaluation(model, size, BATCHES_AT_ONCE * batch_size, "bf16")
+    return Counts(eager, compiled, evaluation, HOST.get(model, 0.0))
 
 
 def memory(model: str, size: int, batch_size: int) -> int:
@@ -151,12 +154,13 @@ def large_rows(model: str, found: Counts) -> list[list[str]]:
 
 def study_rows(found: Sequence[Counts]) -> list[list[str]]:
     """Return rows of the study on CIFAR-10: minutes on one GPU, of packs of each tiny model."""
-    steps, evaluations = IMAGES // TINY_BATCH, -(-EVALUATED // TINY_BATCH)
+    steps, others = TRAIN_IMAGES // TINY_BATCH, EVAL_IMAGES / (BATCHES_AT_ONCE * TINY_BATCH) - 1
 
     def minutes(slower: float) -> list[float | None]:
         def seconds_of(one: Counts) -> list[float | None]:
             def epoch(step: float, device: Device) -> float:
-                return steps * step + slower * evaluations * one.evaluation.total(device).seconds
+                phases = one.evaluation.totals(device)
+                return steps * step + slower * (phases[FIRST].seconds + others * phases[LATER].seconds)
 
             return one.each(epoch, slower)
 

@@ -21,6 +21,8 @@ from stability.training.module import StackModule
 from stability.training.stack import ModelStack
 
 AVERAGE = "average (EMA)"
+# Of an evaluation: the first batch, which weights are prepared for, and every other.
+FIRST, LATER = "first batch", "evaluation of a batch"
 STEPS_PER_EPOCH = 1000
 
 
@@ -44,31 +46,37 @@ def trace_step(model: str, size: int, batch_size: int, precision: str) -> Trace:
                     module.compute_gradients(batch)
                 with counting.phase("update"):
                     module.update_members()
-            with counting.phase(AVERAGE):
-                for member in module.members:
-                    assert member.ema is not None
-                    member.ema.update(module.stack.member_tensors(member.index), member.ema.period)
+                with counting.phase(AVERAGE):
+                    _average(module)
     return counting.trace
 
 
-def trace_evaluation(model: str, size: int, batch_size: int, precision: str) -> Trace:
-    """Return the calls of an evaluation of one batch, of the weights and of the averages.
+def trace_evaluation(model: str, size: int, batch_size: int, precision: str, *, ema: bool = True) -> Trace:
+    """Return the calls of an evaluation of two batches, in two phases: weights are prepared in the first.
 
     Args:
         model: as of `trace_step`.
         size: the number of members.
         batch_size: images.
         precision: bf16 or float32.
+        ema: whether averages are evaluated beside the weights.
     """
     with fake_gpu():
-        module, batch = pack_on_gpu(model, size, batch_size, precision)
+        module, batch = pack_on_gpu(model, size, batch_size, precision, ema=ema)
         module.stack.eval()
-        with torch.no_grad(), Counting() as counting, counting.phase("evaluation"):
-            module.evaluator()(batch.images)
+        evaluator = module.evaluator()
+        # As after an epoch's steps.
+        _average(module)
+        with torch.no_grad(), Counting() as counting:
+            for phase in (FIRST, LATER):
+                with counting.phase(phase):
+                    evaluator(batch.images)
     return counting.trace
 
 
-def pack_on_gpu(model: str, size: int, batch_size: int, precision: str) -> tuple[StackModule, Batch]:
+def pack_on_gpu(
+    model: str, size: int, batch_size: int, precision: str, *, ema: bool = True
+) -> tuple[StackModule, Batch]:
     """Return a pack's module on the fake GPU, and a batch."""
     side, classes = MODELS[model]
     config = complete(
@@ -77,13 +85,15 @@ def pack_on_gpu(model: str, size: int, batch_size: int, precision: str) -> tuple
             "optimizer": "adamw",
             "batch_size": batch_size,
             "precision": precision,
-            "recipe": {"name": "light", "ema": True},
+            "recipe": {"name": "light", "ema": ema},
             "data": {"name": "cifar10", "image_size": side},
         }
     )
     configs = [replace(config, seed=seed) for seed in range(size)]
     info = SimpleNamespace(num_classes=classes, image_size=side, channels=3)
-    data: Any = SimpleNamespace(info=info, steps_per_epoch=STEPS_PER_EPOCH, batch_size=batch_size)
+    data: Any = SimpleNamespace(
+        info=info, steps_per_epoch=STEPS_PER_EPOCH, batch_size=batch_size, holds_eval_images=True
+    )
     with torch.device("meta"):
         plain = build_model(config.model, image_size=side, channels=3, num_classes=classes)
     members = [Member(one, STEPS_PER_EPOCH) for one in configs]
@@ -95,6 +105,20 @@ def pack_on_gpu(model: str, size: int, batch_size: int, precision: str) -> tuple
     module.configure_optimizers()
     images, targets = torch.empty(batch_size, 3, side, side, device=GPU), torch.empty(batch_size, device=GPU).long()
     return module.train(), Batch(images, targets)
+
+
+def _average(module: StackModule) -> None:
+    """Update the averages, where members have any, as after the warm-up, in which weights are copied."""
+    members = [member for member in module.members if member.ema is not None]
+    steps = module.step
+    for member in members:
+        member.progress.step = member.schedule.total_steps
+    if module.shares_updates:
+        module.averages.update(members)
+    for member in members:
+        if not module.shares_updates and member.ema is not None:
+            member.ema.update(module.stack.member_tensors(member.index), member.progress.step)
+        member.progress.step = steps
 
 
 def _name_phases(module: StackModule, counting: Counting) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stability.config import DataConfig, RecipeConfig, check_batch_size
 from stability.data import sources
-from stability.data.feed import Exchange, Feed, StreamingFeed, eval_feed, train_feed
+from stability.data.feed import Exchange, Feed, InMemoryFeed, StreamingFeed, eval_feed, train_feed
 from stability.data.recipe import Batch, BatchStage
 
 __all__ = ["Batch", "DataInfo", "DataModule", "get_data"]
@@ -123,14 +123,25 @@ class DataModule:
             yield self._stage.augment(pixels, draws, index)
 
     @property
+    def holds_eval_images(self) -> bool:
+        """Whether the evaluation images lie in memory at the model's size: batches of any size take no more of it."""
+        return isinstance(self._eval_feed, InMemoryFeed)
+
+    @property
     def num_eval_batches(self) -> int:
         """The number of batches that the evaluation images make."""
         return -(-self.info.eval_images // self.batch_size)
 
-    def eval_batches(self, first: int = 0, every: int = 1) -> Iterable[Batch]:
-        """Yield the evaluation images in their order: batch `first`, then one of `every`; the last may be smaller."""
-        size, images = self.batch_size, numpy.arange(self.info.eval_images)
-        chosen = [images[place * size : (place + 1) * size] for place in range(first, self.num_eval_batches, every)]
+    def eval_batches(self, first: int = 0, every: int = 1, times: int = 1) -> Iterable[Batch]:
+        """Yield the evaluation images in their order: batch `first`, then one of `every`; the last may be smaller.
+
+        Args:
+            first: number of the first batch, from 0.
+            every: the distance from one to the next.
+            times: how many training batches are as large as one.
+        """
+        size, images = times * self.batch_size, numpy.arange(self.info.eval_images)
+        chosen = [images[start : start + size] for start in range(first * size, len(images), every * size)]
         for pixels, labels in self._eval_feed.batches(numpy.concatenate(chosen), size):
             yield self._stage.evaluate(pixels, labels)
 

@@ -7,7 +7,7 @@ During the warm-up the weights are copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,20 +28,31 @@ class Ema:
         """Tell whether the average takes in the weights after so many steps."""
         return steps_done % self.period == 0 or steps_done == self._schedule.total_steps
 
+    def share_at(self, steps_done: int) -> float:
+        """Return the part of the average that the weights after so many steps become; 1: it is a copy of them."""
+        return 1.0 if steps_done <= self._schedule.warmup_steps else self.share
+
     @torch.no_grad()
     def update(self, state: Mapping[str, Tensor], steps_done: int) -> None:
         """Take in the trial's state after `steps_done` steps. What is not floating point (counters) is copied."""
-        averages, weights = [], []
-        for name, average in self.state.items():
-            if average.is_floating_point():
-                averages.append(average)
-                weights.append(state[name].detach())
-            else:
-                average.copy_(state[name])
-        if not averages:
-            return
-        # A call for all tensors: on a GPU one for each would cost the host more than the arithmetic.
-        if steps_done <= self._schedule.warmup_steps or self.share == 1:
-            torch._foreach_copy_(averages, weights)
+        take_in(list(self.state.values()), [state[name].detach() for name in self.state], self.share_at(steps_done))
+
+
+def take_in(averages: Sequence[Tensor], weights: Sequence[Tensor], share: float) -> None:
+    """Move averages to weights by a share of the difference, in place; copy what is not floating point.
+
+    Args:
+        averages: of any types.
+        weights: as many, of the same types and shapes.
+        share: 1 copies.
+    """
+    # A call for all tensors: on a GPU one for each would cost the host more than the arithmetic.
+    for is_averaged in (True, False):
+        pairs = [pair for pair in zip(averages, weights, strict=True) if pair[0].is_floating_point() is is_averaged]
+        if not pairs:
+            continue
+        ours, theirs = ([pair[place] for pair in pairs] for place in (0, 1))
+        if is_averaged and share != 1:
+            torch._foreach_lerp_(ours, theirs, share)
         else:
-            torch._foreach_lerp_(averages, weights, self.share)
+            torch._foreach_copy_(ours, theirs)

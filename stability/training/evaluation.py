@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from stability.devices import free_memory, is_short_of_memory
 from stability.tasks import Task, task_of
 from stability.training.contexts import autocast
 from stability.training.measures import Measure
 from stability.training.ranks import ALONE, Ranks
 from stability.training.stack import ModelStack, States
 
+if TYPE_CHECKING:
+    from stability.data import DataModule
+
+# Training batches in an evaluation batch on a GPU: fewer launches for as many images. A forward pass without gradients
+# holds some tensors of one layer at a time, where a training step keeps about as many of every layer and then computes
+# their gradients. So as a rule memory that suffices for a step suffices for a pass over 3 to 4 times as many images;
+# where it does not, `Evaluator` computes them in as many parts.
+BATCHES_AT_ONCE = 4
 # A model's metrics by key; None where one is not finite or does not apply.
 Score = dict[str, float | None]
 
@@ -56,37 +66,72 @@ def evaluate(
 
 
 class Evaluator:
-    """Computes logits of a stack's weights and of averages of them, which are stacked once for all batches.
+    """Computes logits of a stack's weights and of averages of them, which are prepared once for all batches.
 
     All lanes every time, idle ones too: what is computed for one depends on how many are computed beside it.
     """
 
     def __init__(
-        self, stack: ModelStack, averages: Sequence[Mapping[str, Tensor]], micro_batches: int, to: torch.dtype | None
+        self,
+        stack: ModelStack,
+        averages: Callable[[], States | None],
+        micro_batches: int,
+        to: torch.dtype | None,
+        at_once: int = 1,
     ) -> None:
         """Take in what is evaluated.
 
         Args:
             stack: K models.
-            averages: as many states of its architecture, parameters and buffers by name, or none.
+            averages: returns as many states of its architecture, or None; called once it is known how they are called.
             micro_batches: the number of parts that a batch is computed in.
             to: the type of products; None: that of their inputs.
+            at_once: how many training batches an evaluation batch has: see `batches_at_once`.
         """
         self._stack, self._averages, self._parts, self._type = stack, averages, micro_batches, to
-        self._together: States | None = None
+        self._most_parts = micro_batches * at_once
+        self._states: list[States] = []
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits of images (B, C, H, W): of the weights, then of the averages, (K or 2K, B, classes)."""
+        try:
+            return self._in_parts(images)
+        except Exception as error:
+            if self._parts == self._most_parts or not is_short_of_memory(error):
+                raise
+        free_memory()
+        # As many images at a time as a training step has, from now on.
+        self._parts = self._most_parts
+        return self._in_parts(images)
+
+    def _in_parts(self, images: Tensor) -> Tensor:
         parts = []
         for rows in parts_of(slice(0, len(images)), self._parts):
             with autocast(images.device, self._type):
-                logits = self._stack(images[rows])
-                if self._averages:
-                    # After the first pass, which finds out whether the members can be computed together.
-                    self._together = self._together or self._stack.together(self._averages)
-                    logits = torch.cat([logits, self._stack.call(self._together, images[rows])])
-            parts.append(logits)
+                parts.append(self._logits(images[rows]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        stack = self._stack
+        if not self._states:
+            stack.prepare(images)
+            kinds = (stack.states(), self._averages())
+            self._states = [stack.prepared(states) for states in kinds if states is not None]
+        own, *averages = self._states
+        # A plain module is called as it is.
+        logits = stack(images) if stack.size == 1 else stack.call(own, images)
+        return torch.cat([logits, *(stack.call(states, images) for states in averages)]) if averages else logits
+
+
+def batches_at_once(data: DataModule, device: torch.device, ranks: Ranks) -> int:
+    """Return how many training batches an evaluation batch has.
+
+    Args:
+        data: the batches; where images are made one by one, these and not launches take the time.
+        device: a CPU computes as it always has.
+        ranks: processes that share the batches, which have one size for all of them.
+    """
+    return BATCHES_AT_ONCE if device.type == "cuda" and ranks.count == 1 and data.holds_eval_images else 1
 
 
 def parts_of(rows: slice, count: int) -> list[slice]:

@@ -168,9 +168,13 @@ class Member:
 
     def count_step(self) -> None:
         """Count a step that the optimizer has taken, and let the average take it in."""
-        self.progress.step += 1
-        if self.ema is not None and self.ema.is_due(self.progress.step):
+        if self.counts_step() and self.ema is not None:
             self.ema.update(self._stack.member_tensors(self.index), self.progress.step)
+
+    def counts_step(self) -> bool:
+        """Count a step that the optimizer has taken; tell whether the average is due to take it in."""
+        self.progress.step += 1
+        return self.ema is not None and self.ema.is_due(self.progress.step)
 
     def switch(self, mode: Literal["train", "eval"]) -> None:
         """Put the weights that are trained, or those that are evaluated, in place: with most optimizers they are one.

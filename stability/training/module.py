@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -13,10 +13,11 @@ from torch import Tensor
 from stability.devices import send
 from stability.errors import UserError
 from stability.tasks import task_of
+from stability.training.averages import Averages
 from stability.training.batch_norm import set_precise_statistics
 from stability.training.compiling import Compiler, key_of, mode_of
 from stability.training.contexts import autocast
-from stability.training.evaluation import Evaluator, Score, at_least_float32, evaluate, parts_of
+from stability.training.evaluation import Evaluator, Score, at_least_float32, batches_at_once, evaluate, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, stacked_masks
 from stability.training.measures import own_metrics, own_probes, values_of
@@ -100,6 +101,7 @@ class StackModule(pl.LightningModule):
         self._losses: Tensor | None = None
         self._facade: MemberOptimizers | None = None
         self.updates: SharedUpdates | None = None
+        self.averages = Averages(self)
 
     @property
     def step(self) -> int:
@@ -283,8 +285,7 @@ class StackModule(pl.LightningModule):
             for member in training:
                 member.set_lr()
             self.updates.step(training)
-        for member in training:
-            member.count_step()
+        self.averages.update([member for member in training if member.counts_step()])
 
     @property
     def shares_updates(self) -> bool:
@@ -305,10 +306,11 @@ class StackModule(pl.LightningModule):
         self._set_statistics()
 
         def batches(ranks: Ranks) -> Iterator[Batch]:
-            for batch in self.data.eval_batches(ranks.rank, ranks.count):
+            for batch in self.data.eval_batches(ranks.rank, ranks.count, at_once):
                 self.deliver()
                 yield batch
 
+        at_once = batches_at_once(self.data, self.device, self.ranks)
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         ranks, data = self.ranks.evaluates(self.data.num_eval_batches), self.data
@@ -330,7 +332,7 @@ class StackModule(pl.LightningModule):
             ended, count = self.step // self.data.steps_per_epoch - 1, max(1, images // self.data.batch_size)
             batches = self.data.unmixed_batches(ended, count)
             with autocast(self.device, self.autocast_type):
-                set_precise_statistics(self.stack, self._averages(), batches, self.micro_batches)
+                set_precise_statistics(self.stack, self.averages.every(), batches, self.micro_batches)
 
     def scores(self, batches: Iterable[Batch]) -> list[Score]:
         """Return what is measured of every lane of the stack, then of the averages where any member has one."""
@@ -338,12 +340,8 @@ class StackModule(pl.LightningModule):
 
     def evaluator(self) -> Evaluator:
         """Return what computes logits of the stack's weights and of the averages, as both are now."""
-        return Evaluator(self.stack, self._averages(), self.micro_batches, self.autocast_type)
-
-    def _averages(self) -> list[Mapping[str, Tensor]]:
-        """Return the averaged state of every lane, its own where it has none; nothing where no member has any."""
-        found = {member.index: member.ema.state for member in self.members if member.ema is not None}
-        return [found.get(lane) or self.stack.member_tensors(lane) for lane in range(self.stack.size)] if found else []
+        at_once = batches_at_once(self.data, self.device, self.ranks)
+        return Evaluator(self.stack, self.averages.together, self.micro_batches, self.autocast_type, at_once)
 
     def boundary(self) -> None:
         """Drop members that have ended, write checkpoints if they are due, and pass on a signal that came in."""
@@ -387,6 +385,7 @@ class StackModule(pl.LightningModule):
         old, self.stack, self.updates = self.stack, self.stack.select(places), None
         self.stack.train(old.training)
         self.whole.release()
+        self.averages.release()
         self.compiler = self._compiler(begins=compiles)
         for index, member in enumerate(self.members):
             member.move(self.stack, index)

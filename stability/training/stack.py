@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from stability.errors import UserError, unknown
+from stability.errors import UserError
 from stability.locate import first_line
 from stability.training import stacked
 from stability.training.masks import seed_torch
+from stability.training.member_axis import MemberAxis
 from stability.training.packed import PackedCalls
 
 log = logging.getLogger("stability.training")
@@ -87,15 +88,32 @@ class ModelStack(nn.Module):
             return _checked(self.model(images) if keep is None else self.model(images, keep[0])).unsqueeze(0)
         self.prepare(images)
         if self.is_looped:
-            states = [self.member_tensors(index) for index in range(self.size)]
-            return self._call_in_turn(states, images, keep, seeds if self.training else None)
-        return self._call_together(self._stacked(), images, keep)
+            return self._call_in_turn(self.states().parts, images, keep, seeds if self.training else None)
+        return self._call_together(self.tensors(), images, keep)
 
     def together(self, states: Sequence[Mapping[str, Tensor]]) -> States:
         """Return the states of models as they are called: stacked, or one by one where they are called in turn."""
         if len(states) == 1 or self.is_looped:
             return States([dict(one) for one in states], is_stacked=False)
         return States([{name: torch.stack([one[name] for one in states]) for name in states[0]}], is_stacked=True)
+
+    def states(self) -> States:
+        """Return the members' own states as they are called."""
+        if self.size == 1 or self.is_looped:
+            return States([self.member_tensors(index) for index in range(self.size)], is_stacked=False)
+        return States([self.tensors()], is_stacked=True)
+
+    def prepared(self, states: States) -> States:
+        """Return states for several calls, whose weights do not change between them: what a call makes of them, once.
+
+        Under the autocast of the calls, and after `prepare`.
+        """
+        if not (states.is_stacked and self.has_rules):
+            return states
+        (state,) = states.parts
+        lowered = _autocast_type(next(iter(state.values())).device)
+        state, products = stacked.prepared(self.architecture, state, lowered)
+        return States([state], True, products)
 
     def call(self, states: States, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return logits (models, B, classes); layers that train change their buffers in `states`.
@@ -106,7 +124,7 @@ class ModelStack(nn.Module):
             keep: masks of residual branches, (models, num_residuals, B), of stacked states; None: all are kept.
         """
         if states.is_stacked:
-            return self._call_together(states.parts[0], images, keep)
+            return self._call_together(states.parts[0], images, keep, states.products)
         return self._call_in_turn(states.parts, images, None, None)
 
     @property
@@ -120,7 +138,7 @@ class ModelStack(nn.Module):
         if self.size == 1 or self._is_tried:
             return
         self._is_tried = True
-        state = {name: tensor.detach().clone() for name, tensor in self._stacked().items()}
+        state = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         trained = [
             state[name].requires_grad_() for name in self.names_of_parameters if self.stacked(name).requires_grad
         ]
@@ -154,15 +172,20 @@ class ModelStack(nn.Module):
             return f"{type(error).__name__}: {first_line(error)}"
         return None
 
-    def _call_together(self, state: dict[str, Tensor], images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def _call_together(
+        self,
+        state: dict[str, Tensor],
+        images: Tensor,
+        keep: Tensor | None = None,
+        products: stacked.Products | None = None,
+    ) -> Tensor:
         def call(member: dict[str, Tensor], masks: Tensor | None) -> Tensor:
             arguments = (images,) if masks is None else (images, masks)
             return _checked(functional_call(self.architecture, member, arguments))
 
-        kind = images.device.type
-        autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        autocast = _autocast_type(images.device)
         if self.has_rules:
-            return stacked.logits(self.architecture, state, images, keep, autocast)
+            return stacked.logits(self.architecture, state, images, keep, autocast, products)
         axes = (0, None if keep is None else 0)
         with PackedCalls(autocast):
             return torch.vmap(call, in_dims=axes, randomness="error")(state, keep)
@@ -277,7 +300,7 @@ class ModelStack(nn.Module):
             chosen.model = _with(self.architecture, {name: tensor.detach().clone() for name, tensor in own.items()})
             return chosen
         places = torch.tensor(list(indices), device=self.stacked(self.names_of_parameters[0]).device)
-        taken = {name: tensor.detach()[places] for name, tensor in self._stacked().items()}
+        taken = {name: tensor.detach()[places] for name, tensor in self.tensors().items()}
         for name in self.names_of_parameters:
             taken[name].requires_grad_(self.stacked(name).requires_grad)
         chosen._fill(
@@ -287,12 +310,13 @@ class ModelStack(nn.Module):
         )
         return chosen
 
-    def _stacked(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers of all members together, (K, ...) each, by name; for K > 1."""
         names = [*self.names_of_parameters, *self.names_of_buffers]
         return {name: getattr(self, _registered(name)) for name in names}
 
     def _view(self, index: int) -> dict[str, Tensor]:
-        view = {name: getattr(self, _registered(name)).detach()[index] for name in self._stacked()}
+        view = {name: getattr(self, _registered(name)).detach()[index] for name in self.tensors()}
         for name in self.names_of_parameters:
             view[name].requires_grad_(self.stacked(name).requires_grad)
         return view
@@ -303,34 +327,8 @@ class States(NamedTuple):
 
     parts: list[dict[str, Tensor]]
     is_stacked: bool
-
-
-class MemberAxis(Mapping[str, Tensor]):
-    """Tensors of a stack by the plain model's names, with a leading member axis; each is made when it is read."""
-
-    def __init__(self, stack: ModelStack, take: Callable[[Tensor], Tensor]) -> None:
-        self._stack, self._take = stack, take
-        named = stack.model.named_parameters() if stack.size == 1 else ()
-        self._alone: dict[str, Tensor] = dict(named)
-        self._names = list(self._alone) if stack.size == 1 else stack.names_of_parameters
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return the tensor (K, ...) of a parameter. Raises UserError where the model has none of this name."""
-        if name not in self._names:
-            raise unknown("parameter of the model", name, self._names)
-        stack = self._stack
-        if stack.size == 1:
-            return self._take(self._alone[name]).unsqueeze(0)
-        # Members that are computed in turn have their gradients at their own views of the parameters.
-        if stack.is_looped:
-            return torch.stack([self._take(stack.member_tensors(index)[name]) for index in range(stack.size)])
-        return self._take(stack.stacked(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    # Of stacked ones, what the rules make of them: see `ModelStack.prepared`.
+    products: stacked.Products | None = None
 
 
 def stack_size(full: int, members: int) -> int:
@@ -344,6 +342,10 @@ def stack_size(full: int, members: int) -> int:
     while (half := -(-size // 2)) >= members and half < size:
         size = half
     return size
+
+
+def _autocast_type(device: torch.device) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
 def _checked(logits: object) -> Tensor:

@@ -22,10 +22,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from stability.devices import send
 from stability.locate import first_line
+from stability.training.compiled_graph import Function, compare, compile_graph
 from stability.training.contexts import autocast
 from stability.training.evaluation import at_least_float32
 from stability.training.member import Member
-from stability.training.rewrites import separate_biases
 from stability.training.shared import SharedUpdates
 from stability.training.stack import States, norms_by_lane
 from stability.training.updates import Update
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from stability.training.module import StackModule
 
 log = logging.getLogger("stability.training")
-Function = Callable[..., Tensor]
 T = TypeVar("T")
 # Compiled steps before one is captured: kernels are loaded and libraries' memory is taken in the first.
 STEPS_BEFORE_CAPTURE = 2
@@ -254,7 +253,9 @@ class WholeStep:
         if key not in _COMPILED:
             with autocast(like.device, self._module.autocast_type):
                 traced = self._traced(updates, clips, [*tensors, *inputs])
-            _COMPILED[key] = compile_graph(traced, [*tensors, *inputs])
+            function = compile_graph(traced, [*tensors, *inputs])
+            compare(function, traced, [*tensors, *inputs], trained=len(trained), changing=len(changing))
+            _COMPILED[key] = function
         static = [torch.empty_like(one) for one in inputs] if uses_graphs(like.device) else inputs
         return _Bound(_COMPILED[key], updates, static, tensors, len(changing))
 
@@ -314,18 +315,6 @@ class WholeStep:
             return torch.stack([losses.detach(), norms.to(losses.dtype)])
 
         return make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
-
-
-def compile_graph(graph: GraphModule, given: list[Tensor]) -> Function:
-    """Return compiled code of traced operations, which returns one tensor."""
-    separate_biases(graph)
-    compiled = torch._inductor.compile(graph, list(given))
-
-    def call(*flat: Tensor) -> Tensor:
-        found = compiled(*flat)
-        return found if isinstance(found, Tensor) else found[0]
-
-    return call
 
 
 def uses_graphs(device: torch.device) -> bool:

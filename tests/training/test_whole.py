@@ -192,6 +192,37 @@ def test_where_it_fails_the_pack_goes_on_in_parts(trial, watched, fails, mode, c
     assert set(watched.steps) == {None}
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda values, weights: values * 1.2, "its loss and gradient norm are "),
+        (lambda values, weights: weights[0].add_(1.0).new_tensor(values.tolist()), "in its parts "),
+        (lambda values, weights: values * float("nan"), "are nan and nan, in its parts "),
+    ],
+    ids=["values", "weights", "nan"],
+)
+def test_a_step_that_is_compiled_wrongly_is_not_taken(trial, watched, spoil, words, caplog, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda stack, dynamic: stack)
+
+    def compile_graph(graph: GraphModule, given: list[Tensor]) -> Callable[..., Tensor]:
+        return lambda *flat: spoil(graph(*flat), flat)
+
+    monkeypatch.setattr(whole, "compile_graph", compile_graph)
+    pack = small_pack(trial)
+    with caplog.at_level(logging.WARNING, "stability.training"):
+        assert results_of(asked(pack)) == results_of(pack)
+    said = [line for line in caplog.messages if "compiled as a whole" in line]
+    assert len(said) == 1
+    assert words in said[0]
+    assert set(watched.steps) == {None}
+
+
+def test_a_member_that_diverges_does_not_speak_against_what_is_compiled(trial, watched):
+    pack = [trial(SHALLOW, lr=lr, seed=0, epochs=2, recipe=RECIPE) for lr in (1e-3, 1e30, 2e-3, 1e25)]
+    assert results_of(asked(pack)) == results_of(pack)
+    assert "one compiled function" in watched.steps
+
+
 class Graphs:
     """Stands for a GPU's graphs: a replay reads and writes the tensors that it was captured with, and no others."""
 

@@ -5,6 +5,6 @@ A pack's step is a few batched products where each layer of the model has a rule
 
 from __future__ import annotations
 
-from stability.training.stacked.encoder import has_rules, logits
+from stability.training.stacked.encoder import Products, has_rules, logits, prepared
 
-__all__ = ["has_rules", "logits"]
+__all__ = ["Products", "has_rules", "logits", "prepared"]

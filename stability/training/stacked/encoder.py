@@ -18,6 +18,9 @@ from stability.models.vit import Attention, Block, ChannelNorm, VisionTransforme
 from stability.training.packed import attend
 from stability.training.stacked import layers
 
+# Weights of what every block computes after its two norms.
+Products = list[tuple[Tensor, ...]]
+
 
 @dataclass(frozen=True)
 class Members:
@@ -27,6 +30,8 @@ class Members:
     # The type of products; None: that of the weights.
     lowered: torch.dtype | None
     place: str = ""
+    # From `prepared`; None: made anew.
+    products: Products | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         """Return the layer's own tensor."""
@@ -104,7 +109,7 @@ def _block(
     members: Members,
     x: Tensor,
     products: Sequence[Tensor],
-    own: Tensor,
+    own: Tensor | None,
     kept: Sequence[Tensor | None],
     queries: int | None,
 ) -> Tensor:
@@ -115,7 +120,7 @@ def _block(
         members: its tensors.
         x: tokens.
         products: weights of attention's projection and of the MLP's first layer, with the norms before them.
-        own: `layers.statistics` of the tokens.
+        own: `layers.statistics` of the tokens; None without gradients.
         kept: masks of the branches, (K, B, 1, 1) or None.
         queries: the number of tokens to compute; None: all.
     """
@@ -130,7 +135,7 @@ def _block(
     return _added(passed.view(x.shape), made.view(x.shape), kept[1])
 
 
-def _products(model: VisionTransformer, members: Members) -> list[tuple[Tensor, ...]]:
+def _products(model: VisionTransformer, members: Members) -> Products:
     """Return the weights of what every block computes after its two norms."""
     kinds = []
     for norm, layer in NORMED:
@@ -145,19 +150,37 @@ def _added(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
     return x + branch if keep is None else torch.addcmul(x, branch, keep)
 
 
+def _placed(tokens: Tensor, first: Tensor, positions: Tensor) -> Tensor:
+    """Return the class token and the others with their positions, (K, B, 1 + T, D).
+
+    Args:
+        tokens: (K, B, T, D).
+        first: the class token, (K, 1, 1, D).
+        positions: (K, 1, 1 + T, D).
+    """
+    first = first.expand(-1, tokens.shape[1], -1, -1)
+    if torch.is_grad_enabled():
+        return torch.cat([first, tokens], dim=2) + positions
+    # The same sums, written once: no gradient is needed of what lies between.
+    count, places, size = tokens.shape[1:]
+    made = torch.empty(len(tokens), count, 1 + places, size, dtype=positions.dtype, device=positions.device)
+    torch.add(first, positions[:, :, :1], out=made[:, :, :1])
+    torch.add(tokens, positions[:, :, 1:], out=made[:, :, 1:])
+    return made
+
+
 def _vision_transformer(
     model: VisionTransformer, members: Members, images: Tensor, keep: Tensor | None = None
 ) -> Tensor:
     """Compute logits (K, B, classes) as `VisionTransformer.forward` does; keep: (K, num_residuals, B)."""
     maps = call(model.stem, members.of("stem"), images.transpose(0, 1).unsqueeze(0))
-    tokens = maps.flatten(3).permute(0, 2, 3, 1)
-    first = members["class_token"].expand(-1, tokens.shape[1], -1, -1)
-    x = torch.cat([first, tokens], dim=2) + members["positions"]
+    x = _placed(maps.flatten(3).permute(0, 2, 3, 1), members["class_token"], members["positions"])
     masks: Sequence[Tensor | None] = [None] * model.num_residuals
     if keep is not None:
         masks = keep[..., None, None].unbind(1)
-    last, products = len(model.blocks) - 1, _products(model, members)
-    own = layers.statistics(x, members.type)
+    last, products = len(model.blocks) - 1, members.products or _products(model, members)
+    # Backward passes alone read them.
+    own = layers.statistics(x, members.type) if torch.is_grad_enabled() else None
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         kept, inside = masks[2 * index : 2 * index + 2], members.of(f"blocks.{index}")
@@ -241,6 +264,7 @@ def logits(
     images: Tensor,
     keep: Tensor | None,
     lowered: torch.dtype | None,
+    products: Products | None = None,
 ) -> Tensor:
     """Return logits (K, B, classes) of a model that has rules.
 
@@ -250,11 +274,33 @@ def logits(
         images: (B, channels, height, width).
         keep: masks of residual branches, (K, num_residuals, B); None: all are kept.
         lowered: the type of products under autocast; None: that of the weights.
+        products: where the state is from `prepared`, its other half.
     """
-    if lowered is not None:
-        names = [name for name in _of_products(model) if name in state]
-        state = {**state, **dict(zip(names, layers.lowered([state[name] for name in names], lowered), strict=True))}
-    return call(model, Members(state, lowered), images, keep)
+    if products is None:
+        state = _in_type(model, state, lowered)
+    return call(model, Members(state, lowered, products=products), images, keep)
+
+
+def prepared(
+    model: nn.Module, state: Mapping[str, Tensor], lowered: torch.dtype | None
+) -> tuple[dict[str, Tensor], Products]:
+    """Return what `logits` makes of a state before it reads an image: the state in its types, and weights of products.
+
+    Args:
+        model: has rules.
+        state: as of `logits`.
+        lowered: as of `logits`.
+    """
+    assert isinstance(model, VisionTransformer)
+    state = _in_type(model, state, lowered)
+    return state, _products(model, Members(state, lowered))
+
+
+def _in_type(model: nn.Module, state: Mapping[str, Tensor], lowered: torch.dtype | None) -> dict[str, Tensor]:
+    if lowered is None:
+        return dict(state)
+    names = [name for name in _of_products(model) if name in state]
+    return {**state, **dict(zip(names, layers.lowered([state[name] for name in names], lowered), strict=True))}
 
 
 def _of_products(model: nn.Module) -> list[str]:

@@ -151,7 +151,7 @@ def statistics(x: Tensor, to: torch.dtype) -> Tensor:
     return made
 
 
-def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor) -> tuple[Tensor, Tensor]:
+def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the product of each normed row, (K, N, out), and the rows, for the branch that skips the norm.
 
     That the rows pass through lets the backward pass add both branches' gradients in one kernel.
@@ -160,7 +160,7 @@ def normed_product(x: Tensor, weight: Tensor, eps: float, own: Tensor) -> tuple[
         x: rows (K, N, in).
         weight: from `folded`, (K, out, in + MARGIN), in the type of products.
         eps: added to the variance.
-        own: from `statistics`, of at least as many rows.
+        own: from `statistics`, of at least as many rows; None where there is no backward pass.
     """
     return _NormedProduct.apply(x, weight, own, eps)
 
@@ -179,14 +179,14 @@ def _with_margin(normed: Tensor, to: torch.dtype) -> Tensor:
 
 class _NormedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, own: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(context: Any, x: Tensor, weight: Tensor, own: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
         """Compute norm and product.
 
         Args:
             context: keeps what the backward pass needs: the normed rows, and not x.
             x: (K, N, in).
             weight: (K, out, in + MARGIN).
-            own: (2, K * N or more, 1).
+            own: (2, K * N or more, 1), or None.
             eps: added to the variance.
         """
         context.set_materialize_grads(False)
