@@ -140,7 +140,7 @@ def _without_scalar_lerp(graph: GraphModule) -> None:
 def _call_of(node: BaseSchedulerNode) -> Call | None:
     """Return what a node of inductor's plan costs; None where it moves nothing."""
     moved = node.get_read_write_buffers_sizes() + _copied(node)
-    # Of products and attention.
+    # Of products. Inductor does not know those of attention, which bytes bind.
     flops = node.estimate_flops() if node.is_extern() else 0
     return Call(str(node.get_name()), "compiled", 1, moved, flops or 0) if moved else None
 
