@@ -144,7 +144,7 @@ def test_the_memory_counted_is_the_contestants_own(monkeypatch: pytest.MonkeyPat
     class Way:
         """Keeps 100 bytes as long as it lives, and needs 30 more within a step."""
 
-        images, warm_steps, device = 4, 3, torch.device("cuda")
+        images, warm_steps, least_warm_steps, device = 4, 3, 1, torch.device("cuda")
 
         def __init__(self) -> None:
             take(100)
