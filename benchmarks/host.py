@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -79,17 +81,32 @@ def pack_step(model: str, optimizer: str, size: int, compiled: bool = False) -> 
     return module, step
 
 
-def graph_step(model: str, optimizer: str, size: int) -> Step:
-    """Return the step of a pack with a graph whose launch does nothing."""
-    module, step = pack_step(model, optimizer, size, compiled=True)
+@contextmanager
+def idle_graphs(size: int) -> Iterator[None]:
+    """Let steps be graphs whose launch does nothing, and what is compiled too."""
     values = torch.ones(2, size)
-    whole.uses_graphs, whole.captured = lambda device: True, lambda call: lambda: values
-    # What is compiled would be called before the graph is captured.
-    whole.compile_graph = lambda graph, given: lambda *flat: values
-    for _ in range(whole.STEPS_BEFORE_CAPTURE + 2):
-        step()
+    with (
+        patch.object(whole, "uses_graphs", lambda device: True),
+        patch.object(whole, "captured", lambda call: lambda: values),
+        patch.object(whole, "compile_graph", lambda graph, given: lambda *flat: values),
+        # There are no numbers to compare.
+        patch.object(whole, "compare", lambda *given, **counts: None),
+    ):
+        yield
+
+
+def graph_step(model: str, optimizer: str, size: int) -> tuple[StackModule, Step]:
+    """Return a pack, and its step with a graph whose launch does nothing."""
+    module, step = pack_step(model, optimizer, size, compiled=True)
+
+    def idle() -> None:
+        with idle_graphs(size):
+            step()
+
+    for _ in range(module.whole.warm_up):
+        idle()
     assert module.whole.kind == "one CUDA graph", module.whole.refusal
-    return step
+    return module, idle
 
 
 def seconds(step: Step, steps: int) -> float:
@@ -115,7 +132,7 @@ def main() -> None:
         ways: dict[str, Step] = {
             "one bare model": bare_step(options.model, optimizer),
             f"a pack of {options.size}, in its parts": pack_step(options.model, optimizer, options.size)[1],
-            f"a pack of {options.size}, one CUDA graph": graph_step(options.model, optimizer, options.size),
+            f"a pack of {options.size}, one CUDA graph": graph_step(options.model, optimizer, options.size)[1],
         }
         for step in ways.values():
             seconds(step, 5)

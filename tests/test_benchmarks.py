@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import augmentation, gpu_smoke, kernels
+from benchmarks import augmentation, gpu_smoke, host, kernels
 from stability.config import DataConfig
-from stability.training import stacked
+from stability.training import stacked, whole
 from tests.benchmark_checks import is_summary
 
 
@@ -70,3 +70,20 @@ def test_the_smoke_test_fails_where_a_pack_is_not_its_members(
     assert [check.holds for check in broken if "alone" in check.name] == [False, False]
     rows = json.loads((tmp_path / "smoke.json").read_text())["checks"]
     assert [row["holds"] for row in rows] == [check.holds for check in smoke.checks]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_what_the_host_does_for_a_graph_is_a_step_of_every_member(optimizer: str) -> None:
+    before = (whole.captured, whole.compile_graph, whole.compare)
+    module, step = host.graph_step("vitp_tiny", optimizer, 2)
+    taken = module.step
+    step()
+    assert (module.step, module.whole.kind) == (taken + 1, "one CUDA graph")
+    assert (whole.captured, whole.compile_graph, whole.compare) == before
+    # Without the stand-ins the members train.
+    trained, step = host.pack_step("vitp_tiny", optimizer, 2)
+    weights = [one.detach().clone() for one in trained.stack.parameters()]
+    for _ in range(2):
+        step()
+    moved = [not torch.equal(one, old) for one, old in zip(trained.stack.parameters(), weights, strict=True)]
+    assert any(moved)

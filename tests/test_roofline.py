@@ -262,12 +262,13 @@ def test_goals_of_tiny_models_follow_from_counts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(goals, "SLOWER", 2.0)
     evaluation = Trace([*calls(0.01, phase=FIRST).calls, *calls(0.004, phase=LATER).calls])
     found = goals.Counts(calls(0.014), calls(0.01, 250), evaluation, host=0.02)
-    step, over_eager, slower, over_compiled = goals.tiny_rows("vitp_tiny", found)
+    step, over_eager, slower, over_compiled, slower_compiled = goals.tiny_rows("vitp_tiny", found)
     # Eager on an H200: the host's time. An H100 needs as long as that for its bytes.
     assert numbers(step) == pytest.approx([20, 10, 20, 14.3])
     assert numbers(over_eager) == pytest.approx([64, 128, 64, 89.6])
     assert numbers(slower) == pytest.approx([45.7, 64, 32, 44.8])
     assert numbers(over_compiled) == pytest.approx([1.6, 3.2, 1.6, 2.24])
+    assert numbers(slower_compiled) == pytest.approx([1.14, 1.6, 0.8, 1.12], rel=5e-3)
     study, _ = goals.study_rows([found, found])
     # 10,000 images in batches of 512.
     evaluating = 0.01 + (10_000 / 512 - 1) * 0.004

@@ -29,7 +29,7 @@ from benchmarks.roofline.fused_evaluation import count_compiled_pass
 from benchmarks.roofline.tracing import AVERAGE, LATER, trace_evaluation, trace_step
 from stability.files import write_text
 
-COLUMNS = f"{'':22} {'calls':>6} {'kernels':>8} {'GB':>8} {'TFLOP':>8} {'ms':>8}"
+COLUMNS = f"{'':27} {'calls':>6} {'kernels':>8} {'GB':>8} {'TFLOP':>8} {'ms':>8}"
 
 
 class Case(NamedTuple):
@@ -95,7 +95,7 @@ def table(found: Mapping[str, Totals]) -> str:
     lines = [COLUMNS]
     for name, one in found.items():
         numbers = f"{one.bytes / 1e9:8.2f} {one.flops / 1e12:8.2f} {one.seconds * 1e3:8.2f}"
-        lines.append(f"{name:22} {one.calls:6} {one.kernels:8} {numbers}")
+        lines.append(f"{name:27} {one.calls:6} {one.kernels:8} {numbers}")
     return "\n".join(lines)
 
 
@@ -127,13 +127,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluation = trace_evaluation(case.model, case.size, case.batch_size, options.precision)
         found = summary(step, evaluation, device)
         whole = found["step"]
+        # What compiled kernels hold.
+        kinds: dict[str, Totals] = {}
         if options.compiled and case.size > 1:
             for name, count in (("compiled step", count_compiled_step), ("compiled pass", count_compiled_pass)):
-                found[name] = count(case.model, case.size, case.batch_size, options.precision).total(device)
+                compiled = count(case.model, case.size, case.batch_size, options.precision)
+                found[name] = compiled.total(device)
+                by_kind = compiled.by_kind(device)
+                kinds |= {f"{name.removeprefix('compiled ')}: {kind}": one for kind, one in by_kind.items()}
         busy = whole.flops / whole.seconds / device.flops
         images = case.size * case.batch_size / whole.seconds
         print(f"\n{case.model}, K = {case.size}, batch {case.batch_size}, {options.precision}: ", end="")
         print(f"{images:,.0f} trial-images/s at most, MFU {busy:.0%} at most\n{table(found)}", flush=True)
+        if kinds:
+            print(table(kinds), flush=True)
         if options.calls:
             names = list(step.by_name(device).items())[: options.calls]
             print(table(dict(names)), flush=True)

@@ -20,7 +20,7 @@ from torch._inductor import config
 from torch._inductor.fx_passes import joint_graph
 from torch._inductor.graph import GraphLowering
 from torch._inductor.ir import ExternKernelOut
-from torch._inductor.scheduler import BaseSchedulerNode
+from torch._inductor.scheduler import BaseSchedulerNode, ForeachKernelSchedulerNode, FusedSchedulerNode
 from torch.fx import GraphModule
 
 from benchmarks.roofline.counting import Call, Device, Totals, Trace
@@ -70,6 +70,10 @@ class Fused:
         """Return sums over all kernels."""
         return Trace(list(self.calls)).total(device)
 
+    def by_kind(self, device: Device) -> dict[str, Totals]:
+        """Return sums by what kernels hold, those that move most bytes first."""
+        return Trace(list(self.calls)).by_name(device)
+
 
 class _Planned(Exception):
     """Ends a compilation once the kernels are known."""
@@ -104,18 +108,18 @@ def count_compiled_step(model: str, size: int, batch_size: int, precision: str) 
         assert module.whole.refusal is None, module.whole.refusal
         graph, given = separate_biases(traced[0][0]), traced[0][1]
         _without_scalar_lerp(graph)
-        with _planning(), torch.no_grad():
+        with planning(), torch.no_grad():
             try:
                 torch._inductor.compile(graph, list(given))
             except Exception as error:
-                planned = _planned(error)
-                if planned is None:
+                found = planned(error)
+                if found is None:
                     raise
-                return planned
+                return found
     raise AssertionError("inductor has planned nothing")
 
 
-def _planned(error: BaseException | None) -> Fused | None:
+def planned(error: BaseException | None) -> Fused | None:
     """Return what ended a compilation, which inductor may have wrapped."""
     while error is not None:
         if isinstance(error, _Planned):
@@ -142,7 +146,15 @@ def _call_of(node: BaseSchedulerNode) -> Call | None:
     moved = node.get_read_write_buffers_sizes() + _copied(node)
     # Of products. Inductor does not know those of attention, which bytes bind.
     flops = node.estimate_flops() if node.is_extern() else 0
-    return Call(str(node.get_name()), "compiled", 1, moved, flops or 0) if moved else None
+    return Call(_kind_of(node), "compiled", 1, moved, flops or 0) if moved else None
+
+
+def _kind_of(node: BaseSchedulerNode) -> str:
+    if node.is_extern():
+        return "products, attention"
+    if isinstance(node, ForeachKernelSchedulerNode):
+        return "of many tensors"
+    return "of several operations" if isinstance(node, FusedSchedulerNode) else "of one operation"
 
 
 def _copied(node: BaseSchedulerNode) -> int:
@@ -154,7 +166,7 @@ def _copied(node: BaseSchedulerNode) -> int:
 
 
 @contextmanager
-def _planning() -> Iterator[None]:
+def planning() -> Iterator[None]:
     """Have inductor believe that there is a GPU, and stop where it would write code for it."""
 
     def stop(self: GraphLowering) -> None:

@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from benchmarks.roofline.fake import fake_gpu
-from benchmarks.roofline.fused import Fused, _planned, _planning
+from benchmarks.roofline.fused import Fused, planned, planning
 from benchmarks.roofline.tracing import pack_on_gpu
 from stability.training import whole
 from stability.training.contexts import autocast
@@ -37,12 +37,12 @@ def count_compiled_pass(model: str, size: int, batch_size: int, precision: str) 
                 return stack.call(States(parts, True, products), flat[-1])
 
             graph = make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
-        with _planning():
+        with planning():
             try:
                 whole.compile_graph(graph, given)
             except Exception as error:
-                planned = _planned(error)
-                if planned is None:
+                found = planned(error)
+                if found is None:
                     raise
-                return planned
+                return found
     raise AssertionError("inductor has planned nothing")

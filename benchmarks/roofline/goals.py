@@ -132,6 +132,7 @@ def tiny_rows(model: str, found: Counts) -> list[list[str]]:
     if found.compiled is not None:
         title = f"{title}: times one by one compiled, its host left out"
         rows.append([title, str(TIMES_COMPILED), *cells(found.each(over_compiled))])
+        rows.append([f"the same, {SLOWER_TITLE}", str(TIMES_COMPILED), *cells(found.each(over_compiled, SLOWER))])
     return rows
 
 

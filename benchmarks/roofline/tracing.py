@@ -64,7 +64,7 @@ def trace_evaluation(model: str, size: int, batch_size: int, precision: str, *, 
     with fake_gpu():
         module, batch = pack_on_gpu(model, size, batch_size, precision, ema=ema)
         module.stack.eval()
-        evaluator = module.evaluator()
+        evaluator = module.evaluation.evaluator()
         # As after an epoch's steps.
         _average(module)
         with torch.no_grad(), Counting() as counting:

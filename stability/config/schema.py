@@ -208,7 +208,7 @@ class TrainingConfig:
     # Compile the training step's forward and backward pass with torch.compile, of a pack on a GPU the whole step, which
     # is replayed as a CUDA graph: minutes once for each size of pack.
     # auto: where a process has measured that it is faster, tried only where much is ahead.
-    # null: auto on a GPU, false on a CPU.
+    # null: auto for packs of the project's own models on a GPU, else false.
     compile: bool | str | None = key(identity=False)
     # The time between two checkpoints of a running trial, in seconds.
     checkpoint_seconds: float = key(ge=0, identity=False)

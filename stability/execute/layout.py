@@ -77,6 +77,11 @@ def check_pool(plan: Plan) -> None:
     small = min(cell.config.batch_size for cell in plan.cells)
     if small < together:
         raise UserError(f"pool.gpus_per_trial={together} with batch_size={small}; accepted: an image or more for each")
+    if together > 1 and any(cell.config.training.compile == "auto" for cell in plan.cells):
+        raise UserError(
+            f"training.compile=auto with pool.gpus_per_trial={together}: each process would decide for itself; "
+            "accepted: true, false, null"
+        )
     if together > 1 and plan.config.plan == "measure":
         raise UserError(f"plan=measure times one process, and pool.gpus_per_trial={together}; accepted: plan=true")
     threads, most = plan.config.pool.threads, MOST_ON_A_CORE * available_cores()

@@ -26,8 +26,9 @@ AUTO = "auto"
 # Steps that are timed, after some to warm up.
 WARM_UP, TIMED = 2, 8
 # `auto` tries a compilation, once for each size of pack in a process, where such a share of the time ahead is more than
-# it costs: the most that one has cost in this process, or so many seconds.
-SAVED_SHARE, COMPILE_SECONDS = 0.2, 60.0
+# it costs: the most that one has cost in this process, or so many seconds. On an H200 compiling took 23 s and saved 17
+# to 32 % of a step (docs/benchmarks.md), so that two minutes have to be ahead.
+SAVED_SHARE, COMPILE_SECONDS = 0.25, 30.0
 # Variants of a pack that a process keeps compiled before it falls back to eager (torch's default: 8).
 COMPILED_VARIANTS = 64
 
@@ -125,6 +126,7 @@ class Compiler:
         except Exception as error:
             # No compiler, or too little memory. A fault of the trial itself shows again in the eager step below.
             self.failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            log.warning("the forward and backward pass are not compiled (%s)", self.failure)
             self._give_up()
             with torch.no_grad():
                 for buffer, before in zip(self._stack.buffers(), buffers, strict=True):
@@ -163,13 +165,16 @@ class Compiler:
             self.pace.compiled = statistics.median(self._times[-TIMED:])
             self._is_measuring = False
             self.is_on = self._mode is True or self.pace.eager is None or self._is_faster()
+            if not self.is_on:
+                took, without = self.pace.compiled, self.pace.eager
+                log.warning("steps are compiled no more: they took %.3g s, and %.3g s in their parts", took, without)
         else:
             self.pace.eager = statistics.median(self._times[-TIMED:])
             self._times.clear()
             saved = SAVED_SHARE * self.pace.eager * steps_ahead
             self.is_on = self._is_measuring = saved > _expected_cost()
             if self.is_on:
-                log.warning("the training step is compiled now, once for each size of pack, for a minute or more")
+                log.warning("the training step is compiled now, once for each size of pack, which may take a minute")
 
     def _give_up(self) -> None:
         self.pace.compiled, self._compiled = float("inf"), None
@@ -181,10 +186,22 @@ def _expected_cost() -> float:
     return max(known, default=COMPILE_SECONDS)
 
 
-def mode_of(config: TrialConfig) -> bool | str:
-    """Return `training.compile`; for null `auto` on a GPU, and nothing on a CPU, which would gain little."""
+def mode_of(config: TrialConfig, stack: ModelStack, processes: int) -> bool | str:
+    """Return `training.compile` with null resolved.
+
+    By default that is compiled which is known well: packs of the project's own models on a GPU, whose step is one
+    function. Processes that train one trial would each time their own steps, and decide differently.
+
+    Args:
+        config: of a member.
+        stack: of the pack.
+        processes: that train it together.
+    """
     asked = config.training.compile
-    return asked if asked is not None else pick_device(config.device).type == "cuda" and AUTO
+    if asked is not None:
+        return asked
+    is_fit = stack.has_rules and processes == 1 and pick_device(config.device).type == "cuda"
+    return AUTO if is_fit else False
 
 
 def key_of(config: TrialConfig, images: Sequence[int], micro_batches: int) -> str:

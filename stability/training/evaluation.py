@@ -17,13 +17,16 @@ from stability.training.ranks import ALONE, Ranks
 from stability.training.stack import ModelStack, States
 
 if TYPE_CHECKING:
-    from stability.data import DataModule
+    pass
 
 # Training batches in an evaluation batch on a GPU: fewer launches for as many images. A forward pass without gradients
 # holds some tensors of one layer at a time, where a training step keeps about as many of every layer and then computes
 # their gradients. So as a rule memory that suffices for a step suffices for a pass over 3 to 4 times as many images;
 # where it does not, `Evaluator` computes them in as many parts.
 BATCHES_AT_ONCE = 4
+# Of all members together: cuDNN's attention refuses 65,536 sequences (pytorch issue 181235), and no layer of the
+# project's models has 2^31 numbers then.
+MOST_IMAGES = 2**15
 # A model's metrics by key; None where one is not finite or does not apply.
 Score = dict[str, float | None]
 
@@ -75,21 +78,21 @@ class Evaluator:
         self,
         stack: ModelStack,
         averages: Callable[[], States | None],
-        micro_batches: int,
+        parts: tuple[int, int],
         to: torch.dtype | None,
-        at_once: int = 1,
+        make_room: Callable[[], bool],
     ) -> None:
         """Take in what is evaluated.
 
         Args:
             stack: K models.
             averages: returns as many states of its architecture, or None; called once it is known how they are called.
-            micro_batches: the number of parts that a batch is computed in.
+            parts: the number of parts that a batch is computed in, and that where memory is short.
             to: the type of products; None: that of their inputs.
-            at_once: how many training batches an evaluation batch has: see `batches_at_once`.
+            make_room: is called where memory is short; tells whether it is worth while to try again.
         """
-        self._stack, self._averages, self._parts, self._type = stack, averages, micro_batches, to
-        self._most_parts = micro_batches * at_once
+        self._stack, self._averages, self._type, self._make_room = stack, averages, to, make_room
+        self._parts, self._most_parts = parts
         self._states: list[States] = []
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -97,7 +100,7 @@ class Evaluator:
         try:
             return self._in_parts(images)
         except Exception as error:
-            if self._parts == self._most_parts or not is_short_of_memory(error):
+            if not (is_short_of_memory(error) and self._make_room()):
                 raise
         free_memory()
         # As many images at a time as a training step has, from now on.
@@ -123,15 +126,14 @@ class Evaluator:
         return torch.cat([logits, *(stack.call(states, images) for states in averages)]) if averages else logits
 
 
-def batches_at_once(data: DataModule, device: torch.device, ranks: Ranks) -> int:
+def batches_at_once(images: int, device: torch.device) -> int:
     """Return how many training batches an evaluation batch has.
 
     Args:
-        data: the batches; where images are made one by one, these and not launches take the time.
+        images: of a training batch, those of all members together.
         device: a CPU computes as it always has.
-        ranks: processes that share the batches, which have one size for all of them.
     """
-    return BATCHES_AT_ONCE if device.type == "cuda" and ranks.count == 1 and data.holds_eval_images else 1
+    return max(1, min(BATCHES_AT_ONCE, MOST_IMAGES // images)) if device.type == "cuda" else 1
 
 
 def parts_of(rows: slice, count: int) -> list[slice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytorch_lightning as pl
@@ -14,15 +14,15 @@ from stability.devices import send
 from stability.errors import UserError
 from stability.tasks import task_of
 from stability.training.averages import Averages
-from stability.training.batch_norm import set_precise_statistics
 from stability.training.compiling import Compiler, key_of, mode_of
 from stability.training.contexts import autocast
-from stability.training.evaluation import Evaluator, Score, at_least_float32, batches_at_once, evaluate, parts_of
+from stability.training.evaluation import at_least_float32, evaluate, parts_of
 from stability.training.interruption import Interruption
 from stability.training.masks import draw_seed, stacked_masks
 from stability.training.measures import own_metrics, own_probes, values_of
 from stability.training.member import Member
 from stability.training.optim import MemberOptimizers
+from stability.training.pack_evaluation import PackEvaluation
 from stability.training.ranks import ALONE, Ranks
 from stability.training.shared import SharedUpdates
 from stability.training.stack import ModelStack, stack_size
@@ -96,6 +96,7 @@ class StackModule(pl.LightningModule):
         self.depth_rate = config.recipe.stochastic_depth
         self.num_residuals: int = getattr(stack.architecture, "num_residuals", 0)
         self.compiler, self.whole = self._compiler(), WholeStep(self)
+        self.evaluation = PackEvaluation(self)
         self._index: tuple[list[int], Tensor] | None = None
         self._unread: list[tuple[int, Tensor]] = []
         self._losses: Tensor | None = None
@@ -303,18 +304,18 @@ class StackModule(pl.LightningModule):
         self.stack.eval()
         for member in due:
             member.switch("eval")
-        self._set_statistics()
+        self.evaluation.set_statistics()
 
         def batches(ranks: Ranks) -> Iterator[Batch]:
             for batch in self.data.eval_batches(ranks.rank, ranks.count, at_once):
                 self.deliver()
                 yield batch
 
-        at_once = batches_at_once(self.data, self.device, self.ranks)
+        at_once = self.evaluation.batches_at_once
         # Of the last evaluation it is kept which images each member got right.
         right: list[Tensor] | None = [] if any(not member.is_training for member in due) else None
         ranks, data = self.ranks.evaluates(self.data.num_eval_batches), self.data
-        scores = evaluate(self.evaluator(), batches(ranks), self.device, self.metrics, right, ranks)
+        scores = evaluate(self.evaluation.evaluator(), batches(ranks), self.device, self.metrics, right, ranks)
         images = ranks.joined(right, data.batch_size, data.info.eval_images).cpu() if right else torch.empty(0)
         self.stack.train()
         for member in due:
@@ -325,23 +326,6 @@ class StackModule(pl.LightningModule):
                 member.progress.right = images[place].clone()
             self.keeper.epoch(member, row)
         self.boundary()
-
-    def _set_statistics(self) -> None:
-        """Compute the statistics of BatchNorm anew where the recipe does."""
-        if images := self.members[0].config.recipe.precise_bn:
-            ended, count = self.step // self.data.steps_per_epoch - 1, max(1, images // self.data.batch_size)
-            batches = self.data.unmixed_batches(ended, count)
-            with autocast(self.device, self.autocast_type):
-                set_precise_statistics(self.stack, self.averages.every(), batches, self.micro_batches)
-
-    def scores(self, batches: Iterable[Batch]) -> list[Score]:
-        """Return what is measured of every lane of the stack, then of the averages where any member has one."""
-        return evaluate(self.evaluator(), batches, self.device, self.metrics)
-
-    def evaluator(self) -> Evaluator:
-        """Return what computes logits of the stack's weights and of the averages, as both are now."""
-        at_once = batches_at_once(self.data, self.device, self.ranks)
-        return Evaluator(self.stack, self.averages.together, self.micro_batches, self.autocast_type, at_once)
 
     def boundary(self) -> None:
         """Drop members that have ended, write checkpoints if they are due, and pass on a signal that came in."""
@@ -369,6 +353,8 @@ class StackModule(pl.LightningModule):
         for member in ended:
             member.count_seconds()
             self._on_end(member, self)
+            # In a smaller stack this would keep the averages of the larger one.
+            member.ema = None
         self.members[:] = [member for member in self.members if member not in ended]
         if self.compact and self.members:
             size = stack_size(self.full_size, len(self.members))
@@ -396,4 +382,5 @@ class StackModule(pl.LightningModule):
         """Return what calls the stack; packs of this process that compute the same share what it finds out."""
         config, info = self.members[0].config, self.data.info
         images = (info.image_size, info.channels, info.num_classes)
-        return Compiler(self.stack, mode_of(config), key_of(config, images, self.micro_batches), begins=begins)
+        mode = mode_of(config, self.stack, self.ranks.count)
+        return Compiler(self.stack, mode, key_of(config, images, self.micro_batches), begins=begins)

@@ -24,7 +24,6 @@ from stability.training.checkpoint import of_one_step, read_checkpoints
 from stability.training.checkpoint_file import State, log
 from stability.training.contexts import exact_arithmetic, own_chance, quiet_lightning
 from stability.training.defaults import complete, is_shipped
-from stability.training.evaluation import batches_at_once
 from stability.training.initial import begin
 from stability.training.interruption import Interruption
 from stability.training.member import Member, Progress
@@ -313,7 +312,7 @@ def try_first_batch(config: TrialConfig | Options) -> None:
             module.update_members()
         module.read()
         module.stack.eval()
-        module.scores([next(iter(data.eval_batches(times=batches_at_once(data, device, module.ranks))))])
+        module.evaluation.scores([next(iter(data.eval_batches(times=module.evaluation.batches_at_once)))])
 
     with own_chance(device), exact_arithmetic(device):
         in_parts(config.batch_size, step)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from stability.devices import send
+from stability.devices import is_short_of_memory, send
 from stability.locate import first_line
 from stability.training.compiled_graph import Function, compare, compile_graph
 from stability.training.contexts import autocast
@@ -40,6 +40,8 @@ T = TypeVar("T")
 STEPS_BEFORE_CAPTURE = 2
 # By what is traced and by the shapes of what goes in: every pack of this process that is alike uses them.
 _COMPILED: dict[str, Function] = {}
+# Why there is none, in words: it is not tried again.
+_FAILED: dict[str, str] = {}
 
 
 @dataclass
@@ -79,6 +81,18 @@ class WholeStep:
     def release(self) -> None:
         """Forget the pack's tensors: its stack has been replaced."""
         self._bound = None
+
+    def drop_graph(self) -> bool:
+        """Give back the memory of the CUDA graph, for good; tell whether there is one."""
+        if self._bound is None or self._bound.replay is None:
+            return False
+        self._bound.replay = None
+        self._launch_one_by_one("its memory is needed to evaluate")
+        return True
+
+    def _launch_one_by_one(self, reason: str) -> None:
+        self._captures = False
+        log.warning("the training step is no CUDA graph (%s): its kernels are launched one by one", reason)
 
     @torch.no_grad()
     def take(self, batch: Batch, training: Sequence[Member]) -> Tensor | None:
@@ -211,18 +225,18 @@ class WholeStep:
             return None
 
     def _give_up(self, error: Exception) -> None:
-        self._refuse(f"{type(error).__name__}: {first_line(error)}")
+        self._refuse(_words(error))
         self._module.compiler.restart()
         gc.collect()
 
     def _capture(self, bound: _Bound) -> None:
+        # What is freed meanwhile would be a part of the capture.
+        gc.collect()
         try:
             bound.replay = captured(lambda: bound.function(*bound.tensors, *bound.inputs))
         # Drivers, libraries and memory have many ways to refuse. Nothing has been computed.
         except Exception as error:
-            self._captures = False
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            log.warning("the training step is no CUDA graph (%s): its kernels are launched one by one", reason)
+            self._launch_one_by_one(_words(error))
 
     def _bind(self, updates: Sequence[Update], inputs: list[Tensor]) -> _Bound:
         """Compile the function, or find it, for the tensors of the pack as it is now."""
@@ -250,11 +264,19 @@ class WholeStep:
             ],
             default=str,
         )
+        if key in _FAILED:
+            raise KnownError(_FAILED[key])
         if key not in _COMPILED:
-            with autocast(like.device, self._module.autocast_type):
-                traced = self._traced(updates, clips, [*tensors, *inputs])
-            function = compile_graph(traced, [*tensors, *inputs])
-            compare(function, traced, [*tensors, *inputs], trained=len(trained), changing=len(changing))
+            try:
+                with autocast(like.device, self._module.autocast_type):
+                    traced = self._traced(updates, clips, [*tensors, *inputs])
+                function = compile_graph(traced, [*tensors, *inputs])
+                compare(function, traced, [*tensors, *inputs], trained=len(trained), changing=len(changing))
+            except Exception as error:
+                # Memory may suffice another time.
+                if not is_short_of_memory(error):
+                    _FAILED[key] = _words(error)
+                raise
             _COMPILED[key] = function
         static = [torch.empty_like(one) for one in inputs] if uses_graphs(like.device) else inputs
         return _Bound(_COMPILED[key], updates, static, tensors, len(changing))
@@ -315,6 +337,14 @@ class WholeStep:
             return torch.stack([losses.detach(), norms.to(losses.dtype)])
 
         return make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
+
+
+class KnownError(RuntimeError):
+    """A step like this could not be compiled before, in this process."""
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, KnownError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def uses_graphs(device: torch.device) -> bool:

@@ -13,14 +13,13 @@ from torch import Tensor
 from stability.config import TrialConfig
 from stability.data import get_data
 from stability.study.identity import trial_id
-from stability.training import averages, evaluation
+from stability.training import averages, evaluation, pack_evaluation
 from stability.training.averages import Averages
 from stability.training.checkpoint_file import State
 from stability.training.ema import Ema
 from stability.training.evaluation import BATCHES_AT_ONCE, Evaluator
 from stability.training.member import Member
 from stability.training.module import StackModule
-from stability.training.ranks import Ranks
 from stability.training.stack import ModelStack
 from stability.training.trial import ready_module
 from stability.training.writer import CheckpointWriter
@@ -190,7 +189,7 @@ def test_an_evaluation_computes_what_each_call_does(trial, monkeypatch, model, p
         averaged = stack.call(stack.together(module.averages.every()), images).detach()
     assert not torch.equal(own, averaged)
     with torch.no_grad():
-        evaluator = module.evaluator()
+        evaluator = module.evaluation.evaluator()
         for _ in range(2):
             assert torch.equal(evaluator(images), torch.cat([own, averaged]))
     assert stack.is_looped == (model == DROPPING)
@@ -224,10 +223,10 @@ def test_a_call_takes_in_all_members_of_one_share(trial, monkeypatch):
 def test_evaluation_batches_are_larger_on_a_gpu_alone(trial):
     config = trial("patchify", batch_size=16)
     data = get_data(config.data, config.recipe, config.batch_size)
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert evaluation.batches_at_once(data, cpu, Ranks()) == 1
-    assert evaluation.batches_at_once(data, gpu, Ranks(count=2)) == 1
-    assert evaluation.batches_at_once(data, gpu, Ranks()) == BATCHES_AT_ONCE
+    assert evaluation.batches_at_once(16, torch.device("cpu")) == 1
+    # What cuDNN's attention and its offsets take: 64 members of 128 images four times, of 256 twice, of 1024 once.
+    found = [evaluation.batches_at_once(64 * images, torch.device("cuda")) for images in (16, 128, 256, 512, 1024)]
+    assert found == [BATCHES_AT_ONCE, BATCHES_AT_ONCE, 2, 1, 1]
     large, small = list(data.eval_batches(times=BATCHES_AT_ONCE)), list(data.eval_batches())
     assert [len(one.targets) for one in large] == [64, 36]
     assert [len(one.targets) for one in small] == [16] * 6 + [4]
@@ -240,7 +239,8 @@ def test_evaluation_batches_are_larger_on_a_gpu_alone(trial):
 
 def test_a_batch_that_memory_does_not_suffice_for_is_evaluated_in_parts(trial, monkeypatch):
     module = stepped(trial, monkeypatch, "conv")
-    evaluator = Evaluator(module.stack, module.averages.together, 1, None, BATCHES_AT_ONCE)
+    rooms: list[bool] = [True, False]
+    evaluator = Evaluator(module.stack, module.averages.together, (1, BATCHES_AT_ONCE), None, lambda: rooms.pop(0))
     images = next(iter(module.data.eval_batches(times=BATCHES_AT_ONCE))).images
     seen: list[int] = []
     logits = Evaluator._logits
@@ -257,6 +257,41 @@ def test_a_batch_that_memory_does_not_suffice_for_is_evaluated_in_parts(trial, m
         for _ in range(2):
             torch.testing.assert_close(evaluator(images), whole, rtol=1e-4, atol=1e-5)
         assert seen == [100, *[25] * 8], "the second batch is known not to fit"
-        # What a training batch does not fit in is told.
+        # Where there is no more room to make, that is told.
         with pytest.raises(torch.OutOfMemoryError):
-            Evaluator(module.stack, module.averages.together, 1, None)(images)
+            Evaluator(module.stack, module.averages.together, (1, 1), None, lambda: rooms.pop(0))(images)
+        assert not rooms
+
+
+def large_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a CPU evaluate batches as large as a GPU does."""
+    gpu, of_a_gpu = torch.device("cuda"), evaluation.batches_at_once
+    monkeypatch.setattr(pack_evaluation, "batches_at_once", lambda images, device: of_a_gpu(images, gpu))
+
+
+def test_records_are_the_same_whatever_batches_are_evaluated(trial, monkeypatch, tmp_path):
+    """The last batch of 100 images in fours of 16 is a part of one."""
+    pack = [trial("conv", lr=1e-3, seed=seed, epochs=2, batch_size=16, recipe=EMA) for seed in range(2)]
+    small = train_pack(pack, directories=[tmp_path / "a", tmp_path / "b"])
+    large_batches(monkeypatch)
+    large = train_pack(pack, directories=[tmp_path / "c", tmp_path / "d"])
+    for one, other in zip(small, large, strict=True):
+        assert one["result"]["top1_error"] == other["result"]["top1_error"]
+        for row, same in zip(one["result"]["curve"], other["result"]["curve"], strict=True):
+            assert row == pytest.approx(same, rel=1e-4)
+    assert [(tmp_path / name / "correct.json").read_text() for name in "ab"] == [
+        (tmp_path / name / "correct.json").read_text() for name in "cd"
+    ]
+
+
+def test_where_memory_is_short_later_evaluations_begin_with_small_batches(trial, monkeypatch):
+    module = stepped(trial, monkeypatch, "conv")
+    large_batches(monkeypatch)
+    assert module.evaluation.batches_at_once == BATCHES_AT_ONCE
+    assert module.evaluation._make_room()
+    assert module.evaluation.batches_at_once == 1
+    assert not module.evaluation._make_room()
+    # Where images are made one by one, and where processes share them, batches are those of training.
+    other = stepped(trial, monkeypatch, "conv")
+    monkeypatch.setattr(type(other.data), "holds_eval_images", False)
+    assert other.evaluation.batches_at_once == 1

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from stability.config import TrainingConfig, parse_trial
+from stability.models import build_model
 from stability.training import compiling
 from stability.training.compiling import Compiler
+from stability.training.defaults import complete
 from stability.training.stack import ModelStack
 from tests.plain import train_pack
 
 CPU = torch.device("cpu")
+TINY = complete({"model": "vitp_tiny"})
 IMAGES = torch.zeros(2, 1, 2, 2)
 
 
@@ -71,7 +74,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
 
 def test_is_not_tried_where_little_is_ahead(world: Callable[..., World]) -> None:
     here = world(eager=1.0, compiled=0.1, cost=60.0)
-    assert not any(here.train("auto", 300))
+    assert not any(here.train("auto", 125))
+    assert any(here.train("auto", 135))
+    compiling._PACES.clear()
+    here.compilations = 0
     assert not any(here.train(False, 5000))
     assert here.compilations == 0
 
@@ -79,7 +85,7 @@ def test_is_not_tried_where_little_is_ahead(world: Callable[..., World]) -> None
 def test_what_compiling_has_cost_is_what_it_is_expected_to_cost(world: Callable[..., World]) -> None:
     here = world(eager=1.0, compiled=0.5, cost=500.0)
     assert here.train("auto", 1000)[-1]
-    # A fifth of the time ahead, 200 s, is more than a minute, but less than that.
+    # A quarter of the time ahead, 250 s, is more than half a minute, but less than that.
     assert not any(here.train("auto", 1000, size=2))
     assert here.train("auto", 3000, size=2)[-1]
 
@@ -239,16 +245,27 @@ def test_a_pack_trains_on_across_the_change(trial: Any, members: int, monkeypatc
     ("asked", "has_gpu", "mode"),
     [(None, True, "auto"), (None, False, False), (False, True, False), (True, False, True), ("auto", False, "auto")],
 )
-def test_without_a_choice_a_gpu_may_compile_and_a_cpu_does_not(
+def test_without_a_choice_packs_on_a_gpu_are_compiled(
     asked: Any, has_gpu: bool, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "pick_device", lambda name: torch.device("cuda" if has_gpu else "cpu"))
-    assert compiling.mode_of(parse_trial({"training": {"compile": asked}})) == mode
+    config = parse_trial({"training": {"compile": asked}})
+    known = ModelStack([build_model(TINY.model, image_size=16, channels=1, num_classes=3) for _ in range(2)])
+    assert compiling.mode_of(config, known, 1) == mode
+    # A model that no rule covers, a trial alone, and processes that train one trial.
+    unknown = ModelStack([nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2)])
+    for stack, processes in ((unknown, 1), (known.select([0]), 1), (known, 2)):
+        assert compiling.mode_of(config, stack, processes) == (asked or False)
 
 
-def test_one_line_says_when_compiling_begins(world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
-    here = world(eager=1.0, compiled=0.5, cost=60.0)
-    here.train("auto", 20)
+def test_lines_say_when_compiling_begins_and_when_it_did_not_pay(
+    world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world(eager=1.0, compiled=0.5, cost=60.0).train("auto", 20)
     assert not caplog.messages
-    here.train("auto", 1000)
-    assert [line for line in caplog.messages if "compiled now" in line] == caplog.messages[:1]
+    world(eager=1.0, compiled=0.5, cost=60.0).train("auto", 1000)
+    assert len(caplog.messages) == 1
+    assert "is compiled now" in caplog.messages[0]
+    caplog.clear()
+    world(eager=1.0, compiled=1.1, cost=60.0).train("auto", 1000, size=2)
+    assert caplog.messages[1:] == ["steps are compiled no more: they took 1.1 s, and 1 s in their parts"]

@@ -188,7 +188,7 @@ def test_a_pack_of_several_kinds_trains_leaves_and_is_evaluated(
     module = module_of(configs, monkeypatch, micro_batches)
     assert module.shares_updates
     take_steps(module, 2)
-    logits = module.evaluator()(torch.empty(32, 1, 16, 16, device=GPU))
+    logits = module.evaluation.evaluator()(torch.empty(32, 1, 16, 16, device=GPU))
     assert logits.shape == (10, 32, 10)
     assert logits.device == GPU
     for member in (module.members[0], module.members[2], module.members[4]):
@@ -312,7 +312,7 @@ def test_a_metric_makes_no_evaluation_batch_wait(members: int, monkeypatch: pyte
     images, targets = torch.empty(32, 1, 16, 16, device=GPU), torch.empty(32, device=GPU).long()
     module.stack.eval()
     with torch.no_grad(), Waits() as waits:
-        sums = batch_sums(module.task, module.metrics, module.evaluator()(images).float(), targets)
+        sums = batch_sums(module.task, module.metrics, module.evaluation.evaluator()(images).float(), targets)
     assert waits.found == []
     assert (tuple(sums.shape), sums.device) == ((2 * members, 4), GPU)
 
@@ -322,7 +322,7 @@ def test_a_trial_alone_trains(model: str, monkeypatch: pytest.MonkeyPatch) -> No
     module = module_of([trial(model, clip_norm=1.0)], monkeypatch)
     assert not module.shares_updates
     take_steps(module, 2)
-    assert module.evaluator()(torch.empty(8, 1, 16, 16, device=GPU)).device == GPU
+    assert module.evaluation.evaluator()(torch.empty(8, 1, 16, 16, device=GPU)).device == GPU
 
 
 @pytest.mark.parametrize("augment", ["auto", "rand"])

@@ -70,7 +70,7 @@ def logits_after(configs: Sequence[TrialConfig], steps: int, dtype: torch.dtype)
     module.stack.eval()
     images = next(iter(data.eval_batches())).images.to(dtype)
     with torch.no_grad():
-        return module.evaluator()(images)[: len(configs)]
+        return module.evaluation.evaluator()(images)[: len(configs)]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from stability.study.weights import FILE
 from stability.training import compiling, whole
 from stability.training.checkpoint_file import NAME
 from stability.training.compiling import Compiler
+from stability.training.evaluation import Evaluator
 from stability.training.module import StackModule
 from stability.training.whole import WholeStep
 from tests.plain import train_pack
@@ -67,6 +68,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
     monkeypatch.setattr(StackModule, "share_updates", True)
     monkeypatch.setattr(whole, "_COMPILED", {})
+    monkeypatch.setattr(whole, "_FAILED", {})
     monkeypatch.setattr(whole, "compile_graph", compile_graph)
     monkeypatch.setattr(WholeStep, "take", taken)
     return found
@@ -105,7 +107,7 @@ def test_a_step_as_one_function_computes_the_same_bits(trial, watched, model, co
     # Nothing is compiled anew when a member ends.
     assert None not in watched.steps[12:]
     assert len(watched.compiled) == (2 if compact else 1)
-    # A number that were copied from the host in every step could not be captured.
+    # A number that is copied from the host in every step could not be captured.
     assert not any(node.op == "get_attr" for graph in watched.compiled for node in graph.graph.nodes)
 
 
@@ -192,14 +194,21 @@ def test_where_it_fails_the_pack_goes_on_in_parts(trial, watched, fails, mode, c
     assert set(watched.steps) == {None}
 
 
+def moments(given: Sequence[Tensor]) -> Tensor:
+    """Return the last of what a step changes that has a row for each member: a moment of the optimizer."""
+    return [one for one in given if one.ndim > 1 and len(one) == 2 and one.requires_grad is False][-1]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda values, weights: values * 1.2, "its loss and gradient norm are "),
-        (lambda values, weights: weights[0].add_(1.0).new_tensor(values.tolist()), "in its parts "),
-        (lambda values, weights: values * float("nan"), "are nan and nan, in its parts "),
+        (lambda values, given: values * 1.5, "2 of 2 members differ, member 0 with loss and gradient norm "),
+        (lambda values, given: given[0].add_(1.0).new_tensor(values.tolist()), "2 of 2 members differ"),
+        (lambda values, given: given[0][1].add_(1.0).new_tensor(values.tolist()), "1 of 2 members differ, member 1 "),
+        (lambda values, given: moments(given)[0].mul_(-5.0).new_tensor(values.tolist()), "1 of 2 members differ"),
+        (lambda values, given: values * float("nan"), "member 0 with loss and gradient norm nan and nan"),
     ],
-    ids=["values", "weights", "nan"],
+    ids=["values", "weights", "one member", "state of one member", "nan"],
 )
 def test_a_step_that_is_compiled_wrongly_is_not_taken(trial, watched, spoil, words, caplog, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda stack, dynamic: stack)
@@ -215,6 +224,43 @@ def test_a_step_that_is_compiled_wrongly_is_not_taken(trial, watched, spoil, wor
     assert len(said) == 1
     assert words in said[0]
     assert set(watched.steps) == {None}
+
+
+def test_what_failed_is_not_compiled_again_for_a_pack_that_is_alike(trial, watched, caplog, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda stack, dynamic: stack)
+    tried: list[GraphModule] = []
+
+    def compile_graph(graph: GraphModule, given: list[Tensor]) -> Callable[..., Tensor]:
+        tried.append(graph)
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(whole, "compile_graph", compile_graph)
+    pack = small_pack(trial, epochs=1)
+    with caplog.at_level(logging.WARNING, "stability.training"):
+        assert results_of(asked(pack)) == results_of(asked(pack)) == results_of(pack)
+    assert len(tried) == 1
+    assert [line for line in caplog.messages if "RuntimeError: no compiler here" in line] == caplog.messages[:2]
+
+
+def test_a_graph_gives_its_memory_to_an_evaluation_once(trial, watched, monkeypatch, caplog):
+    graphs = Graphs(monkeypatch)
+    monkeypatch.setattr(StackModule, "reads_at_once", False)
+    eager, logits, short = results_of(small_pack(trial)), Evaluator._logits, [True]
+
+    def scarce(self: Evaluator, images: Tensor) -> Tensor:
+        if short:
+            short.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(self, images)
+
+    monkeypatch.setattr(Evaluator, "_logits", scarce)
+    graphs.count = 0
+    with caplog.at_level(logging.WARNING, "stability.training"):
+        records = train_pack(asked(small_pack(trial)))
+    assert [one["result"] for one in records] == eager
+    assert graphs.count == 1
+    assert [line for line in caplog.messages if "its memory is needed to evaluate" in line] == caplog.messages
+    assert {one["provenance"]["training_step"] for one in records} == {"one compiled function"}
 
 
 def test_a_member_that_diverges_does_not_speak_against_what_is_compiled(trial, watched):
@@ -262,7 +308,8 @@ def test_what_cannot_be_captured_is_launched_kernel_by_kernel(trial, watched, mo
     graphs = Graphs(monkeypatch, RuntimeError("operation not permitted when stream is capturing"))
     with caplog.at_level(logging.WARNING, "stability.training"):
         records = train_pack(asked(small_pack(trial)))
-    assert [one["result"] for one in records] == eager
+    monkeypatch.setattr(whole, "_COMPILED", {})
+    monkeypatch.setattr(whole, "_FAILED", {})
     reason = "RuntimeError: operation not permitted when stream is capturing"
     said = [line for line in caplog.messages if "graph" in line]
     assert said == [f"the training step is no CUDA graph ({reason}): its kernels are launched one by one"]
@@ -301,6 +348,7 @@ def test_compiled_by_inductor_it_trains_as_in_parts(trial, precision, limit, mon
     """Losses over some steps, the evaluation, and the last weights; AdamW and SGD, one of four members diverges."""
     monkeypatch.setattr(StackModule, "share_updates", True)
     monkeypatch.setattr(whole, "_COMPILED", {})
+    monkeypatch.setattr(whole, "_FAILED", {})
     kept = {"training": {"keep_weights": "last"}, "precision": precision, "epochs": 2}
     recipe = {"name": "light", "ema": True, "stochastic_depth": 0.3, "clip_norm": 1.0}
     pack = [
