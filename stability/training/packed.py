@@ -26,6 +26,8 @@ LOWERED = frozenset(
 RAISED = frozenset({F.layer_norm, F.group_norm, F.instance_norm})
 # Written out as products where the kernel of float32 is slower (measured on an H200), for as many tokens.
 MOST_TOKENS_WRITTEN_OUT = 128
+# In a batch, that the kernels of attention take (pytorch issue 181235).
+MOST_SEQUENCES = 65_535
 
 
 class PackedCalls(TorchFunctionMode):
@@ -94,7 +96,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     tokens, width = key.shape[-2:]
     is_half = query.dtype in (torch.bfloat16, torch.float16)
-    has_kernel = query.device.type == "cuda" and query.ndim == 4 and width % 8 == 0
+    has_kernel = query.device.type == "cuda" and query.ndim == 4 and width % 8 == 0 and len(query) <= MOST_SEQUENCES
     if has_kernel and is_half and width <= 128 and torch.cuda.get_device_capability() >= (8, 0):
         kernel = torch.ops.aten._scaled_dot_product_cudnn_attention
     elif has_kernel and (is_half or tokens > MOST_TOKENS_WRITTEN_OUT):

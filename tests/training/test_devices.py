@@ -28,6 +28,7 @@ from stability.data.crop import CROP_DRAWS
 from stability.data.feed import InMemoryFeed, cropped
 from stability.data.recipe import BatchStage, ImageStage
 from stability.errors import UserError
+from stability.training import packed
 from stability.training.defaults import complete
 from stability.training.evaluation import batch_sums
 from stability.training.member import Member
@@ -337,3 +338,21 @@ def test_images_arecropped_and_changed_where_they_lie(augment: str) -> None:
         batch = stage.train(crop, labels, stage.epoch(number, 64), 0)
         assert (batch.images.device, batch.targets.device) == (GPU, GPU)
     assert stage.evaluate(crop, labels).images.device == GPU
+
+
+@pytest.mark.parametrize(("sequences", "kernels"), [(65_535, 1), (65_536, 0)])
+def test_attention_of_more_sequences_than_kernels_take_is_written_out(
+    sequences: int, kernels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    called: list[str] = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    given = [torch.empty(sequences, 1, 2, 8, dtype=torch.bfloat16, device=GPU) for _ in range(3)]
+    with Names(), torch.no_grad():
+        assert packed.attend(*given).shape == given[0].shape
+    assert sum("cudnn_attention" in name for name in called) == kernels
