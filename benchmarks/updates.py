@@ -3,9 +3,10 @@
     python -m benchmarks.updates [--rounds 20] [--width 64] [--sizes 1 2 4 8 16 32 64] [--device cpu]
 
 K trials of vitp_tiny at 16 px, on made-up gradients. Milliseconds a step, median and range: of handing the members
-their parts of the gradients, which only their own optimizers need; of these (torch's fused updates); and of the shared
-update. `ratio` is of the first two together to the third. On a GPU, the time until the host is free, and in a second
-table until the device is done. On a CPU the arithmetic is in it, too; --width 4 leaves hardly any.
+their parts of the gradients, which only their own optimizers need; of these (torch's fused updates); of their kernels
+over lists that are kept, as a trial alone takes its steps; and of the shared update. `ratio` is of the first two
+together to the last. On a GPU, the time until the host is free, and in a second table until the device is done. On a
+CPU the arithmetic is in it, too; --width 4 leaves hardly any.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ def step_times(stack: ModelStack, members: list[Member], rounds: int) -> dict[st
         for member in members:
             member.optimizer.step()
 
-    calls: dict[str, Callable[[], object]] = {"gradients": stack.share_gradients, "own": step_own}
+    def step_kept() -> None:
+        for member in members:
+            member.step_optimizer()
+
+    calls: dict[str, Callable[[], object]] = {"gradients": stack.share_gradients, "own": step_own, "kept": step_kept}
     if updates is not None:
         calls["shared"] = lambda: updates.step(members)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
@@ -100,7 +105,7 @@ def main() -> None:
 
 def print_table(title: str, found: dict[int, dict[str, list[tuple[float, float]]]], place: int) -> None:
     """Print a line for each size, of the times at this place of their pairs."""
-    print(f"{title:22} {'gradients':24} {'own optimizers':24} {'shared':24} ratio")
+    print(f"{title:22} {'gradients':24} {'own optimizers':24} {'kept lists':24} {'shared':24} ratio")
     for size, times in found.items():
         columns = {name: [pair[place] for pair in pairs] for name, pairs in times.items()}
         cells = "".join(f"{spread(own, 2):25}" for own in columns.values())
