@@ -24,9 +24,10 @@ from torch import nn
 
 from benchmarks.bare import make_optimizer, quick_trial
 from benchmarks.machine import describe, spread
+from benchmarks.packs.__main__ import whole
 from stability.config import TrialConfig
 from stability.data import Batch, get_data
-from stability.training import whole
+from stability.training import whole as whole_step
 from stability.training.module import StackModule
 from stability.training.trial import build, ready_module
 
@@ -86,11 +87,11 @@ def idle_graphs(size: int) -> Iterator[None]:
     """Let steps be graphs whose launch does nothing, and what is compiled too."""
     values = torch.ones(2, size)
     with (
-        patch.object(whole, "uses_graphs", lambda device: True),
-        patch.object(whole, "captured", lambda call: lambda: values),
-        patch.object(whole, "compile_graph", lambda graph, given: lambda *flat: values),
+        patch.object(whole_step, "uses_graphs", lambda device: True),
+        patch.object(whole_step, "captured", lambda call: lambda: values),
+        patch.object(whole_step, "compile_graph", lambda graph, given: lambda *flat: values),
         # There are no numbers to compare.
-        patch.object(whole, "compare", lambda *given, **counts: None),
+        patch.object(whole_step, "compare", lambda *given, **counts: None),
     ):
         yield
 
@@ -121,10 +122,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", choices=("vitp_tiny", "vitc_tiny"), default="vitp_tiny")
-    parser.add_argument("--size", type=int, default=64, metavar="K")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=20, help="of a round")
+    parser.add_argument("--size", type=whole, default=64, metavar="K")
+    parser.add_argument("--rounds", type=whole, default=9)
+    parser.add_argument("--steps", type=whole, default=20, help="of a round")
     options = parser.parse_args()
+    if options.size == 1:
+        parser.error("--size 1; accepted: a pack of 2 or more")
     torch.set_num_threads(1)
     print(describe())
     print(f"{options.model}, CPU milliseconds of a step, and times the bare step of the same round")

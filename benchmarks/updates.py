@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.bare import quick_trial
 from benchmarks.machine import describe, spread
+from benchmarks.packs.__main__ import whole
 from stability.data import get_data
 from stability.training.member import Member
 from stability.training.shared import SharedUpdates
@@ -85,9 +86,9 @@ def step_times(stack: ModelStack, members: list[Member], rounds: int) -> dict[st
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=whole, default=20)
     parser.add_argument("--width", type=int, default=64, help="hidden size of the model, a multiple of 4")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="K")
+    parser.add_argument("--sizes", type=whole, nargs="+", default=SIZES, metavar="K")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
