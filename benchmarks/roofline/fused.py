@@ -7,7 +7,7 @@ of each fused node, each buffer once. Calls of libraries (products, attention) a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -108,18 +108,24 @@ def count_compiled_step(model: str, size: int, batch_size: int, precision: str) 
         assert module.whole.refusal is None, module.whole.refusal
         graph, given = separate_biases(traced[0][0]), traced[0][1]
         _without_scalar_lerp(graph)
-        with planning(), torch.no_grad():
-            try:
-                torch._inductor.compile(graph, list(given))
-            except Exception as error:
-                found = planned(error)
-                if found is None:
-                    raise
-                return found
+        with torch.no_grad():
+            return planned_by(lambda: torch._inductor.compile(graph, list(given)))
+
+
+def planned_by(compile_: Callable[[], object]) -> Fused:
+    """Return what a compilation would make, which ends before it writes code. Call it with `fake_gpu` on."""
+    with _planning():
+        try:
+            compile_()
+        except Exception as error:
+            found = _planned(error)
+            if found is None:
+                raise
+            return found
     raise AssertionError("inductor has planned nothing")
 
 
-def planned(error: BaseException | None) -> Fused | None:
+def _planned(error: BaseException | None) -> Fused | None:
     """Return what ended a compilation, which inductor may have wrapped."""
     while error is not None:
         if isinstance(error, _Planned):
@@ -166,7 +172,7 @@ def _copied(node: BaseSchedulerNode) -> int:
 
 
 @contextmanager
-def planning() -> Iterator[None]:
+def _planning() -> Iterator[None]:
     """Have inductor believe that there is a GPU, and stop where it would write code for it."""
 
     def stop(self: GraphLowering) -> None:

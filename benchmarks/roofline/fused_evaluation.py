@@ -8,9 +8,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from benchmarks.roofline.fake import fake_gpu
-from benchmarks.roofline.fused import Fused, planned, planning
+from benchmarks.roofline.fused import Fused, planned_by
 from benchmarks.roofline.tracing import pack_on_gpu
-from stability.training import whole
+from stability.training.compiled_graph import compile_graph
 from stability.training.contexts import autocast
 from stability.training.stack import States
 
@@ -37,12 +37,4 @@ def count_compiled_pass(model: str, size: int, batch_size: int, precision: str) 
                 return stack.call(States(parts, True, products), flat[-1])
 
             graph = make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
-        with planning():
-            try:
-                whole.compile_graph(graph, given)
-            except Exception as error:
-                found = planned(error)
-                if found is None:
-                    raise
-                return found
-    raise AssertionError("inductor has planned nothing")
+        return planned_by(lambda: compile_graph(graph, given))
