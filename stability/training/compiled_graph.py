@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from stability.devices import is_short_of_memory
+
 Function = Callable[..., Tensor]
 log = logging.getLogger("stability.training")
 # By what share a compiled step's losses and norms, and what it changes, may differ from the step in its parts, in bf16
@@ -62,7 +64,9 @@ def compare(function: Function, traced: GraphModule, given: Sequence[Tensor], *,
 
     try:
         (values, changes), (wanted, updates) = taken(function), taken(traced)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not is_short_of_memory(error):
+            raise
         log.warning("the compiled training step is not compared with its operations: memory does not suffice for both")
         return
     norms = [torch.linalg.vector_norm(one, dim=1) for one in updates]

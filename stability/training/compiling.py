@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stability.config import TrialConfig, in_common
 from stability.devices import now, pick_device
+from stability.locate import first_line
 from stability.training.masks import seed_torch
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Compiler:
             return compute()
         except Exception as error:
             # No compiler, or too little memory. A fault of the trial itself shows again in the eager step below.
-            self.failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            self.failure = f"{type(error).__name__}: {first_line(error)}"
             log.warning("the forward and backward pass are not compiled (%s)", self.failure)
             self._give_up()
             with torch.no_grad():
